@@ -1,0 +1,55 @@
+"""Facts with equal vectors are one query."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tripletcl.errors import UserError
+from tripletcl.evaluation import average_precision, equal_queries, merge_relevance
+
+
+def facts(*rows: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
+    vectors = torch.tensor(rows)
+    return vectors, vectors.any(dim=-1)
+
+
+def test_equal_up_to_rounding_and_length_but_not_by_units() -> None:
+    dog, riding, none = [1.0, 0.0], [0.6, 0.8], [0.0, 0.0]
+    vectors, present = facts(
+        [dog, none, none],
+        [riding, none, none],
+        [[2.0, 1e-6], none, none],  # dog
+        [dog, riding, none],
+        [none, dog, none],  # a predicate is no subject
+        [dog, [0.60000002, 0.8], none],  # dog riding
+        [[1.0, 0.05], none, none],  # near, not equal
+    )
+    for block in (1, 2, 100):
+        assert equal_queries(vectors, present, block).tolist() == [0, 1, 0, 3, 4, 3, 6]
+
+
+def test_a_table_of_one_query_is_refused_but_one_fact_is_fine() -> None:
+    with pytest.raises(UserError, match="all 2 facts the same vectors"):
+        equal_queries(*facts([[1.0]], [[1.0]]))
+    assert equal_queries(*facts([[1.0]])).tolist() == [0]
+
+
+def test_images_of_the_merged_facts_are_relevant_to_the_one_query() -> None:
+    relevant = torch.tensor([[True, False, False], [False, False, True], [False, True, False]])
+    queries, merged = merge_relevance(relevant, torch.tensor([0, 1, 0]))
+    assert queries.tolist() == [0, 1]
+    assert merged.tolist() == [[True, False], [True, False], [False, True]]
+
+
+def test_merging_takes_away_the_errors_no_model_could_avoid() -> None:
+    scores = torch.tensor([[0.9, 0.9], [0.9, 0.9], [0.1, 0.1]])  # two names of one query
+    relevant = torch.tensor([[True, False], [False, True], [False, False]])
+    assert average_precision(scores, relevant).tolist() == [0.5, 0.5]
+    queries, merged = merge_relevance(relevant, torch.tensor([0, 0]))
+    assert average_precision(scores[:, queries], merged).tolist() == [1.0]
+
+
+def test_hundreds_of_facts_merge_without_overflow() -> None:
+    _, merged = merge_relevance(torch.ones(1, 513, dtype=torch.bool), torch.tensor([0] * 512 + [512]))
+    assert merged.tolist() == [[True, True]]

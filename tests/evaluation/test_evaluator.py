@@ -1,0 +1,142 @@
+"""The evaluator against scores put together from plain loops."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reference_evaluation import average_precision_by_loops, cosine, filtered_ranks_by_loops
+
+from tripletcl.data.facts import Fact, FactTable
+from tripletcl.errors import UserError
+from tripletcl.evaluation import FactEvaluator
+
+FACTS = [
+    Fact("dog"),
+    Fact("dog", "running"),
+    Fact("person", "riding", "horse"),
+    Fact("person", "riding", "bicycle"),
+    Fact("cat", "sitting"),
+    Fact("bird"),  # has a train row only
+]
+TASKS = [np.array([0, 3]), np.array([4, 1, 2, 5])]
+
+
+def table(images: int = 40) -> FactTable:
+    rng = np.random.default_rng(0)
+    rows = [(f"{i}.jpg", FACTS[f], "test") for i in range(images) for f in rng.choice(5, rng.integers(1, 4), False)]
+    return FactTable.from_rows(Path("photos"), [("x.jpg", fact, "train") for fact in FACTS] + rows)
+
+
+def vectors(width: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    present = torch.tensor([[unit is not None for unit in fact.units] for fact in FACTS])
+    return torch.randn(len(FACTS), 3, width, generator=torch.Generator().manual_seed(1)) * present[..., None], present
+
+
+def gallery(facts: FactTable) -> tuple[torch.Tensor, np.ndarray]:
+    ids = np.unique(facts.rows_of("test")[:, 0])
+    return torch.randn(len(ids), 3, 4, generator=torch.Generator().manual_seed(2)), ids
+
+
+def scores_by_loops(images: torch.Tensor, facts: torch.Tensor, present: torch.Tensor) -> list[list[float]]:
+    """Mean cosine over the units each fact has."""
+    return [
+        [
+            sum(cosine(image[u].tolist(), fact[u].tolist()) for u in range(3) if has[u]) / int(has.sum())
+            for fact, has in zip(facts, present, strict=True)
+        ]
+        for image in images
+    ]
+
+
+def test_every_number_against_loops() -> None:
+    facts = table()
+    fact_vectors, present = vectors()
+    images, ids = gallery(facts)
+    found = FactEvaluator(facts, TASKS, fact_vectors, present).evaluate(images, ids)
+
+    scores = scores_by_loops(images, fact_vectors, present)
+    shown = {(image, fact) for image, fact in facts.rows_of("test").tolist()}
+
+    def ap(fact: int, of: list[int]) -> float:
+        return average_precision_by_loops([scores[i][fact] for i in of], [(ids[i], fact) in shown for i in of])
+
+    everyone = list(range(len(ids)))
+    for task, own_map, all_map in zip(TASKS, found.map_tasks, found.map_tasks_all, strict=True):
+        own = [i for i in everyone if any((ids[i], fact) in shown for fact in task)]
+        assert 0 < len(own) < len(everyone)
+        assert own_map == pytest.approx(np.nanmean([ap(fact, own) for fact in task]))
+        assert all_map == pytest.approx(np.nanmean([ap(fact, everyone) for fact in task]))
+    assert found.ap == [(str(FACTS[f]), pytest.approx(ap(f, everyone))) for f in range(5)]
+    assert found.map_all == pytest.approx(sum(value for _, value in found.ap) / 5)
+    assert found.left_out == 1
+    ranks = filtered_ranks_by_loops(scores, [[(i, f) in shown for f in range(6)] for i in ids])
+    assert found.mrr == pytest.approx(sum(1 / rank for rank in ranks) / len(ranks))
+    assert found.recall == pytest.approx({str(k): sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 5, 10)})
+
+
+def test_the_order_and_the_length_of_image_vectors_do_not_matter() -> None:
+    facts = table()
+    images, ids = gallery(facts)
+    evaluator = FactEvaluator(facts, TASKS, *vectors())
+    shuffle = torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))
+    once, again = evaluator.evaluate(images, ids), evaluator.evaluate(images[shuffle] * 7, ids[shuffle.numpy()])
+    assert again.map_tasks == pytest.approx(once.map_tasks)
+    assert dict(again.ap) == pytest.approx(dict(once.ap))
+    assert again.recall == pytest.approx(once.recall)
+    assert again.mrr == pytest.approx(once.mrr)
+
+
+def test_perfect_vectors_score_one() -> None:
+    facts = FactTable.from_rows(Path(), [(f"{i}.jpg", FACTS[i % 5], "test") for i in range(25)])
+    fact_vectors, present = torch.eye(15).reshape(5, 3, 15), torch.ones(5, 3, dtype=torch.bool)
+    found = FactEvaluator(facts, [np.arange(5)], fact_vectors, present).evaluate(
+        fact_vectors[facts.rows[:, 1]], facts.rows[:, 0]
+    )
+    assert (found.map_all, found.map_tasks, found.mrr, found.recall["1"]) == (1, [1], 1, 1)
+
+
+def test_a_collapsed_embedding_is_chance() -> None:
+    facts = table()
+    _, ids = gallery(facts)
+    collapsed = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(3)).repeat(len(ids), 1, 1)
+    found = FactEvaluator(facts, TASKS, *vectors()).evaluate(collapsed, ids)
+    counts = np.bincount(facts.rows_of("test")[:, 1], minlength=5)[:5]
+    assert [value for _, value in found.ap] == pytest.approx(counts / len(ids))
+
+
+def test_equal_facts_are_one_query() -> None:
+    """ "dog" and "Dog" have one vector: together they have all dog images, and count once."""
+    facts = FactTable.from_rows(
+        Path(),
+        [("a", Fact("dog"), "test"), ("b", Fact("cat"), "test"), ("c", Fact("Dog"), "test"), ("d", Fact("cat"), "test")],
+    )
+    dog, cat = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    fact_vectors = torch.zeros(3, 3, 2)
+    fact_vectors[:, 0] = torch.stack([dog, cat, dog])
+    present = torch.tensor([[True, False, False]] * 3)
+    evaluator = FactEvaluator(facts, [np.array([0, 1]), np.array([2])], fact_vectors, present)
+    images = torch.zeros(4, 3, 2)
+    images[:, 0] = torch.stack([dog, cat, dog, torch.tensor([0.9, 0.1])])  # the last cat looks like a dog
+    found = evaluator.evaluate(images, np.arange(4))
+    assert evaluator.merged == 1
+    assert found.ap == [("<dog>", 1.0), ("<cat>", pytest.approx((1 + 2 / 2) / 2))]
+    assert found.map_all == pytest.approx(1.0)
+    assert found.map_tasks == [pytest.approx(1.0), 1.0]
+    assert found.recall["1"] == pytest.approx(3 / 4)
+
+
+def test_mistakes_are_named() -> None:
+    facts = table()
+    images, ids = gallery(facts)
+    with pytest.raises(UserError, match="task 2 has no facts"):
+        FactEvaluator(facts, [np.array([0]), np.array([], dtype=int)], *vectors())
+    with pytest.raises(UserError, match="task 2 has no test image"):
+        FactEvaluator(facts, [np.array([0]), np.array([5])], *vectors()).evaluate(images, ids)
+    with pytest.raises(UserError, match="NaN"):
+        FactEvaluator(facts, TASKS, *vectors()).evaluate(images * math.nan, ids)
+    with pytest.raises(ValueError, match="2 fact vectors for the table's 6 facts"):
+        FactEvaluator(facts, TASKS, *(part[:2] for part in vectors()))

@@ -1,0 +1,21 @@
+"""The command line. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+from tripletcl.errors import UserError
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one sentence and exit code 2."""
+    from tripletcl.cli.app import app
+
+    try:
+        app()
+    except UserError as error:
+        print(f"tripletcl: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("tripletcl: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,295 @@
+"""The commands. Each imports what it needs when it runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tripletcl.evaluation import RunResult
+
+app = typer.Typer(
+    name="tripletcl",
+    help="Learn <subject, predicate, object> facts from images, task after task, without forgetting; query what is known.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings over the config's: section.key=value.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+Stage = Annotated[int | None, typer.Option(help="The model after this task (0: before training); default the last.")]
+Top = Annotated[int, typer.Option("-k", "--top", min=1, help="How many results.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the runs and the page.")] = Path("runs/demo"),
+    overrides: Overrides = None,
+) -> None:
+    """Learn four groups of facts on drawn scenes by fine-tuning, MAS and jointly; write a page with what happened."""
+    _compare("demo", overrides, out, as_json=False)
+
+
+@app.command()
+def train(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; an interrupted run there goes on.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no result.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train one method on a sequence of tasks; the same command again goes on where it stopped."""
+    console = _ready()
+    from tripletcl import experiment
+    from tripletcl.cli.progress import progress_bars
+    from tripletcl.config import load_config
+
+    settings = load_config(config, overrides or ())
+    folder = out or Path("runs") / f"{Path(config).stem}-{settings.method['name']}-seed{settings.seed}"
+    with progress_bars(console) as bars:
+        result = experiment.train(settings, folder, progress=bars.step, preparing=bars.count)
+    if as_json:
+        print(json.dumps(result.to_dict()))
+    elif not quiet:
+        _print_results(console, [result])
+        console.print(f"run folder: {folder}", highlight=False)
+
+
+@app.command()
+def compare(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs, the tables and the page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the config's methods with its seeds, one after another, and put them into one table and one page."""
+    _compare(config, overrides, out or Path("runs") / Path(config).stem, as_json)
+
+
+@app.command()
+def evaluate(run: RunArgument, stage: Stage = None, as_json: AsJson = False) -> None:
+    """Embed the test images with a run's model and print MAP per task and over all, recall and the rest."""
+    console = _ready()
+    from tripletcl import experiment
+    from tripletcl.cli.progress import progress_bars
+
+    with progress_bars(console) as bars:
+        scores, about = experiment.evaluate(run, stage, bars.count)
+    if as_json:
+        print(json.dumps([about | scores.to_dict()]))
+        return
+    from rich.table import Table
+
+    table = Table(title=f"{run}, after task {about['stage']}")
+    for column in ("gallery", *about["tasks"], "all facts"):
+        table.add_column(column, justify="right")
+    table.add_row("own images", *map(_score, scores.map_tasks), "")
+    table.add_row("all test images", *map(_score, scores.map_tasks_all), _score(scores.map_all))
+    console.print(table)
+    recall = ", ".join(f"recall@{k} {_score(value)}" for k, value in scores.recall.items())
+    console.print(f"image to fact: {recall}, MRR {_score(scores.mrr)}", highlight=False)
+
+
+@app.command()
+def index(
+    run: RunArgument,
+    images: Annotated[Path, typer.Argument(help="A folder of images.")],
+    out: Annotated[Path | None, typer.Option(help="Index folder; default RUN/index.")] = None,
+    stage: Stage = None,
+) -> None:
+    """Embed a folder of images with a run's model, so that `query` can search it."""
+    console = _ready()
+    from tripletcl.cli.progress import progress_bars
+    from tripletcl.retrieval import FactIndex
+
+    embedder = _embedder(run, stage)
+    with progress_bars(console) as bars:
+        built = FactIndex.build(embedder, images, progress=lambda done, total: bars.count("embedding", done, total))
+    folder = out or run / "index"
+    built.save(folder)
+    console.print(f"{len(built)} images indexed in {folder}", highlight=False)
+    for path, reason in built.skipped:
+        console.print(f"left out: {path}: {reason}", highlight=False)
+
+
+@app.command()
+def query(
+    run: RunArgument,
+    units: Annotated[list[str], typer.Argument(help="subject predicate object; ? for any; quote or use commas.")],
+    k: Top = 10,
+    index: Annotated[Path | None, typer.Option(help="Index folder; default RUN/index.")] = None,
+    stage: Stage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the images that show a fact: `tripletcl query RUN person riding horse`, `... ? riding ?`."""
+    console = _ready()
+    from tripletcl.retrieval import FactIndex, parse_query, query_vector
+
+    asked = parse_query(units)
+    embedder = _embedder(run, stage)
+    searched = FactIndex.load(index or run / "index", embedder)
+    vector, unknown = query_vector(asked, embedder, embedder.vocabulary)
+    hits = searched.search_vectors(vector[None].numpy(), k)[0]
+    notes = [
+        f"{unit.text!r} was never trained: answered by the text encoder (nearest known: {unit.nearest!r})" for unit in unknown
+    ]
+    if as_json:
+        found = [{"path": str(hit.path), "score": hit.score} for hit in hits]
+        print(json.dumps({"query": str(asked), "notes": notes, "hits": found}))
+        return
+    for note in notes:
+        console.print(note, highlight=False)
+    for hit in hits:
+        print(f"{hit.score:.3f}  {hit.path}")
+
+
+@app.command()
+def describe(
+    run: RunArgument,
+    image: Annotated[Path, typer.Argument(help="An image.")],
+    k: Top = 5,
+    stage: Stage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the facts that an image shows, among those the run has learned."""
+    _ready()
+    from tripletcl.retrieval import describe as rank_facts
+
+    embedder = _embedder(run, stage)
+    vectors, present = embedder.encode_facts(embedder.facts)
+    ranked = rank_facts(embedder.encode_images([image]), embedder.facts, vectors, present, k)[0]
+    if as_json:
+        print(json.dumps([{"fact": fact.units, "score": score} for fact, score in ranked]))
+        return
+    for fact, score in ranked:
+        print(f"{score:.3f}  {fact}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs.")],
+    out: Annotated[Path | None, typer.Option(help="The HTML file; default report.html beside the first run.")] = None,
+) -> None:
+    """Write one self-contained page: table, task x stage matrices, curves, forgetting, example queries."""
+    console = _ready()
+    from tripletcl.summary import write_summary
+
+    target = out or runs[0] / "report.html"
+    write_summary(runs, target)
+    console.print(f"page: {target}", highlight=False)
+
+
+@data_app.command("check")
+def data_check(
+    file: Annotated[Path, typer.Argument(help="A CSV, JSON Lines or Parquet file.")],
+    root: Annotated[Path | None, typer.Option(help="Folder that the image paths are relative to.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count a fact table and report missing and broken images, facts without a test image, leaks: with row numbers."""
+    console = _ready()
+    from tripletcl.cli.progress import progress_bars
+    from tripletcl.data import check_table
+
+    with progress_bars(console) as bars:
+        found = check_table(file, root, progress=lambda done, total: bars.count("images", done, total))
+    if as_json:
+        print(json.dumps(found.to_dict()))
+    else:
+        print(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@data_app.command("scenes")
+def data_scenes(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    facts: Annotated[int, typer.Option(help="How many facts.")] = 150,
+    train: Annotated[int, typer.Option(help="Training images a fact.")] = 12,
+    test: Annotated[int, typer.Option(help="Test images a fact.")] = 5,
+    size: Annotated[int, typer.Option(help="Pixels.")] = 128,
+    seed: int = 0,
+) -> None:
+    """Draw the scenes data set into a folder: images and facts.csv."""
+    console = _ready()
+    from tripletcl.cli.progress import progress_bars
+    from tripletcl.data import write_scenes
+
+    with progress_bars(console) as bars:
+        table = write_scenes(
+            folder,
+            facts=facts,
+            train=train,
+            test=test,
+            size=size,
+            seed=seed,
+            progress=lambda done, total: bars.count("drawing", done, total),
+        )
+    print(table)
+
+
+def _ready() -> Console:
+    """What every working command does first: check the install, send the library's log to the terminal."""
+    import logging
+    import os
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's and faiss's threads would spin against each other
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from rich.console import Console
+
+    from tripletcl.embedding.torch_pair import check_torch_pair
+
+    check_torch_pair()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("tripletcl").setLevel(logging.INFO)
+    return Console(stderr=True)
+
+
+def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool) -> None:
+    console = _ready()
+    from tripletcl.comparison import compare as run_all
+    from tripletcl.comparison import comparison_objects
+    from tripletcl.config import load_config
+    from tripletcl.summary import write_summary, write_tables
+
+    results = run_all(
+        load_config(config, overrides or ()), out, lambda text: console.rule(text, align="left", style="dim")
+    )
+    write_tables(results, out)
+    page = write_summary([out], out / "report.html")
+    if as_json:
+        print(json.dumps(comparison_objects(results)))
+        return
+    _print_results(console, results)
+    console.print(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex; compare.json", highlight=False)
+
+
+def _embedder(run: Path, stage: int | None) -> Any:
+    """The model of a run's stage, or of a `save_pretrained` folder."""
+    from tripletcl.embedding import FactEmbedder
+    from tripletcl.experiment import Run
+
+    saved = (run / "embedder.json").exists()
+    return FactEmbedder.from_pretrained(run if saved else Run.open(run).stage_folder(stage))
+
+
+def _print_results(console: Console, results: list[RunResult]) -> None:
+    from tripletcl.report import comparison_rows, table_caption, terminal_table
+
+    rows = comparison_rows(results)
+    console.print(terminal_table(rows))
+    console.print(table_caption(rows), highlight=False)
+
+
+def _score(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")

@@ -1,0 +1,111 @@
+"""Reads a config: a YAML file or the name of a shipped one, then `section.key=value` settings over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from tripletcl.config.schema import Config
+from tripletcl.errors import UserError
+
+
+def shipped_configs() -> list[str]:
+    """The names of the configs that come with the install."""
+    return sorted(p.name.removesuffix(".yaml") for p in files("tripletcl.configs").iterdir() if p.name.endswith(".yaml"))
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config and check all of it at once.
+
+    Args:
+        source: Path of a YAML file, or the name of a shipped config.
+        overrides: `section.key=value`, the value read as YAML.
+
+    Raises:
+        UserError: no such file, no YAML, or wrong settings: all of them in one message.
+    """
+    values = _read(source)
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, str(source))
+
+
+def parse_config(values: dict[str, Any], source: str) -> Config:
+    """Check settings; every unknown key and wrong value is named in one message."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem) for problem in error.errors())
+        raise UserError(f"{source}: {problems}") from error
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML; equal settings give equal text."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        if str(source) not in shipped_configs():
+            raise UserError(f"no config {str(source)!r}: give a YAML file, or one of {', '.join(shipped_configs())}")
+        with as_file(files("tripletcl.configs") / f"{source}.yaml") as shipped:
+            return _parse(shipped.read_text(encoding="utf-8"), str(source))
+    try:
+        return _parse(path.read_text(encoding="utf-8"), str(source))
+    except FileNotFoundError as error:
+        raise UserError(f"no config file {path}; shipped ones are {', '.join(shipped_configs())}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{source} holds {type(values).__name__}, but a config is a mapping of sections")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"{override!r} is no setting: write section.key=value")
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if isinstance(inner, str) and section == "method":  # `method: mas` is short for its mapping
+            inner = values[section] = {"name": inner}
+        if not isinstance(inner, dict):
+            raise UserError(f"{override!r}: {section} is a value, not a section")
+        values = inner
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{override!r}: the value is no YAML") from error
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        close = get_close_matches(str(problem["loc"][-1]), _keys(problem["loc"][:-1]), n=1)
+        return f"unknown key {where}" + (f" (did you mean {close[0]}?)" if close else "")
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')} (given {problem['input']!r})"
+
+
+def _keys(section: tuple[Any, ...]) -> list[str]:
+    """The keys of a section of the defaults."""
+    values: Any = Config().model_dump()
+    for part in section:
+        values = values.get(part, {}) if isinstance(values, dict) else {}
+    return list(values) if isinstance(values, dict) else []

@@ -1,0 +1,147 @@
+"""The settings of an experiment, typed; every field's text is its documentation."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+
+from tripletcl.continual.optimization import Training
+from tripletcl.embedding.spec import EmbedderSpec
+from tripletcl.methods import METHODS
+
+
+class Section(BaseModel):
+    """A group of settings: unknown keys are errors, values do not change after they were read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Scenes(Section):
+    """The drawn data set, used where `data.table` is "scenes"."""
+
+    facts: Annotated[int, Field(ge=12)] = 150
+    """How many facts."""
+    train: Annotated[int, Field(ge=1)] = 12
+    """Training images a fact."""
+    test: Annotated[int, Field(ge=1)] = 5
+    """Test images a fact."""
+    seed: int = 0
+    """Draws another set."""
+
+
+class Augmentation(Section):
+    """Random changes of the training images; without effect on cached features, which know only the mirror image."""
+
+    flip: bool = True
+    """Mirror half of the images."""
+    crop: tuple[float, float] | None = None
+    """Smallest and largest part of the area that a random crop keeps; null does not crop."""
+    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Strength of brightness, contrast and saturation changes."""
+
+
+class Data(Section):
+    """Which facts, which images, which tasks."""
+
+    table: str = "scenes"
+    """A CSV, JSON Lines or Parquet file, or "scenes" for the drawn data set."""
+    root: str | None = None
+    """The folder that the image paths are relative to; the table's folder if null."""
+    image_size: Annotated[int, Field(ge=16)] = 128
+    """Pixels of the square that images are cut to."""
+    tasks: Annotated[int, Field(ge=1)] | None = 4
+    """Number of tasks; null with `split: column`, where the column tells."""
+    split: Literal["random", "semantic", "column"] = "random"
+    """How facts are dealt to tasks: at random, by clusters of their text vectors, or by a column of the table."""
+    split_seed: int = 0
+    """Of the random split."""
+    task_column: str | None = None
+    """The table's column with each fact's task, for `split: column`."""
+    importance: str = "train"
+    """Images that importance is computed on: "train", "test", "both", or a folder of unlabelled images."""
+    cache_features: bool = False
+    """Compute what lies below `model.freeze_until` once for each image and its mirror image."""
+    augmentation: Augmentation = Augmentation()
+    scenes: Scenes = Scenes()
+
+
+class Loss(Section):
+    """What pulls an image's unit vectors towards the text's."""
+
+    name: Literal["contrastive", "wildcard_l2", "wildcard_l2_root"] = "contrastive"
+    """Softmax over the unit vectors the task knows, or the squared or plain distance to the fact's own."""
+    temperature: Annotated[float, Field(gt=0)] = 0.05
+    """Of the softmax."""
+    learn_temperature: bool = False
+    """Train the temperature along with the weights."""
+
+
+class Compare(Section):
+    """What `tripletcl compare` runs."""
+
+    methods: list[Any] = ["finetune", "mas", "joint"]
+    """Names, or mappings with a name and the method's settings."""
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    """Every method is run with every seed, which also deals the facts to tasks (`data.split_seed` is added)."""
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: list[Any]) -> list[Any]:
+        return [validated_method(method) for method in methods]
+
+
+class Config(Section):
+    """All settings of one run."""
+
+    seed: int = 0
+    """Of the weights, the order of batches and the augmentation."""
+    device: str = "auto"
+    """"auto" (the GPU where there is one), "cpu" or "cuda"."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision on devices that have it."""
+    data: Data = Data()
+    model: EmbedderSpec = EmbedderSpec()
+    loss: Loss = Loss()
+    training: Training = Training()
+    method: dict[str, Any] = {"name": "finetune"}
+    """A name, or a mapping with a name and the method's settings."""
+    compare: Compare = Compare()
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _known(cls, method: Any) -> dict[str, Any]:
+        return validated_method(method)
+
+
+def validated_method(method: Any) -> dict[str, Any]:
+    """A method's name and settings, checked against the types of its constructor.
+
+    Raises:
+        ValueError: no such method, no such setting, or a value of a wrong type.
+    """
+    given = {"name": method} if isinstance(method, str) else method
+    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+        raise ValueError("a method is a name, or a mapping with a name and settings")
+    if given["name"] not in METHODS:
+        raise ValueError(f"no method {given['name']!r}; there are {', '.join(METHODS)}")
+    values = {key: value for key, value in given.items() if key != "name"}
+    try:
+        settings = _settings_model(given["name"])(**values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise ValueError(f"method {given['name']}: {problems}") from error
+    return {"name": given["name"], **settings.model_dump()}
+
+
+def _settings_model(name: str) -> type[BaseModel]:
+    """A pydantic model of a method's constructor, so that a method states its settings only once."""
+    constructor = METHODS[name].__init__
+    hints = get_type_hints(constructor) if constructor is not object.__init__ else {}
+    fields: dict[str, Any] = {
+        key: (hints[key], ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        for key, parameter in inspect.signature(constructor).parameters.items()
+        if key in hints
+    }
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)

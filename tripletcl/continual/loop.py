@@ -1,0 +1,124 @@
+"""The one training loop: the same lines for every method, for facts and for object recognition."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from tripletcl.continual.method import Method
+from tripletcl.continual.optimization import Training, learning_rate
+from tripletcl.continual.run_folder import Position
+from tripletcl.continual.task import Batch, InputSource, Task, epoch_batches, steps_per_epoch
+from tripletcl.errors import UserError
+
+CHECK_EVERY = 10
+"""Steps between looks at the loss: a look waits for the device."""
+
+
+class LossWatch:
+    """Keeps the newest losses on the device and finds the batch in which one became NaN or infinite."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.recent: list[tuple[Position, Batch, Tensor]] = []
+
+    def add(self, position: Position, batch: Batch, loss: Tensor) -> None:
+        self.recent.append((position, batch, loss.detach()))
+
+    def flush(self) -> float:
+        """The mean of the losses since the last look.
+
+        Raises:
+            UserError: a loss is not finite; names the batch and its items.
+        """
+        if not self.recent:
+            return float("nan")
+        losses = torch.stack([loss for _, _, loss in self.recent]).float().cpu()
+        for (position, batch, _), loss in zip(self.recent, losses, strict=True):
+            if not torch.isfinite(loss):
+                raise UserError(
+                    f"the loss became {loss.item()} in {self.task.name}, epoch {position.epoch + 1}, batch "
+                    f"{position.step + 1} (image ids {batch.items[:8].tolist()}...); the last good checkpoint is kept; "
+                    "try a smaller training.lr or lam, or the proximal penalty"
+                )
+        self.recent.clear()
+        return losses.mean().item()
+
+
+def train_task(
+    learner: nn.Module,
+    task: Task,
+    method: Method,
+    source: InputSource,
+    optimizer: torch.optim.Optimizer,
+    training: Training,
+    accelerator: Accelerator,
+    *,
+    seed: int,
+    start: Position,
+    on_check: Callable[[Position, float], None],
+    save: Callable[[Position], None],
+) -> None:
+    """Train one task from a position on.
+
+    Args:
+        on_check: Called with the position and the mean loss every few steps, after the loss was found finite.
+        save: Called with the position to go on from, every `training.checkpoint_minutes`.
+    """
+    steps = steps_per_epoch(task, training.batch_size)
+    total = steps * training.epochs
+    watch, saved_at = LossWatch(task), time.monotonic()
+    learner.train()
+    for epoch in range(start.epoch, training.epochs):
+        first = start.step if epoch == start.epoch else 0
+        batches = epoch_batches(
+            task,
+            source,
+            batch_size=training.batch_size,
+            seed=(seed, start.stage, epoch),
+            start=first,
+            device=accelerator.device,
+        )
+        for step, batch in enumerate(batches, first):
+            lr = learning_rate(training, (epoch * steps + step + 0.5) / total)
+            loss = train_step(learner, batch, method, optimizer, accelerator, lr, training.clip_norm)
+            watch.add(Position(start.stage, epoch, step), batch, loss)
+            due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
+            last = step == steps - 1
+            if due or last or (epoch * steps + step) % CHECK_EVERY == CHECK_EVERY - 1:
+                on_check(Position(start.stage, epoch, step), watch.flush())
+            if due and not (last and epoch == training.epochs - 1):
+                save(Position(start.stage, epoch + last, 0 if last else step + 1))
+                saved_at = time.monotonic()
+
+
+def train_step(
+    learner: nn.Module,
+    batch: Batch,
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    lr: float,
+    clip_norm: float | None,
+) -> Tensor:
+    """One step; returns the loss, the method's term included."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    with accelerator.autocast() if accelerator.mixed_precision != "no" else nullcontext():
+        out = learner(batch.inputs)
+    out = out.float()
+    loss = learner.loss(out, batch) + method.extra_loss(batch, out)
+    optimizer.zero_grad(set_to_none=True)
+    accelerator.backward(loss)
+    accelerator.unscale_gradients()
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(learner.parameters(), clip_norm)
+    method.before_step()
+    optimizer.step()
+    method.after_step(lr)
+    return loss

@@ -1,0 +1,60 @@
+"""Optimizer, learning-rate schedule, and the settings of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Training:
+    """How each task is trained."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
+
+    epochs: Annotated[int, Ge(1)] = 8
+    """Passes over a task's training images."""
+    batch_size: Annotated[int, Ge(1)] = 64
+    """Images of one step."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Made anew for every task: old momentum belongs to an old task."""
+    lr: Annotated[float, Gt(0)] = 0.01
+    """Peak learning rate."""
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """Of SGD."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Pulls towards zero, against the anchor: keep it small with a penalty method."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Within a task; cosine falls to zero at the task's end."""
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Part of a task over which the learning rate rises linearly from zero."""
+    clip_norm: Annotated[float, Gt(0)] | None = None
+    """Largest norm of the loss gradient; null does not clip."""
+    checkpoint_minutes: Annotated[float, Ge(0)] = 5.0
+    """Time between checkpoints inside a task; 0 writes one after every step."""
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over the parameters that are trained."""
+    chosen = [p for p in parameters if p.requires_grad]
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(
+            chosen, lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay, foreach=True
+        )
+    return torch.optim.AdamW(chosen, lr=training.lr, weight_decay=training.weight_decay, foreach=True)
+
+
+def learning_rate(training: Training, progress: float) -> float:
+    """The learning rate at a task's progress in [0, 1): a function of progress alone, so there is no state to store."""
+    if progress < training.warmup:
+        return training.lr * progress / training.warmup
+    if training.schedule == "constant":
+        return training.lr
+    done = (progress - training.warmup) / (1 - training.warmup)
+    return training.lr * 0.5 * (1 + math.cos(math.pi * done))

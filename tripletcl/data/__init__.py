@@ -1,0 +1,46 @@
+"""Facts, tables of facts, splits into tasks, and images: decoded, cached, augmented."""
+
+from typing import TYPE_CHECKING, Any
+
+from tripletcl.data.cache import ImageCache
+from tripletcl.data.check import CheckReport, Problem, check_table
+from tripletcl.data.facts import SPLITS, UNITS, Fact, FactTable
+from tripletcl.data.images import decode_image, list_images
+from tripletcl.data.readers import read_table
+from tripletcl.data.scenes import write_scenes
+from tripletcl.data.splits import split_facts
+
+if TYPE_CHECKING:
+    from tripletcl.data.augment import Augment
+    from tripletcl.data.source import ImageSource
+
+__all__ = [
+    "SPLITS",
+    "UNITS",
+    "Augment",
+    "CheckReport",
+    "Fact",
+    "FactTable",
+    "ImageCache",
+    "ImageSource",
+    "Problem",
+    "check_table",
+    "decode_image",
+    "list_images",
+    "read_table",
+    "split_facts",
+    "write_scenes",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for: to check a table of facts should not wait for torch."""
+    if name == "Augment":
+        from tripletcl.data.augment import Augment
+
+        return Augment
+    if name == "ImageSource":
+        from tripletcl.data.source import ImageSource
+
+        return ImageSource
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,106 @@
+"""Random flips, crops and colours: every image its own, the whole batch in a few operations on its device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms.v2.functional import rgb_to_grayscale
+
+from tripletcl.errors import UserError
+
+DRAWS = 8
+"""Numbers drawn for each image: area, aspect, left, top, flip, brightness, contrast, saturation."""
+
+ASPECTS = (3 / 4, 4 / 3)
+"""The range of a crop's width over its height, as in torchvision's RandomResizedCrop."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Settings of the augmentation, and the augmentation itself: `augment(images, generator)`.
+
+    Raises:
+        UserError: A setting is out of its range.
+    """
+
+    flip: bool = True
+    """Mirror every other image, left to right."""
+    crop: tuple[float, float] | None = (0.5, 1.0)
+    """The least and the greatest share of the image's area that is cut out and scaled back up; None: no crop."""
+    jitter: float = 0.2
+    """Brightness, contrast and saturation are each scaled by a factor from 1 - jitter to 1 + jitter; 0: not at all."""
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise UserError(f"augment.crop must be (least, greatest) with 0 < least <= greatest <= 1, not {self.crop}")
+        if not 0 <= self.jitter <= 1:
+            raise UserError(f"augment.jitter must be from 0 to 1, not {self.jitter}")
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a batch; the numbers depend on the generator's state alone, whatever the images' device.
+
+        Args:
+            images: `[B, 3, H, W]` float in [0, 1].
+            generator: Drawn from on its own device, the same amount whatever the settings.
+
+        Returns:
+            `[B, 3, H, W]` float in [0, 1].
+        """
+        drawn = torch.rand(len(images), DRAWS, generator=generator, device=generator.device)
+        return self.apply(images, drawn.to(images.device, non_blocking=True))
+
+    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Augment by given uniform numbers `[B, DRAWS]` in [0, 1)."""
+        area, aspect, left, top, flip, *factors = drawn.to(images.dtype).unbind(1)  # each [B]
+        if self.crop is not None:
+            images = resized_crop(images, crop_boxes(area, aspect, left, top, self.crop))
+        if self.flip:
+            images = torch.where(_per_image(flip < 0.5), images.flip(3), images)
+        if self.jitter:
+            images = colour_jitter(images, *(1 + self.jitter * (2 * factor - 1) for factor in factors))
+        return images
+
+
+def crop_boxes(area: Tensor, aspect: Tensor, left: Tensor, top: Tensor, scale: tuple[float, float]) -> Tensor:
+    """Boxes `[B, 4]` (left, top, width, height), as shares of the image's sides, from uniform numbers `[B]` each.
+
+    The area is uniform in `scale`, the aspect log-uniform in `ASPECTS`, the place uniform; a side that would be longer
+    than the image's is as long.
+    """
+    areas = scale[0] + (scale[1] - scale[0]) * area
+    low, high = map(math.log, ASPECTS)
+    aspects = torch.exp(low + (high - low) * aspect)
+    width = (areas * aspects).sqrt().clamp(max=1)
+    height = (areas / aspects).sqrt().clamp(max=1)
+    return torch.stack([left * (1 - width), top * (1 - height), width, height], dim=1)
+
+
+def resized_crop(images: Tensor, boxes: Tensor) -> Tensor:
+    """Cut `boxes[i]` (`crop_boxes`) out of `images[i]` and scale it to the image's size, bilinearly: `[B, 3, H, W]`."""
+    left, top, width, height = boxes.unbind(1)
+    zero = torch.zeros_like(left)
+    across = torch.stack([width, zero, 2 * left + width - 1], dim=1)
+    down = torch.stack([zero, height, 2 * top + height - 1], dim=1)
+    theta = torch.stack([across, down], dim=1)  # [B, 2, 3], from the new image's [-1, 1] to the old one's
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)  # [B, H, W, 2]
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def colour_jitter(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+    """Scale brightness, contrast about the image's mean grey, and saturation about each pixel's grey, by `[B]` each."""
+    images = (images * _per_image(brightness)).clamp(0, 1)
+    grey = rgb_to_grayscale(images).mean(dim=(1, 2, 3))  # [B]
+    images = _blend(images, _per_image(grey), contrast)
+    return _blend(images, rgb_to_grayscale(images), saturation)
+
+
+def _blend(images: Tensor, grey: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(grey.expand_as(images), images, _per_image(factor)).clamp(0, 1)
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)  # [B] -> [B, 1, 1, 1]

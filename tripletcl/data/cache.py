@@ -1,0 +1,315 @@
+"""Decode each image once, into one memory-mapped array that outlives the process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import astuple, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tripletcl.data.images import Progress, decode_image, in_threads
+from tripletcl.errors import UserError
+
+VERSION = 1
+"""Part of every cache's name: raise it when `decode_image` gives other pixels, or the files here have another form."""
+
+RACE_NS = 2_000_000_000
+"""A file written again this soon after it was looked at may keep its size and time stamp (FAT counts in 2 s)."""
+
+LEFTOVER_SECONDS = 3600
+"""A temporary file untouched this long belongs to no living process: one that builds a cache writes all the time."""
+
+ATTEMPTS = 5
+
+
+class ImageCache:
+    """N decoded images of one size, as a memory-mapped uint8 array `[N, 3, size, size]`.
+
+    `cache[ids]` is a fresh array `[B, 3, size, size]`. Made by `ImageCache.open`.
+
+    Attributes:
+        fingerprint: Depends on the content of the images, their order and the size, and on nothing else.
+    """
+
+    def __init__(self, pixels: np.ndarray, fingerprint: str) -> None:
+        self._pixels = pixels
+        self.fingerprint = fingerprint
+
+    @classmethod
+    def open(
+        cls, paths: Sequence[str | Path], size: int, folder: str | Path, progress: Progress | None = None
+    ) -> ImageCache:
+        """Open the cache of these images in `folder`, decoding those that it does not have.
+
+        A folder keeps one cache for each size and each common parent folder of images. An image whose size and time
+        stamp are as before is trusted; else its content is compared, and it is decoded again only if that changed:
+        to add, rename or touch images costs no decoding of the others. Two processes may open the same cache at once:
+        a new file is written aside and renamed, so none sees half of one.
+
+        Args:
+            paths: The images; row i of the cache is image i.
+            size: The side of the decoded squares, in pixels.
+            folder: Where the cache is kept; made where missing.
+            progress: Called with (done, total) while a cache is built.
+
+        Raises:
+            UserError: Images that cannot be decoded (how many, and the first), no space, or a folder not to write in.
+        """
+        if not paths:
+            raise UserError("an image cache needs at least one image")
+        files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - symbolic links keep their names
+        place = Path(folder) / f"images-{size}-{_key(files)}"
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for _ in range(ATTEMPTS):  # another process may replace what this one has just built
+                stored = _current(files, size, place, progress)
+                if stored is not None:
+                    return cls(stored.pixels, _fingerprint(stored.digests, size))
+        except OSError as error:
+            raise UserError(f"the image cache cannot be kept in {folder}: {error.strerror or error}") from error
+        raise UserError(f"the image cache in {folder} does not settle: its images change while they are read")
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, ids: np.ndarray | Sequence[int]) -> np.ndarray:
+        return self._pixels[np.asarray(ids)]
+
+    @property
+    def size(self) -> int:
+        """The side of the squares, in pixels."""
+        return int(self._pixels.shape[-1])
+
+
+def content_digest(raw: bytes) -> str:
+    """What stands for a file's content: equal for equal bytes only."""
+    return hashlib.blake2b(raw, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An image file as it was when it was last looked at."""
+
+    bytes: int
+    mtime_ns: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A cache in the folder: its pixels, and the manifest that says which content they were decoded from."""
+
+    manifest: dict[str, Any]
+    pixels: np.ndarray
+    data_stat: list[int]
+
+    @cached_property
+    def entries(self) -> dict[str, _Entry]:
+        return {file: _Entry(*entry) for file, *entry in self.manifest["images"]}
+
+    @cached_property
+    def digests(self) -> list[str]:
+        return [image[-1] for image in self.manifest["images"]]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        return {digest: row for row, digest in enumerate(self.digests)}
+
+
+def _current(files: list[str], size: int, place: Path, progress: Progress | None) -> _Stored | None:
+    """The stored cache if it is of the files' content; else None, after building it."""
+    checked_ns = time.time_ns()  # before any file is looked at
+    stored = _load(place, size)
+    trusted = [_trusted(file, stored) for file in files]
+    entries = _compared(files, trusted, stored)
+    if stored is None or [entry.digest for entry in entries if entry is not None] != stored.digests:
+        _build(files, entries, stored, size, place, checked_ns, progress)
+        return None
+    if None in trusted or stored.data_stat != stored.manifest["data_stat"]:
+        seen = {"data_stat": stored.data_stat, "checked_ns": checked_ns, "images": _listed(files, entries)}
+        with suppress(OSError):  # only spares the next opening the comparison, and the folder may be read-only
+            _write_manifest(place, stored.manifest | seen)
+    return stored
+
+
+def _load(place: Path, size: int) -> _Stored | None:
+    """The cache in place, None where there is none or it is damaged."""
+    try:
+        manifest = json.loads(_manifest(place).read_text(encoding="utf-8"))
+        data = place.with_name(manifest["data"])
+        pixels = np.asarray(np.load(data, mmap_mode="r"))
+        stored = _Stored(manifest, pixels, _stat(data))
+        whole = pixels.dtype == np.uint8 and pixels.shape == (len(stored.digests), 3, size, size)
+        if whole and stored.data_stat != manifest["data_stat"]:
+            whole = zlib.crc32(pixels.data) == manifest["crc32"]
+        return stored if whole and len(stored.entries) and manifest["checked_ns"] else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _trusted(file: str, stored: _Stored | None) -> _Entry | None:
+    """What is known of a file by its size and time stamp alone, without reading it."""
+    entry = stored.entries.get(file) if stored is not None else None
+    if stored is None or entry is None or entry.mtime_ns > stored.manifest["checked_ns"] - RACE_NS:
+        return None
+    with suppress(OSError):
+        return entry if _stat(file) == [entry.bytes, entry.mtime_ns] else None
+    return None
+
+
+def _compared(files: list[str], trusted: list[_Entry | None], stored: _Stored | None) -> list[_Entry | None]:
+    """`trusted`, and by their content those others of which there are pixels in store; None: must be decoded."""
+    entries = list(trusted)
+    others = [i for i, entry in enumerate(trusted) if entry is None] if stored is not None else []
+    for i, entry in zip(others, in_threads(_digested, [files[i] for i in others]), strict=True):
+        if stored is not None and entry is not None and entry.digest in stored.rows:
+            entries[i] = entry
+    return entries
+
+
+def _build(
+    files: list[str],
+    entries: list[_Entry | None],
+    stored: _Stored | None,
+    size: int,
+    place: Path,
+    checked_ns: int,
+    progress: Progress | None,
+) -> None:
+    """Write the pixels of all files, decoding those without an entry, and then the manifest that makes them valid."""
+    shape = (len(files), 3, size, size)
+    _check_space(int(np.prod(shape)), place.parent)
+    jobs = list(zip(files, entries, strict=True))
+    rows = in_threads(partial(_row, stored=stored, size=size), jobs, progress)
+    with _temporary(place) as temporary, closing(rows):
+        with temporary.open("wb") as file:
+            found, crc32 = _write_pixels(file, shape, rows)
+        name = _fingerprint([entry.digest for entry in found], size)[:16]
+        data = place.with_name(f"{place.name}-{name}.npy")
+        temporary.replace(data)
+    manifest = {"data": data.name, "data_stat": _stat(data), "crc32": crc32, "checked_ns": checked_ns}
+    _write_manifest(place, manifest | {"images": _listed(files, found)})
+    _sweep(place, data, stored)
+
+
+def _row(job: tuple[str, _Entry | None], stored: _Stored | None, size: int) -> tuple[_Entry, np.ndarray] | UserError:
+    """One image's entry and pixels; an error is returned, for all of them are collected."""
+    file, entry = job
+    if stored is not None and entry is not None:
+        return entry, stored.pixels[stored.rows[entry.digest]]
+    try:
+        entry, raw = _read(file)
+        return entry, decode_image(raw, size, name=file)
+    except OSError as error:
+        return UserError(f"{file}: {error.strerror or error}")
+    except UserError as error:
+        return error
+
+
+def _write_pixels(
+    file: BinaryIO, shape: tuple[int, ...], rows: Iterable[tuple[_Entry, np.ndarray] | UserError]
+) -> tuple[list[_Entry], int]:
+    """Write an .npy file row by row; to a full disk, writing fails where a memory map would kill the process."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    entries: list[_Entry] = []
+    errors: list[UserError] = []
+    checksum = 0
+    for row in rows:
+        if isinstance(row, UserError):
+            errors.append(row)
+        elif not errors:
+            entry, pixels = row
+            entries.append(entry)
+            checksum = zlib.crc32(pixels.data, checksum)
+            file.write(pixels.data)
+    if errors:
+        raise UserError(
+            f"{len(errors)} of {shape[0]} images cannot be decoded; the first, {errors[0]}; "
+            "`tripletcl data check` lists them all"
+        )
+    file.flush()
+    os.fsync(file.fileno())
+    return entries, checksum
+
+
+def _write_manifest(place: Path, manifest: dict[str, Any]) -> None:
+    with _temporary(place) as temporary:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(manifest, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(_manifest(place))
+
+
+@contextmanager
+def _temporary(place: Path) -> Iterator[Path]:
+    """The name of a new file in the cache's folder; the file is removed unless it was renamed."""
+    file = place.with_name(f"{place.name}-{uuid.uuid4().hex}.tmp")
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _sweep(place: Path, data: Path, replaced: _Stored | None) -> None:
+    """Remove the pixels that `data` replaces, and what a killed process left behind."""
+    for file in place.parent.glob(f"{place.name}*"):
+        if file in (data, _manifest(place)):
+            continue
+        with suppress(OSError):  # gone already, or still in use where a file in use cannot be removed
+            old = time.time() - file.stat().st_mtime > LEFTOVER_SECONDS
+            if old or (replaced is not None and file.name == replaced.manifest["data"]):
+                file.unlink()
+
+
+def _check_space(needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"the image cache needs {needed / 2**30:.2f} GiB in {folder}, but only {free / 2**30:.2f} are free"
+        )
+
+
+def _read(file: str) -> tuple[_Entry, bytes]:
+    size, mtime_ns = _stat(file)  # before the content: a change in between is then seen at the next opening
+    raw = Path(file).read_bytes()
+    return _Entry(size, mtime_ns, content_digest(raw)), raw
+
+
+def _digested(file: str) -> _Entry | None:
+    with suppress(OSError):  # the one who decodes it says so
+        return _read(file)[0]
+    return None
+
+
+def _stat(file: str | Path) -> list[int]:
+    stat = os.stat(file)  # noqa: PTH116 - building a Path for each of many files costs more than the stat
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _listed(files: list[str], entries: Sequence[_Entry | None]) -> list[list[str | int]]:
+    return [[file, *astuple(entry)] for file, entry in zip(files, entries, strict=True) if entry is not None]
+
+
+def _manifest(place: Path) -> Path:
+    return place.with_name(f"{place.name}.json")
+
+
+def _key(files: list[str]) -> str:
+    parent = os.path.commonpath([Path(file).parent for file in files])
+    return hashlib.blake2b(f"{VERSION} ".encode() + os.fsencode(parent), digest_size=6).hexdigest()
+
+
+def _fingerprint(digests: list[str], size: int) -> str:
+    return hashlib.blake2b(f"{VERSION} {size} {' '.join(digests)}".encode(), digest_size=16).hexdigest()

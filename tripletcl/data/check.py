@@ -1,0 +1,191 @@
+"""Find everything that is wrong with a table of facts and its images."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from tripletcl.data.cache import content_digest
+from tripletcl.data.facts import SPLITS
+from tripletcl.data.images import Progress, decode_image, in_threads
+from tripletcl.data.readers import Row, Scan, scan_table
+from tripletcl.errors import UserError
+
+DECODED_SIZE = 32
+"""Images are decoded this small: a JPEG is still read to its end."""
+
+Kind = Literal[
+    "bad row",
+    "duplicate row",
+    "missing file",
+    "undecodable image",
+    "no training image",
+    "no test image",
+    "image in both splits",
+    "content in both splits",
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and the numbers of the rows that it concerns."""
+
+    kind: Kind
+    rows: tuple[int, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a table holds and what is wrong with it.
+
+    Attributes:
+        path: The file.
+        root: The folder that the image paths are relative to.
+        counted_in: What row numbers count: "line" of a text file (the header is line 1), "row" of a Parquet file.
+        rows: The valid rows, duplicates among them.
+        bad_rows: The others; none of the counts has them.
+        images: Distinct images.
+        facts: Distinct facts.
+        facts_by_order: Facts with 1, 2 and 3 units.
+        splits: For "train" and "test", the number of rows, images and facts.
+        rows_per_image: The min, mean and max number of rows of an image.
+        problems: Everything found, in order of kind and row.
+    """
+
+    path: Path
+    root: Path
+    counted_in: str
+    rows: int
+    bad_rows: int
+    images: int
+    facts: int
+    facts_by_order: dict[int, int]
+    splits: dict[str, dict[str, int]]
+    rows_per_image: dict[str, float]
+    problems: list[Problem]
+
+    @property
+    def ok(self) -> bool:
+        """Is nothing wrong?"""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in types that JSON knows."""
+        return asdict(self) | {"path": str(self.path), "root": str(self.root), "ok": self.ok}
+
+
+def check_table(
+    path: str | Path,
+    root: str | Path | None = None,
+    task_column: str | None = None,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Read every row and decode every image of a table, going on past what is wrong.
+
+    Args:
+        path: A file as `tripletcl.data.read_table` reads it.
+        root: The folder that the image paths are relative to; the file's own folder where not given.
+        task_column: A column that names the task of each row's fact, which is then checked too.
+        progress: Called with (done, total) while images are decoded.
+
+    Raises:
+        UserError: The file as a whole cannot be used: missing, unreadable, no rows, a column missing.
+    """
+    scan = scan_table(path, root, task_column)
+    by_image = _grouped((row.image, row) for row in scan.rows)
+    by_fact = _grouped((row.fact, row) for row in scan.rows)
+    return CheckReport(
+        path=scan.path,
+        root=scan.root,
+        counted_in=scan.counted_in,
+        rows=len(scan.rows),
+        bad_rows=len(scan.bad),
+        images=len(by_image),
+        facts=len(by_fact),
+        facts_by_order={order: sum(fact.order == order for fact in by_fact) for order in (1, 2, 3)},
+        splits={split: _counts(row for row in scan.rows if row.split == split) for split in SPLITS},
+        rows_per_image=_spread([len(rows) for rows in by_image.values()]),
+        problems=[*_row_problems(scan), *_fact_problems(by_fact), *_image_problems(scan, by_image, progress)],
+    )
+
+
+def _row_problems(scan: Scan) -> Iterator[Problem]:
+    for bad in scan.bad:
+        yield Problem("bad row", (bad.number,), bad.reason)
+    for (image, fact, split), rows in _grouped(((row.image, row.fact, row.split), row) for row in scan.rows).items():
+        if len(rows) > 1:
+            yield Problem("duplicate row", _numbers(rows), f"{image!r} shows {fact} ({split}) {len(rows)} times")
+
+
+def _fact_problems(by_fact: dict[Any, list[Row]]) -> Iterator[Problem]:
+    kinds: dict[str, Kind] = {"train": "no training image", "test": "no test image"}
+    for split, kind in kinds.items():
+        for fact, rows in by_fact.items():
+            if all(row.split != split for row in rows):
+                yield Problem(kind, _numbers(rows), f"{fact} has {kind}")
+
+
+def _image_problems(scan: Scan, by_image: dict[str, list[Row]], progress: Progress | None) -> Iterator[Problem]:
+    by_content: dict[str, list[str]] = defaultdict(list)
+    unusable: list[Problem] = []
+    for image, seen in zip(by_image, in_threads(partial(_inspected, scan.root), list(by_image), progress), strict=True):
+        digest, kind, reason = seen
+        if kind is not None:
+            unusable.append(Problem(kind, _numbers(by_image[image]), reason))
+        if digest is not None:
+            by_content[digest].append(image)
+    yield from sorted(unusable, key=lambda problem: problem.kind)
+    for image, rows in by_image.items():
+        if _in_both(rows):
+            yield Problem("image in both splits", _numbers(rows), f"{image!r} is in train and in test")
+    for images in by_content.values():
+        rows = [row for image in images for row in by_image[image]]
+        if len(images) > 1 and _in_both(rows):
+            names = ", ".join(f"{image!r} ({by_image[image][0].split})" for image in images)
+            yield Problem("content in both splits", _numbers(rows), f"the same image under several names: {names}")
+
+
+def _inspected(root: Path, image: str) -> tuple[str | None, Kind | None, str]:
+    """The digest of a file's content, what is wrong with the file, and why."""
+    try:
+        raw = (root / image).read_bytes()
+    except FileNotFoundError:
+        return None, "missing file", f"{image!r} does not exist in {root}"
+    except OSError as error:
+        return None, "missing file", f"{image!r} cannot be read: {error.strerror or error}"
+    try:
+        decode_image(raw, DECODED_SIZE, name=repr(image))
+    except UserError as error:
+        return content_digest(raw), "undecodable image", str(error)
+    return content_digest(raw), None, ""
+
+
+def _grouped(pairs: Iterable[tuple[Any, Row]]) -> dict[Any, list[Row]]:
+    groups: dict[Any, list[Row]] = {}
+    for key, row in pairs:
+        groups.setdefault(key, []).append(row)
+    return groups
+
+
+def _in_both(rows: list[Row]) -> bool:
+    return {row.split for row in rows} == set(SPLITS)
+
+
+def _numbers(rows: list[Row]) -> tuple[int, ...]:
+    return tuple(sorted(row.number for row in rows))
+
+
+def _counts(rows: Iterable[Row]) -> dict[str, int]:
+    rows = list(rows)
+    return {"rows": len(rows), "images": len({row.image for row in rows}), "facts": len({row.fact for row in rows})}
+
+
+def _spread(counts: list[int]) -> dict[str, float]:
+    if not counts:
+        return {"min": 0, "mean": 0.0, "max": 0}
+    return {"min": min(counts), "mean": sum(counts) / len(counts), "max": max(counts)}

@@ -1,0 +1,185 @@
+"""Decode any image file into a small square of uint8, find image files, and do both in threads."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tripletcl.errors import UserError
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""Which files of a folder are taken for images."""
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image of each EXIF orientation upright."""
+
+ORIENTATION_TAG = 0x0112
+
+ImageLike = str | Path | bytes | Image.Image | np.ndarray
+Progress = Callable[[int, int], None]
+"""Called with (done, total) after each image."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def decode_image(source: ImageLike, size: int, name: str | None = None) -> np.ndarray:
+    """Decode an image, upright, in RGB, its short side scaled to `size` and its centre cut out.
+
+    Transparent pixels show white, an animation its first frame, 16-bit grey its high bits. Scaling is bicubic and
+    antialiased; a JPEG is decoded at a fraction of its size where that is enough.
+
+    Args:
+        source: A path, the bytes of a file, a Pillow image, or a uint8 array `[H, W]`, `[H, W, 3]`, `[H, W, 4]`, or
+            `[3, H, W]`.
+        size: The side of the square, in pixels.
+        name: What an error calls the image; the path where it is one.
+
+    Returns:
+        `[3, size, size]` uint8.
+
+    Raises:
+        UserError: The image cannot be decoded: named, with the reason.
+    """
+    if size < 1:
+        raise UserError(f"the image size must be at least 1 pixel, not {size}")
+    name = name or _name(source)
+    try:
+        with _opened(source, size) as image:
+            image.load()
+            square = _square(_rgb(_upright(image)), size)
+    except Exception as error:  # a broken file makes Pillow's readers raise nearly anything: struct.error, SyntaxError
+        raise UserError(f"{name}: {_reason(error)}") from error
+    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))  # [size, size, 3] -> [3, size, size]
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Every image file below a folder by its suffix (`SUFFIXES`), sorted; hidden files and folders are left out.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"the image folder {folder} does not exist")
+    found: list[Path] = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.extend(Path(parent, file) for file in files if not file.startswith("."))
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+
+
+def in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None = None
+) -> Generator[Result, None, None]:
+    """Yield `function(item)` in the items' order, computed in threads a few items ahead.
+
+    Threads, since Pillow and hashlib let go of the interpreter lock, and a process forked after faiss has started its
+    own threads hangs. Only a few results wait at a time, so memory does not grow with the number of items.
+    """
+    workers = min(32, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        coming = iter(items)
+        waiting = deque(pool.submit(function, item) for item in islice(coming, 8 * workers))
+        for done in range(1, len(items) + 1):
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in islice(coming, 1))
+            if progress is not None:
+                progress(done, len(items))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _opened(source: ImageLike, size: int) -> contextlib.AbstractContextManager[Image.Image]:
+    if isinstance(source, Image.Image):
+        return contextlib.nullcontext(source)  # it is the caller's: neither closed nor drafted
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    image.draft(None, (2 * size, 2 * size))  # at twice the size, the antialiasing is still ours
+    return image
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise UserError(f"an array of {array.dtype} is no image, allowed is uint8")
+    match array.shape:
+        case (_, _) | (_, _, 3 | 4):
+            return Image.fromarray(array)
+        case (3, _, _):
+            return Image.fromarray(np.ascontiguousarray(array.transpose(1, 2, 0)))
+    raise UserError(
+        f"an array of shape {list(array.shape)} is no image, allowed are [H, W], [H, W, 3], [H, W, 4], [3, H, W]"
+    )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ORIENTATION_TAG)
+    except Exception:  # broken EXIF data does not make a broken image, it only says nothing about the orientation
+        return image
+    turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise UserError("its pixels are floating-point numbers, which have no fixed white; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    levels = np.asarray(image).astype(np.int64)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise UserError("its grey levels go past 16 bits; save it with 8 or 16 bits")
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")  # 65535 = 255 * 257
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    short = min(image.size)
+    left, top = ((side - short) // 2 for side in image.size)  # whole pixels: an image of the right size stays as it is
+    box = (left, top, left + short, top + short)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+
+
+def _name(source: ImageLike) -> str:
+    return str(source) if isinstance(source, str | Path) else f"an image given as {type(source).__name__}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image, or of a format that Pillow cannot read"
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"too large ({error})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,141 @@
+"""Split the facts of a table into tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import numpy as np
+
+from tripletcl.data.facts import SPLITS, FactTable
+from tripletcl.errors import UserError
+
+WAYS = ("random", "column", "semantic")
+
+
+def split_facts(
+    table: FactTable,
+    tasks: int | None,
+    by: Literal["random", "column", "semantic"] = "random",
+    seed: int = 0,
+    vectors: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """Split the facts into tasks; every fact is in one task, and every task has training and test rows.
+
+    - "random": sizes differ by one at most. Depends on the seed and the facts' words alone: not on their order in the
+      file, the platform or a library's version.
+    - "column": by the user's own task names (`FactTable.groups`), in order of first appearance.
+    - "semantic": facts of like meaning together, by `bisect`. No task has less than half or more than twice the equal
+      share F / T (rounded); tasks are in order of their first fact. Depends on the seed and the vectors.
+
+    Args:
+        table: The facts and their rows.
+        tasks: How many tasks; by column, None or the number of distinct names.
+        by: The way to split.
+        seed: Any integer.
+        vectors: `[F, K]`, what each fact means (its units' text vectors one after another); for "semantic" only.
+
+    Returns:
+        The fact ids of each task, ascending.
+
+    Raises:
+        UserError: An unknown way, more tasks than facts, or a task without training or test rows (with a fact of it).
+    """
+    if by not in WAYS:
+        raise UserError(f"facts cannot be split by {by!r}, allowed are {', '.join(WAYS)}")
+    if by == "column":
+        split, names = _by_column(table, tasks)
+    else:
+        count = _checked_count(table, tasks, by)
+        names = [str(task) for task in range(1, count + 1)]
+        split = _at_random(table, count, seed) if by == "random" else _by_meaning(table, count, seed, vectors)
+    for name, facts in zip(names, split, strict=True):
+        _check_rows(table, name, facts)
+    return split
+
+
+def bisect(vectors: np.ndarray, tasks: int, seed: int) -> list[np.ndarray]:
+    """Cut points into clusters in two, again and again, each time between two k-means centres.
+
+    The points are ordered along the line between the centres and cut where k-means cuts them. Each side is owed a share
+    of the tasks as near as can be to its share of the points, and the cut is moved, where it must be, until no task is
+    owed fewer than `F // (2 * tasks)` points (at least one) or more than `ceil(2 * F / tasks)`, F the number of points.
+
+    Args:
+        vectors: `[F, K]`, as many as tasks at least.
+        tasks: How many clusters.
+        seed: Of k-means' starting points.
+
+    Returns:
+        The point numbers of each cluster, ascending; clusters in order of their first point.
+    """
+    least = max(1, len(vectors) // (2 * tasks))
+    most = -(-2 * len(vectors) // tasks)
+
+    def parts(points: np.ndarray, tasks: int) -> list[np.ndarray]:
+        if tasks == 1:
+            return [np.sort(points)]
+        points, cut = _in_two(points, vectors, seed)
+        left = min(max(round(tasks * cut / len(points)), 1), tasks - 1)
+        right = tasks - left
+        cut = max(cut, left * least, len(points) - right * most)
+        cut = min(cut, left * most, len(points) - right * least)
+        return parts(points[:cut], left) + parts(points[cut:], right)
+
+    return sorted(parts(np.arange(len(vectors)), tasks), key=lambda points: points[0])
+
+
+def _in_two(points: np.ndarray, vectors: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
+    """The points in order along the line between two k-means centres, and how many belong to the first."""
+    from sklearn.cluster import KMeans
+
+    chosen = vectors[points]
+    if (chosen == chosen[0]).all():
+        return points, len(points) // 2
+    means = KMeans(2, n_init=10, random_state=seed).fit(chosen)
+    first, second = means.cluster_centers_
+    along = chosen @ (second - first)
+    return points[np.argsort(along, kind="stable")], int(np.sum(along <= (first + second) @ (second - first) / 2))
+
+
+def _checked_count(table: FactTable, tasks: int | None, by: str) -> int:
+    if tasks is None or tasks < 1:
+        raise UserError(f"to split facts by {by!r}, say how many tasks: 1 at least, not {tasks}")
+    if tasks > len(table.facts):
+        raise UserError(f"{len(table.facts)} facts cannot be split into {tasks} tasks")
+    return tasks
+
+
+def _at_random(table: FactTable, tasks: int, seed: int) -> list[np.ndarray]:
+    """Deal out the facts in the order of a hash of seed and words: no library's random stream to depend on."""
+
+    def place(fact: int) -> bytes:
+        return hashlib.sha256(repr((seed, *table.facts[fact].units)).encode()).digest()
+
+    order = sorted(range(len(table.facts)), key=place)
+    return [np.sort(part) for part in np.array_split(np.array(order, dtype=np.int64), tasks)]
+
+
+def _by_column(table: FactTable, tasks: int | None) -> tuple[list[np.ndarray], list[str]]:
+    if table.groups is None:
+        raise UserError("facts are to be split by column, but the table was read without a task column")
+    names = list(dict.fromkeys(table.groups))
+    if tasks is not None and tasks != len(names):
+        raise UserError(f"the task column has {len(names)} different names, but {tasks} tasks are asked for")
+    groups = np.array(table.groups)
+    return [np.flatnonzero(groups == name) for name in names], names
+
+
+def _by_meaning(table: FactTable, tasks: int, seed: int, vectors: np.ndarray | None) -> list[np.ndarray]:
+    if vectors is None or vectors.ndim != 2 or len(vectors) != len(table.facts):
+        shape = None if vectors is None else list(vectors.shape)
+        raise UserError(f"to split by meaning, each of the {len(table.facts)} facts needs a vector, not {shape}")
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return bisect(vectors / np.where(lengths > 0, lengths, 1), tasks, seed)  # of one length: only directions matter
+
+
+def _check_rows(table: FactTable, name: str, facts: np.ndarray) -> None:
+    for split in SPLITS:
+        if not len(table.rows_of(split, facts)):
+            kind = "training" if split == "train" else "test"
+            raise UserError(f"task {name} has no {kind} rows, though it has facts such as {table.facts[facts[0]]}")

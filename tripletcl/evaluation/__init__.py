@@ -1,0 +1,33 @@
+"""How good a model is: average precision, recall, and what a sequence forgets and transfers."""
+
+from tripletcl.evaluation.average_precision import average_precision, average_precision_of, mean_average_precision
+from tripletcl.evaluation.cosine import cosine_sums, mean_cosines, unit_blocks
+from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
+from tripletcl.evaluation.evaluator import FactEvaluator, StageScores
+from tripletcl.evaluation.matrix import backward_transfer, forgetting, forward_transfer
+from tripletcl.evaluation.recall import image_to_fact, recall_of_ranks, true_fact_ranks
+from tripletcl.evaluation.result import MethodSummary, RunResult, Spread, gap_closed, summarise
+
+__all__ = [
+    "FactEvaluator",
+    "MethodSummary",
+    "RunResult",
+    "Spread",
+    "StageScores",
+    "average_precision",
+    "average_precision_of",
+    "backward_transfer",
+    "cosine_sums",
+    "equal_queries",
+    "forgetting",
+    "forward_transfer",
+    "gap_closed",
+    "image_to_fact",
+    "mean_average_precision",
+    "mean_cosines",
+    "merge_relevance",
+    "recall_of_ranks",
+    "summarise",
+    "true_fact_ranks",
+    "unit_blocks",
+]

@@ -1,0 +1,65 @@
+"""Facts whose vectors are equal are one query."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tripletcl.errors import UserError
+from tripletcl.evaluation.cosine import unit_blocks
+
+TOLERANCE = 1e-5
+"""How far the sum of the cosines of two equal facts may stay below their order: a text encoded in two batches differs by
+its rounding, some 1e-6 on hardware that multiplies in reduced precision, while two texts differ by 1e-3 and more."""
+
+
+def equal_queries(fact_vectors: Tensor, present: Tensor, block: int = 1024) -> Tensor:
+    """For each fact the first fact with the same vectors: itself, unless an earlier one is the same query.
+
+    "Dog" and "dog" may be two facts of a table and one vector of the text encoder. No model can tell them apart, so
+    each one's images would be unavoidable errors of the other.
+
+    The vectors must be those of a fixed text encoder, never of one that learns: a model that mapped all facts to one
+    vector would otherwise be rewarded for it.
+
+    Args:
+        fact_vectors: `[F, U, D]`, zero in the units a fact lacks.
+        present: `[F, U]` bool; facts that have different units are never equal.
+        block: Facts compared at a time with all others.
+
+    Returns:
+        `[F]` int64 ids.
+
+    Raises:
+        UserError: there are several facts, and all are equal.
+    """
+    blocks = unit_blocks(fact_vectors)
+    order = present.sum(dim=1)
+    first = []
+    for rows in torch.arange(len(blocks), device=blocks.device).split(block):
+        equal = blocks[rows] @ blocks.T >= order[rows, None] - TOLERANCE  # [rows, F]
+        equal &= (present[rows, None] == present).all(dim=-1)
+        equal[torch.arange(len(rows)), rows] = True
+        first.append(equal.int().argmax(dim=1))  # argmax of equal values is the first
+    groups = torch.cat(first) if first else torch.zeros(0, dtype=torch.int64)
+    groups = groups[groups]
+    if len(groups) > 1 and not groups.any():
+        raise UserError(f"the text encoder gives all {len(groups)} facts the same vectors, so none can be asked for")
+    return groups
+
+
+def merge_relevance(relevant: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """An image relevant to a fact is relevant to the query that the fact is merged into.
+
+    Args:
+        relevant: `[N, F]` bool.
+        groups: `[F]` from `equal_queries`.
+
+    Returns:
+        The ids `[Q]` of the facts that stand for the queries, ascending, and relevant `[N, Q]` bool.
+    """
+    queries, column = groups.unique(return_inverse=True)
+    if len(queries) == len(groups):
+        return queries, relevant
+    merged = torch.zeros(len(relevant), len(queries), dtype=torch.int32, device=relevant.device)
+    return queries, merged.index_add_(1, column, relevant.int()) > 0

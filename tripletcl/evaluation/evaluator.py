@@ -1,0 +1,123 @@
+"""All scores of one stage of a sequence, from the vectors of the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tripletcl.data.facts import FactTable
+from tripletcl.errors import UserError
+from tripletcl.evaluation.average_precision import average_precision_of, mean_average_precision
+from tripletcl.evaluation.cosine import mean_cosines, unit_blocks
+from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
+from tripletcl.evaluation.recall import CUTOFFS, recall_of_ranks, true_fact_ranks
+
+IMAGES_PER_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class StageScores:
+    """The scores of one stage, fractions in [0, 1].
+
+    Attributes:
+        map_tasks: `[T]` MAP of each task's facts; the gallery is the task's own test images.
+        map_tasks_all: `[T]` MAP of each task's facts; the gallery is all test images.
+        map_all: MAP of all facts over all test images.
+        ap: (fact, AP over all test images) of each fact that has a test image.
+        recall: Image-to-fact recall over all true (image, fact) pairs, keys "1", "5" and "10".
+        mrr: Image-to-fact mean reciprocal rank over the same pairs.
+        left_out: How many facts have no test image, and so no AP and no part in any MAP.
+    """
+
+    map_tasks: list[float]
+    map_tasks_all: list[float]
+    map_all: float
+    ap: list[tuple[str, float]]
+    recall: dict[str, float]
+    mrr: float
+    left_out: int
+
+
+class FactEvaluator:
+    """Scores test images against facts, by task and over all.
+
+    The own gallery of a task is the test images that have a row of one of the task's facts. A photo may show several
+    facts: it is relevant to each, and a negative of none of them. Facts with equal vectors are one query, which has
+    the images of all of them and counts once in a mean, under the name of the first (see `equal_queries`).
+
+    Args:
+        table: Which image shows which fact; its "test" rows are the truth.
+        tasks: The fact ids of each task.
+        fact_vectors: `[F, 3, D]` of the fixed text encoder, zero in the units a fact lacks.
+        present: `[F, 3]` bool.
+
+    Attributes:
+        merged: How many facts are merged into an earlier one.
+
+    Raises:
+        UserError: a task has no facts, or all facts have the same vectors.
+    """
+
+    def __init__(self, table: FactTable, tasks: Sequence[np.ndarray], fact_vectors: Tensor, present: Tensor) -> None:
+        if len(fact_vectors) != len(table.facts):
+            raise ValueError(f"{len(fact_vectors)} fact vectors for the table's {len(table.facts)} facts")
+        for number, task in enumerate(tasks, start=1):
+            if not len(task):
+                raise UserError(f"task {number} has no facts, so it cannot be evaluated")
+        self.table = table
+        fact_vectors, present = fact_vectors.detach().cpu(), present.cpu()
+        self.groups = equal_queries(fact_vectors, present)
+        self.queries = self.groups.unique()
+        self.tasks = [torch.searchsorted(self.queries, self.groups[torch.as_tensor(task)].unique()) for task in tasks]
+        self.fact_vectors, self.present = fact_vectors[self.queries], present[self.queries]
+        self.merged = len(self.groups) - len(self.queries)
+
+    @torch.no_grad()
+    def evaluate(self, image_vectors: Tensor, image_ids: np.ndarray) -> StageScores:
+        """All scores of the model that gave the images these vectors.
+
+        Args:
+            image_vectors: `[N, 3, D]` of the test images.
+            image_ids: `[N]` their ids in the table.
+
+        Raises:
+            UserError: a vector holds NaN, or a task has no test image among these.
+        """
+        facts, present = self.fact_vectors.to(image_vectors.device), self.present.to(image_vectors.device)
+        relevant = self._relevance(image_ids).to(image_vectors.device)  # [N, Q]
+        for number, task in enumerate(self.tasks, start=1):
+            if not relevant[:, task].any():
+                raise UserError(f"task {number} has no test image, so it has no MAP; every task needs test rows")
+        ap = average_precision_of(image_vectors, facts, relevant)  # [Q]
+        recall = recall_of_ranks(_ranks(image_vectors, facts, present, relevant))
+        answerable = (~ap.isnan()).nonzero().flatten().tolist()
+        return StageScores(
+            map_tasks=[_own_gallery_map(image_vectors, facts, relevant, task) for task in self.tasks],
+            map_tasks_all=[mean_average_precision(ap[task]) for task in self.tasks],
+            map_all=mean_average_precision(ap),
+            ap=[(str(self.table.facts[self.queries[query]]), ap[query].item()) for query in answerable],
+            recall={str(k): recall[f"recall@{k}"] for k in CUTOFFS},
+            mrr=recall["mrr"],
+            left_out=len(ap) - len(answerable),
+        )
+
+    def _relevance(self, image_ids: np.ndarray) -> Tensor:
+        """`[N, Q]` bool."""
+        relevant = self.table.relevance("test", image_ids, np.arange(len(self.table.facts)))
+        return merge_relevance(torch.from_numpy(relevant), self.groups)[1]
+
+
+def _own_gallery_map(images: Tensor, facts: Tensor, relevant: Tensor, task: Tensor) -> float:
+    gallery = relevant[:, task].any(dim=1)
+    return mean_average_precision(average_precision_of(images[gallery], facts[task], relevant[gallery][:, task]))
+
+
+def _ranks(images: Tensor, facts: Tensor, present: Tensor, relevant: Tensor) -> Tensor:
+    """The filtered rank of every true pair, `[R]`, with the scores of a block of images held at a time."""
+    image_blocks, fact_blocks = unit_blocks(images), unit_blocks(facts)
+    blocks = zip(image_blocks.split(IMAGES_PER_BLOCK), relevant.split(IMAGES_PER_BLOCK), strict=True)
+    return torch.cat([true_fact_ranks(mean_cosines(block, fact_blocks, present), shown) for block, shown in blocks])

@@ -1,0 +1,52 @@
+"""Files that are whole or not there: written beside their place, synced, then renamed over it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tripletcl.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside path, sync it, and rename it to path.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; what lay at path before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except Exception as error:
+        raise _explained(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explained(error: Exception, path: Path) -> Exception:
+    """A full disk or a forbidden folder in words; libraries below hide the errno in their message."""
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    if full:
+        return UserError(f"the disk is full: {path} could not be written; what was saved before is untouched")
+    if isinstance(error, PermissionError):
+        return UserError(f"{path} may not be written: {error.strerror}")
+    return error

@@ -1,0 +1,205 @@
+"""What the numbers say, in words: chosen from the data, right also when the method one hoped for is worse."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult, Spread
+from tripletcl.report.formatting import counted, fraction, method_label, shortened
+from tripletcl.report.runs import (
+    CONTROLS,
+    Groups,
+    ap_by_fact,
+    group_by_method,
+    in_sequence,
+    learned_and_final,
+    mean,
+    task_names,
+)
+from tripletcl.report.tables import Row, comparison_rows
+
+
+def headline(runs: Sequence[RunResult]) -> str:
+    """The report's first sentence: what becomes of the first task, with the best method and the plain one."""
+    groups = group_by_method(runs)
+    tasks = len(runs[0].tasks)
+    shown = featured(groups)
+    if not shown:
+        method = next(iter(groups))
+        final = fraction(mean(run.map_all_final for run in groups[method]), 2)
+        together = f", trained on all {counted(tasks, 'task')} at once," if tasks > 1 else ""
+        return f"{method_label(method)}{together} reaches MAP {final} over all facts."
+    if tasks == 1:
+        parts = [
+            f"{method_label(m)} reaches MAP {fraction(mean(r.map_all_final for r in groups[m]), 2)}" for m in shown
+        ]
+        return f"One task, so nothing to forget: {'; '.join(parts)}."
+    first, *rest = [f"{method_label(method)} {_keeps(*learned_and_final(groups[method], 0))}" for method in shown]
+    return f"After {counted(tasks, 'task')}, {'; '.join([f'{first} on the first', *rest])}."
+
+
+def featured(groups: Groups) -> list[str]:
+    """The methods a headline compares: the plain one (finetune, or else the lowest) and the best other in sequence."""
+    candidates = [method for method, group in groups.items() if in_sequence(group[0])]
+    learners = [method for method in candidates if method not in CONTROLS] or candidates
+    by_map = sorted(learners, key=lambda method: _map_all(groups[method]))
+    if not by_map:
+        return []
+    baseline = LOWER_BOUND if LOWER_BOUND in learners else by_map[0]
+    others = [method for method in by_map if method != baseline]
+    return [baseline, others[-1]] if others else [baseline]
+
+
+def best_method(groups: Groups) -> str:
+    """The method with the highest MAP over all facts of those that learn in sequence; joint where there is none."""
+    shown = featured(groups)
+    return max(shown, key=lambda method: _map_all(groups[method])) if shown else next(iter(groups))
+
+
+def _map_all(group: Sequence[RunResult]) -> float:
+    found = mean(run.map_all_final for run in group)
+    return -math.inf if found is None else found
+
+
+def _keeps(learned: float | None, final: float | None) -> str:
+    """`keeps .31 of .62`, `holds .62` where both print the same, `rises from .62 to .65`."""
+    before, after = fraction(learned, 2), fraction(final, 2)
+    if learned is None or final is None or before == after:
+        return f"holds {after}"
+    return f"keeps {after} of {before}" if final < learned else f"rises from {before} to {after}"
+
+
+def findings(runs: Sequence[RunResult]) -> list[str]:
+    """The sentences below the headline: all facts, the price on the newest task, and how sure one can be."""
+    groups = group_by_method(runs)
+    rows = {row["method"]: row for row in comparison_rows(runs)}
+    shown = featured(groups)
+    sentences = [_over_all_facts(rows, shown), _gap(rows, shown), _newest_task(groups, shown), _selected(groups, shown)]
+    return [sentence for sentence in [*sentences, _certainty(rows, shown)] if sentence]
+
+
+def _over_all_facts(rows: dict[str, Row], shown: list[str]) -> str:
+    methods = list(dict.fromkeys([*shown, *(method for method in rows if method == UPPER_BOUND)]))
+    if not shown:
+        return ""
+    parts = [f"{method_label(method)} {_number(rows[method]['map_all'])}" for method in methods]
+    return f"MAP over all facts and all test images: {', '.join(parts)}."
+
+
+def _number(value: Spread | None) -> str:
+    return fraction(value.mean if value else None, 3)
+
+
+def _gap(rows: dict[str, Row], shown: list[str]) -> str:
+    """How the best other method stands between finetune and joint."""
+    if len(shown) < 2:
+        return ""
+    plain, best = (rows[method]["map_all"] for method in shown)
+    name, plain_name = method_label(shown[1]), method_label(shown[0])
+    if plain is None or best is None:
+        return ""
+    if best.mean <= plain.mean:
+        return f"{name} does not beat {plain_name} there."
+    joint = rows[UPPER_BOUND]["map_all"] if UPPER_BOUND in rows else None
+    if joint is None:
+        return ""
+    if joint.mean <= plain.mean:
+        return f"Joint training is not above {plain_name} here, so there is no gap to close."
+    closed = rows[shown[1]]["gap_closed"]
+    if closed is None:
+        return ""
+    return f"{name} closes {closed.mean:.0%} of the gap between {plain_name} and joint training."
+
+
+def _newest_task(groups: Groups, shown: list[str]) -> str:
+    """What remembering costs: MAP on the task learned last."""
+    tasks = len(next(iter(groups.values()))[0].tasks)
+    if tasks == 1 or len(shown) < 2:
+        return ""
+    parts = [f"{method_label(m)} {fraction(learned_and_final(groups[m], tasks - 1)[1], 2)}" for m in shown]
+    return f"On the newest task: {', '.join(parts)}."
+
+
+def _selected(groups: Groups, shown: list[str]) -> str:
+    """A best of many is named as such."""
+    others = [m for m, group in groups.items() if in_sequence(group[0]) and m not in (*CONTROLS, *shown[:1])]
+    if len(shown) < 2 or len(others) < 2:
+        return ""
+    return f"{method_label(shown[1])} is the best of {counted(len(others), 'method')} compared with {shown[0]}."
+
+
+def _certainty(rows: dict[str, Row], shown: list[str]) -> str:
+    if len(shown) < 2:
+        return ""
+    first, second = (rows[method]["map_all"] for method in shown)
+    if first is None or second is None:
+        return ""
+    if first.std is None or second.std is None:
+        return "Not repeated with other seeds: how far chance moves these numbers is not known."
+    if abs(first.mean - second.mean) > math.hypot(first.std, second.std):
+        return ""
+    names = " and ".join(method_label(method) for method in shown)
+    return f"The difference between {names} is within the spread of the runs."
+
+
+def matrix_title(method: str, group: Sequence[RunResult]) -> str:
+    """`MAS holds task 1: .62 → .58`."""
+    if not in_sequence(group[0]) or len(group[0].tasks) == 1:
+        return f"{method_label(method)}: all tasks at once" if method == UPPER_BOUND else method_label(method)
+    return _change(method, task_names(group)[0], *learned_and_final(group, 0))
+
+
+def _change(method: str, task: str, learned: float | None, final: float | None) -> str:
+    before, after = fraction(learned, 2), fraction(final, 2)
+    name, task = method_label(method), shortened(task, 24)
+    if learned is None or final is None or before == after:
+        return f"{name} holds {task}: {after}"
+    return f"{name} {'forgets' if final < learned else 'gains on'} {task}: {before} → {after}"
+
+
+def curve_title(groups: Groups, task: int) -> str:
+    """What a task's curves show: who forgets it most and who keeps it best; for the last task, who learned it best."""
+    name = task_names([run for group in groups.values() for run in group])[task]
+    learners = [m for m, group in groups.items() if in_sequence(group[0]) and m not in CONTROLS]
+    changes = {m: learned_and_final(groups[m], task) for m in learners}
+    known = {m: (a, b) for m, (a, b) in changes.items() if a is not None and b is not None}
+    if not known:
+        return shortened(name, 40)
+    best = max(known, key=lambda method: known[method][1])
+    if task == len(groups[learners[0]][0].tasks) - 1:
+        return f"{shortened(name, 24)}, the newest: {method_label(best)} has {fraction(known[best][1], 2)}"
+    worst = max(known, key=lambda method: known[method][0] - known[method][1])
+    title = _change(worst, name, *known[worst])
+    return title if best == worst else f"{title}; {method_label(best)} has {fraction(known[best][1], 2)}"
+
+
+def forgetting_title(rows: Sequence[Row]) -> str:
+    """`finetune forgets most, .240 a task; MAS least, .030`."""
+    known = {
+        row["method"]: row["forgetting"].mean for row in rows if row["forgetting"] and row["method"] not in CONTROLS
+    }
+    if not known:
+        return "Forgetting"
+    most, least = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+    if most == least:
+        return f"{method_label(most)} forgets {fraction(known[most])} of MAP a task"
+    return f"{method_label(most)} forgets most, {fraction(known[most])} a task; {method_label(least)} least"
+
+
+def final_title(groups: Groups) -> str:
+    """Which method that learns in sequence knows most at the end."""
+    best = best_method(groups)
+    value = fraction(mean(run.map_all_final for run in groups[best]))
+    return f"{method_label(best)} {'knows most' if len(featured(groups)) > 1 else 'reaches'} at the end: {value}"
+
+
+def ap_title(groups: Groups) -> str:
+    """`Half the facts reach AP .34 with MAS, .21 with finetune`: the medians."""
+    medians = [
+        f"{fraction(statistics.median(aps), 2)} with {method_label(method)}"
+        for method in reversed(featured(groups) or list(groups)[:1])
+        if (aps := list(ap_by_fact(groups[method]).values()))
+    ]
+    return f"Half the facts reach AP {', '.join(medians)}" if medians else "AP of each fact"

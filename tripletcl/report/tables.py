@@ -1,0 +1,269 @@
+"""The comparison table: one row a method, printed to the terminal, Markdown, CSV or LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tripletcl.evaluation.result import MethodSummary, RunResult, Spread, summarise
+from tripletcl.report.formatting import MINUS, MISSING, counted, duration, fraction, method_label, signed
+from tripletcl.report.runs import CONTROLS, group_by_method, task_names
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Row = dict[str, Any]
+
+TERMINAL_TASKS = 6
+"""A terminal shows the tasks one by one up to this many, above it only their mean."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column is called, which direction is better (+1, -1, 0 neither) and how its numbers are written.
+
+    The short title is for a terminal of 80 characters.
+    """
+
+    title: str
+    short: str
+    better: int = 1
+    text: Callable[[float | None], str] = fraction
+    shows_std: bool = True
+
+
+COLUMNS = {
+    "map_mean": Column("mean of tasks", "mean"),
+    "map_all": Column("all facts", "all"),
+    "forgetting": Column("forgetting", "lost", better=-1),
+    "backward_transfer": Column("backward transfer", "BWT", text=signed),
+    "recall@5": Column("recall @5", "R@5"),
+    "mrr": Column("MRR", "MRR"),
+    "gap_closed": Column("gap closed", "gap"),
+    "seconds": Column("time", "time", better=0, text=duration, shows_std=False),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A printed number: its mean, its standard deviation (empty where there is none), and is it the column's best?"""
+
+    mean: str
+    std: str = ""
+    best: bool = False
+
+
+def comparison_rows(results: Sequence[RunResult]) -> list[Row]:
+    """One row a method: finetune first, joint last, the others in the order given.
+
+    Args:
+        results: The runs; several of a method (seeds, splits) give a mean and a sample standard deviation.
+
+    Returns:
+        Dicts with `method`, `runs` (how many), `map_tasks` (task name to `Spread`; MAP on the task's own test images
+        at the last stage) and a `Spread` or None for `map_mean` (mean over the tasks), `map_all` (all facts, all test
+        images), `forgetting`, `backward_transfer`, `recall@5`, `mrr`, `gap_closed` and `seconds`. A run's gap is
+        closed between finetune and joint of the same seed and split.
+
+    Raises:
+        UserError: no runs, a run given twice, or runs of different numbers of tasks.
+    """
+    groups = group_by_method(results)
+    names = task_names(results)
+    summaries = {summary.method: summary for summary in summarise(results)}
+    return [_row(summaries[method], group, names) for method, group in groups.items()]
+
+
+def _row(summary: MethodSummary, group: list[RunResult], names: list[str]) -> Row:
+    return {
+        "method": summary.method,
+        "runs": summary.runs,
+        "map_tasks": {name: Spread.of([run.map_tasks[task] for run in group]) for task, name in enumerate(names)},
+        "map_mean": summary.map_tasks,
+        "map_all": summary.map_all,
+        "forgetting": summary.forgetting,
+        "backward_transfer": summary.backward_transfer,
+        "recall@5": summary.recall.get("5"),
+        "mrr": summary.mrr,
+        "gap_closed": summary.gap_closed,
+        "seconds": summary.seconds,
+    }
+
+
+def table_caption(rows: Sequence[Row]) -> str:
+    """What the table's numbers are: which gallery, which normaliser, which spread."""
+    runs = {row["runs"] for row in rows}
+    spread_over = counted(runs.pop(), "run") if len(runs) == 1 else f"{min(runs)} to {max(runs)} runs"
+    sentences = [
+        "MAP after the last task: each task on its own test images, all facts on all test images.",
+        "AP is divided by the number of images that show the fact in the gallery, and ties count against the query.",
+        "Recall@5 and MRR go from image to fact: the rank of each true fact of a test image among all facts.",
+        "Gap closed = (method \N{MINUS SIGN} finetune) / (joint \N{MINUS SIGN} finetune) in MAP over all facts.",
+        "One run a method." if spread_over == "one run" else f"± is the standard deviation over {spread_over}.",
+    ]
+    if _contestants(rows):
+        sentences.append("Bold: the best mean of the methods that learn in sequence.")
+    return " ".join(sentences)
+
+
+def table_cells(
+    rows: Sequence[Row], max_tasks: int | None = None, short: bool = False
+) -> tuple[list[str], list[list[Cell]]]:
+    """Titles and printed cells of every column after the method's name; more than max_tasks tasks are left out."""
+    titles: list[str] = []
+    columns: list[list[Cell]] = []
+    for column, values in _columns(rows, max_tasks):
+        best = _best(rows, column, values)
+        titles.append(column.short if short else column.title)
+        columns.append([_cell(column, value, best) for value in values])
+    if len({row["runs"] for row in rows}) > 1:
+        titles.append("runs")
+        columns.append([Cell(str(row["runs"])) for row in rows])
+    return titles, [list(line) for line in zip(*columns, strict=True)]
+
+
+def _columns(rows: Sequence[Row], max_tasks: int | None = None) -> Iterator[tuple[Column, list[Spread | None]]]:
+    names = list(rows[0]["map_tasks"])
+    if max_tasks is None or len(names) <= max_tasks:
+        for name in names:
+            yield Column(name, name), [row["map_tasks"][name] for row in rows]
+    for key, column in COLUMNS.items():
+        yield column, [row[key] for row in rows]
+
+
+def _cell(column: Column, value: Spread | None, best: str | None) -> Cell:
+    if value is None:
+        return Cell(MISSING)
+    text = column.text(value.mean)
+    std = fraction(value.std) if value.std is not None and column.shows_std else ""
+    return Cell(text, std, best=text == best)
+
+
+def _contestants(rows: Sequence[Row]) -> list[int]:
+    """Rows that compete for the best value: the controls do not, and one alone has nobody to beat."""
+    found = [index for index, row in enumerate(rows) if row["method"] not in CONTROLS]
+    return found if len(found) > 1 else []
+
+
+def _best(rows: Sequence[Row], column: Column, values: Sequence[Spread | None]) -> str | None:
+    """The best value of a column as printed, so that values that look equal are marked together."""
+    means = [value.mean for index in _contestants(rows) if (value := values[index]) is not None]
+    if not column.better or not means:
+        return None
+    return column.text(max(means, key=lambda value: column.better * value))
+
+
+def terminal_table(rows: Sequence[Row], title: str | None = None) -> Table:
+    """The table for a terminal, standard deviations below the means."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    titles, lines = table_cells(rows, max_tasks=TERMINAL_TASKS, short=True)
+    table = Table(title=title, caption=table_caption(rows), caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table.show_edge = False
+    table.add_column("method", no_wrap=True, max_width=20)
+    for name, column in zip(titles, zip(*lines, strict=True), strict=True):
+        widest = max(max(len(cell.mean.split()[0]), len(cell.std) + 1) for cell in column)
+        table.add_column(Text(name), justify="right", min_width=widest)
+    for row, line in zip(rows, lines, strict=True):
+        cells = [Text(cell.mean, style="bold" if cell.best else "") for cell in line]
+        for text, cell in zip(cells, line, strict=True):
+            text.append(f"\n±{cell.std}" if cell.std else "", style="not bold dim")
+        table.add_row(Text(method_label(row["method"])), *cells)
+    return table
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The table as GitHub-flavoured Markdown, its caption below it."""
+    titles, lines = table_cells(rows)
+    header = ["method", *(_markdown(title) for title in titles)]
+    body = [
+        [_markdown(method_label(row["method"])), *(_markdown_cell(cell) for cell in line)]
+        for row, line in zip(rows, lines, strict=True)
+    ]
+    rule = ["---", *["---:"] * len(titles)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in [header, rule, *body])
+    return f"{table}\n\n{table_caption(rows)}\n"
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>&|#~$])", r"\\\1", " ".join(text.split()))
+
+
+def _markdown_cell(cell: Cell) -> str:
+    number = f"**{cell.mean}**" if cell.best else cell.mean
+    return f"{number} ± {cell.std}" if cell.std else number
+
+
+def csv_table(rows: Sequence[Row]) -> str:
+    """The table as CSV in full precision: a column for each mean and each standard deviation, empty where undefined."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = list(_numbers(rows[0]))
+    writer.writerow(["method", "runs", *(title for name in names for title in (name, f"{name} std"))])
+    for row in rows:
+        numbers = _numbers(row).values()
+        values = [value for number in numbers for value in ((number.mean, number.std) if number else (None, None))]
+        writer.writerow([row["method"], row["runs"], *values])
+    return text.getvalue()
+
+
+def _numbers(row: Row) -> dict[str, Spread | None]:
+    tasks = {f"map {name}": value for name, value in row["map_tasks"].items()}
+    return tasks | {key: row[key] for key in COLUMNS}
+
+
+def latex_table(rows: Sequence[Row], label: str = "tab:comparison") -> str:
+    """The table as a LaTeX `table` environment (package booktabs), everything escaped."""
+    titles, lines = table_cells(rows)
+    header = " & ".join(["method", *(_latex(title) for title in titles)])
+    body = [
+        " & ".join([_latex(method_label(row["method"])), *(_latex_cell(cell) for cell in line)])
+        for row, line in zip(rows, lines, strict=True)
+    ]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_latex(table_caption(rows))}}}",
+            rf"  \label{{{label}}}",
+            rf"  \begin{{tabular}}{{l{'r' * len(titles)}}}",
+            r"    \toprule",
+            rf"    {header} \\",
+            r"    \midrule",
+            *(rf"    {line} \\" for line in body),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    MISSING: "--",
+    MINUS: "$-$",
+    "±": r"$\pm$",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+
+
+def _latex_cell(cell: Cell) -> str:
+    number = rf"\textbf{{{_latex(cell.mean)}}}" if cell.best else _latex(cell.mean)
+    return rf"{number} $\pm$ {_latex(cell.std)}" if cell.std else number

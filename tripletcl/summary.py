@@ -1,0 +1,124 @@
+"""From run folders to tables and the page: reads what runs left behind, needs no model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tripletcl.config import dump_config
+from tripletcl.data import Fact, FactTable
+from tripletcl.errors import UserError
+from tripletcl.evaluation import RunResult
+from tripletcl.experiment import Run, load_table
+from tripletcl.files import write_text
+from tripletcl.report import (
+    ExampleHit,
+    ExampleQuery,
+    comparison_rows,
+    csv_table,
+    latex_table,
+    markdown_table,
+    write_report,
+)
+
+HITS_SHOWN = 8
+TRAINING_IMAGES_SHOWN = 8
+
+
+def write_tables(results: Sequence[RunResult], out: Path) -> None:
+    """The comparison as Markdown, CSV and LaTeX."""
+    rows = comparison_rows(results)
+    for suffix, text in (("md", markdown_table(rows)), ("csv", csv_table(rows)), ("tex", latex_table(rows))):
+        write_text(out / f"table.{suffix}", text)
+
+
+def write_summary(folders: Sequence[Path], page: Path) -> Path:
+    """One self-contained page of finished runs.
+
+    Args:
+        folders: Run folders, or folders with runs in them.
+
+    Raises:
+        UserError: no run there is finished.
+    """
+    runs = [run for folder in folders for run in _runs(folder)]
+    results = {run.path: result for run in runs if (result := _result(run)) is not None}
+    if not results:
+        raise UserError(f"no finished run in {', '.join(map(str, folders))}")
+    finished = [run for run in runs if run.path in results]
+    shown = [run for run in finished if results[run.path].seed == results[finished[0].path].seed]
+    table = load_table(finished[0].config)
+    groups = _groups(shown[0], len(results[shown[0].path].tasks))
+    environment = json.loads((finished[0].path / "environment.json").read_text(encoding="utf-8"))
+    write_report(
+        page,
+        list(results.values()),
+        title="Facts learned task after task",
+        settings=dump_config(finished[0].config),
+        environment=environment,
+        examples=[_example(fact, task, table, shown, results) for task, fact in _queries(table, groups)],
+        scenes=[(f"task {t + 1}", path) for t, facts in enumerate(groups) for path in _training_images(table, facts)],
+    )
+    return page
+
+
+def _runs(folder: Path) -> list[Run]:
+    if (folder / "config.yaml").exists():
+        return [Run.open(folder)]
+    found = [Run.open(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
+    return found or [Run.open(folder)]  # the latter says what is wrong with the folder
+
+
+def _result(run: Run) -> RunResult | None:
+    """The run's figures under the name of its folder where a comparison gave it one (`mas-lam3-seed0`)."""
+    path = run.path / "result.json"
+    if not path.exists():
+        return None
+    result = RunResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    label = run.path.name.removesuffix(f"-seed{result.seed}")
+    return replace(result, method=label) if label.startswith(f"{result.method}-") else result
+
+
+def _groups(run: Run, tasks: int) -> list[np.ndarray]:
+    """The fact ids of each task."""
+    groups = json.loads((run.path / "tasks.json").read_text(encoding="utf-8"))
+    return [np.array(group) for group in groups[:tasks]]
+
+
+def _queries(table: FactTable, groups: list[np.ndarray]) -> list[tuple[int, int]]:
+    """(task, fact): of each task the full fact with the most test images, a choice that no result can sway."""
+    rows = table.rows_of("test")
+    count = np.bincount(rows[:, 1], minlength=len(table.facts))
+    order = np.array([fact.order for fact in table.facts])
+    return [(task, int(max(facts, key=lambda f: (order[f], count[f], -f)))) for task, facts in enumerate(groups)]
+
+
+def _example(
+    fact: int, task: int, table: FactTable, runs: Sequence[Run], results: dict[Path, RunResult]
+) -> ExampleQuery:
+    found = {results[run.path].method: _hits(fact, table, run) for run in runs}
+    return ExampleQuery(_as_query(table.facts[fact]), f"task {task + 1}", found)
+
+
+def _hits(fact: int, table: FactTable, run: Run) -> list[ExampleHit]:
+    vectors = run.vectors()
+    images = vectors["image_ids"].numpy()
+    scores = (vectors["images"] * vectors["facts"][fact]).sum((1, 2)).numpy()  # absent units are zero blocks
+    relevant = table.relevance("test", images, np.array([fact]))[:, 0]
+    best = np.argsort(-scores, kind="stable")[:HITS_SHOWN]
+    return [ExampleHit(table.paths[images[i]], float(scores[i]), bool(relevant[i])) for i in best]
+
+
+def _training_images(table: FactTable, facts: np.ndarray) -> list[Path]:
+    """Some of a task's training images, spread evenly over it."""
+    images = np.unique(table.rows_of("train", facts)[:, 0])
+    chosen = images[np.linspace(0, len(images) - 1, min(TRAINING_IMAGES_SHOWN, len(images))).astype(int)]
+    return [table.paths[i] for i in chosen]
+
+
+def _as_query(fact: Fact) -> str:
+    return " ".join(f'"{unit}"' if " " in unit else unit for unit in fact.units if unit is not None)
