@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,10 @@ def load_table(config: Config, progress: CountProgress | None = None) -> FactTab
     if data.table == "scenes":
         settings = data.scenes.model_dump()
         name = "-".join(f"{key}{value}" for key, value in settings.items())
-        folder = cache_folder() / "scenes" / f"{name}-size{data.image_size}"
+        size = config.model.image_size
+        folder = cache_folder() / "scenes" / f"{name}-size{size}"
         return read_table(
-            write_scenes(folder, size=data.image_size, progress=_labelled(progress, "drawing scenes"), **settings)
+            write_scenes(folder, size=size, progress=_labelled(progress, "drawing scenes"), **settings)
         )
     root = Path(data.root) if data.root is not None else None
     return read_table(Path(os.path.expandvars(data.table)), root=root, task_column=data.task_column)
@@ -195,7 +196,7 @@ def image_source(
     config: Config, paths: Sequence[Path], device: torch.device, progress: CountProgress | None
 ) -> ImageSource:
     """The decoded, augmented images."""
-    size, augmentation = config.data.image_size, config.data.augmentation
+    size, augmentation = config.model.image_size, config.data.augmentation
     cache = ImageCache.open(paths, size, cache_folder(), progress=_labelled(progress, "decoding images"))
     return ImageSource(cache, Augment(augmentation.flip, augmentation.crop, augmentation.jitter), device)
 
@@ -222,7 +223,7 @@ def train(
     def finish_stage(stage: int) -> dict[str, Any]:
         vectors = experiment.vectors()
         save_stage(run, stage, experiment, vectors)
-        return {**experiment.score(vectors).to_dict(), "method_bytes": method.memory_bytes()}
+        return {**asdict(experiment.score(vectors)), "method_bytes": method.memory_bytes()}
 
     SequenceRunner(
         experiment.learner,
@@ -315,22 +316,31 @@ class Run:
         return load_file(self.stage_folder(stage) / "vectors.safetensors")
 
 
-def evaluate(
-    path: Path, stage: int | None = None, progress: CountProgress | None = None
-) -> tuple[StageScores, dict[str, Any]]:
-    """Embed the test images anew with the model of a stage; its scores, and what they are of."""
+def evaluate(path: Path, stage: int | None = None, progress: CountProgress | None = None) -> dict[str, Any]:
+    """Embed the test images anew with the model of a stage and score them.
+
+    Returns:
+        The fields of `StageScores`, and what they are of: method, seed, split, stage, tasks. Where the run is finished
+        also its forgetting and training seconds, which belong to the run and not to a stage.
+    """
     run = Run.open(path)
+    folder = run.stage_folder(stage)
     experiment = build(run.config, progress)
-    trained = FactEmbedder.from_pretrained(run.stage_folder(stage), device=experiment.accelerator.device)
-    experiment.learner.embedder.load_state_dict(trained.state_dict())
-    about = {
+    trained = FactEmbedder.from_pretrained(folder, device=experiment.accelerator.device)
+    experiment.embedder.load_state_dict(trained.state_dict())
+    result = RunFolder(path, dump_config(run.config)).result
+    finished = RunResult.from_dict(result) if result is not None else None
+    return {
         "method": run.config.method["name"],
         "seed": run.config.seed,
         "split": split_name(run.config),
-        "stage": stage if stage is not None else list(run.stages())[-1],
+        "stage": int(folder.name.removeprefix("stage-")),
         "tasks": experiment.task_names,
+        **asdict(experiment.score(experiment.vectors())),
+        "forgetting": finished.forgetting if finished else None,
+        "gap_closed": None,
+        "seconds": finished.seconds if finished else None,
     }
-    return experiment.score(experiment.vectors()), about
 
 
 def _labelled(progress: CountProgress | None, label: str) -> Callable[[int, int], None] | None:

@@ -12,7 +12,7 @@ from reference_evaluation import average_precision_by_loops, cosine, filtered_ra
 
 from tripletcl.data.facts import Fact, FactTable
 from tripletcl.errors import UserError
-from tripletcl.evaluation import FactEvaluator
+from tripletcl.evaluation import FactEvaluator, equal_queries
 
 FACTS = [
     Fact("dog"),
@@ -112,7 +112,12 @@ def test_equal_facts_are_one_query() -> None:
     """ "dog" and "Dog" have one vector: together they have all dog images, and count once."""
     facts = FactTable.from_rows(
         Path(),
-        [("a", Fact("dog"), "test"), ("b", Fact("cat"), "test"), ("c", Fact("Dog"), "test"), ("d", Fact("cat"), "test")],
+        [
+            ("a", Fact("dog"), "test"),
+            ("b", Fact("cat"), "test"),
+            ("c", Fact("Dog"), "test"),
+            ("d", Fact("cat"), "test"),
+        ],
     )
     dog, cat = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     fact_vectors = torch.zeros(3, 3, 2)
@@ -127,6 +132,18 @@ def test_equal_facts_are_one_query() -> None:
     assert found.map_all == pytest.approx(1.0)
     assert found.map_tasks == [pytest.approx(1.0), 1.0]
     assert found.recall["1"] == pytest.approx(3 / 4)
+
+
+def test_a_text_branch_that_learned_to_collapse_is_not_rewarded() -> None:
+    facts = table()
+    fact_vectors, present = vectors()
+    images, ids = gallery(facts)
+    groups = equal_queries(fact_vectors, present)  # of the untrained model
+    collapsed = torch.ones_like(fact_vectors) * present[..., None]
+    found = FactEvaluator(facts, TASKS, collapsed, present, groups).evaluate(torch.ones_like(images), ids)
+    counts = np.bincount(facts.rows_of("test")[:, 1], minlength=5)[:5]
+    assert [value for _, value in found.ap] == pytest.approx(counts / len(ids))
+    assert found.recall["1"] == 0
 
 
 def test_mistakes_are_named() -> None:

@@ -33,7 +33,9 @@ def test_forgetting_is_from_the_best_earlier_stage_not_from_the_task_s_own() -> 
 @given(st.integers(2, 6), st.data())
 def test_equals_the_definitions_written_with_one_based_loops(tasks: int, data: st.DataObject) -> None:
     fractions = st.floats(0, 1)
-    rows = data.draw(st.lists(st.lists(fractions, min_size=tasks, max_size=tasks), min_size=tasks + 1, max_size=tasks + 1))
+    rows = data.draw(
+        st.lists(st.lists(fractions, min_size=tasks, max_size=tasks), min_size=tasks + 1, max_size=tasks + 1)
+    )
 
     def score(t: int, i: int) -> float:
         return rows[t][i - 1]

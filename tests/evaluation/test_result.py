@@ -40,7 +40,7 @@ def test_json_round_trip() -> None:
 def test_a_missing_or_unknown_field_is_named(damage: Any) -> None:
     values = result().to_dict()
     damage(values)
-    with pytest.raises(UserError, match="mrr|color"):
+    with pytest.raises(UserError, match=r"mrr|color"):
         RunResult.from_dict(values)
 
 

@@ -11,7 +11,10 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tripletcl.data import CheckReport
     from tripletcl.evaluation import RunResult
+
+ROWS_SHOWN = 8
 
 app = typer.Typer(
     name="tripletcl",
@@ -62,8 +65,8 @@ def train(
     if as_json:
         print(json.dumps(result.to_dict()))
     elif not quiet:
-        _print_results(console, [result])
-        console.print(f"run folder: {folder}", highlight=False)
+        _print_results([result])
+        print(f"run folder: {folder}")
 
 
 @app.command()
@@ -85,20 +88,21 @@ def evaluate(run: RunArgument, stage: Stage = None, as_json: AsJson = False) -> 
     from tripletcl.cli.progress import progress_bars
 
     with progress_bars(console) as bars:
-        scores, about = experiment.evaluate(run, stage, bars.count)
+        scores = experiment.evaluate(run, stage, bars.count)
     if as_json:
-        print(json.dumps([about | scores.to_dict()]))
+        print(json.dumps([scores]))
         return
+    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{run}, after task {about['stage']}")
-    for column in ("gallery", *about["tasks"], "all facts"):
+    table = Table(title=f"{run}, after task {scores['stage']}")
+    for column in ("gallery", *scores["tasks"], "all facts"):
         table.add_column(column, justify="right")
-    table.add_row("own images", *map(_score, scores.map_tasks), "")
-    table.add_row("all test images", *map(_score, scores.map_tasks_all), _score(scores.map_all))
-    console.print(table)
-    recall = ", ".join(f"recall@{k} {_score(value)}" for k, value in scores.recall.items())
-    console.print(f"image to fact: {recall}, MRR {_score(scores.mrr)}", highlight=False)
+    table.add_row("own images", *map(_score, scores["map_tasks"]), "")
+    table.add_row("all test images", *map(_score, scores["map_tasks_all"]), _score(scores["map_all"]))
+    Console().print(table)
+    recall = ", ".join(f"recall@{k} {_score(value)}" for k, value in scores["recall"].items())
+    print(f"image to fact: {recall}, MRR {_score(scores['mrr'])}")
 
 
 @app.command()
@@ -118,9 +122,9 @@ def index(
         built = FactIndex.build(embedder, images, progress=lambda done, total: bars.count("embedding", done, total))
     folder = out or run / "index"
     built.save(folder)
-    console.print(f"{len(built)} images indexed in {folder}", highlight=False)
+    print(f"{len(built)} images indexed in {folder}")
     for path, reason in built.skipped:
-        console.print(f"left out: {path}: {reason}", highlight=False)
+        print(f"left out: {path}: {reason}")
 
 
 @app.command()
@@ -133,23 +137,23 @@ def query(
     as_json: AsJson = False,
 ) -> None:
     """Find the images that show a fact: `tripletcl query RUN person riding horse`, `... ? riding ?`."""
-    console = _ready()
-    from tripletcl.retrieval import FactIndex, parse_query, query_vector
+    _ready()
+    from tripletcl.retrieval import FactIndex, parse_query, unknown_units
 
     asked = parse_query(units)
     embedder = _embedder(run, stage)
     searched = FactIndex.load(index or run / "index", embedder)
-    vector, unknown = query_vector(asked, embedder, embedder.vocabulary)
-    hits = searched.search_vectors(vector[None].numpy(), k)[0]
+    hits = searched.search(asked, k)
     notes = [
-        f"{unit.text!r} was never trained: answered by the text encoder (nearest known: {unit.nearest!r})" for unit in unknown
+        f"{new.text!r} was never trained as a {new.unit}: answered by the text encoder (nearest known: {new.nearest})"
+        for new in unknown_units(asked, embedder, embedder.vocabulary)
     ]
     if as_json:
         found = [{"path": str(hit.path), "score": hit.score} for hit in hits]
         print(json.dumps({"query": str(asked), "notes": notes, "hits": found}))
         return
     for note in notes:
-        console.print(note, highlight=False)
+        print(note)
     for hit in hits:
         print(f"{hit.score:.3f}  {hit.path}")
 
@@ -170,10 +174,10 @@ def describe(
     vectors, present = embedder.encode_facts(embedder.facts)
     ranked = rank_facts(embedder.encode_images([image]), embedder.facts, vectors, present, k)[0]
     if as_json:
-        print(json.dumps([{"fact": fact.units, "score": score} for fact, score in ranked]))
+        print(json.dumps([{"fact": shown.fact.units, "score": shown.score} for shown in ranked]))
         return
-    for fact, score in ranked:
-        print(f"{score:.3f}  {fact}")
+    for shown in ranked:
+        print(f"{shown.score:.3f}  {shown.fact}")
 
 
 @app.command()
@@ -182,12 +186,12 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The HTML file; default report.html beside the first run.")] = None,
 ) -> None:
     """Write one self-contained page: table, task x stage matrices, curves, forgetting, example queries."""
-    console = _ready()
+    _ready()
     from tripletcl.summary import write_summary
 
     target = out or runs[0] / "report.html"
     write_summary(runs, target)
-    console.print(f"page: {target}", highlight=False)
+    print(f"page: {target}")
 
 
 @data_app.command("check")
@@ -206,7 +210,7 @@ def data_check(
     if as_json:
         print(json.dumps(found.to_dict()))
     else:
-        print(found)
+        _print_check(found)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -270,8 +274,8 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool)
     if as_json:
         print(json.dumps(comparison_objects(results)))
         return
-    _print_results(console, results)
-    console.print(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex; compare.json", highlight=False)
+    _print_results(results)
+    print(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex; compare.json")
 
 
 def _embedder(run: Path, stage: int | None) -> Any:
@@ -283,12 +287,30 @@ def _embedder(run: Path, stage: int | None) -> Any:
     return FactEmbedder.from_pretrained(run if saved else Run.open(run).stage_folder(stage))
 
 
-def _print_results(console: Console, results: list[RunResult]) -> None:
-    from tripletcl.report import comparison_rows, table_caption, terminal_table
+def _print_results(results: list[RunResult]) -> None:
+    from rich.console import Console
 
-    rows = comparison_rows(results)
-    console.print(terminal_table(rows))
-    console.print(table_caption(rows), highlight=False)
+    from tripletcl.report import comparison_rows, terminal_table
+
+    Console().print(terminal_table(comparison_rows(results)))
+
+
+def _print_check(found: CheckReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    print(f"{found.path}: {found.rows} rows, {found.images} images, {found.facts} facts")
+    orders = ", ".join(f"{count} of order {order}" for order, count in found.facts_by_order.items())
+    spread = ", ".join(f"{name} {value:.3g}" for name, value in found.rows_per_image.items())
+    print(f"facts: {orders}; rows an image: {spread}")
+    table = Table("split", "rows", "images", "facts", box=None)
+    for split, counts in found.splits.items():
+        table.add_row(split, *(str(counts[key]) for key in ("rows", "images", "facts")))
+    Console().print(table)
+    for problem in found.problems:
+        rows = ", ".join(map(str, problem.rows[:ROWS_SHOWN])) + (", ..." if len(problem.rows) > ROWS_SHOWN else "")
+        print(f"{problem.kind} ({found.counted_in} {rows}): {problem.message}")
+    print("no problem found" if found.ok else f"{len(found.problems)} problems")
 
 
 def _score(value: float) -> str:

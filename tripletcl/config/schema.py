@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from tripletcl.config.method import validated_method
 from tripletcl.continual.optimization import Training
 from tripletcl.embedding.spec import EmbedderSpec
-from tripletcl.methods import METHODS
 
 
 class Section(BaseModel):
     """A group of settings: unknown keys are errors, values do not change after they were read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
 
 
 class Scenes(Section):
@@ -49,8 +48,6 @@ class Data(Section):
     """A CSV, JSON Lines or Parquet file, or "scenes" for the drawn data set."""
     root: str | None = None
     """The folder that the image paths are relative to; the table's folder if null."""
-    image_size: Annotated[int, Field(ge=16)] = 128
-    """Pixels of the square that images are cut to."""
     tasks: Annotated[int, Field(ge=1)] | None = 4
     """Number of tasks; null with `split: column`, where the column tells."""
     split: Literal["random", "semantic", "column"] = "random"
@@ -113,35 +110,3 @@ class Config(Section):
     @classmethod
     def _known(cls, method: Any) -> dict[str, Any]:
         return validated_method(method)
-
-
-def validated_method(method: Any) -> dict[str, Any]:
-    """A method's name and settings, checked against the types of its constructor.
-
-    Raises:
-        ValueError: no such method, no such setting, or a value of a wrong type.
-    """
-    given = {"name": method} if isinstance(method, str) else method
-    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
-        raise ValueError("a method is a name, or a mapping with a name and settings")
-    if given["name"] not in METHODS:
-        raise ValueError(f"no method {given['name']!r}; there are {', '.join(METHODS)}")
-    values = {key: value for key, value in given.items() if key != "name"}
-    try:
-        settings = _settings_model(given["name"])(**values)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise ValueError(f"method {given['name']}: {problems}") from error
-    return {"name": given["name"], **settings.model_dump()}
-
-
-def _settings_model(name: str) -> type[BaseModel]:
-    """A pydantic model of a method's constructor, so that a method states its settings only once."""
-    constructor = METHODS[name].__init__
-    hints = get_type_hints(constructor) if constructor is not object.__init__ else {}
-    fields: dict[str, Any] = {
-        key: (hints[key], ... if parameter.default is inspect.Parameter.empty else parameter.default)
-        for key, parameter in inspect.signature(constructor).parameters.items()
-        if key in hints
-    }
-    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)

@@ -17,6 +17,11 @@ Inputs = Callable[[np.ndarray], Iterator[Tensor]]
 class Learner(Protocol):
     """What the loop and the methods ask of a model (an `nn.Module`): outputs, a loss, and what it is to remember."""
 
+    @property
+    def protected(self) -> nn.Module:
+        """The part whose parameters the tasks share and whose function is to be kept."""
+        ...
+
     def __call__(self, inputs: Tensor) -> Tensor:
         """Inputs `[B, ...]` to un-normalised outputs `[B, ...]`, the function whose change is penalised."""
         ...

@@ -65,9 +65,9 @@ def decode_image(source: ImageLike, size: int, name: str | None = None) -> np.nd
         raise UserError(f"the image size must be at least 1 pixel, not {size}")
     name = name or _name(source)
     try:
-        with _opened(source, size) as image:
-            image.load()
-            square = _square(_rgb(_upright(image)), size)
+        with _opened(source) as image:
+            extent = _load(image, size, whole=image is source)
+            square = _upright(_square(_rgb(image), extent, size), _orientation(image))
     except Exception as error:  # a broken file makes Pillow's readers raise nearly anything: struct.error, SyntaxError
         raise UserError(f"{name}: {_reason(error)}") from error
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))  # [size, size, 3] -> [3, size, size]
@@ -112,14 +112,19 @@ def in_threads(
         pool.shutdown(cancel_futures=True)
 
 
-def _opened(source: ImageLike, size: int) -> contextlib.AbstractContextManager[Image.Image]:
+def _opened(source: ImageLike) -> contextlib.AbstractContextManager[Image.Image]:
     if isinstance(source, Image.Image):
-        return contextlib.nullcontext(source)  # it is the caller's: neither closed nor drafted
+        return contextlib.nullcontext(source)  # it is the caller's: left open
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-    image.draft(None, (2 * size, 2 * size))  # at twice the size, the antialiasing is still ours
-    return image
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _load(image: Image.Image, size: int, whole: bool) -> tuple[float, float]:
+    """Decode an image, a JPEG at 1/2, 1/4 or 1/8 unless `whole`; returns its (width, height) without rounding."""
+    drafted = None if whole else image.draft(None, (2 * size, 2 * size))  # twice: the antialiasing is still ours
+    image.load()
+    return image.size if drafted is None else drafted[1][2:]
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -135,11 +140,14 @@ def _from_array(array: np.ndarray) -> Image.Image:
     )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> object:
     try:
-        orientation = image.getexif().get(ORIENTATION_TAG)
+        return image.getexif().get(ORIENTATION_TAG)
     except Exception:  # broken EXIF data does not make a broken image, it only says nothing about the orientation
-        return image
+        return None
+
+
+def _upright(image: Image.Image, orientation: object) -> Image.Image:
     turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
 
@@ -162,9 +170,11 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")  # 65535 = 255 * 257
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
-    short = min(image.size)
-    left, top = ((side - short) // 2 for side in image.size)  # whole pixels: an image of the right size stays as it is
+def _square(image: Image.Image, extent: tuple[float, float], size: int) -> Image.Image:
+    short = min(extent)
+    left, top = ((side - short) / 2 for side in extent)
+    if short == size:
+        left, top = int(left), int(top)  # half a pixel would blur an image that needs no scaling
     box = (left, top, left + short, top + short)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 

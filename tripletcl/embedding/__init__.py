@@ -1,0 +1,26 @@
+"""From images and texts to vectors in one space."""
+
+from tripletcl.embedding.backbones import Backbone, build_backbone
+from tripletcl.embedding.embedder import FactEmbedder, build_embedder
+from tripletcl.embedding.image import ImageBranch
+from tripletcl.embedding.losses import contrastive, wildcard_l2, wildcard_l2_root
+from tripletcl.embedding.spec import EmbedderSpec
+from tripletcl.embedding.text import TextBranch, build_text_encoder
+from tripletcl.embedding.torch_pair import check_torch_pair
+from tripletcl.embedding.word_vectors import WordVectors
+
+__all__ = [
+    "Backbone",
+    "EmbedderSpec",
+    "FactEmbedder",
+    "ImageBranch",
+    "TextBranch",
+    "WordVectors",
+    "build_backbone",
+    "build_embedder",
+    "build_text_encoder",
+    "check_torch_pair",
+    "contrastive",
+    "wildcard_l2",
+    "wildcard_l2_root",
+]

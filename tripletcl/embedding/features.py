@@ -60,16 +60,13 @@ class FeatureSource:
 
 def _key(source: ImageSource, branch: ImageBranch) -> str:
     digest = hashlib.sha256(source.cache.fingerprint.encode())
-    for name, tensor in branch.frozen.state_dict().items():
+    for name, tensor in {"mean": branch.mean, "std": branch.std, **branch.frozen.state_dict()}.items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    digest.update(repr((branch.backbone_mean, branch.backbone_std)).encode())
     return digest.hexdigest()[:24]
 
 
-def _compute(
-    path: Path, source: ImageSource, branch: ImageBranch, batch_size: int, progress: Progress | None
-) -> None:
+def _compute(path: Path, source: ImageSource, branch: ImageBranch, batch_size: int, progress: Progress | None) -> None:
     shape = branch.features(source.batch(np.zeros(1, np.int64), None)).shape[1:]
     count = len(source)
     array = np.lib.format.open_memmap(path, "w+", np.float16, (count, 2, *shape))

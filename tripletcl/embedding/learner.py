@@ -34,14 +34,12 @@ class Vocabulary:
     """
 
     def __init__(self, facts: Sequence[Fact]) -> None:
-        self.texts = [list(dict.fromkeys(t for f in facts if (t := f.units[u]) is not None)) for u in range(len(UNITS))]
-        self.ids = torch.tensor(
-            [[self.texts[u].index(t) if (t := f.units[u]) is not None else -1 for u in range(len(UNITS))] for f in facts]
-        )
+        units = range(len(UNITS))
+        self.texts = [list(dict.fromkeys(t for f in facts if (t := f.units[u]) is not None)) for u in units]
+        ids = [[-1 if (t := f.units[u]) is None else self.texts[u].index(t) for u in units] for f in facts]
+        self.ids = torch.tensor(ids, dtype=torch.int64).reshape(len(facts), len(UNITS))
         self.has = [
-            torch.nn.functional.one_hot(self.ids[:, u].clamp(min=0), max(len(texts), 1)).float()[:, : len(texts)]
-            * (self.ids[:, u, None] >= 0)
-            for u, texts in enumerate(self.texts)
+            (self.ids[:, u, None] == torch.arange(len(texts))).float() for u, texts in enumerate(self.texts)
         ]
 
 
@@ -78,6 +76,11 @@ class FactLearner(nn.Module):
         self.from_features = from_features
         self.vocabulary = Vocabulary(())
         self.encoded: list[Tensor] = []
+
+    @property
+    def protected(self) -> nn.Module:
+        """The embedder; a learned temperature belongs to the loss, not to the learned function."""
+        return self.embedder
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Images or features `[B, ...]` to un-normalised unit vectors `[B, 3, D]`."""

@@ -20,8 +20,8 @@ def check_torch_pair() -> None:
         importlib.import_module("torchvision")
     except (RuntimeError, ImportError, OSError, AttributeError) as error:
         raise UserError(
-            f"torch {_version('torch')} and torchvision {_version('torchvision')} do not work together ({error}): install "
-            "both anew in one command from one source, `pip install --upgrade --force-reinstall torch torchvision`"
+            f"torch {_version('torch')} and torchvision {_version('torchvision')} do not work together ({error}): "
+            "install both anew, in one command, `pip install --upgrade --force-reinstall torch torchvision`"
         ) from error
 
 

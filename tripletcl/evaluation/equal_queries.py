@@ -9,8 +9,8 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation.cosine import unit_blocks
 
 TOLERANCE = 1e-5
-"""How far the sum of the cosines of two equal facts may stay below their order: a text encoded in two batches differs by
-its rounding, some 1e-6 on hardware that multiplies in reduced precision, while two texts differ by 1e-3 and more."""
+"""How far the sum of the cosines of two equal facts may stay below their order: a text encoded in two batches differs
+by its rounding, some 1e-6 on hardware that multiplies in reduced precision, while two texts differ by 1e-3 and more."""
 
 
 def equal_queries(fact_vectors: Tensor, present: Tensor, block: int = 1024) -> Tensor:
@@ -19,8 +19,8 @@ def equal_queries(fact_vectors: Tensor, present: Tensor, block: int = 1024) -> T
     "Dog" and "dog" may be two facts of a table and one vector of the text encoder. No model can tell them apart, so
     each one's images would be unavoidable errors of the other.
 
-    The vectors must be those of a fixed text encoder, never of one that learns: a model that mapped all facts to one
-    vector would otherwise be rewarded for it.
+    The vectors must be those of a text branch that does not learn, or has not yet: a model that mapped all facts to
+    one vector would otherwise be rewarded for it.
 
     Args:
         fact_vectors: `[F, U, D]`, zero in the units a fact lacks.

@@ -52,8 +52,11 @@ class FactEvaluator:
     Args:
         table: Which image shows which fact; its "test" rows are the truth.
         tasks: The fact ids of each task.
-        fact_vectors: `[F, 3, D]` of the fixed text encoder, zero in the units a fact lacks.
+        fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
         present: `[F, 3]` bool.
+        groups: `[F]` from `equal_queries`; by default of fact_vectors, which is right where the text branch is fixed.
+            Where it learns, give the groups of the untrained model: a model that maps its facts to one vector would
+            else be scored as if it had been asked one question.
 
     Attributes:
         merged: How many facts are merged into an earlier one.
@@ -62,7 +65,14 @@ class FactEvaluator:
         UserError: a task has no facts, or all facts have the same vectors.
     """
 
-    def __init__(self, table: FactTable, tasks: Sequence[np.ndarray], fact_vectors: Tensor, present: Tensor) -> None:
+    def __init__(
+        self,
+        table: FactTable,
+        tasks: Sequence[np.ndarray],
+        fact_vectors: Tensor,
+        present: Tensor,
+        groups: Tensor | None = None,
+    ) -> None:
         if len(fact_vectors) != len(table.facts):
             raise ValueError(f"{len(fact_vectors)} fact vectors for the table's {len(table.facts)} facts")
         for number, task in enumerate(tasks, start=1):
@@ -70,7 +80,7 @@ class FactEvaluator:
                 raise UserError(f"task {number} has no facts, so it cannot be evaluated")
         self.table = table
         fact_vectors, present = fact_vectors.detach().cpu(), present.cpu()
-        self.groups = equal_queries(fact_vectors, present)
+        self.groups = equal_queries(fact_vectors, present) if groups is None else groups.cpu()
         self.queries = self.groups.unique()
         self.tasks = [torch.searchsorted(self.queries, self.groups[torch.as_tensor(task)].unique()) for task in tasks]
         self.fact_vectors, self.present = fact_vectors[self.queries], present[self.queries]

@@ -57,12 +57,12 @@ class MAS(Method):
             self.penalty.proximal_step(lr, self.lam)
 
     def after_task(self, task: Task) -> None:
-        parameters = dict(self.learner.named_parameters())
+        model = self.learner.protected
         omega: dict[str, Tensor] = {}
         for function, batches in self.learner.functions(task, self.inputs):
-            for name, value in importance(self.learner, batches, forward=function, engine=self.engine).items():
+            for name, value in importance(model, batches, forward=function, engine=self.engine).items():
                 omega[name] = omega[name] + value if name in omega else value
-        self.penalty.update(parameters, omega)
+        self.penalty.update(dict(model.named_parameters()), omega)
         self._log_scale(omega.values())
 
     def _log_scale(self, omega: Iterable[Tensor]) -> None:
@@ -77,6 +77,4 @@ class MAS(Method):
         return dict(self.penalty.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.penalty.load_state_dict(state, dict(self.learner.named_parameters()))
-
-
+        self.penalty.load_state_dict(state, dict(self.learner.protected.named_parameters()))

@@ -55,7 +55,9 @@ class QuadraticPenalty:
     @torch.no_grad()
     def add_gradient(self, lam: float) -> None:
         """`p.grad += 2 lam omega (theta - anchor)`, also where the loss left no gradient (its grad is None)."""
-        if not self.active or lam == 0:  # lam 0 may not even turn a missing gradient into zeros: weight decay would see it
+        if (
+            not self.active or lam == 0
+        ):  # lam 0 may not even turn a missing gradient into zeros: weight decay would see it
             return
         for p in self._parameters:
             if p.grad is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tripletcl.evaluation.result import RunResult
+from tripletcl.evaluation.result import UPPER_BOUND, RunResult
+from tripletcl.files import write_text
 from tripletcl.report.formatting import counted, fraction, method_label
 from tripletcl.report.pictures import figure_uri, thumbnail_uri
-from tripletcl.report.runs import Groups, ap_by_fact, group_by_method
+from tripletcl.report.runs import Groups, ap_by_fact, group_by_method, in_sequence
 from tripletcl.report.sentences import best_method, findings, headline
 from tripletcl.report.style import CSS
 from tripletcl.report.tables import Cell, Row, comparison_rows, table_caption, table_cells
@@ -117,18 +117,8 @@ def write_report(
         if section
     )
     page = PAGE.format(title=escape(title), css=CSS + _method_colors(runs), body=body)
-    return _write_at_once(Path(path), page)
-
-
-def _write_at_once(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    write_text(Path(path), page)
+    return Path(path)
 
 
 def _method_colors(runs: Sequence[RunResult]) -> str:
@@ -170,7 +160,8 @@ def _comparison(rows: Sequence[Row]) -> str:
         for index, (row, line) in enumerate(zip(rows, lines, strict=True))
     )
     table = f'<table class="compare">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
-    return _section("Comparison", table_caption(rows), f'<div class="card scroll">{table}</div>')
+    note = f'<p class="note">{escape(table_caption(rows))}</p>'
+    return _section("Comparison", "", f'<div class="card scroll">{table}</div>\n{note}')
 
 
 def _table_cell(cell: Cell) -> str:
@@ -181,30 +172,41 @@ def _table_cell(cell: Cell) -> str:
 def _pictures(runs: Sequence[RunResult]) -> str:
     from tripletcl.report import plots
 
+    stages = _section(
+        "Each task after each stage",
+        "MAP of each task on its own test images, the stages from left to right; one colour scale for all methods.",
+        _grid(list(plots.matrix_figures(runs).values()), "narrow" if len(runs[0].tasks) <= 5 else "wide"),
+    )
     bars = [plots.final_figure(runs), plots.forgetting_figure(runs), plots.ap_figure(runs)]
-    sections = [
-        _section(
-            "Each task after each stage",
-            "MAP of each task on its own test images, the stages from left to right; one colour scale for all methods.",
-            _grid(list(plots.matrix_figures(runs).values())),
-        ),
-        _section(
-            "Stage by stage",
-            "MAP of one task on its own test images while others are learned. Bands: standard deviation over runs; "
-            "dashed: joint training on all tasks.",
-            _grid(list(plots.curve_figures(runs).values())),
-        ),
-        _section("At the end", "", _grid([figure for figure in bars if figure is not None])),
-    ]
-    return "\n".join(sections)
+    end = _section("At the end", "", _grid([figure for figure in bars if figure is not None], "narrow"))
+    return "\n".join([stages, _curves(runs), end])
 
 
-def _grid(figures: Sequence[Figure]) -> str:
+def _curves(runs: Sequence[RunResult]) -> str:
+    """One picture a task; nothing where no run learned several tasks in sequence."""
+    from tripletcl.report import plots
+
+    if len(runs[0].tasks) == 1 or not any(map(in_sequence, runs)):
+        return ""
+    return _section("Stage by stage", _curves_note(runs), _grid(list(plots.curve_figures(runs).values()), "wide"))
+
+
+def _curves_note(runs: Sequence[RunResult]) -> str:
+    groups = group_by_method(runs)
+    several = any(len(group) > 1 for group in groups.values())
+    return (
+        "MAP of one task on its own test images while others are learned, the newest model on the right."
+        + (" Shaded: one standard deviation over runs." if several else "")
+        + (" Dashed: joint training on all tasks at once." if UPPER_BOUND in groups else "")
+    )
+
+
+def _grid(figures: Sequence[Figure], kind: str) -> str:
     pictures = "\n".join(
         f'<figure class="card"><img src="{figure_uri(figure)}" alt="{escape(str(figure.get_label()))}"></figure>'
         for figure in figures
     )
-    return f'<div class="grid">\n{pictures}\n</div>'
+    return f'<div class="grid {kind}">\n{pictures}\n</div>'
 
 
 def _examples(examples: Sequence[ExampleQuery], order: list[str]) -> str:
@@ -272,9 +274,11 @@ def _facts(groups: Groups) -> str:
     name = method_label(best)
     tables = [_fact_table(f"{name} finds best", ranked[:half], aps)]
     if len(ranked) > half:
-        tables.append(_fact_table(f"{name} finds worst", ranked[-half:][::-1], aps))
+        tables.append(_fact_table(f"{name} finds worst", ranked[half:][-half:][::-1], aps))
     note = "AP of single facts after the last task, searched among all test images."
-    return _section("Best and worst facts", note, f'<div class="grid">{"".join(tables)}</div>')
+    return _section(
+        "Best and worst facts", note, f'<div class="grid {"wide" if len(aps) <= 4 else ""}">{"".join(tables)}</div>'
+    )
 
 
 def _fact_table(title: str, facts: Sequence[str], aps: Mapping[str, Mapping[str, float]]) -> str:
@@ -289,9 +293,11 @@ def _fact_table(title: str, facts: Sequence[str], aps: Mapping[str, Mapping[str,
 
 
 def _settings(settings: Mapping[str, Any] | str, environment: Mapping[str, Any], command: str | None) -> str:
-    text = settings if isinstance(settings, str) else _as_yaml(settings)
-    parts = [f'<details class="card"><summary>All settings</summary><pre>{escape(text)}</pre></details>']
-    sections = [_section("Settings", "", "\n".join(parts))] if text.strip() else []
+    sections = []
+    if settings:
+        text = settings if isinstance(settings, str) else _as_yaml(settings)
+        details = f'<details class="card"><summary>All settings</summary><pre>{escape(text)}</pre></details>'
+        sections.append(_section("Settings", "", details))
     if environment:
         rows = "\n".join(
             f'<tr><th scope="row">{escape(str(name))}</th><td>{escape(str(value))}</td></tr>'

@@ -22,7 +22,7 @@ from tripletcl.report.runs import (
     mean_matrix,
     task_names,
 )
-from tripletcl.report.sentences import ap_title, curve_title, final_title, forgetting_title, matrix_title
+from tripletcl.report.sentences import ap_title, curve_title, featured, final_title, forgetting_title, matrix_title
 from tripletcl.report.tables import Row, comparison_rows
 
 if TYPE_CHECKING:
@@ -38,18 +38,26 @@ DARK = {INK: "#e8ebf1", MUTED: "#a4adbb", GRID: "#353c49", PAPER: "#10141b", FIL
 NAMED = {"finetune": ("#d1500f", "#ff8f52"), "mas": ("#1257c9", "#5ea2ff")}
 NAMED |= {"joint": ("#717a88", "#98a3b1"), "frozen": ("#b0b7c2", "#667080")}
 OTHERS = (
-    ("#00876c", "#35c9a4"),
-    ("#9a4cc4", "#c793ee"),
-    ("#a88200", "#dcbc3c"),
-    ("#c9327f", "#f784bb"),
-    ("#1f9bcf", "#62cdf7"),
-    ("#7a4f35", "#c79a7c"),
+    ("#2f9e6b", "#5fd69e"),
+    ("#5b1f8c", "#7a50e8"),
+    ("#c99e00", "#ffd20f"),
+    ("#75102a", "#b8504f"),
+    ("#4ba5f0", "#87f4ff"),
+    ("#434a00", "#f4f0d8"),
 )
+"""(light, dark) pairs that stay apart, by lightness too, for readers who confuse red and green."""
+
 DARK |= dict([*NAMED.values(), *OTHERS])
 MARKERS = "osD^vPX*"
 
-WIDTH, HEIGHT, TITLE_WIDTH = 4.7, 3.1, 52
-"""Inches of a figure and characters of a title's line: read one to one on a phone, two abreast on a page."""
+NARROW, WIDE = 3.6, 4.2
+"""Widths of a figure in inches: three or two stand abreast on a page, and a phone shows them at about full size."""
+
+NAME_WIDTH = 12
+"""Characters of a method's name beside its line."""
+
+TITLE_DENSITY = 11.9
+"""Characters of a title that fit in an inch, in a wide font."""
 
 RC = {
     "font.size": 10,
@@ -102,20 +110,24 @@ def _styled() -> Iterator[None]:
         yield
 
 
-def _figure(title: str, left: float, bottom: float, right: float, height: float = HEIGHT) -> tuple[Figure, Axes]:
-    """A figure and its axes, the margins given in inches, a left-aligned title of up to two lines above."""
+def _figure(title: str, size: tuple[float, float], left: float, bottom: float, right: float) -> tuple[Figure, Axes]:
+    """A figure and its axes, size and margins in inches, with a left-aligned title of up to two lines above."""
     from matplotlib.figure import Figure
 
-    lines = textwrap.wrap(title, TITLE_WIDTH)[:2]
+    width, height = size
+    lines = textwrap.wrap(title, int(TITLE_DENSITY * (width - 0.2)))[:2]
     top = 0.26 + 0.19 * len(lines)
-    figure = Figure(figsize=(WIDTH, height), facecolor="none")
-    box = (left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (bottom + top) / height)
-    figure.set_label(title)
+    figure = Figure(figsize=size, facecolor="none", label=title)
+    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
     axes = figure.add_axes(box, facecolor="none")
-    figure.text(
-        0.1 / WIDTH, 1 - 0.08 / height, "\n".join(lines), fontsize=11, weight="bold", va="top", linespacing=1.25
-    )
+    place = (0.1 / width, 1 - 0.08 / height)
+    figure.text(*place, "\n".join(lines), fontsize=10.5, weight="bold", va="top", linespacing=1.25)
     return figure, axes
+
+
+def _left_margin(labels: Sequence[str]) -> float:
+    """Inches that the longest label left of the axes takes."""
+    return 0.3 + 0.082 * max(map(len, labels))
 
 
 @_styled()
@@ -128,9 +140,10 @@ def matrix_figures(runs: Sequence[RunResult]) -> dict[str, Figure]:
 
 def _heat_map(method: str, group: Sequence[RunResult], matrix: np.ndarray, top: float, names: list[str]) -> Figure:
     stages, tasks = matrix.shape
-    figure, axes = _figure(
-        matrix_title(method, group), left=1.15, bottom=0.5, right=0.1, height=1.15 + 0.36 * max(tasks, 2)
-    )
+    rows = [shortened(name, 14) for name in names]
+    left = _left_margin(rows)
+    size = (max(NARROW, left + 0.1 + 0.42 * (tasks + 1)), 1.05 + 0.36 * max(tasks, 2))
+    figure, axes = _figure(matrix_title(method, group), size, left=left, bottom=0.45, right=0.1)
     for stage in range(stages):
         for task in range(tasks):
             _heat_cell(axes, stage, task, matrix[stage, task] / top, fraction(matrix[stage, task], 2), tasks)
@@ -139,7 +152,7 @@ def _heat_map(method: str, group: Sequence[RunResult], matrix: np.ndarray, top: 
             axes.add_patch(_square(task + 1, task, facecolor="none", edgecolor=INK, linewidth=1.6))
     labels = _stage_labels(tasks) if in_sequence(group[0]) else ["before", "after all tasks"]
     axes.set_xticks(range(stages), labels)
-    axes.set_yticks(range(tasks), [shortened(name, 14) for name in names])
+    axes.set_yticks(range(tasks), rows)
     axes.set_xlabel("after task (outlined: just learned)" if in_sequence(group[0]) else "")
     axes.set(xlim=(-0.5, stages - 0.5), ylim=(tasks - 0.5, -0.5))
     axes.tick_params(length=0)
@@ -162,8 +175,8 @@ def _heat_cell(axes: Axes, stage: int, task: int, share: float, text: str, tasks
         axes.text(stage, task, text, ha="center", va="center", fontsize=size, color=PAPER if strength > 0.62 else INK)
 
 
-def _stage_labels(tasks: int) -> list[str]:
-    return ["before", *(str(task + 1) for task in range(tasks))]
+def _stage_labels(tasks: int, start: str = "before") -> list[str]:
+    return [start, *(str(task + 1) for task in range(tasks))]
 
 
 @_styled()
@@ -176,14 +189,16 @@ def curve_figures(runs: Sequence[RunResult]) -> dict[str, Figure]:
 
 def _curves(groups: Groups, task: int, names: list[str], top: float) -> Figure:
     tasks = len(names)
-    figure, axes = _figure(curve_title(groups, task), left=0.5, bottom=0.55, right=1.25)
+    longest = max(len(shortened(method_label(method), NAME_WIDTH)) for method in groups)
+    right = 0.6 + 0.078 * longest  # mark, value and name beside the lines
+    figure, axes = _figure(curve_title(groups, task), (WIDE, 2.9), left=0.42, bottom=0.48, right=right)
     axes.set(xlim=(-0.3, tasks + 0.1), ylim=(0, 1.06 * top))
     axes.axvline(task + 1, color=GRID, linewidth=5, zorder=0)
     ends = {}
     for method, style in method_styles(list(groups)).items():
         ends[method] = _curve(axes, groups[method], task, style)
-    _end_labels(axes, ends, method_styles(list(groups)), tasks, 1.06 * top)
-    axes.set_xticks(range(tasks + 1), _stage_labels(tasks))
+    _end_labels(figure, axes, ends, method_styles(list(groups)), tasks, 1.06 * top)
+    axes.set_xticks(range(tasks + 1), _stage_labels(tasks, start="before" if tasks <= 6 else "0"))
     axes.set_xlabel(f"after task (band: {shortened(names[task], 20)} is learned)")
     axes.grid(axis="y", linewidth=0.6)
     _fraction_ticks(axes.yaxis)
@@ -218,23 +233,24 @@ def _curve(axes: Axes, group: Sequence[RunResult], task: int, style: Style) -> f
     return float(mean[-1])
 
 
-def _end_labels(axes: Axes, ends: dict[str, float], styles: dict[str, Style], stage: int, top: float) -> None:
-    """Names and last values beside the lines' ends, moved apart where they would touch."""
+def _end_labels(
+    figure: Figure, axes: Axes, ends: dict[str, float], styles: dict[str, Style], stage: int, top: float
+) -> None:
+    """Marks, last values and names beside the lines' ends, moved apart where they would touch."""
+    from matplotlib.transforms import ScaledTranslation
+
+    def moved(points: float) -> Any:
+        return axes.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
+
     methods = sorted((method for method in ends if np.isfinite(ends[method])), key=ends.__getitem__)
     heights = spaced([ends[method] for method in methods], gap=min(0.085 * top, top / max(len(methods), 1)), top=top)
     for method, height in zip(methods, heights, strict=True):
-        text = f"{fraction(ends[method], 2)} {shortened(method_label(method), 12)}"
-        axes.annotate(
-            text,
-            (stage, height),
-            xytext=(10, 0),
-            textcoords="offset points",
-            color=styles[method].color,
-            va="center",
-            weight="bold",
-            fontsize=9.5,
-            annotation_clip=False,
-        )
+        text = f"{fraction(ends[method], 2)} {shortened(method_label(method), NAME_WIDTH)}"
+        axes.text(stage, height, text, fontsize=9.5, va="center", transform=moved(20))
+        style = styles[method]
+        marker, size = ("_", 9) if style.dash != "-" else (style.marker, 5)
+        (mark,) = axes.plot(stage, height, marker, transform=moved(12), color=style.color, clip_on=False)
+        mark.set(markersize=size, markeredgewidth=2)
 
 
 def spaced(values: Sequence[float], gap: float, top: float) -> list[float]:
@@ -256,29 +272,30 @@ def _fraction_ticks(axis: Axis) -> None:
 
 
 @_styled()
-def forgetting_figure(runs: Sequence[RunResult]) -> Figure | None:
-    """Mean forgetting by method as bars, with error bars over runs; None where no method has a forgetting."""
-    rows = comparison_rows(runs)
-    known = [row for row in rows if row["forgetting"]]
-    return (
-        _bars(known, "forgetting", forgetting_title(rows), "MAP lost a task since its best, lower is better")
-        if known
-        else None
-    )
-
-
-@_styled()
 def final_figure(runs: Sequence[RunResult]) -> Figure:
     """MAP over all facts and all test images at the end by method as bars, with error bars over runs."""
     title = final_title(group_by_method(runs))
     return _bars(comparison_rows(runs), "map_all", title, "MAP over all facts, all test images")
 
 
+@_styled()
+def forgetting_figure(runs: Sequence[RunResult]) -> Figure | None:
+    """Mean forgetting by method as bars, with error bars over runs; None where no method has a forgetting."""
+    rows = comparison_rows(runs)
+    if not any(row["forgetting"] for row in rows):
+        return None
+    return _bars(rows, "forgetting", forgetting_title(rows), "MAP lost a task since its best")
+
+
 def _bars(rows: Sequence[Row], measure: str, title: str, label: str) -> Figure:
-    figure, axes = _figure(title, left=1.2, bottom=0.5, right=0.55, height=1.15 + 0.34 * len(rows))
-    for index, style in enumerate(method_styles([row["method"] for row in rows]).values()):
-        _bar(axes, index, rows[index][measure], style)
-    axes.set_yticks(range(len(rows)), [shortened(method_label(row["method"]), 14) for row in rows], color=INK)
+    styles = method_styles([row["method"] for row in rows])
+    rows = [row for row in rows if row[measure]]
+    names = [shortened(method_label(row["method"]), 14) for row in rows]
+    size = (NARROW, _bars_height(len(rows)))
+    figure, axes = _figure(title, size, left=_left_margin(names), bottom=0.45, right=0.5)
+    for index, row in enumerate(rows):
+        _bar(axes, index, row[measure], styles[row["method"]])
+    axes.set_yticks(range(len(rows)), names, color=INK)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.grid(axis="x", linewidth=0.6)
@@ -290,9 +307,11 @@ def _bars(rows: Sequence[Row], measure: str, title: str, label: str) -> Figure:
     return figure
 
 
-def _bar(axes: Axes, index: int, value: Spread | None, style: Style) -> None:
-    if value is None:
-        return
+def _bars_height(bars: int) -> float:
+    return 1.05 + 0.34 * max(bars, 3)
+
+
+def _bar(axes: Axes, index: int, value: Spread, style: Style) -> None:
     std = value.std or 0.0
     axes.barh(index, value.mean, height=0.62, color=style.color, alpha=0.55 if style.dash != "-" else 1.0)
     if std:
@@ -311,23 +330,24 @@ def _bar(axes: Axes, index: int, value: Spread | None, style: Style) -> None:
 
 @_styled()
 def ap_figure(runs: Sequence[RunResult]) -> Figure | None:
-    """Share of the facts that reach an AP or more (last stage, all test images), a line a method; None without APs."""
+    """Share of the facts that reach an AP or more (last stage, all test images); None without APs.
+
+    Lines of the two featured methods and of joint training only: more would hide each other.
+    """
     groups = group_by_method(runs)
     aps = {method: np.sort(list(ap_by_fact(group).values())) for method, group in groups.items()}
-    if not any(len(values) for values in aps.values()):
+    shown = [method for method in groups if method in (*featured(groups), UPPER_BOUND) and len(aps[method])]
+    if not shown:
         return None
-    figure, axes = _figure(ap_title(groups), left=0.5, bottom=0.5, right=0.2)
-    for method, style in method_styles(list(groups)).items():
-        if len(values := aps[method]):
-            reached = np.concatenate([[0.0], values])
-            share = np.concatenate([[1.0], 1 - np.arange(len(values)) / len(values)])
-            label = shortened(method_label(method), 16)
-            axes.step(
-                reached, share, where="pre", color=style.color, linestyle=style.dash, linewidth=style.width, label=label
-            )
+    figure, axes = _figure(
+        ap_title(groups), (NARROW, max(2.6, _bars_height(len(groups)))), left=0.45, bottom=0.45, right=0.2
+    )
+    styles = method_styles(list(groups))
+    for method in shown:
+        _reaching(axes, aps[method], styles[method], shortened(method_label(method), 14))
     axes.axhline(0.5, color=MUTED, linewidth=0.8)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    axes.set_xlabel("AP of a fact: share of the facts that reach it")
+    axes.set_xlabel("AP, and the share of facts that reach it")
     axes.grid(linewidth=0.6)
     axes.legend(frameon=False, loc="upper right", labelcolor=INK, fontsize=9.5)
     _fraction_ticks(axes.xaxis)
@@ -335,3 +355,10 @@ def ap_figure(runs: Sequence[RunResult]) -> Figure | None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
+
+
+def _reaching(axes: Axes, aps: np.ndarray, style: Style, label: str) -> None:
+    """The share of the sorted APs that are at least x, for each x."""
+    share = 1 - np.arange(len(aps) + 1) / len(aps)
+    reached = np.concatenate([[0.0], aps])
+    axes.step(reached, share, where="post", color=style.color, linestyle=style.dash, linewidth=style.width, label=label)

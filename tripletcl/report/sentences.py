@@ -26,18 +26,14 @@ def headline(runs: Sequence[RunResult]) -> str:
     groups = group_by_method(runs)
     tasks = len(runs[0].tasks)
     shown = featured(groups)
-    if not shown:
-        method = next(iter(groups))
-        final = fraction(mean(run.map_all_final for run in groups[method]), 2)
-        together = f", trained on all {counted(tasks, 'task')} at once," if tasks > 1 else ""
-        return f"{method_label(method)}{together} reaches MAP {final} over all facts."
-    if tasks == 1:
-        parts = [
-            f"{method_label(m)} reaches MAP {fraction(mean(r.map_all_final for r in groups[m]), 2)}" for m in shown
-        ]
-        return f"One task, so nothing to forget: {'; '.join(parts)}."
-    first, *rest = [f"{method_label(method)} {_keeps(*learned_and_final(groups[method], 0))}" for method in shown]
-    return f"After {counted(tasks, 'task')}, {'; '.join([f'{first} on the first', *rest])}."
+    if not shown or tasks == 1:
+        everything = "both tasks" if tasks == 2 else f"all {counted(tasks, 'task')}"
+        how = "On one task" if tasks == 1 else f"Trained on {everything} at once"
+        first, *rest = [(method_label(m), fraction(_mean_map(groups[m]), 2)) for m in shown or groups]
+        others = "".join(f", {name} {value}" for name, value in rest)
+        return f"{how}, {first[0]} reaches MAP {first[1]} over all facts{others}."
+    kept = [f"{method_label(method)} {_keeps(*learned_and_final(groups[method], 0))}" for method in shown]
+    return f"After {counted(tasks, 'task')}, {'; '.join([f'{kept[0]} on the first', *kept[1:]])}."
 
 
 def featured(groups: Groups) -> list[str]:
@@ -58,8 +54,13 @@ def best_method(groups: Groups) -> str:
     return max(shown, key=lambda method: _map_all(groups[method])) if shown else next(iter(groups))
 
 
+def _mean_map(group: Sequence[RunResult]) -> float | None:
+    return mean(run.map_all_final for run in group)
+
+
 def _map_all(group: Sequence[RunResult]) -> float:
-    found = mean(run.map_all_final for run in group)
+    """A key to rank methods by; one without the number stands last."""
+    found = _mean_map(group)
     return -math.inf if found is None else found
 
 
@@ -77,7 +78,7 @@ def findings(runs: Sequence[RunResult]) -> list[str]:
     rows = {row["method"]: row for row in comparison_rows(runs)}
     shown = featured(groups)
     sentences = [_over_all_facts(rows, shown), _gap(rows, shown), _newest_task(groups, shown), _selected(groups, shown)]
-    return [sentence for sentence in [*sentences, _certainty(rows, shown)] if sentence]
+    return [sentence for sentence in [*sentences, _frozen(rows, shown), _certainty(rows, shown)] if sentence]
 
 
 def _over_all_facts(rows: dict[str, Row], shown: list[str]) -> str:
@@ -130,6 +131,15 @@ def _selected(groups: Groups, shown: list[str]) -> str:
     return f"{method_label(shown[1])} is the best of {counted(len(others), 'method')} compared with {shown[0]}."
 
 
+def _frozen(rows: dict[str, Row], shown: list[str]) -> str:
+    """Learning nothing after the first task must not go unsaid where it does as well."""
+    frozen = rows["frozen"]["map_all"] if "frozen" in rows and "frozen" not in shown else None
+    known = [value.mean for method in shown if (value := rows[method]["map_all"])]
+    if frozen is None or not known or frozen.mean < max(known):
+        return ""
+    return f"Learning only the first task does as well: {_number(frozen)}."
+
+
 def _certainty(rows: dict[str, Row], shown: list[str]) -> str:
     if len(shown) < 2:
         return ""
@@ -145,9 +155,10 @@ def _certainty(rows: dict[str, Row], shown: list[str]) -> str:
 
 
 def matrix_title(method: str, group: Sequence[RunResult]) -> str:
-    """`MAS holds task 1: .62 → .58`."""
+    """`MAS forgets task 1: .62 → .58`."""
     if not in_sequence(group[0]) or len(group[0].tasks) == 1:
-        return f"{method_label(method)}: all tasks at once" if method == UPPER_BOUND else method_label(method)
+        together = len(group[0].tasks) > 1 and method == UPPER_BOUND
+        return method_label(method) + (": all tasks at once" if together else "")
     return _change(method, task_names(group)[0], *learned_and_final(group, 0))
 
 
@@ -176,23 +187,28 @@ def curve_title(groups: Groups, task: int) -> str:
 
 
 def forgetting_title(rows: Sequence[Row]) -> str:
-    """`finetune forgets most, .240 a task; MAS least, .030`."""
-    known = {
-        row["method"]: row["forgetting"].mean for row in rows if row["forgetting"] and row["method"] not in CONTROLS
-    }
+    """`finetune forgets .240 a task, MAS .030`: the most and the least of those that go on learning."""
+    forgetting = {row["method"]: row["forgetting"].mean for row in rows if row["forgetting"]}
+    known = {method: value for method, value in forgetting.items() if method not in CONTROLS} or forgetting
     if not known:
         return "Forgetting"
     most, least = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
-    if most == least:
-        return f"{method_label(most)} forgets {fraction(known[most])} of MAP a task"
-    return f"{method_label(most)} forgets most, {fraction(known[most])} a task; {method_label(least)} least"
+    if known[most] <= 0:
+        return f"No method forgets; {method_label(least)} gains most, {fraction(-known[least])} a task"
+    title = f"{method_label(most)} forgets {fraction(known[most])} a task"
+    return title if most == least else f"{title}, {method_label(least)} {fraction(known[least])}"
 
 
 def final_title(groups: Groups) -> str:
-    """Which method that learns in sequence knows most at the end."""
-    best = best_method(groups)
-    value = fraction(mean(run.map_all_final for run in groups[best]))
-    return f"{method_label(best)} {'knows most' if len(featured(groups)) > 1 else 'reaches'} at the end: {value}"
+    """`In sequence, MAS knows most: .338`."""
+    learned = [method for method, group in groups.items() if in_sequence(group[0])] or list(groups)
+    best = max(learned, key=lambda method: _map_all(groups[method]))
+    value = fraction(_mean_map(groups[best]))
+    return (
+        f"In sequence, {method_label(best)} knows most: {value}"
+        if len(learned) > 1
+        else f"{method_label(best)}: {value}"
+    )
 
 
 def ap_title(groups: Groups) -> str:

@@ -17,13 +17,16 @@ header p { max-width: 46rem; }
 h1 { font-size: clamp(1.45rem, 4.2vw, 2.3rem); line-height: 1.2; letter-spacing: -.015em; margin: 0 0 1rem;
   max-width: 24em; text-wrap: balance; overflow-wrap: anywhere; }
 h2 { font-size: 1.3rem; letter-spacing: -.01em; margin: 3.2rem 0 .3rem; }
+h2 + .card { margin-top: .8rem; }
 h3 { font-size: 1.02rem; margin: 0; overflow-wrap: anywhere; }
 p { margin: 0 0 .8rem; }
-.note { color: var(--muted); font-size: .9rem; max-width: 46rem; }
+.card + .note { margin-top: .8rem; }
+.note { color: var(--muted); font-size: .9rem; max-width: 46rem; text-wrap: pretty; }
 .count { color: var(--muted); font-size: .9rem; margin-top: 1.2rem; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
 .scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .95rem; }
+table { border-collapse: separate; border-spacing: 0; width: 100%;
+  font-variant-numeric: tabular-nums; font-size: .95rem; }
 th, td { padding: .55rem .6rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); }
 thead th { color: var(--muted); font-weight: 500; font-size: .82rem; line-height: 1.25; vertical-align: bottom; }
 tbody tr:last-child > * { border-bottom: 0; }
@@ -33,12 +36,15 @@ th:last-child, td:last-child { padding-right: 1rem; }
 .compare th:first-child { position: sticky; left: 0; background: var(--card); z-index: 1; }
 td small { display: block; color: var(--muted); font-size: .78rem; font-weight: 400; white-space: nowrap; }
 td, .compare td { white-space: nowrap; }
-.facts td:first-child, .pairs td, .pairs th { white-space: normal; overflow-wrap: anywhere; }
+.facts td:first-child { white-space: normal; overflow-wrap: break-word; min-width: 9rem; }
+.facts th:first-child { white-space: nowrap; }
+.pairs td, .pairs th { white-space: normal; overflow-wrap: anywhere; }
 .pairs th { text-align: left; width: 14rem; color: var(--muted); font-weight: 500; }
 .pairs td { text-align: left; }
 .swatch { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }
-.grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr));
-  margin-top: 1rem; }
+.grid { display: grid; gap: 1rem; margin-top: 1rem; }
+.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); }
+.narrow { grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); }
 .grid > * { min-width: 0; }
 figure { margin: 0; }
 .grid figure { padding: .6rem; }

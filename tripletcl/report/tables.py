@@ -22,6 +22,9 @@ TERMINAL_TASKS = 6
 """A terminal shows the tasks one by one up to this many, above it only their mean."""
 
 
+GAP = "Gap closed = (method \N{MINUS SIGN} finetune) / (joint \N{MINUS SIGN} finetune) in MAP over all facts."
+
+
 @dataclass(frozen=True)
 class Column:
     """What a column is called, which direction is better (+1, -1, 0 neither) and how its numbers are written.
@@ -41,7 +44,7 @@ COLUMNS = {
     "map_all": Column("all facts", "all"),
     "forgetting": Column("forgetting", "lost", better=-1),
     "backward_transfer": Column("backward transfer", "BWT", text=signed),
-    "recall@5": Column("recall @5", "R@5"),
+    "recall@5": Column("recall@5", "R@5"),
     "mrr": Column("MRR", "MRR"),
     "gap_closed": Column("gap closed", "gap"),
     "seconds": Column("time", "time", better=0, text=duration, shows_std=False),
@@ -102,7 +105,7 @@ def table_caption(rows: Sequence[Row]) -> str:
         "MAP after the last task: each task on its own test images, all facts on all test images.",
         "AP is divided by the number of images that show the fact in the gallery, and ties count against the query.",
         "Recall@5 and MRR go from image to fact: the rank of each true fact of a test image among all facts.",
-        "Gap closed = (method \N{MINUS SIGN} finetune) / (joint \N{MINUS SIGN} finetune) in MAP over all facts.",
+        *([GAP] if any(row["gap_closed"] for row in rows) else []),
         "One run a method." if spread_over == "one run" else f"± is the standard deviation over {spread_over}.",
     ]
     if _contestants(rows):
@@ -119,7 +122,7 @@ def table_cells(
     for column, values in _columns(rows, max_tasks):
         best = _best(rows, column, values)
         titles.append(column.short if short else column.title)
-        columns.append([_cell(column, value, best) for value in values])
+        columns.append([_cell(column, value, index in best) for index, value in enumerate(values)])
     if len({row["runs"] for row in rows}) > 1:
         titles.append("runs")
         columns.append([Cell(str(row["runs"])) for row in rows])
@@ -135,12 +138,12 @@ def _columns(rows: Sequence[Row], max_tasks: int | None = None) -> Iterator[tupl
         yield column, [row[key] for row in rows]
 
 
-def _cell(column: Column, value: Spread | None, best: str | None) -> Cell:
+def _cell(column: Column, value: Spread | None, best: bool) -> Cell:
     if value is None:
         return Cell(MISSING)
     text = column.text(value.mean)
     std = fraction(value.std) if value.std is not None and column.shows_std else ""
-    return Cell(text, std, best=text == best)
+    return Cell(text, std, best)
 
 
 def _contestants(rows: Sequence[Row]) -> list[int]:
@@ -149,23 +152,23 @@ def _contestants(rows: Sequence[Row]) -> list[int]:
     return found if len(found) > 1 else []
 
 
-def _best(rows: Sequence[Row], column: Column, values: Sequence[Spread | None]) -> str | None:
-    """The best value of a column as printed, so that values that look equal are marked together."""
-    means = [value.mean for index in _contestants(rows) if (value := values[index]) is not None]
+def _best(rows: Sequence[Row], column: Column, values: Sequence[Spread | None]) -> set[int]:
+    """The rows with a column's best mean; those that look equal as printed are marked together."""
+    means = {index: value.mean for index in _contestants(rows) if (value := values[index]) is not None}
     if not column.better or not means:
-        return None
-    return column.text(max(means, key=lambda value: column.better * value))
+        return set()
+    best = column.text(max(means.values(), key=lambda mean: column.better * mean))
+    return {index for index, mean in means.items() if column.text(mean) == best}
 
 
 def terminal_table(rows: Sequence[Row], title: str | None = None) -> Table:
-    """The table for a terminal, standard deviations below the means."""
+    """The table for a terminal, standard deviations below the means; print `table_caption` below it."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     titles, lines = table_cells(rows, max_tasks=TERMINAL_TASKS, short=True)
-    table = Table(title=title, caption=table_caption(rows), caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
-    table.show_edge = False
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("method", no_wrap=True, max_width=20)
     for name, column in zip(titles, zip(*lines, strict=True), strict=True):
         widest = max(max(len(cell.mean.split()[0]), len(cell.std) + 1) for cell in column)

@@ -19,7 +19,7 @@ HOURS: dict[str, tuple[Colour, Colour, Colour]] = {
     "grey": ((168, 182, 196), (222, 226, 228), (232, 236, 242)),
     "dusk": ((132, 104, 176), (255, 190, 132), (255, 222, 196)),
     "morning": ((150, 200, 226), (255, 228, 188), (255, 246, 226)),
-    "night": ((50, 56, 118), (112, 112, 178), (150, 158, 214)),
+    "night": ((50, 56, 118), (112, 112, 178), (170, 176, 224)),
 }
 """Sky above, sky at the horizon, and the light that falls on everything."""
 
@@ -68,7 +68,7 @@ def _sky(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int, h
     x, y, r = rng.uniform(0.1, 0.9) * side, rng.uniform(0.06, 0.2) * side, rng.uniform(0.04, 0.06) * side
     if hour == "night":
         for _ in range(18):
-            a, b, s = rng.uniform(0, side), rng.uniform(0, level), rng.choice((0.6, 1.0, 1.6))
+            a, b, s = rng.uniform(0, side), rng.uniform(0, level), rng.choice((0.6, 1.0, 1.6)) * side / 256
             draw.ellipse((a - s, b - s, a + s, b + s), (232, 232, 250))
         draw.ellipse((x - r, y - r, x + r, y + r), (250, 248, 226))
         draw.ellipse((x - 0.4 * r, y - 1.2 * r, x + 1.4 * r, y + 0.7 * r), (58, 62, 124))
@@ -84,6 +84,11 @@ def _sky(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int, h
         draw.rectangle((x - 1.5 * r, y + 0.3 * r, x + 1.4 * r, y + 0.9 * r), cloud)
 
 
+def _fine(side: int) -> int:
+    """The width of a thin line in pixels."""
+    return max(1, side // 128)
+
+
 def _hills(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int, colour: Colour, rise: float) -> None:
     phase, waves = rng.uniform(0, 6.3), rng.uniform(0.8, 2.0)
     spots = [
@@ -94,7 +99,13 @@ def _hills(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int,
 
 
 def _speckle(
-    draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int, colours: Sequence[Colour], count: int, flat: float
+    draw: ImageDraw.ImageDraw,
+    rng: random.Random,
+    side: int,
+    level: int,
+    colours: Sequence[Colour],
+    count: int,
+    flat: float,
 ) -> None:
     """Stones, flowers or tufts on the ground, larger when nearer."""
     for _ in range(count):
@@ -123,7 +134,9 @@ def _meadow(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int
             draw.rectangle((x, y - 0.09 * side, x + side * 0.022, y + 0.03 * side), rail)
         for dy in (0.06, 0.01):
             draw.rectangle((0, y - dy * side, side, y - (dy - 0.016) * side), rail)
-    _speckle(draw, rng, side, level, (WHITE, (250, 214, 90), (236, 130, 160), shade(grass, 0.8)), rng.randrange(8, 30), 0.9)
+    _speckle(
+        draw, rng, side, level, (WHITE, (250, 214, 90), (236, 130, 160), shade(grass, 0.8)), rng.randrange(8, 30), 0.9
+    )
     return shade(grass, 0.78)
 
 
@@ -131,9 +144,9 @@ def _beach(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int)
     sand, sea = rng.choice(((240, 220, 164), (230, 204, 150))), rng.choice(((64, 150, 190), (70, 176, 186)))
     top = level - 0.14 * side
     draw.rectangle((0, top, side, level + 4), sea)
-    for k in range(5):
+    for _ in range(5):
         x, y = rng.uniform(0, side), rng.uniform(top + 4, level - 3)
-        draw.line((x, y, x + side * 0.1, y), shade(sea, 1.3), 2)
+        draw.line((x, y, x + side * 0.1, y), shade(sea, 1.3), _fine(side))
     _ground(draw, rng, side, level, sand)
     draw.rectangle((0, level - 2, side, level + 3), (250, 250, 246))
     _speckle(draw, rng, side, level, (shade(sand, 0.86), (250, 240, 226), (226, 160, 140)), rng.randrange(6, 24), 0.7)
@@ -150,7 +163,7 @@ def _snow(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int) 
     _ground(draw, rng, side, level, (222, 232, 242))
     if rng.random() < 0.6:
         for _ in range(40):
-            x, y, r = rng.uniform(0, side), rng.uniform(0, side), rng.uniform(1, 2.6)
+            x, y, r = rng.uniform(0, side), rng.uniform(0, side), rng.uniform(0.004, 0.01) * side
             draw.ellipse((x - r, y - r, x + r, y + r), WHITE)
     _speckle(draw, rng, side, level, ((204, 216, 232), (172, 182, 200)), rng.randrange(2, 12), 0.5)
     return (236, 242, 248)
@@ -166,7 +179,7 @@ def _desert(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int
 
 
 def _city(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int) -> Colour:
-    x = -rng.uniform(0, 0.1) * side
+    x = -rng.uniform(0.0, 0.1) * side
     while x < side:
         wide, high = rng.uniform(0.12, 0.22) * side, rng.uniform(0.18, 0.5) * side
         wall = rng.choice(((170, 150, 150), (140, 150, 172), (196, 160, 130), (120, 126, 146), (206, 190, 168)))
@@ -191,21 +204,22 @@ def _room(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int) 
     floor = rng.choice(((190, 144, 100), (160, 116, 84), (214, 186, 150), (150, 150, 160)))
     draw.rectangle((0, 0, side, level), wall)
     if rng.random() < 0.5:
-        for x in range(0, side, side // 10):
-            draw.rectangle((x, 0, x + side // 24, level), shade(wall, 1.15))
+        for left in range(0, side, side // 10):
+            draw.rectangle((left, 0, left + side // 24, level), shade(wall, 1.15))
     x, y = rng.uniform(0.05, 0.65) * side, rng.uniform(0.06, 0.16) * side
     wide, high = rng.uniform(0.18, 0.3) * side, rng.uniform(0.18, 0.28) * side
-    draw.rectangle((x - 5, y - 5, x + wide + 5, y + high + 5), (246, 242, 232))
+    rim, bar = side / 50, side / 128
+    draw.rectangle((x - rim, y - rim, x + wide + rim, y + high + rim), (246, 242, 232))
     if rng.random() < 0.5:
         draw.rectangle((x, y, x + wide, y + high), rng.choice(((176, 216, 240), (70, 78, 132), (250, 210, 170))))
-        draw.rectangle((x + wide / 2 - 2, y, x + wide / 2 + 2, y + high), (246, 242, 232))
-        draw.rectangle((x, y + high / 2 - 2, x + wide, y + high / 2 + 2), (246, 242, 232))
+        draw.rectangle((x + wide / 2 - bar, y, x + wide / 2 + bar, y + high), (246, 242, 232))
+        draw.rectangle((x, y + high / 2 - bar, x + wide, y + high / 2 + bar), (246, 242, 232))
     else:
         draw.rectangle((x, y, x + wide, y + high), mix(rng.choice(BRIGHT), WHITE, 0.3))
         draw.polygon([(x, y + high), (x + wide * 0.4, y + high * 0.4), (x + wide, y + high)], shade(wall, 0.7))
     _ground(draw, rng, side, level, floor)
     for k in range(-3, 9):
-        draw.line((side * 0.18 * k, side, side * (0.3 + 0.1 * k), level), shade(floor, 0.86), 2)
+        draw.line((side * 0.18 * k, side, side * (0.3 + 0.1 * k), level), shade(floor, 0.86), _fine(side))
     draw.rectangle((0, level - 0.02 * side, side, level), shade(wall, 1.4))
     if rng.random() < 0.5:
         y = level + 0.62 * (side - level)
@@ -216,12 +230,19 @@ def _room(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int) 
 def _sea(draw: ImageDraw.ImageDraw, rng: random.Random, side: int, level: int) -> Colour:
     water = rng.choice(((62, 146, 196), (64, 170, 186), (50, 120, 176)))
     if rng.random() < 0.7:
-        _hills(draw, rng, side, level, rng.choice(((110, 150, 130), (150, 160, 180), (196, 170, 130))), rng.uniform(0.04, 0.16))
+        _hills(
+            draw,
+            rng,
+            side,
+            level,
+            rng.choice(((110, 150, 130), (150, 160, 180), (196, 170, 130))),
+            rng.uniform(0.04, 0.16),
+        )
     _ground(draw, rng, side, level, water)
     for _ in range(14):
         depth = rng.random()
         x, y, r = rng.uniform(0, side), level + depth * (side - level), side * (0.02 + 0.04 * depth)
-        draw.arc((x - r, y - r * 0.4, x + r, y + r * 0.4), 200, 340, shade(water, 1.35), 2)
+        draw.arc((x - r, y - r * 0.4, x + r, y + r * 0.4), 200, 340, shade(water, 1.35), _fine(side))
     return water
 
 
@@ -240,13 +261,15 @@ def draw_front(draw: ImageDraw.ImageDraw, rng: random.Random, place: Place, side
     """Grass, a bush or mounds in front of the figure: they hide a part of it."""
     if rng.random() < 0.4:
         return
-    colour, edge = place.front, side * rng.uniform(0.93, 0.98)
+    colour, edge, wide = place.front, side * rng.uniform(0.93, 0.98), side / 85
     if place.kind == "meadow":
         for _ in range(rng.randrange(20, 60)):
             x, high = rng.uniform(0, side), rng.uniform(0.03, 0.1) * side
             lean = rng.uniform(-0.03, 0.03) * side
-            draw.polygon([(x - 3, side), (x + lean, edge - high), (x + 3, side)], shade(colour, rng.uniform(0.85, 1.15)))
-    elif place.kind != "sea":
+            draw.polygon(
+                [(x - wide, side), (x + lean, edge - high), (x + wide, side)], shade(colour, rng.uniform(0.85, 1.15))
+            )
+    elif place.kind in ("beach", "snow", "desert"):
         x = rng.choice((rng.uniform(-0.05, 0.2), rng.uniform(0.8, 1.05))) * side
         for _ in range(4):
             a, r = x + rng.uniform(-0.12, 0.12) * side, rng.uniform(0.05, 0.11) * side
@@ -264,11 +287,11 @@ def light_up(image: Image.Image, rng: random.Random, light: Colour) -> Image.Ima
     x, y = _grid(image.width)
     angle, slant = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 0.22)
     field = 1 + slant * (math.cos(angle) * x + math.sin(angle) * y) - rng.uniform(0.0, 0.12) * (x * x + y * y)
-    tint = np.array(light, np.float32) / 255 * rng.uniform(0.85, 1.1)
+    tint = np.array(light, np.float32) / 255 * rng.uniform(0.9, 1.1)
     if rng.random() < 0.25:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.8) * image.width / 128))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.6) * image.width / 128))
     pixels = np.asarray(image).astype(np.float32)
     pixels *= field * tint
-    grain = np.random.default_rng(rng.getrandbits(64)).integers(0, 256, pixels.shape, dtype=np.uint8)
-    pixels += (grain.astype(np.float32) - 127.5) * (rng.uniform(1.0, 5.0) / 74)  # 74 = standard deviation of the grain
+    grain = np.frombuffer(rng.randbytes(pixels.size), np.uint8).reshape(pixels.shape)
+    pixels += (grain.astype(np.float32) - 127.5) * (rng.uniform(1.0, 4.5) / 74)  # 74 = standard deviation of the grain
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -50,7 +50,7 @@ class Figure:
         self.species, self.look, self.pose = species, look, pose
         self.shoulder = pose.hip + polar(species.torso, pose.pitch)
         self.head = self.shoulder + polar(species.neck + species.chest * 0.4 + species.head * 0.6, pose.neck)
-        self.top = self.head + polar(species.head, 90 + pose.tilt)
+        self.top = self.head + polar(species.head * species.crown, 90 + pose.tilt)
         self.mouth = self.head + species.head * polar(1.0, pose.tilt - 35)
         arms = [_two_bones(self.shoulder, hand, species.arm, pose.elbow) for hand in pose.hands]
         legs = [_two_bones(pose.hip, foot, species.leg, 1) for foot in pose.feet]
@@ -68,10 +68,11 @@ class Figure:
     def draw_body(self, pen: Pen) -> None:
         """The near leg, torso, neck and head."""
         species, pose, look = self.species, self.pose, self.look
-        if species.upright:
+        erect = pose.pitch > 68
+        if erect:
             self._leg(pen, 1, 1.0)
         self._torso(pen)
-        if not species.upright:
+        if not erect:
             self._leg(pen, 1, 1.0)
         self._neck(pen)
         species.draw_head(pen.frame(self.head, species.head, pose.tilt), look, pose.face)
@@ -120,7 +121,11 @@ class Figure:
         if species.marks == "panel":
             wide = chest * 0.98 * 1j
             body.polygon([-0.08 - wide, length + 0.06 - wide, length + 0.06 + wide, -0.08 + wide], coat)
-            body.polygon([0.05 - wide * 0.7, length - 0.02 - wide * 0.7, length - 0.02 + wide * 0.4, 0.05 + wide * 0.4], light, False)
+            body.polygon(
+                [0.05 - wide * 0.7, length - 0.02 - wide * 0.7, length - 0.02 + wide * 0.4, 0.05 + wide * 0.4],
+                light,
+                False,
+            )
             body.dot(length * 0.7 - wide * 0.35, 0.035, dark)
             body.dot(length * 0.35 - wide * 0.35, 0.03, (220, 90, 80))
             return
@@ -134,7 +139,7 @@ class Figure:
 
     def _markings(self, body: Pen, fill: Colour) -> None:
         species = self.species
-        coat, light, dark = self.look.coat
+        _, light, dark = self.look.coat
         length, hips, chest = species.torso, species.hips, species.chest
         if species.marks == "clothes":
             body.limb([-0.01, 0.02], [hips * 0.99, hips * 0.98], self.look.trousers, edge=False)
@@ -176,7 +181,7 @@ class Figure:
 
 
 def _two_bones(root: complex, target: complex, length: float, side: int) -> list[complex]:
-    """[root, joint, end] of a limb of two equal bones that reaches for the target and bends to its left (1) or right."""
+    """[root, joint, end] of two equal bones that reach for the target and bend to their left (1) or right (-1)."""
     reach = target - root
     if reach == 0:
         reach = -1e-6j
@@ -211,7 +216,9 @@ def rearing(species: Species, rng: random.Random, far: complex, near: complex) -
     step = rng.uniform(0.04, 0.1)
     hands = (shoulder + far * species.arm, shoulder + near * species.arm)
     neck = max(species.neck_angle, 78) + rng.uniform(-5, 5)
-    return Pose(hip, pitch, hands, (complex(step, 0), complex(-step, 0)), neck, rng.uniform(-8, 8), rng.uniform(-20, 20))
+    return Pose(
+        hip, pitch, hands, (complex(step, 0), complex(-step, 0)), neck, rng.uniform(-8, 8), rng.uniform(-20, 20)
+    )
 
 
 def moved(pose: Pose, by: complex) -> Pose:

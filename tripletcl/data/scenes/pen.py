@@ -1,7 +1,7 @@
 """A pen that keeps a list of marks in world units, and turns it into pixels once the whole figure is known.
 
-Points are complex numbers: x to the right, y up, the ground at y = 0. Every frame is a similarity `z -> origin + turn z`,
-so circles stay circles and one complex product moves, turns and scales a part.
+Points are complex numbers: x to the right, y up, the ground at y = 0. Every frame is a similarity
+`z -> origin + turn z`, so circles stay circles and one complex product moves, turns and scales a part.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ class Pen:
         """A smooth closed shape through the points."""
         n = len(points)
         around = [(points[k - 1], points[k], points[(k + 1) % n], points[(k + 2) % n]) for k in range(n)]
-        self.polygon(
-            [a * p + b * q + c * r + d * s for p, q, r, s in around for a, b, c, d in SPLINE], fill, edge
-        )
+        self.polygon([a * p + b * q + c * r + d * s for p, q, r, s in around for a, b, c, d in SPLINE], fill, edge)
 
-    def oval(self, centre: complex, wide: float, high: float, fill: Colour, degrees: float = 0, edge: bool = True) -> None:
+    def oval(
+        self, centre: complex, wide: float, high: float, fill: Colour, degrees: float = 0, edge: bool = True
+    ) -> None:
         """An ellipse of these half axes."""
         turn = polar(1.0, degrees)
         self.polygon([centre + turn * complex(z.real * wide, z.imag * high) for z in CIRCLE], fill, edge)

@@ -45,6 +45,7 @@ class Species:
         neck_angle: Direction from shoulders to head when it stands.
         arm, leg: Whole lengths of the front and hind limbs.
         marks: What its body shows: clothes, a panel, a belly, feathers, plates, a patch, stripes, spots, or plain.
+        crown: Height of what stands on its head above the head's centre, in head radii.
     """
 
     pitch: float
@@ -63,6 +64,7 @@ class Species:
     draw_head: Callable[[Pen, Look, Face], None]
     draw_tail: Callable[[Pen, Look, float], None]
     marks: str = "belly"
+    crown: float = 1.0
 
     @property
     def upright(self) -> bool:
@@ -101,7 +103,11 @@ def _person(pen: Pen, look: Look, face: Face) -> None:
         pen.limb([-0.45 + 0.3j, -0.62 - 0.5j, -0.7 - 1.15j], [0.6, 0.46, 0.3], look.hair)
     pen.dot(-0.1 + 0.1j, 1.02, look.hair, edge=True)
     pen.dot(0.08 - 0.1j, 0.88, skin)
-    pen.blob([-0.95 + 0.15j, -0.6 + 0.95j, 0.1 + 1.18j, 0.75 + 0.85j, 0.98 + 0.3j, 0.45 + 0.5j, -0.35 + 0.3j], look.hair, False)
+    pen.blob(
+        [-0.95 + 0.15j, -0.6 + 0.95j, 0.1 + 1.18j, 0.75 + 0.85j, 0.98 + 0.3j, 0.45 + 0.5j, -0.35 + 0.3j],
+        look.hair,
+        False,
+    )
     pen.dot(-0.62 - 0.15j, 0.2, shade(skin, 0.9))
     _eyes(pen, face, 0.16 - 0.02j, 0.5, 0.15)
     pen.dot(0.5 - 0.26j, 0.1, shade(skin, 0.82))
@@ -192,7 +198,7 @@ def _bear(pen: Pen, look: Look, face: Face) -> None:
 
 
 def _rabbit(pen: Pen, look: Look, face: Face) -> None:
-    coat, light, dark = look.coat
+    coat, light, _ = look.coat
     for x, tilt in ((0.3, -4), (-0.35, 14)):
         ear = pen.frame(complex(x, 0.7), 1, tilt)
         ear.oval(0.85j, 0.27, 0.98, coat)
@@ -219,7 +225,7 @@ def _giraffe(pen: Pen, look: Look, face: Face) -> None:
 
 
 def _penguin(pen: Pen, look: Look, face: Face) -> None:
-    coat, light, dark = look.coat
+    coat, light, _ = look.coat
     pen.dot(0, 1.0, coat, edge=True)
     pen.oval(0.35 - 0.1j, 0.62, 0.66, light, edge=False)
     beak = (244, 158, 50)
@@ -244,7 +250,7 @@ def _lion(pen: Pen, look: Look, face: Face) -> None:
 
 
 def _pig(pen: Pen, look: Look, face: Face) -> None:
-    coat, light, dark = look.coat
+    coat, _, dark = look.coat
     pen.polygon([0.2 + 0.7j, 0.75 + 1.2j, 0.85 + 0.5j], dark)
     pen.dot(0, 1.0, coat, edge=True)
     pen.limb([0.65 - 0.18j, 0.98 - 0.2j], [0.46, 0.4], coat)
@@ -270,7 +276,7 @@ def _dinosaur(pen: Pen, look: Look, face: Face) -> None:
 
 
 def _monkey(pen: Pen, look: Look, face: Face) -> None:
-    coat, light, dark = look.coat
+    coat, light, _ = look.coat
     for spot in (1.0 + 0.1j, -1.0 + 0.05j):
         pen.dot(spot, 0.42, coat, edge=True)
         pen.dot(spot, 0.25, light)
@@ -288,7 +294,9 @@ def _no_tail(pen: Pen, look: Look, swing: float) -> None:
     """Persons, robots and penguins have none."""
 
 
-def _curved_tail(pen: Pen, look: Look, swing: float, bends: tuple[float, ...], radii: tuple[float, ...], fill: Colour) -> None:
+def _curved_tail(
+    pen: Pen, look: Look, swing: float, bends: tuple[float, ...], radii: tuple[float, ...], fill: Colour
+) -> None:
     spots, angle = [0j], 180 + swing
     for bend in bends:
         angle += bend
@@ -391,20 +399,34 @@ _MONKEYS = (
 )  # fmt: skip
 
 SUBJECTS: dict[str, Species] = {
-    #                   pitch torso chest  hips   neck  thick angle  head  arm   leg   arm r  leg r
-    "person": Species(90, 0.28, 0.105, 0.095, 0.06, 0.05, 90, 0.175, 0.34, 0.38, 0.042, 0.052, _SKINS, _person, _no_tail, "clothes"),
-    "robot": Species(90, 0.27, 0.15, 0.14, 0.05, 0.04, 90, 0.18, 0.36, 0.32, 0.04, 0.045, _METALS, _robot, _no_tail, "panel"),
-    "dog": Species(2, 0.42, 0.14, 0.12, 0.10, 0.09, 50, 0.165, 0.28, 0.28, 0.042, 0.048, _DOGS, _dog, _dog_tail, "patch"),
-    "cat": Species(2, 0.42, 0.115, 0.12, 0.08, 0.08, 48, 0.165, 0.26, 0.26, 0.036, 0.04, _CATS, _cat, _cat_tail, "stripes"),
-    "horse": Species(3, 0.46, 0.145, 0.15, 0.27, 0.085, 56, 0.135, 0.44, 0.44, 0.036, 0.042, _HORSES, _horse, _horse_tail, "plain"),
-    "elephant": Species(4, 0.42, 0.22, 0.215, 0.08, 0.14, 28, 0.19, 0.36, 0.36, 0.08, 0.085, _ELEPHANTS, _elephant, _elephant_tail, "plain"),
-    "bear": Species(4, 0.42, 0.19, 0.205, 0.08, 0.14, 34, 0.18, 0.31, 0.3, 0.075, 0.08, _BEARS, _bear, _puff_tail),
-    "rabbit": Species(12, 0.26, 0.12, 0.16, 0.06, 0.09, 55, 0.16, 0.24, 0.2, 0.036, 0.055, _RABBITS, _rabbit, _puff_tail),
-    "giraffe": Species(8, 0.36, 0.135, 0.125, 0.55, 0.06, 72, 0.115, 0.46, 0.43, 0.036, 0.04, _GIRAFFES, _giraffe, _tuft_tail, "spots"),
-    "penguin": Species(90, 0.25, 0.16, 0.19, 0.03, 0.12, 90, 0.17, 0.3, 0.23, 0.05, 0.045, _PENGUINS, _penguin, _no_tail, "feathers"),
-    "lion": Species(3, 0.44, 0.155, 0.13, 0.11, 0.11, 44, 0.165, 0.3, 0.3, 0.05, 0.054, _LIONS, _lion, _tuft_tail),
-    "pig": Species(2, 0.38, 0.19, 0.2, 0.07, 0.13, 18, 0.165, 0.26, 0.25, 0.045, 0.048, _PIGS, _pig, _curl_tail, "plain"),
-    "dinosaur": Species(62, 0.32, 0.13, 0.19, 0.10, 0.1, 66, 0.17, 0.22, 0.32, 0.034, 0.08, _DINOSAURS, _dinosaur, _dinosaur_tail, "plates"),
-    "monkey": Species(84, 0.27, 0.12, 0.13, 0.05, 0.06, 84, 0.175, 0.42, 0.29, 0.038, 0.044, _MONKEYS, _monkey, _monkey_tail),
+    #                 pitch torso chest  hips   neck  thick angle  head  arm   leg   arm r  leg r
+    "person": Species(90, 0.28, 0.105, 0.095, 0.06, 0.05, 90, 0.175, 0.34, 0.38, 0.042, 0.052,
+        _SKINS, _person, _no_tail, "clothes"),
+    "robot": Species(90, 0.27, 0.15, 0.14, 0.05, 0.04, 90, 0.18, 0.36, 0.32, 0.04, 0.045,
+        _METALS, _robot, _no_tail, "panel", 1.5),
+    "dog": Species(2, 0.42, 0.14, 0.12, 0.10, 0.09, 50, 0.165, 0.28, 0.28, 0.042, 0.048,
+        _DOGS, _dog, _dog_tail, "patch"),
+    "cat": Species(2, 0.42, 0.115, 0.12, 0.08, 0.08, 48, 0.165, 0.26, 0.26, 0.036, 0.04,
+        _CATS, _cat, _cat_tail, "stripes"),
+    "horse": Species(3, 0.46, 0.145, 0.15, 0.27, 0.085, 56, 0.135, 0.44, 0.44, 0.036, 0.042,
+        _HORSES, _horse, _horse_tail, "plain"),
+    "elephant": Species(4, 0.42, 0.22, 0.215, 0.08, 0.14, 28, 0.19, 0.36, 0.36, 0.08, 0.085,
+        _ELEPHANTS, _elephant, _elephant_tail, "plain"),
+    "bear": Species(4, 0.42, 0.19, 0.205, 0.08, 0.14, 34, 0.18, 0.31, 0.3, 0.075, 0.08,
+        _BEARS, _bear, _puff_tail),
+    "rabbit": Species(12, 0.26, 0.12, 0.16, 0.06, 0.09, 55, 0.16, 0.24, 0.2, 0.036, 0.055,
+        _RABBITS, _rabbit, _puff_tail, "belly", 2.3),
+    "giraffe": Species(8, 0.36, 0.135, 0.125, 0.55, 0.06, 72, 0.115, 0.46, 0.43, 0.036, 0.04,
+        _GIRAFFES, _giraffe, _tuft_tail, "spots", 1.4),
+    "penguin": Species(90, 0.25, 0.16, 0.19, 0.03, 0.12, 90, 0.17, 0.3, 0.23, 0.05, 0.045,
+        _PENGUINS, _penguin, _no_tail, "feathers"),
+    "lion": Species(3, 0.44, 0.155, 0.13, 0.11, 0.11, 44, 0.165, 0.3, 0.3, 0.05, 0.054,
+        _LIONS, _lion, _tuft_tail),
+    "pig": Species(2, 0.38, 0.19, 0.2, 0.07, 0.13, 18, 0.165, 0.26, 0.25, 0.045, 0.048,
+        _PIGS, _pig, _curl_tail, "plain"),
+    "dinosaur": Species(62, 0.32, 0.13, 0.19, 0.10, 0.1, 66, 0.17, 0.22, 0.32, 0.034, 0.08,
+        _DINOSAURS, _dinosaur, _dinosaur_tail, "plates"),
+    "monkey": Species(84, 0.27, 0.12, 0.13, 0.05, 0.06, 84, 0.175, 0.42, 0.29, 0.038, 0.044,
+        _MONKEYS, _monkey, _monkey_tail),
 }  # fmt: skip
 """How each subject is built and drawn."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 from tripletcl.data.scenes.pen import Colour, Pen, mix, polar, shade
 
@@ -58,7 +59,8 @@ def car(pen: Pen, rng: random.Random, roof: bool = True) -> None:
     else:
         pen.line([0.42 + 0.5j, 0.3 + 0.78j], 0.04, STEEL)
     pen.blob(
-        [-1 + 0.2j, -1.0 + 0.46j, -0.6 + 0.53j, 0.5 + 0.53j, 0.92 + 0.42j, 1.02 + 0.22j, 0.9 + 0.12j, -0.9 + 0.12j], paint
+        [-1 + 0.2j, -1.0 + 0.46j, -0.6 + 0.53j, 0.5 + 0.53j, 0.92 + 0.42j, 1.02 + 0.22j, 0.9 + 0.12j, -0.9 + 0.12j],
+        paint,
     )
     pen.line([-0.95 + 0.24j, 0.97 + 0.24j], 0.045, shade(paint, 0.72))
     pen.line([0.0 + 0.3j, 0.0 + 0.48j], 0.02, shade(paint, 0.7))
@@ -113,7 +115,9 @@ def box(pen: Pen, rng: random.Random) -> None:
     pen.polygon([0.55, 0.55 + 0.8j, 0.75 + 1j, 0.75 + 0.2j], shade(paint, 0.75))
     pen.polygon([-0.55, 0.55, 0.55 + 0.8j, -0.55 + 0.8j], paint)
     if rng.random() < 0.5:
-        pen.polygon([-0.09 + 0.45j, -0.09 + 0.8j, 0.15 + 1j, 0.31 + 1j, 0.09 + 0.8j, 0.09 + 0.45j], (232, 214, 170), False)
+        pen.polygon(
+            [-0.09 + 0.45j, -0.09 + 0.8j, 0.15 + 1j, 0.31 + 1j, 0.09 + 0.8j, 0.09 + 0.45j], (232, 214, 170), False
+        )
         pen.polygon([-0.45 + 0.1j, -0.2 + 0.1j, -0.2 + 0.24j, -0.45 + 0.24j], WHITE, edge=False)
     else:
         for y in (0.06, 0.4, 0.74):
@@ -161,7 +165,7 @@ def umbrella(pen: Pen, rng: random.Random) -> None:
     pen.line([0.1 - 0.06j, 0.08 - 0.12j, 0.02 - 0.12j, 0, 0.75j], 0.05, BLACK)
     rim = [complex(-0.66 + 0.33 * k, 0.68) for k in range(5)]
     outer = [complex(0.66 * z.real, 0.68 + 0.46 * z.imag) for z in (polar(1, a) for a in range(0, 181, 20))]
-    scallops = [spot for a, b in zip(rim, rim[1:], strict=False) for spot in (a, (a + b) / 2 + 0.07j)]
+    scallops = [spot for a, b in pairwise(rim) for spot in (a, (a + b) / 2 + 0.07j)]
     pen.polygon([*outer, *scallops], one)
     for a, b in ((0, 1), (2, 3)):
         pen.polygon([1.13j, rim[a] + 0.03, (rim[a] + rim[b]) / 2 + 0.07j, rim[b] - 0.03], other, edge=False)
@@ -182,9 +186,7 @@ def apple(pen: Pen, rng: random.Random) -> None:
     """An apple of radius 0.5."""
     paint = rng.choice(((212, 48, 48), (232, 84, 60), (138, 186, 66), (228, 190, 70)))
     pen.line([0.8j, 0.05 + 1.05j], 0.07, WOOD[3])
-    pen.blob(
-        [0.06j, 0.3 + 0.0j, 0.5 + 0.42j, 0.36 + 0.84j, 0.82j, -0.36 + 0.84j, -0.5 + 0.42j, -0.3 + 0.0j], paint
-    )
+    pen.blob([0.06j, 0.3 + 0.0j, 0.5 + 0.42j, 0.36 + 0.84j, 0.82j, -0.36 + 0.84j, -0.5 + 0.42j, -0.3 + 0.0j], paint)
     pen.oval(0.24 + 1.0j, 0.2, 0.09, (96, 164, 70), 25)
     pen.oval(-0.24 + 0.58j, 0.08, 0.15, shade(paint, 1.55), -20, edge=False)
 

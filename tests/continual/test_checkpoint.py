@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import errno
+import pickle
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tripletcl.continual.checkpoint import load_state, random_states, restore_random_states, save_state
+from tripletcl.errors import UserError
+from tripletcl.files import write_atomically
+
+
+def test_nested_state_comes_back(tmp_path: Path) -> None:
+    state = {
+        "model": {"layer.weight": torch.arange(6.0).reshape(2, 3).t(), "layer.bias": torch.ones(2, dtype=torch.bfloat16)},
+        "method": {"learned": True, "deep": {"count": 3, "t": torch.tensor(4)}},
+        "empty": {},
+        "seconds": 1.5,
+    }
+    save_state(tmp_path / "a.safetensors", state)
+    back = load_state(tmp_path / "a.safetensors")
+    assert torch.equal(back["model"]["layer.weight"], state["model"]["layer.weight"])
+    assert back["model"]["layer.bias"].dtype == torch.bfloat16
+    assert back["method"]["learned"] is True
+    assert back["method"]["deep"] == {"count": 3, "t": torch.tensor(4)}
+    assert back["empty"] == {}
+    assert back["seconds"] == 1.5
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200, 0.5, 0.99])
+def test_a_file_cut_short_is_refused(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "a.safetensors"
+    save_state(path, {"x": torch.randn(1000)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else int(keep)])
+    with pytest.raises(UserError, match="no whole checkpoint"):
+        load_state(path)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return pytest.fail, ("the pickle was opened",)
+
+
+def test_a_pickle_is_refused_unopened(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UserError, match="not a safetensors file"):
+        load_state(path)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def full_disk(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match="disk is full"):
+        write_atomically(path, full_disk)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_random_states_come_back(tmp_path: Path) -> None:
+    save_state(tmp_path / "a.safetensors", random_states())
+    first = torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002  (the global state is what is tested)
+    restore_random_states(load_state(tmp_path / "a.safetensors"))
+    again = torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002
+    assert torch.equal(first[0], again[0])
+    assert first[1:] == again[1:]

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from tripletcl.continual import Position, RunFolder
+from tripletcl.errors import UserError
+
+
+def test_another_config_is_refused_and_nothing_touched(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", "seed: 0\nlr: 0.1\n")
+    with pytest.raises(UserError, match=r"there `lr: 0\.1`, here `lr: 0\.2`"):
+        RunFolder(tmp_path / "run", "seed: 0\nlr: 0.2\n")
+    assert (tmp_path / "run" / "config.yaml").read_text() == "seed: 0\nlr: 0.1\n"
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_text("")
+    with pytest.raises(UserError, match="no run folder"):
+        RunFolder(tmp_path, "seed: 0\n")
+
+
+def test_only_one_process_at_a_time(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "run", "a: 1\n"), RunFolder(tmp_path / "run", "a: 1\n")
+    with first.locked(), pytest.raises(UserError, match="another process"), second.locked():
+        pass
+    with second.locked():
+        pass
+
+
+def test_newest_whole_checkpoint_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = RunFolder(tmp_path / "run", "a: 1\n")
+    for step in range(4):
+        run.save(Position(1, 2, step), {"x": torch.full((500,), float(step))})
+    files = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert len(files) == 2
+    files[-1].write_bytes(files[-1].read_bytes()[: files[-1].stat().st_size // 2])
+    with caplog.at_level(logging.WARNING, "tripletcl"):
+        position, state = run.newest() or pytest.fail("no checkpoint")
+    assert position == Position(1, 2, 2)
+    assert state["x"][0] == 2
+    assert "the checkpoint before it is used" in caplog.text
+
+
+def test_what_is_done_again_is_forgotten(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", "a: 1\n")
+    for position in (Position(0, 0, 0), Position(0, 1, 5), Position(0, 1, 6), Position(1, 0, 0)):
+        run.log("train", position, loss=1.0)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "sta')  # a line cut by a kill
+    run.forget_after(Position(0, 1, 6))
+    assert [(m["stage"], m["epoch"], m["step"]) for m in run.metrics] == [(0, 0, 0), (0, 1, 5)]

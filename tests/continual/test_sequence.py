@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy import ToySource, assert_same, run_toy, toy_tasks, weights
+
+from tripletcl.continual import Method, RunFolder, Task, Training
+from tripletcl.continual.optimization import learning_rate
+from tripletcl.continual.task import epoch_batches
+from tripletcl.errors import UserError
+from tripletcl.methods import METHODS
+
+SETTINGS = {
+    "sgd": Training(epochs=3, batch_size=16, lr=0.05, checkpoint_minutes=0),
+    "adamw": Training(epochs=3, batch_size=16, lr=0.01, optimizer="adamw", weight_decay=0.1, checkpoint_minutes=0),
+}
+
+
+@pytest.mark.parametrize("optimizer", SETTINGS)
+@pytest.mark.parametrize("name", METHODS)
+def test_stopped_anywhere_and_started_again_is_as_uninterrupted(tmp_path: Path, name: str, optimizer: str) -> None:
+    training = SETTINGS[optimizer]
+    whole, whole_run = run_toy(tmp_path / "whole", METHODS[name](), training=training)
+    for attempt in itertools.count(1):
+        try:  # every attempt gets a little further than the last, then dies
+            pieces, pieces_run = run_toy(tmp_path / "pieces", METHODS[name](), training=training, stop_after=4)
+            break
+        except KeyboardInterrupt:
+            torch.manual_seed(attempt)  # whatever state the new process would be in
+    assert attempt > 1
+    assert_same(whole, pieces)
+
+    def figures(run: object) -> list[dict[str, object]]:
+        return [{k: v for k, v in m.items() if k != "seconds"} for m in run.metrics]  # type: ignore[attr-defined]
+
+    assert figures(pieces_run) == figures(whole_run)
+
+
+def test_a_damaged_checkpoint_costs_time_but_no_number(tmp_path: Path) -> None:
+    whole, _ = run_toy(tmp_path / "whole", METHODS["mas"]())
+    with pytest.raises(KeyboardInterrupt):
+        run_toy(tmp_path / "cut", METHODS["mas"](), stop_after=14)
+    newest = max((tmp_path / "cut" / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-100])
+    cut, _ = run_toy(tmp_path / "cut", METHODS["mas"]())
+    assert_same(whole, cut)
+
+
+@pytest.mark.parametrize("form", ["proximal", "gradient"])
+@pytest.mark.parametrize("optimizer", SETTINGS)
+def test_lam_0_is_finetune_bit_for_bit(tmp_path: Path, form: str, optimizer: str) -> None:
+    plain, _ = run_toy(tmp_path / "plain", Method(), training=SETTINGS[optimizer])
+    mas, _ = run_toy(tmp_path / "mas", METHODS["mas"](lam=0.0, penalty=form), training=SETTINGS[optimizer])
+    assert_same(plain, mas)
+
+
+def test_the_larger_lam_the_less_is_moved(tmp_path: Path) -> None:
+    first = weights(run_toy(tmp_path / "first", Method(), tasks=toy_tasks()[:1])[0])
+    moved = []
+    for lam in (0.0, 0.1, 10.0, 1e9):
+        learner, _ = run_toy(tmp_path / str(lam), METHODS["mas"](lam=lam), tasks=toy_tasks()[:2])
+        moved.append(sum((p - first[n]).square().sum().item() for n, p in weights(learner).items()))
+    assert moved == sorted(moved, reverse=True)
+    assert np.isfinite(moved[-1])
+    assert moved[-1] < 0.1 * moved[0]
+
+
+def test_frozen_stands_still_after_the_first_task(tmp_path: Path) -> None:
+    after_one, _ = run_toy(tmp_path / "one", Method(), tasks=toy_tasks()[:1])
+    frozen, _ = run_toy(tmp_path / "all", METHODS["frozen"]())
+    assert_same(after_one, frozen)
+
+
+def test_memory_does_not_grow_with_tasks(tmp_path: Path) -> None:
+    kept: list[int] = []
+    method = METHODS["mas"]()
+    after_task = method.after_task
+
+    def measured(task: Task) -> None:
+        after_task(task)
+        kept.append(method.memory_bytes())
+
+    method.after_task = measured  # type: ignore[method-assign]
+    learner, _ = run_toy(tmp_path / "run", method, tasks=toy_tasks(10))
+    parameter_bytes = sum(p.numel() * p.element_size() for p in learner.parameters())
+    assert len(kept) == 10
+    assert set(kept) == {2 * parameter_bytes}
+
+
+def test_nan_loss_stops_and_names_the_batch(tmp_path: Path) -> None:
+    tasks = toy_tasks()
+    tasks[1].targets[5] = np.nan
+    with pytest.raises(UserError, match=r"loss became nan in task 2, epoch 1, batch \d"):
+        run_toy(tmp_path / "run", Method(), tasks=tasks)
+    position, state = RunFolder(tmp_path / "run", "toy: 1\n").newest() or pytest.fail("no checkpoint is left")
+    assert position.stage == 1
+    assert all(torch.isfinite(p).all() for p in state["model"].values())
+
+
+def test_batches_of_an_epoch_cover_every_item_once_whatever_the_start() -> None:
+    task, source = toy_tasks()[0], ToySource()
+
+    def batches(start: int) -> list[np.ndarray]:
+        found = epoch_batches(task, source, batch_size=16, seed=(0, 1, 2), start=start, device=torch.device("cpu"))
+        return [batch.items for batch in found]
+
+    whole = batches(0)
+    assert sorted(np.concatenate(whole)) == sorted(task.items)
+    for left, right in zip(whole[1:], batches(1), strict=True):
+        assert np.array_equal(left, right)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_learning_rate(schedule: str) -> None:
+    training = Training(lr=2.0, schedule=schedule, warmup=0.25)
+    assert learning_rate(training, 0.125) == pytest.approx(1.0)
+    assert learning_rate(training, 0.25) == pytest.approx(2.0)
+    assert learning_rate(training, 1.0) == pytest.approx(2.0 if schedule == "constant" else 0.0)

@@ -1,0 +1,364 @@
+"""The cache holds what decoding gives, decodes no more than it must, and survives all that can happen to a file."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tripletcl.data import cache as cache_module
+from tripletcl.data.cache import ImageCache
+from tripletcl.data.images import decode_image
+from tripletcl.errors import UserError
+
+SIZE = 16
+
+
+def photo(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def age(*paths: Path, seconds: float = 100) -> None:
+    """Let the files be as old as files mostly are: a file written a moment ago is not trusted by its time stamp."""
+    for path in paths:
+        stamp = path.stat().st_mtime_ns - int(seconds * 1e9)
+        os.utime(path, ns=(stamp, stamp))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[Path]:
+    paths = [photo(tmp_path / "photos" / f"{i}.png", i) for i in range(12)]
+    age(*paths)
+    return paths
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the images decoded since the test began."""
+    names: list[str] = []
+
+    def counting(source: bytes, size: int, name: str) -> np.ndarray:
+        names.append(Path(name).name)
+        return decode_image(source, size, name)
+
+    monkeypatch.setattr(cache_module, "decode_image", counting)
+    return names
+
+
+def hold(cache: ImageCache, paths: list[Path]) -> None:
+    """The slow twin: every image decoded by itself."""
+    expected = np.stack([decode_image(path, SIZE) for path in paths])
+    assert len(cache) == len(paths)
+    assert np.array_equal(cache[np.arange(len(paths))], expected)
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (file,) = folder.glob(pattern)
+    return file
+
+
+def test_rows_are_the_decoded_images(photos: list[Path], folder: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    cache = ImageCache.open(photos, SIZE, folder, progress=lambda done, total: calls.append((done, total)))
+    hold(cache, photos)
+    assert calls == [(done, 12) for done in range(1, 13)]
+    assert cache.size == SIZE
+    chosen = cache[[3, 1, 3]]
+    assert type(chosen) is np.ndarray
+    assert chosen.flags.writeable
+    assert np.array_equal(chosen[0], chosen[2])
+    assert np.array_equal(chosen[1], decode_image(photos[1], SIZE))
+    with pytest.raises(IndexError):
+        cache[[12]]
+
+
+def test_second_opening_decodes_and_reads_nothing(
+    photos: list[Path], folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ImageCache.open(photos, SIZE, folder)
+    assert sorted(decoded) == sorted(path.name for path in photos)
+    before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    monkeypatch.setattr(cache_module, "_read", None)
+    second = ImageCache.open([str(path) for path in photos], SIZE, folder)
+    hold(second, photos)
+    assert len(decoded) == 12
+    assert first.fingerprint == second.fingerprint
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+
+
+def test_fingerprint_is_of_content_order_and_size(photos: list[Path], tmp_path: Path) -> None:
+    def fingerprint(paths: list[Path], size: int = SIZE) -> str:
+        return ImageCache.open(paths, size, tmp_path / "any").fingerprint
+
+    moved = tmp_path / "moved"
+    shutil.copytree(photos[0].parent, moved)
+    assert fingerprint(photos) == fingerprint([moved / path.name for path in photos])
+    assert len({fingerprint(photos), fingerprint(photos[::-1]), fingerprint(photos[:-1]), fingerprint(photos, 8)}) == 4
+
+
+def test_touched_image_is_compared_not_decoded(
+    photos: list[Path], folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ImageCache.open(photos, SIZE, folder)
+    os.utime(photos[4], ns=(1, 1))
+    decoded.clear()
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+    assert decoded == []
+    monkeypatch.setattr(cache_module, "_read", None)  # and compared once: the new time stamp is remembered
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+
+
+def test_read_only_folder_is_good_enough_for_a_current_cache(
+    photos: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ImageCache.open(photos, SIZE, folder)
+    os.utime(photos[4], ns=(1, 1))
+
+    def refuse(place: Path, manifest: dict) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(cache_module, "_write_manifest", refuse)
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+
+
+def test_file_in_use_is_replaced_never_written_to(photos: list[Path], folder: Path) -> None:
+    """To write into a file that another process has mapped would show it half a file, or kill it."""
+    in_use = ImageCache.open(photos, SIZE, folder)
+    pixels = only(folder, "*.npy")
+    old = pixels.stat().st_ino
+    only(folder, "*.json").unlink()
+    ImageCache.open(photos, SIZE, folder)
+    assert pixels.stat().st_ino != old
+    hold(in_use, photos)
+
+
+def test_changed_image_alone_is_decoded_again(photos: list[Path], folder: Path, decoded: list[str]) -> None:
+    old = ImageCache.open(photos, SIZE, folder)
+    was = old[[4]]
+    photo(photos[4], seed=99)
+    decoded.clear()
+    new = ImageCache.open(photos, SIZE, folder)
+    hold(new, photos)
+    assert decoded == ["4.png"]
+    assert new.fingerprint != old.fingerprint
+    assert np.array_equal(old[[4]], was)  # what is open stays as it was
+    assert len(list(folder.iterdir())) == 2  # the pixels that were replaced are gone
+
+
+def test_image_rewritten_at_once_with_the_same_size_and_time(tmp_path: Path, folder: Path) -> None:
+    """A file changed within a clock tick of being cached keeps its size and time stamp, and is noticed all the same."""
+    path = tmp_path / "a.bmp"  # every BMP of a shape has the same length
+    photo(path, 1)
+    stat = path.stat()
+    first = ImageCache.open([path], SIZE, folder)
+    photo(path, 2)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_size == stat.st_size
+    second = ImageCache.open([path], SIZE, folder)
+    hold(second, [path])
+    assert first.fingerprint != second.fingerprint
+
+
+def test_growing_renamed_shuffled_and_shrinking_collections(
+    photos: list[Path], folder: Path, decoded: list[str]
+) -> None:
+    ImageCache.open(photos[:8], SIZE, folder)
+    decoded.clear()
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+    assert sorted(decoded) == ["10.png", "11.png", "8.png", "9.png"]
+    decoded.clear()
+    renamed = photos[0].rename(photos[0].with_name("new.png"))
+    (renamed.parent / "copy.png").write_bytes(renamed.read_bytes())
+    paths = [*photos[:0:-2], renamed, renamed.parent / "copy.png"]
+    hold(ImageCache.open(paths, SIZE, folder), paths)
+    assert decoded == []
+
+
+def test_sizes_and_collections_have_caches_of_their_own(
+    photos: list[Path], tmp_path: Path, folder: Path, decoded: list[str]
+) -> None:
+    others = [photo(tmp_path / "others" / f"{i}.png", 50 + i) for i in range(3)]
+    for _ in range(2):
+        hold(ImageCache.open(photos, SIZE, folder), photos)
+        hold(ImageCache.open(others, SIZE, folder), others)
+        assert ImageCache.open(photos, 8, folder)[[0]].shape == (1, 3, 8, 8)
+    assert len(decoded) == 12 + 3 + 12
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def scribble(file: Path) -> None:
+    raw = bytearray(file.read_bytes())
+    raw[-5] ^= 255
+    file.write_bytes(raw)
+
+
+def other_shape(file: Path) -> None:
+    np.save(file, np.zeros((12, 3, SIZE, 2 * SIZE), np.uint8))
+
+
+def gone(file: Path) -> None:
+    file.unlink()
+
+
+@pytest.mark.parametrize("damage", [cut, empty, scribble, other_shape, gone])
+@pytest.mark.parametrize("pattern", ["*.npy", "*.json"])
+def test_damaged_cache_is_built_again(
+    photos: list[Path], folder: Path, damage: Callable[[Path], None], pattern: str
+) -> None:
+    fingerprint = ImageCache.open(photos, SIZE, folder).fingerprint
+    damage(only(folder, pattern))
+    cache = ImageCache.open(photos, SIZE, folder)
+    hold(cache, photos)
+    assert cache.fingerprint == fingerprint
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", "null", '{"data": "x", "images": 3}', '{"data": 3}'])
+def test_strange_manifest_is_replaced(photos: list[Path], folder: Path, manifest: str) -> None:
+    ImageCache.open(photos, SIZE, folder)
+    only(folder, "*.json").write_text(manifest)
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+
+
+def test_copied_cache_is_still_good(photos: list[Path], folder: Path, decoded: list[str]) -> None:
+    """A copy has another time stamp: its checksum tells that it is whole, once."""
+    ImageCache.open(photos, SIZE, folder)
+    os.utime(only(folder, "*.npy"), ns=(5, 5))
+    decoded.clear()
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+    assert decoded == []
+    assert '"data_stat": [9344, 5]' in only(folder, "*.json").read_text()
+
+
+def test_leftovers_of_a_killed_process(photos: list[Path], folder: Path) -> None:
+    """They are never taken for the cache; the old are removed, the young may be another process's work."""
+    ImageCache.open(photos, SIZE, folder)
+    name = only(folder, "*.json").stem
+    old, young = folder / f"{name}-old.tmp", folder / f"{name}-young.tmp"
+    orphan = folder / f"{name}-0123456789abcdef.npy"  # killed between the pixels and the manifest
+    foreign = folder / "notes.txt"
+    for file in (old, young, orphan, foreign):
+        file.write_bytes(b"half")
+    age(old, orphan, foreign, seconds=7200)
+    photo(photos[0], seed=77)
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+    assert (old.exists(), orphan.exists(), young.exists(), foreign.exists()) == (False, False, True, True)
+
+
+def test_undecodable_images_are_one_error(photos: list[Path], folder: Path) -> None:
+    photos[3].write_text("no image")
+    photos[7].unlink()
+    calls: list[int] = []
+    with pytest.raises(UserError) as caught:
+        ImageCache.open(photos, SIZE, folder, progress=lambda done, total: calls.append(done))
+    reason = "not an image, or of a format that Pillow cannot read"
+    assert str(caught.value) == (
+        f"2 of 12 images cannot be decoded; the first, {photos[3]}: {reason}; `tripletcl data check` lists them all"
+    )
+    assert calls[-1] == 12  # all of them were tried
+    assert list(folder.iterdir()) == []
+
+
+def test_image_deleted_later_is_an_error(photos: list[Path], folder: Path) -> None:
+    ImageCache.open(photos, SIZE, folder)
+    photos[5].unlink()
+    with pytest.raises(UserError, match=r"1 of 12 images .*5\.png: No such file or directory"):
+        ImageCache.open(photos, SIZE, folder)
+
+
+def test_write_that_fails_is_one_clear_error(photos: list[Path], folder: Path) -> None:
+    """The system refuses to let any file of this process grow past 4 KiB, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(UserError, match=f"image cache cannot be kept in {folder}: File too large"):
+            ImageCache.open(photos, SIZE, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(folder.iterdir()) == []
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+
+
+def test_disk_without_space_is_said_before_decoding(
+    photos: list[Path], folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(photos[0])._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"needs 0\.00 GiB in .*, but only 0\.00 are free"):
+        ImageCache.open(photos, SIZE, folder)
+    assert decoded == []
+
+
+def test_folder_that_is_a_file(photos: list[Path], folder: Path) -> None:
+    folder.write_text("x")
+    with pytest.raises(UserError, match="cannot be kept in"):
+        ImageCache.open(photos, SIZE, folder)
+    with pytest.raises(UserError, match="at least one image"):
+        ImageCache.open([], SIZE, folder)
+
+
+def build_together(paths: list[Path], folder: Path, barrier: Barrier, rounds: int, backwards: bool) -> None:
+    """Runs in a process of its own: both build each round's cache from nothing, then open different lists in it."""
+    for round_ in range(rounds):
+        barrier.wait(30)
+        hold(ImageCache.open(paths, SIZE, folder / str(round_)), paths)
+    mine = paths[::-1] if backwards else paths[: len(paths) // 2]
+    barrier.wait(30)
+    for _ in range(rounds):
+        hold(ImageCache.open(mine, SIZE, folder / "shared"), mine)
+
+
+def test_two_processes_build_at_once(photos: list[Path], folder: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    processes = [
+        context.Process(target=build_together, args=(photos, folder, barrier, 10, backwards))
+        for backwards in (False, True)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_process_killed_while_building(photos: list[Path], folder: Path) -> None:
+    """Killed half way, it leaves a temporary file and no cache; the next opening builds it."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=build_slowly, args=(photos, folder))
+    process.start()
+    deadline = time.monotonic() + 30
+    while not list(folder.glob("*.tmp")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.join(30)
+    assert [file.suffix for file in folder.iterdir()] == [".tmp"]
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+
+
+def build_slowly(paths: list[Path], folder: Path) -> None:
+    ImageCache.open(paths, SIZE, folder, progress=lambda done, total: time.sleep(10))

@@ -1,0 +1,112 @@
+"""`check_table` goes on past every mistake, names all of them by row, and counts what is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tripletcl.data.check import Problem, check_table
+from tripletcl.errors import UserError
+
+HEADER = "image,subject,predicate,object,split\n"
+
+
+def photo(folder: Path, name: str, grey: int) -> None:
+    Image.new("RGB", (20, 20), (grey, 0, 0)).save(folder / name)
+
+
+def table(folder: Path, *rows: str) -> Path:
+    path = folder / "facts.csv"
+    path.write_text(HEADER + "\n".join(rows))
+    return path
+
+
+def found(problems: list[Problem], kind: str) -> list[tuple[int, ...]]:
+    return [problem.rows for problem in problems if problem.kind == kind]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for grey, name in enumerate(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]):
+        photo(tmp_path, name, 60 * grey)
+    return tmp_path
+
+
+def test_clean_table(folder: Path) -> None:
+    rows = ["a.jpg,dog,,,train", "a.jpg,man,riding,horse,train", "b.jpg,dog,,,test", "c.jpg,man,riding,horse,test"]
+    seen = []
+    report = check_table(table(folder, *rows), progress=lambda done, total: seen.append((done, total)))
+    assert report.ok
+    assert report.problems == []
+    assert (report.rows, report.bad_rows, report.images, report.facts) == (4, 0, 3, 2)
+    assert report.facts_by_order == {1: 1, 2: 0, 3: 1}
+    assert report.splits == {
+        "train": {"rows": 2, "images": 1, "facts": 2},
+        "test": {"rows": 2, "images": 2, "facts": 2},
+    }
+    assert report.rows_per_image == {"min": 1, "mean": 4 / 3, "max": 2}
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert json.loads(json.dumps(report.to_dict()))["ok"] is True
+
+
+def test_everything_wrong_at_once(folder: Path) -> None:
+    (folder / "text.jpg").write_text("not an image")
+    (folder / "cut.jpg").write_bytes((folder / "d.jpg").read_bytes()[:-200])
+    (folder / "folder.jpg").mkdir()
+    (folder / "copy.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    path = table(
+        folder,
+        "a.jpg,dog,,,train",  # 2
+        "a.jpg,,,,train",  # 3: no subject
+        "b.jpg,dog,,,test",  # 4
+        "gone.jpg,dog,,,train",  # 5: missing
+        "text.jpg,dog,,,train",  # 6: no image
+        "cut.jpg,dog,,,test",  # 7: truncated
+        "gone.jpg,cat,,,train",  # 8: missing; no test image
+        "c.jpg,hen,,,test",  # 9: no training image
+        "../x.jpg,dog,,,train",  # 10: leaves the root
+        "./a.jpg,dog,,,train",  # 11: the same as 2
+        "b.jpg,dog,,,train",  # 12: b.jpg is in test
+        "copy.jpg,dog,,,test",  # 13: the content of a.jpg
+        "folder.jpg,dog,,,test",  # 14
+    )
+    problems = check_table(path).problems
+    assert found(problems, "bad row") == [(3,), (10,)]
+    assert found(problems, "duplicate row") == [(2, 11)]
+    assert found(problems, "missing file") == [(5, 8), (14,)]
+    assert found(problems, "undecodable image") == [(6,), (7,)]
+    assert found(problems, "no test image") == [(8,)]
+    assert found(problems, "no training image") == [(9,)]
+    assert found(problems, "image in both splits") == [(4, 12)]
+    assert found(problems, "content in both splits") == [(2, 11, 13)]
+    assert len(problems) == 11
+    messages = {problem.rows: problem.message for problem in problems}
+    assert messages[(2, 11, 13)].endswith("'a.jpg' (train), 'copy.jpg' (test)")
+    assert "truncated" in messages[(7,)].lower()
+    assert messages[(8,)] == "<cat> has no test image"
+
+
+def test_same_content_within_one_split_is_no_leak(folder: Path) -> None:
+    (folder / "copy.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    assert check_table(table(folder, "a.jpg,dog,,,train", "copy.jpg,dog,,,train", "b.jpg,dog,,,test")).ok
+
+
+def test_only_bad_rows(folder: Path) -> None:
+    report = check_table(table(folder, "a.jpg,,,,train", "a.jpg,dog"))
+    assert (report.rows, report.bad_rows, report.images) == (0, 2, 0)
+    assert report.rows_per_image == {"min": 0, "mean": 0.0, "max": 0}
+    assert not report.ok
+
+
+def test_task_column_is_checked(folder: Path) -> None:
+    path = folder / "facts.csv"
+    path.write_text(f"task,{HEADER}one,a.jpg,dog,,,train\ntwo,b.jpg,dog,,,test\n")
+    assert found(check_table(path, task_column="task").problems, "bad row") == [(3,)]
+
+
+def test_unusable_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        check_table(tmp_path / "no.csv")

@@ -1,0 +1,234 @@
+"""Decoding: what a person sees in the file is what the array holds, whatever the format."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from tripletcl.data.images import decode_image, in_threads, list_images
+from tripletcl.errors import UserError
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def file_of(image: Image.Image, form: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def centre(pixels: np.ndarray) -> tuple[int, ...]:
+    return tuple(pixels[:, pixels.shape[1] // 2, pixels.shape[2] // 2].tolist())
+
+
+def refusal(source: object) -> str:
+    with pytest.raises(UserError) as caught:
+        decode_image(source, 8)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_image_of_the_right_size_is_unchanged() -> None:
+    pixels = noise(16, 16, 3)
+    decoded = decode_image(file_of(Image.fromarray(pixels), "PNG"), 16)
+    assert decoded.dtype == np.uint8
+    assert decoded.flags.c_contiguous
+    assert np.array_equal(decoded, pixels.transpose(2, 0, 1))
+
+
+def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
+    pixels = noise(16, 23, 3)
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "a.png")
+    expected = pixels[:, 3:19].transpose(2, 0, 1)  # the centre
+    path = tmp_path / "a.png"
+    for source in (path, str(path), path.read_bytes(), image, pixels, pixels.transpose(2, 0, 1)):
+        assert np.array_equal(decode_image(source, 16), expected)
+    assert image.getpixel((0, 0)) == tuple(pixels[0, 0])  # the caller's image is still open
+
+
+@pytest.mark.parametrize(("wide", "high"), [(30, 10), (10, 30), (10, 10), (31, 10)])
+@pytest.mark.parametrize("size", [4, 10, 25])
+def test_centre_is_cut_out(wide: int, high: int, size: int) -> None:
+    """Thirds of red, green and blue along the long side: the centre square is green."""
+    image = Image.new("RGB", (wide, high), GREEN)
+    if wide > high:
+        image.paste(RED, (0, 0, 10, high))
+        image.paste(BLUE, (wide - 10, 0, wide, high))
+    elif high > wide:
+        image.paste(RED, (0, 0, wide, 10))
+        image.paste(BLUE, (0, high - 10, wide, high))
+    decoded = decode_image(file_of(image, "PNG"), size)
+    assert decoded.shape == (3, size, size)
+    assert centre(decoded) == GREEN
+    assert (decoded[1] > 200).mean() > 0.7  # bicubic lets a little of the neighbours in at the edges
+
+
+def test_scaling_is_antialiased() -> None:
+    """A fine chequerboard seen from afar is grey."""
+    board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
+    decoded = decode_image(board, 16)
+    assert abs(decoded.astype(float) - 127.5).max() < 3
+
+
+def test_one_pixel_wide_image() -> None:
+    assert decode_image(np.full((1, 500), 9, np.uint8), 8).tolist() == np.full((3, 8, 8), 9).tolist()
+
+
+@pytest.mark.parametrize("shape", [(1200, 900), (1203, 901), (770, 1023)])
+def test_jpeg_decoded_at_a_fraction_looks_the_same(shape: tuple[int, int]) -> None:
+    """The slow twin decodes every pixel of the JPEG, scales by Pillow and cuts."""
+    low = Image.fromarray(noise(12, 12, 3)).resize(shape, Image.Resampling.BICUBIC)
+    raw = file_of(low, "JPEG", quality=95)
+    with Image.open(io.BytesIO(raw)) as image:
+        expected = np.asarray(ImageOps.fit(image, (64, 64), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.abs(decode_image(raw, 64).astype(int) - expected).mean() < 0.6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_orientation_is_undone(orientation: int, form: str) -> None:
+    """Four coloured corners are where Pillow's own (slower) transpose puts them, in each orientation and format."""
+    image = Image.new("RGB", (32, 48), WHITE)
+    for place, colour in [((0, 0), RED), ((16, 0), GREEN), ((0, 32), BLUE)]:
+        image.paste(colour, (*place, place[0] + 16, place[1] + 16))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    raw = file_of(image, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    with Image.open(io.BytesIO(raw)) as opened:
+        opened.load()
+        upright = ImageOps.exif_transpose(opened).convert("RGB")
+    expected = decode_image(np.asarray(upright), 16)
+    assert np.abs(decode_image(raw, 16).astype(int) - expected).mean() < 12  # JPEG differs by its fractions
+    if orientation == 6 and form == "PNG":  # stored lying on its left side
+        assert np.array_equal(expected, decode_image(np.rot90(np.asarray(image), -1).copy(), 16))
+
+
+def test_broken_exif_says_nothing() -> None:
+    raw = file_of(Image.new("RGB", (8, 8), RED), "PNG", exif=b"Exif\0\0broken")
+    assert centre(decode_image(raw, 8)) == RED
+
+
+def test_modes() -> None:
+    grey = Image.fromarray(noise(8, 8))
+    expected = np.stack([np.asarray(grey)] * 3)
+    assert np.array_equal(decode_image(file_of(grey, "PNG"), 8), expected)
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    assert np.array_equal(decode_image(file_of(deep, "PNG"), 8), expected)
+    assert np.array_equal(decode_image(file_of(deep, "TIFF"), 8), expected)
+    assert np.array_equal(decode_image(deep.convert("I"), 8), expected)
+    assert centre(decode_image(file_of(Image.new("1", (8, 8), 1), "PNG"), 8)) == WHITE
+    assert centre(decode_image(file_of(Image.new("RGB", (8, 8), BLUE).quantize(), "GIF"), 8)) == BLUE
+
+
+def test_cmyk_jpeg() -> None:
+    raw = file_of(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
+    assert np.abs(np.subtract(centre(decode_image(raw, 16)), RED)).max() < 4
+
+
+def test_transparent_pixels_show_white() -> None:
+    assert centre(decode_image(file_of(Image.new("RGBA", (8, 8), (0, 0, 0, 0)), "PNG"), 8)) == WHITE
+    assert centre(decode_image(file_of(Image.new("RGBA", (8, 8), (255, 0, 0, 128)), "PNG"), 8)) == (255, 127, 127)
+    assert centre(decode_image(file_of(Image.new("LA", (8, 8), (0, 0)), "PNG"), 8)) == WHITE
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    assert centre(decode_image(file_of(palette, "PNG"), 8)) == RED
+    assert centre(decode_image(file_of(palette, "PNG", transparency=1), 8)) == WHITE
+    assert centre(decode_image(file_of(palette, "PNG", transparency=b"\xff\x80"), 8)) == (255, 127, 127)
+    keyed = file_of(Image.new("RGB", (8, 8), BLUE), "PNG", transparency=BLUE)
+    assert centre(decode_image(keyed, 8)) == WHITE
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
+def test_animation_shows_its_first_frame(form: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (GREEN, RED, BLUE)]
+    raw = file_of(
+        frames[0], form, save_all=True, append_images=frames[1:], **({"lossless": True} if form == "WEBP" else {})
+    )
+    assert centre(decode_image(raw, 8)) == GREEN
+
+
+def test_broken_files_are_named_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    assert refusal(path) == f"{path}: no such file"
+    path.write_text("hello")
+    assert refusal(path) == f"{path}: not an image, or of a format that Pillow cannot read"
+    path.write_bytes(b"")
+    assert "not an image" in refusal(path)
+    path.write_bytes(file_of(Image.fromarray(noise(64, 64, 3)), "JPEG")[:-500])
+    assert refusal(path).startswith(f"{path}: image file is truncated")
+    assert refusal(path.read_bytes()).startswith("an image given as bytes: image file is truncated")
+    path.write_bytes(file_of(Image.fromarray(noise(64, 64, 3)), "PNG")[:-5000])
+    assert refusal(path).startswith(f"{path}: ")
+    Image.new("F", (8, 8), 0.5).save(path, "TIFF")
+    assert "floating-point" in refusal(path)
+    assert "go past 16 bits" in refusal(Image.new("I", (8, 8), 1 << 20))
+
+
+def test_decompression_bomb_is_refused(tmp_path: Path) -> None:
+    """A small file that says it holds 40000 x 40000 pixels is not decoded."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0))
+    path = tmp_path / "bomb.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b""))
+    assert refusal(path).startswith(f"{path}: too large")
+
+
+def test_other_arrays_are_refused() -> None:
+    assert "float64" in refusal(np.zeros((8, 8, 3)))
+    assert "shape [2, 8, 8, 3]" in refusal(np.zeros((2, 8, 8, 3), np.uint8))
+    assert "shape [8, 8, 2]" in refusal(np.zeros((8, 8, 2), np.uint8))
+    with pytest.raises(UserError, match="at least 1 pixel"):
+        decode_image(noise(8, 8, 3), 0)
+
+
+def test_list_images(tmp_path: Path) -> None:
+    names = ["b.JPG", "a.png", "sub/c.webp", "sub/._c.jpg", ".hidden/d.jpg", "notes.txt", "a.png.bak"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_images(tmp_path) == [tmp_path / "a.png", tmp_path / "b.JPG", tmp_path / "sub" / "c.webp"]
+    with pytest.raises(UserError, match="does not exist"):
+        list_images(tmp_path / "no")
+
+
+def test_in_threads_keeps_order_and_a_short_queue() -> None:
+    started = []
+    gate = threading.Event()
+
+    def work(item: int) -> int:
+        started.append(item)
+        if item == 0:
+            gate.wait(5)  # all others of the queue overtake the first
+        return item * item
+
+    calls = []
+    results = in_threads(work, range(1000), lambda done, total: calls.append((done, total)))
+    threading.Timer(0.05, gate.set).start()
+    assert next(results) == 0
+    assert len(started) < 500  # not everything is computed before the first result is taken
+    assert [0, *results] == [item * item for item in range(1000)]
+    assert calls == [(done, 1000) for done in range(1, 1001)]
+    assert list(in_threads(work, [])) == []
+
+
+def test_in_threads_raises_what_the_function_raises() -> None:
+    def work(item: int) -> int:
+        return 1 // (item - 3)
+
+    with pytest.raises(ZeroDivisionError):
+        list(in_threads(work, range(10)))

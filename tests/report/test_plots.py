@@ -1,0 +1,153 @@
+"""The pictures show the runs' numbers, in the same colours everywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tripletcl.errors import UserError
+from tripletcl.report.pictures import figure_uri, thumbnail_uri
+from tripletcl.report.plots import (
+    DARK,
+    ap_figure,
+    curve_figures,
+    final_figure,
+    forgetting_figure,
+    matrix_figures,
+    method_styles,
+    spaced,
+)
+
+WORDS = "{http://www.w3.org/2000/svg}text"
+
+
+def texts(figure) -> list[str]:
+    return ["".join(node.itertext()) for node in ElementTree.fromstring(svg_of(figure)).iter(WORDS)]
+
+
+def svg_of(figure) -> str:
+    return base64.b64decode(figure_uri(figure).partition("base64,")[2]).decode()
+
+
+def rectangles(axes) -> list[float]:
+    """Opacities of the filled cells of a heat map, stage by stage."""
+    return [patch.get_alpha() for patch in axes.patches if patch.get_alpha() is not None]
+
+
+def test_the_package_does_not_load_matplotlib():
+    code = "import sys, tripletcl.report; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_matrix_shows_the_mean_over_seeds_on_one_scale(six_runs):
+    figures = matrix_figures(six_runs)
+    assert list(figures) == ["finetune", "mas", "joint"]
+    cells = [text.get_text() for text in figures["mas"].axes[0].texts]
+    assert cells == [".10", ".10", ".65", ".10", ".60", ".60"]  # stages before, 1, 2; two tasks each
+    opacities = rectangles(figures["mas"].axes[0])
+    assert opacities[2] == pytest.approx(0.05 + 0.95 * 0.65 / 0.8)  # .8 is the highest of any method
+    assert len(rectangles(figures["joint"].axes[0])) == 4
+
+
+def test_curves_show_each_method_and_say_what_was_forgotten(six_runs):
+    figure = curve_figures(six_runs)["task 1"]
+    assert figure.get_label() == "finetune forgets task 1: .70 → .30; MAS has .60"
+    styles = method_styles(["finetune", "mas", "joint"])
+    lines = {
+        line.get_color(): line.get_ydata()
+        for line in figure.axes[0].lines
+        if line.get_marker() in "osD" and len(line.get_ydata()) > 1
+    }
+    np.testing.assert_allclose(lines[styles["finetune"].color], [0.7, 0.3])
+    np.testing.assert_allclose(lines[styles["mas"].color], [0.65, 0.6])
+    assert [text.get_text() for text in figure.axes[0].texts] == [".30 finetune", ".60 MAS", ".70 joint"]
+
+
+def test_bars_have_the_means_and_their_error_bars(six_runs):
+    axes = forgetting_figure(six_runs).axes[0]
+    assert [text.get_text() for text in axes.texts] == [".400", ".050"]  # joint forgets nothing and has no bar
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.4, 0.05])
+    assert len(axes.containers) == 4  # two bars, two error bars
+    assert len(forgetting_figure(six_runs[1:3]).axes[0].containers) == 2
+    assert [text.get_text() for text in final_figure(six_runs).axes[0].texts] == [".250", ".370", ".550"]
+
+
+def test_share_of_facts_that_reach_an_ap(six_runs):
+    line = ap_figure(six_runs[1:2]).axes[0].lines[0]
+    steps = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert steps == pytest.approx({0.0: 1.0, 0.2: 2 / 3, 0.4: 1 / 3, 0.6: 0.0})  # the share just right of each AP
+    assert ap_figure([replace(six_runs[1], ap=[])]) is None
+
+
+def test_nothing_to_draw_without_forgetting(six_runs):
+    assert forgetting_figure(six_runs[:1]) is None
+
+
+def test_a_method_keeps_its_colour_and_differs_from_the_others():
+    methods = ["finetune", "ewc", "si", "mas", "lwf", "imm-mean", "imm-mode", "ebll", "frozen", "joint"]
+    styles = method_styles(methods)
+    assert len({style.color for style in styles.values()}) == len(methods)
+    assert method_styles(["mas"])["mas"].color == styles["mas"].color
+    assert styles["joint"].dash == "--"
+    assert all(style.color in DARK for style in styles.values())
+
+
+def test_labels_are_moved_apart_and_stay_inside():
+    assert spaced([0.1, 0.5], gap=0.1, top=1.0) == [0.1, 0.5]
+    heights = spaced([0.2, 0.95, 0.96, 0.97], gap=0.1, top=1.0)
+    assert heights[0] == 0.2
+    assert np.diff(heights).min() >= 0.1 - 1e-9
+    assert heights[-1] == 1.0
+
+
+def test_svg_follows_light_and_dark_mode_and_keeps_text(six_runs):
+    figure = matrix_figures(six_runs)["mas"]
+    svg = svg_of(figure)
+    body = svg.partition("</style>")[2]
+    assert "prefers-color-scheme:dark" in svg
+    assert not any(color in body for color in DARK)  # every known colour is a variable
+    assert "MAS forgets task 1: .65 → .60" in texts(figure)
+    assert figure_uri(figure) == figure_uri(matrix_figures(six_runs)["mas"])  # no dates, no random ids
+
+
+@pytest.mark.parametrize("name", ["$\\frac{", "<script>&\"'", "a_b^c", "n" * 300])
+def test_any_name_can_be_drawn(six_runs, name):
+    runs = [replace(run, method=name if run.method == "mas" else run.method, tasks=[name, "b"]) for run in six_runs]
+    figures = [*matrix_figures(runs).values(), *curve_figures(runs).values(), final_figure(runs), ap_figure(runs)]
+    assert all(ElementTree.fromstring(svg_of(figure)) is not None for figure in figures)
+    assert any(name[:8] in text for text in texts(figures[0]))
+
+
+def test_missing_values_and_many_tasks_are_drawn(make_run):
+    tasks = 14
+    matrix = np.full((tasks + 1, tasks), 0.5)
+    matrix[3, 2] = np.nan
+    runs = [make_run("mas", matrix.tolist())]
+    assert len(curve_figures(runs)) == tasks
+    assert figure_uri(matrix_figures(runs)["mas"]).startswith("data:image/svg+xml;base64,")
+
+
+def test_thumbnail_is_a_small_upright_jpeg_without_metadata(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    exif[0x010E] = "a private note"
+    Image.new("RGB", (400, 200), "red").save(tmp_path / "photo.jpg", exif=exif)
+    uri = thumbnail_uri(tmp_path / "photo.jpg")
+    image = Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))))
+    assert image.size == (80, 160)
+    assert not image.getexif()
+
+
+def test_unreadable_image_is_named(tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    for name in ("text.jpg", "missing.jpg"):
+        with pytest.raises(UserError, match=name):
+            thumbnail_uri(tmp_path / name)

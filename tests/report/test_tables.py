@@ -1,0 +1,225 @@
+"""The comparison table: its numbers by hand, its order, its marks, and what it does with hostile names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from tripletcl.errors import UserError
+from tripletcl.report import (
+    comparison_rows,
+    csv_table,
+    latex_table,
+    markdown_table,
+    table_caption,
+    terminal_table,
+)
+from tripletcl.report.formatting import MINUS, MISSING, duration, fraction, method_label, shortened, signed
+from tripletcl.report.tables import Row, table_cells
+
+HOSTILE = r'<script>&_#$%{}~^\|"'
+
+
+def row_of(rows: list[Row], method: str) -> Row:
+    return next(row for row in rows if row["method"] == method)
+
+
+def test_numbers_of_two_methods_and_two_seeds_by_hand(six_runs):
+    row = row_of(comparison_rows(six_runs), "mas")
+    half = math.sqrt(2) / 2  # the sample standard deviation of (a, a + d) is d / sqrt(2)
+
+    assert row["runs"] == 2
+    for name, mean, step in [("task 1", 0.6, 0.2), ("task 2", 0.6, 0.0)]:
+        assert row["map_tasks"][name].mean == pytest.approx(mean)
+        assert row["map_tasks"][name].std == pytest.approx(step * half)
+    expected = {
+        "map_mean": (0.6, 0.1),  # .55 and .65
+        "map_all": (0.37, 0.06),
+        "forgetting": (0.05, 0.1),  # .6 to .5, and .7 to .7
+        "backward_transfer": (-0.05, 0.1),
+        "recall@5": (0.4, 0.0),
+        "mrr": (0.25, 0.0),
+        "gap_closed": ((14 / 30 + 10 / 30) / 2, 4 / 30),  # each seed between its own finetune and joint
+        "seconds": (120.0, 40.0),
+    }
+    for key, (mean, step) in expected.items():
+        assert row[key].mean == pytest.approx(mean), key
+        assert row[key].std == pytest.approx(step * half), key
+    assert row_of(comparison_rows(six_runs), "finetune")["forgetting"].mean == pytest.approx(0.4)
+
+
+def test_finetune_comes_first_and_joint_last(six_runs, make_run):
+    matrix = six_runs[1].map_matrix
+    runs = [make_run("zeta", matrix), *six_runs, make_run("alpha", matrix)]
+    assert [row["method"] for row in comparison_rows(runs)] == ["finetune", "zeta", "mas", "alpha", "joint"]
+
+
+def test_one_run_has_no_standard_deviation(six_runs):
+    row = comparison_rows([six_runs[1]])[0]
+    assert row["map_all"].mean == pytest.approx(0.34)
+    assert row["map_all"].std is None
+    assert "±" not in markdown_table([row])
+
+
+def test_only_joint_has_no_forgetting_and_no_gap(six_runs):
+    rows = comparison_rows([six_runs[0]])
+    assert [rows[0][key] for key in ("forgetting", "backward_transfer", "gap_closed")] == [None, None, None]
+    assert markdown_table(rows).splitlines()[2] == (
+        f"| joint | .700 | .800 | .750 | .500 | {MISSING} | {MISSING} | .400 | .250 | {MISSING} | 60 s |"
+    )
+    assert "Gap closed" not in table_caption(rows)
+
+
+def test_one_task_has_no_forgetting(make_run):
+    rows = comparison_rows([make_run("mas", [[0.1], [0.6]])])
+    assert rows[0]["forgetting"] is None
+    titles, lines = table_cells(rows)
+    assert lines[0][titles.index("forgetting")].mean == MISSING
+
+
+def test_gap_needs_finetune_and_joint_of_the_same_seed(six_runs):
+    rows = comparison_rows([six_runs[2], six_runs[4], six_runs[0]])  # mas of seed 1, the others of seed 0
+    assert row_of(rows, "mas")["gap_closed"] is None
+
+
+def test_the_best_in_sequence_is_bold_and_controls_do_not_compete(six_runs, make_run):
+    frozen = make_run("frozen", [[0.1, 0.1], [0.9, 0.1], [0.9, 0.1]], map_all=0.15)
+    rows = comparison_rows([*six_runs, frozen])
+    titles, lines = table_cells(rows)
+    best = {
+        title: [row["method"] for row, line in zip(rows, lines, strict=True) if line[column].best]
+        for column, title in enumerate(titles)
+    }
+    assert best["task 1"] == ["mas"]
+    assert best["task 2"] == ["finetune"]
+    assert best["forgetting"] == ["mas"]
+    assert best["backward transfer"] == ["mas"]
+    assert best["recall@5"] == ["finetune", "mas"]  # equal as printed
+    assert best["time"] == []
+
+
+def test_nothing_is_bold_where_one_method_stands_alone(six_runs):
+    rows = comparison_rows([run for run in six_runs if run.method != "mas"])
+    assert not any(cell.best for line in table_cells(rows)[1] for cell in line)
+    assert "Bold" not in table_caption(rows)
+
+
+def test_unequal_numbers_of_runs_are_shown(six_runs):
+    rows = comparison_rows(six_runs[1:])
+    titles, lines = table_cells(rows)
+    assert titles[-1] == "runs"
+    assert [line[-1].mean for line in lines] == ["2", "2", "1"]
+
+
+def test_tasks_named_differently_by_the_runs_are_numbered(make_run):
+    matrix = [[0.1, 0.1], [0.6, 0.1], [0.5, 0.6]]
+    same = [make_run("mas", matrix, tasks=["sports", "streets"])]
+    other = [*same, make_run("mas", matrix, seed=1, tasks=["streets", "sports"])]
+    assert list(comparison_rows(same)[0]["map_tasks"]) == ["sports", "streets"]
+    assert list(comparison_rows(other)[0]["map_tasks"]) == ["task 1", "task 2"]
+
+
+def test_what_cannot_stand_in_one_table_is_refused(six_runs, make_run):
+    with pytest.raises(UserError, match="at least one run"):
+        comparison_rows([])
+    with pytest.raises(UserError, match="1 and 2 tasks"):
+        comparison_rows([*six_runs, make_run("mas", [[0.1], [0.5]], seed=5)])
+    with pytest.raises(UserError, match="mas, seed 0"):
+        comparison_rows([six_runs[1], six_runs[1]])
+    with pytest.raises(UserError, match="stages"):
+        comparison_rows([six_runs[1], make_run("mas", [[0.1, 0.1], [0.5, 0.5]], seed=1)])
+
+
+def test_csv_keeps_full_precision_and_leaves_the_undefined_empty(six_runs):
+    exact = replace(six_runs[0], map_all=[0.0, 1 / 3], method='a,"b"')
+    line = next(csv.DictReader(io.StringIO(csv_table(comparison_rows([exact])))))
+    assert line["method"] == 'a,"b"'
+    assert float(line["map_all"]) == 1 / 3
+    assert line["map_all std"] == line["forgetting"] == ""
+    assert float(line["map task 1"]) == 0.7
+
+
+def test_markdown_has_one_cell_a_column_whatever_the_name(six_runs):
+    runs = [replace(run, method=HOSTILE) if run.method == "mas" else run for run in six_runs]
+    lines = markdown_table(comparison_rows(runs)).splitlines()
+    columns = {len(re.findall(r"(?<!\\)\|", line)) for line in lines[:5]}
+    assert len(columns) == 1
+    assert not re.search(r"(?<!\\)<", "\n".join(lines[:5]))
+
+
+def test_latex_escapes_every_special_character(six_runs):
+    runs = [replace(run, method=HOSTILE, tasks=["a_b", "50%"]) for run in six_runs if run.method == "mas"]
+    table = latex_table(comparison_rows(runs))
+    assert (
+        r"\textless{}script\textgreater{}\&\_\#\$\%\{\}\textasciitilde{}\textasciicircum{}"
+        r"\textbackslash{}\textbar{}''" in table
+    )
+    assert r"a\_b & 50\%" in table
+    assert ".600 $\\pm$ .141" in table  # .5 and .7
+    header, first = (line for line in table.splitlines() if line.endswith(r"\\"))
+    assert len(re.findall(r"(?<!\\)&", header)) == len(re.findall(r"(?<!\\)&", first)) == 10
+
+
+def test_terminal_table_fits_80_characters_and_prints_names_as_they_are(make_run):
+    row = [0.1] * 4
+    runs = [
+        make_run(method, [row, [0.6] * 4, [0.5] * 4, [0.45] * 4, [0.4] * 4], seed=seed, map_all=0.3 + 0.01 * seed)
+        for method in ("finetune", "[red]x")
+        for seed in (0, 1)
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal_table(comparison_rows(runs)))
+    text = console.export_text()
+    assert "[red]x" in text
+    assert "…" not in text
+    assert "±.007" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_caption_names_gallery_normaliser_and_spread(six_runs):
+    caption = table_caption(comparison_rows(six_runs))
+    assert "each task on its own test images, all facts on all test images" in caption
+    assert "AP is divided by the number of images that show the fact" in caption
+    assert "standard deviation over two runs" in caption
+    assert "One run a method" in table_caption(comparison_rows(six_runs[:3]))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.4449, ".445"),
+        (0, ".000"),
+        (1, "1.000"),
+        (-0.0123, f"{MINUS}.012"),
+        (-0.0001, ".000"),
+        (None, MISSING),
+        (math.nan, MISSING),
+    ],
+)
+def test_fractions_have_three_digits_and_no_leading_zero(value, text):
+    assert fraction(value) == text
+
+
+def test_the_signs_are_a_true_minus_and_an_en_dash():
+    assert (ord(MINUS), ord(MISSING)) == (0x2212, 0x2013)
+
+
+def test_other_numbers_and_names():
+    assert [signed(value) for value in (0.012, -0.012, 0.0)] == ["+.012", f"{MINUS}.012", ".000"]
+    assert [duration(value) for value in (8.21, 42, 99.4, 720, 5040, None)] == [
+        "8.2 s",
+        "42 s",
+        "99 s",
+        "12 min",
+        "84 min",
+        MISSING,
+    ]
+    assert duration(7200) == "2.0 h"
+    assert [method_label(name) for name in ("mas-local", "lwf", "mine")] == ["MAS-local", "LwF", "mine"]
+    assert shortened("a  long\nname", 8) == "a long…"

@@ -1,0 +1,46 @@
+"""Which facts a photo shows."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tripletcl.data.facts import Fact
+from tripletcl.errors import UserError
+from tripletcl.retrieval import ShownFact, describe
+
+
+def random_facts() -> tuple[list[Fact], torch.Tensor, torch.Tensor]:
+    facts = [Fact(f"s{i}", *["p", "o"][: i % 3]) for i in range(12)]
+    present = torch.tensor([[unit is not None for unit in fact.units] for fact in facts])
+    vectors = torch.randn(12, 3, 5, generator=torch.Generator().manual_seed(0))
+    return facts, torch.nn.functional.normalize(vectors, dim=-1) * present[..., None], present
+
+
+def test_ranked_by_the_mean_cosine_of_the_units_a_fact_has() -> None:
+    facts, vectors, present = random_facts()
+    images = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1))
+    for image, shown in zip(images, describe(images, facts, vectors, present, k=12), strict=True):
+        expected = [
+            sum(float(image[u] @ vector[u]) / math.sqrt(float(image[u] @ image[u])) for u in range(3)) / fact.order
+            for fact, vector in zip(facts, vectors, strict=True)
+        ]
+        assert [fact.score for fact in shown] == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
+        assert {fact.fact: fact.score for fact in shown} == pytest.approx(
+            dict(zip(facts, expected, strict=True)), abs=1e-6
+        )
+
+
+def test_k_cuts_and_ties_stay_in_the_order_of_the_facts() -> None:
+    facts = [Fact("cat"), Fact("dog"), Fact("hound")]
+    vectors, present = torch.zeros(3, 3, 2), torch.tensor([[True, False, False]] * 3)
+    vectors[:, 0] = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    image = torch.tensor([[[1.0, 0.0]] * 3])
+    assert describe(image, facts, vectors, present, k=2) == [
+        [ShownFact(Fact("dog"), 1.0), ShownFact(Fact("hound"), 1.0)]
+    ]
+    assert len(describe(image, facts, vectors, present, k=10)[0]) == 3
+    with pytest.raises(UserError, match="k must be at least 1, not 0"):
+        describe(image, facts, vectors, present, k=0)

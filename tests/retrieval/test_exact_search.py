@@ -1,0 +1,110 @@
+"""The index finds exactly what brute force finds, in every wildcard pattern, and also after a fork."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from tripletcl.retrieval import FactIndex
+
+WIDTH = 16
+PATTERNS = [pattern for pattern in itertools.product([0, 1], repeat=3) if any(pattern)]
+NAMES = [Path(f"{row:06}.jpg") for row in range(100_000)]
+
+
+def unit_vectors(count: int, seed: int) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((count, 3, WIDTH)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    vectors = unit_vectors(100_000, seed=0)
+    vectors[50_000:50_040] = vectors[7]  # the same photo 41 times
+    return vectors
+
+
+@pytest.fixture(scope="module")
+def index(photos: np.ndarray) -> FactIndex:
+    index = FactIndex()
+    index.add(NAMES, photos)
+    return index
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    yield
+    faiss.omp_set_num_threads(before)
+
+
+def queries(count: int) -> np.ndarray:
+    """As many queries of every pattern; the first asks for the photo that is there 41 times."""
+    asked = unit_vectors(count, seed=1)
+    asked[0] = unit_vectors(8, seed=0)[7]
+    return (asked[:, None] * np.array(PATTERNS)[None, :, :, None]).reshape(-1, 3 * WIDTH)  # [count * 7, 3 * WIDTH]
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["faiss's own loop", "matrix product"])
+def test_every_pattern_equals_brute_force(index: FactIndex, photos: np.ndarray, two_threads: None, count: int) -> None:
+    assert len(PATTERNS) == 7
+    asked = queries(count)
+    found = index.search_vectors(asked, k=10)
+    scores = photos.reshape(len(photos), -1).astype(np.float64) @ asked.astype(np.float64).T  # [N, Q]
+    for query, hits in enumerate(found):
+        # Sorted by score, and equal scores by name: lexsort's last key comes first.
+        best = np.lexsort((np.arange(len(photos)), -scores[:, query].astype(np.float32)))[:10]
+        assert [hit.path for hit in hits] == [NAMES[row] for row in best]
+        assert [hit.score for hit in hits] == pytest.approx(scores[best, query], abs=1e-6)
+
+
+def test_the_answer_does_not_depend_on_the_batch_it_is_asked_in(index: FactIndex) -> None:
+    asked = queries(2)
+    together = index.search_vectors(asked, k=5)
+    assert [index.search_vectors(query[None], k=5)[0] for query in asked] == together
+
+
+def test_equal_photos_come_in_the_order_of_their_paths_however_they_were_added() -> None:
+    one, other = unit_vectors(2, seed=3)
+    names = [f"{row:02}.jpg" for row in range(40)]
+    shuffled = np.random.default_rng(0).permutation(names)
+    index = FactIndex()
+    index.add(["z.jpg"], other[None])
+    index.add(shuffled.tolist(), np.repeat(one[None], 40, axis=0))
+    for k in (1, 3, 39, 40):
+        assert [hit.path.name for hit in index.search_vectors(one.reshape(1, -1), k)[0]] == names[:k]
+    assert [hit.path.name for hit in index.search_vectors(one.reshape(1, -1), 99)[0]] == [*names, "z.jpg"]
+
+
+def test_the_threshold_of_faiss_is_left_as_it_was(index: FactIndex) -> None:
+    before = faiss.cvar.distance_compute_blas_threshold
+    index.search_vectors(queries(2))
+    assert faiss.cvar.distance_compute_blas_threshold == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_can_search(index: FactIndex, two_threads: None) -> None:
+    """faiss alone hangs: the child waits for the threads its parent searched with."""
+    expected = [index.search_vectors(queries(count)) for count in (1, 2)]
+    child = os.fork()
+    if child == 0:
+        same = [index.search_vectors(queries(count)) for count in (1, 2)] == expected
+        os._exit(0 if same else 1)
+    deadline = time.monotonic() + 20
+    while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the search of a forked child hangs")
+        time.sleep(0.01)
+    assert os.waitstatus_to_exitcode(done[1]) == 0

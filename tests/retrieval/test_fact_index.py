@@ -1,0 +1,277 @@
+"""Building, growing, asking, saving and loading an index of photos."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from colour_embedder import ColourEmbedder
+
+from tripletcl.data.facts import Fact
+from tripletcl.errors import UserError
+from tripletcl.retrieval import FactIndex, Query
+from tripletcl.retrieval import index as index_module
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def photos(photo: Write) -> Path:
+    photo("a.png", "red", "green", "blue")
+    photo("b.png", "red", "blue", "blue")
+    photo("trip/c.PNG", "dark red", "green", "green")
+    photo("trip/d.png", "blue", "green", "red")
+    return photo("e.png", "green", "red", "green").parent
+
+
+@pytest.fixture
+def index(embedder: ColourEmbedder, photos: Path) -> FactIndex:
+    return FactIndex.build(embedder, photos)
+
+
+def names(hits: list) -> list[str]:
+    return [hit.path.name for hit in hits]
+
+
+# Asking
+
+
+def test_a_query_ranks_by_the_sum_of_the_cosines_of_the_units_asked_for(index: FactIndex) -> None:
+    near = 200 / np.hypot(200, 40)
+    hits = index.search("red green ?", k=3)
+    assert names(hits) == ["a.png", "c.PNG", "b.png"]
+    assert [hit.score for hit in hits] == pytest.approx([2, 1 + near, 1])
+    assert names(index.search("?, ?, blue", k=2)) == ["a.png", "b.png"]
+    assert index.search("blue", k=1)[0].score == pytest.approx(1)
+
+
+def test_a_string_a_query_and_a_fact_ask_the_same_and_a_list_asks_all_at_once(index: FactIndex) -> None:
+    asked = ["dark red, green", Query("dark red", "green"), Fact("dark red", "green")]
+    first, *others = index.search(asked, k=4)
+    assert names(first)[0] == "c.PNG"
+    assert [*others, index.search(asked[0], k=4)] == [first] * 3
+    assert index.search([]) == []
+
+
+def test_more_than_there_is_gives_all_and_less_than_one_is_refused(index: FactIndex) -> None:
+    assert len(index.search("red", k=100)) == len(index) == 5
+    for k in (0, -1):
+        with pytest.raises(UserError, match=f"k must be at least 1, not {k}"):
+            index.search("red", k=k)
+
+
+def test_an_empty_index_finds_nothing(embedder: ColourEmbedder) -> None:
+    index = FactIndex(embedder)
+    assert (len(index), index.width) == (0, 0)
+    assert index.search("red") == []
+    assert index.search(["red", "blue"]) == [[], []]
+
+
+def test_query_vectors_are_checked(index: FactIndex) -> None:
+    with pytest.raises(UserError, match=r"\[Q, 9\], not \[1, 6\]"):
+        index.search_vectors(np.ones((1, 6)))
+    with pytest.raises(UserError, match="not finite"):
+        index.search_vectors(np.full((1, 9), np.nan))
+
+
+# Building and growing
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
+def test_build_takes_all_images_below_a_folder(embedder: ColourEmbedder, photos: Path, batch_size: int) -> None:
+    (photos / "notes.txt").write_text("no photo")
+    seen: list[tuple[int, int]] = []
+    built = FactIndex.build(embedder, photos, batch_size=batch_size, progress=lambda *at: seen.append(at))
+    assert [str(path.relative_to(photos)) for path in built.paths] == [
+        "a.png",
+        "b.png",
+        "e.png",
+        "trip/c.PNG",
+        "trip/d.png",
+    ]
+    assert built.width == 3
+    assert seen[-1] == (5, 5)
+    assert len(seen) == -(-5 // batch_size)
+    assert built.search("red blue") == FactIndex.build(embedder, built.paths).search("red blue")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_a_broken_photo_is_skipped_and_listed(
+    embedder: ColourEmbedder, index: FactIndex, photos: Path, batch_size: int
+) -> None:
+    (photos / "b2.jpg").write_bytes(b"no image at all")
+    whole = (photos / "a.png").read_bytes()
+    (photos / "trip" / "c2.png").write_bytes(whole[:20])
+    built = FactIndex.build(embedder, photos, batch_size=batch_size)
+    assert [path.name for path, _ in built.skipped] == ["b2.jpg", "c2.png"]
+    assert all("cannot read" in reason for _, reason in built.skipped)
+    assert built.paths == index.paths
+    assert built.search("red green blue") == index.search("red green blue")
+
+
+def test_no_readable_photo_is_an_error(embedder: ColourEmbedder, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no photo in"):
+        FactIndex.build(embedder, tmp_path)
+    with pytest.raises(UserError, match="missing"):
+        FactIndex.build(embedder, tmp_path / "missing")
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 1 photos can be read; the first: cannot read"):
+        FactIndex.build(embedder, tmp_path)
+
+
+def test_a_growing_collection_encodes_only_what_is_new(
+    embedder: ColourEmbedder, index: FactIndex, photos: Path, photo: Write
+) -> None:
+    embedder.photos_read.clear()
+    new = photo("new.png", "green", "green", "green")
+    index.add_photos(photos)
+    assert embedder.photos_read == [new]
+    assert names(index.search("green green green", k=1)) == ["new.png"]
+    index.add_photos(photos)
+    assert len(index) == 6
+
+
+def test_a_model_that_has_learned_may_not_add_to_an_old_index(
+    embedder: ColourEmbedder, index: FactIndex, photo: Write
+) -> None:
+    embedder.name = "colours-1b"
+    with pytest.raises(UserError, match="model colours-1, not by colours-1b"):
+        index.add_photos([photo("new.png", "red", "red", "red")])
+
+
+def test_vectors_are_normalised_and_checked() -> None:
+    index = FactIndex()
+    index.add(["a", "b"], np.array([[[3, 0], [0, 2], [1, 1]], [[1, 1], [5, 0], [0, 9]]], dtype=np.float32))
+    assert [hit.score for hit in index.search_vectors(np.array([[1, 0, 0, 1, 0, 0]]))[0]] == pytest.approx(
+        [2, 0.5**0.5]
+    )
+    with pytest.raises(UserError, match="b is in the index already"):
+        index.add(["c", "b"], np.ones((2, 3, 2)))
+    with pytest.raises(UserError, match="c is in the index already"):
+        index.add(["c", "c"], np.ones((2, 3, 2)))
+    with pytest.raises(UserError, match="width 2, not 4"):
+        index.add(["c"], np.ones((1, 3, 4)))
+    with pytest.raises(UserError, match="vector of d is not finite"):
+        index.add(["c", "d"], np.array([np.ones((3, 2)), np.full((3, 2), np.nan)]))
+    with pytest.raises(ValueError, match=r"2 photos need vectors \[2, 3, D\], not \[1, 3, 2\]"):
+        index.add(["c", "d"], np.ones((1, 3, 2)))
+    assert len(index) == 2  # nothing was added by halves
+
+
+def test_without_a_model_only_vectors_can_be_asked(photos: Path) -> None:
+    index = FactIndex()
+    with pytest.raises(UserError, match="cannot encode queries"):
+        index.search("red")
+    with pytest.raises(UserError, match="cannot encode photos"):
+        index.add_photos(photos)
+
+
+# Saving and loading
+
+
+def test_a_loaded_index_answers_alike_and_grows_on(
+    embedder: ColourEmbedder, index: FactIndex, tmp_path: Path, photo: Write
+) -> None:
+    index.save(tmp_path / "index")
+    loaded = FactIndex.load(tmp_path / "index", embedder)
+    asked = ["red", "? green", "?, ?, blue", "dark red, green, green"]
+    assert loaded.search(asked) == index.search(asked)
+    assert (loaded.paths, loaded.model, loaded.width) == (index.paths, "colours-1", 3)
+    loaded.add_photos([photo("new.png", "green", "green", "green")])
+    loaded.save(tmp_path / "index")
+    assert len(FactIndex.load(tmp_path / "index")) == 6
+    assert sorted(path.suffix for path in (tmp_path / "index").iterdir()) == [".faiss", ".json"]
+
+
+def test_an_empty_index_survives(tmp_path: Path) -> None:
+    FactIndex().save(tmp_path)
+    loaded = FactIndex.load(tmp_path)
+    loaded.add(["a"], np.ones((1, 3, 2)))
+    assert len(loaded) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are text on this system")
+def test_a_path_that_is_no_unicode_survives(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(b"caf\xe9.jpg"))
+    index = FactIndex()
+    index.add([path], np.ones((1, 3, 2)))
+    index.save(tmp_path)
+    assert FactIndex.load(tmp_path).paths == [path]
+
+
+def test_another_model_is_refused_by_name(index: FactIndex, tmp_path: Path, other_embedder: ColourEmbedder) -> None:
+    index.save(tmp_path)
+    with pytest.raises(UserError, match="made by model colours-1, not by colours-2"):
+        FactIndex.load(tmp_path, other_embedder)
+    with pytest.raises(UserError, match="without a model"):
+        FactIndex.load(tmp_path).search("red")
+
+
+def test_no_index_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no index in .*nowhere"):
+        FactIndex.load(tmp_path / "nowhere")
+
+
+def edit_header(folder: Path, **changes: object) -> None:
+    header = folder / "index.json"
+    header.write_text(json.dumps({**json.loads(header.read_text()), **changes}))
+
+
+def flip_a_bit(folder: Path) -> None:
+    (path,) = folder.glob("*.faiss")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "vectors cut": lambda folder: os.truncate(next(folder.glob("*.faiss")), 40),
+    "vectors altered": flip_a_bit,
+    "vectors gone": lambda folder: next(folder.glob("*.faiss")).unlink(),
+    "header cut": lambda folder: os.truncate(folder / "index.json", 40),
+    "header no text": lambda folder: (folder / "index.json").write_bytes(b"\xff\xfe"),
+    "header no dict": lambda folder: (folder / "index.json").write_text("[]"),
+    "header lacks a field": lambda folder: (folder / "index.json").write_text('{"format": 1}'),
+    "a path lost": lambda folder: edit_header(folder, paths=["a.png"]),
+    "paths no list": lambda folder: edit_header(folder, paths=5),
+    "another width": lambda folder: edit_header(folder, width=4),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damage_is_noticed(index: FactIndex, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    index.save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError, match=r"the index in .* is damaged"):
+        FactIndex.load(tmp_path)
+
+
+def test_a_later_format_is_refused(index: FactIndex, tmp_path: Path) -> None:
+    index.save(tmp_path)
+    edit_header(tmp_path, format=2, more="fields")
+    with pytest.raises(UserError, match="has format 2, and this version reads 1"):
+        FactIndex.load(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["write_atomically", "write_text"])
+def test_a_save_that_breaks_off_leaves_the_old_index_whole(
+    index: FactIndex, tmp_path: Path, photo: Write, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    index.save(tmp_path / "index")
+    index.add_photos([photo("new.png", "green", "green", "green")])
+
+    def power_cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, step, power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            index.save(tmp_path / "index")
+    assert len(FactIndex.load(tmp_path / "index")) == 5
+    index.save(tmp_path / "index")
+    assert len(FactIndex.load(tmp_path / "index")) == 6
+    assert len(list((tmp_path / "index").iterdir())) == 2

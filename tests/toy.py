@@ -1,0 +1,112 @@
+"""A sequence so small that a whole run takes a blink: blobs on a line, an MLP, one head for all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tripletcl.continual import Batch, Method, RunFolder, SequenceRunner, Task, Training
+from tripletcl.continual.device import make_accelerator
+
+ITEMS, WIDTH = 120, 6
+
+
+class ToySource:
+    """Random inputs; the augmentation adds noise from the generator it is given."""
+
+    def __init__(self) -> None:
+        self.inputs = torch.randn(ITEMS, WIDTH, generator=torch.Generator().manual_seed(1))
+
+    def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
+        inputs = self.inputs[torch.from_numpy(ids)]
+        return inputs if generator is None else inputs + 0.1 * torch.randn(inputs.shape, generator=generator)
+
+
+class ToyLearner(nn.Module):
+    """An MLP with dropout, so that a run also draws from torch's global generator."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.net = nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
+
+    @property
+    def protected(self) -> nn.Module:
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.net(inputs)
+
+    def begin_task(self, task: Task) -> None:
+        pass
+
+    def loss(self, out: Tensor, batch: Batch) -> Tensor:
+        return nn.functional.mse_loss(out, batch.targets)
+
+    def functions(
+        self, task: Task, inputs: Callable[[np.ndarray], Iterator[Tensor]]
+    ) -> Iterable[tuple[Callable[[Tensor], Tensor], Iterable[Tensor]]]:
+        yield self.forward, inputs(task.importance_items)
+
+
+def toy_tasks(count: int = 3) -> list[Task]:
+    """Tasks with targets that contradict one another, and a last batch that is smaller than the others."""
+    generator = np.random.default_rng(0)
+    ids = np.array_split(np.arange(ITEMS), count)
+    return [
+        Task(f"task {i + 1}", items, generator.normal(size=(len(items), 3)).astype(np.float32), np.array([i]), items)
+        for i, items in enumerate(ids)
+    ]
+
+
+def run_toy(
+    folder: Path,
+    method: Method,
+    *,
+    tasks: list[Task] | None = None,
+    training: Training | None = None,
+    stop_after: int | None = None,
+    seed: int = 0,
+) -> tuple[ToyLearner, RunFolder]:
+    """Train the toy in a folder; `stop_after` raises KeyboardInterrupt at that progress call, as a kill would."""
+    learner, calls = ToyLearner(), 0
+    training = training or Training(epochs=3, batch_size=16, lr=0.05, checkpoint_minutes=0)
+
+    def progress(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if stop_after is not None and calls >= stop_after:
+            raise KeyboardInterrupt
+
+    run = RunFolder(folder, "toy: 1\n")
+    runner = SequenceRunner(
+        learner,
+        tasks or toy_tasks(),
+        method,
+        ToySource(),
+        training,
+        make_accelerator("cpu"),
+        run,
+        lambda stage: {"weight": learner.net[0].weight.sum().item()},
+        seed=seed,
+        progress=progress,
+    )
+    runner.run()
+    return learner, run
+
+
+def weights(learner: nn.Module) -> dict[str, Tensor]:
+    """A copy of the learner's weights."""
+    return {name: p.detach().clone() for name, p in learner.named_parameters()}
+
+
+def assert_same(left: nn.Module, right: nn.Module) -> None:
+    """Bit for bit."""
+    for name, value in weights(left).items():
+        assert torch.equal(value, weights(right)[name]), name

@@ -1,0 +1,42 @@
+"""A method's settings are the arguments of its constructor, checked by their types: stated once, in its own file."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from tripletcl.methods import METHODS
+
+
+def validated_method(method: Any) -> dict[str, Any]:
+    """A method's name and settings, checked against the types of its constructor.
+
+    Raises:
+        ValueError: no such method, no such setting, or a value of a wrong type.
+    """
+    given = {"name": method} if isinstance(method, str) else method
+    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+        raise ValueError("a method is a name, or a mapping with a name and settings")
+    if given["name"] not in METHODS:
+        raise ValueError(f"no method {given['name']!r}; there are {', '.join(METHODS)}")
+    values = {key: value for key, value in given.items() if key != "name"}
+    try:
+        settings = _settings_model(given["name"])(**values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        raise ValueError(f"method {given['name']}: {problems}") from error
+    return {"name": given["name"], **settings.model_dump()}
+
+
+def _settings_model(name: str) -> type[BaseModel]:
+    """A pydantic model of a method's constructor, so that a method states its settings only once."""
+    constructor = METHODS[name].__init__
+    hints = get_type_hints(constructor) if constructor is not object.__init__ else {}
+    fields: dict[str, Any] = {
+        key: (hints[key], ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        for key, parameter in inspect.signature(constructor).parameters.items()
+        if key in hints
+    }
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)

@@ -1,0 +1,227 @@
+"""The image and the text branch together: build, embed, score, save and load."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tripletcl.data.facts import UNITS, Fact
+from tripletcl.data.images import ImageLike, decode_image, in_threads
+from tripletcl.embedding.backbones import build_backbone
+from tripletcl.embedding.image import ImageBranch
+from tripletcl.embedding.spec import EmbedderSpec
+from tripletcl.embedding.text import TextBranch, build_text_encoder
+from tripletcl.embedding.weights import read_weights
+from tripletcl.errors import UserError
+from tripletcl.files import write_atomically, write_text
+
+SPEC_FILE, WEIGHTS_FILE = "embedder.json", "model.safetensors"
+PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+
+
+class FactEmbedder(nn.Module):
+    """Images and facts as vectors in one space, three units of width D each.
+
+    Build one with `build_embedder` or `FactEmbedder.from_pretrained`.
+
+    Attributes:
+        spec: What it was built from.
+        image: The image branch.
+        text: The text branch.
+        facts: The facts it has been taught; only a record, any fact can be encoded.
+    """
+
+    def __init__(self, spec: EmbedderSpec, image: ImageBranch, text: TextBranch, facts: Sequence[Fact] = ()) -> None:
+        super().__init__()
+        self.spec, self.image, self.text, self.facts = spec, image, text, tuple(facts)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of the square that images are cut to."""
+        return self.spec.image_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.image.mean.device
+
+    @property
+    def vocabulary(self) -> tuple[tuple[str, ...], ...]:
+        """For each unit the distinct texts among the taught facts, in order of first appearance."""
+        return tuple(
+            tuple(dict.fromkeys(text for fact in self.facts if (text := fact.units[unit]) is not None))
+            for unit in range(len(UNITS))
+        )
+
+    @torch.no_grad()
+    def encode_images(self, images: Sequence[ImageLike], batch_size: int = 64, normalise: bool = True) -> Tensor:
+        """Vectors `[N, 3, D]` of images, in eval mode.
+
+        Args:
+            images: Paths, Pillow images, or uint8 arrays, of any size.
+            batch_size: How many at a time.
+            normalise: Give each unit's vector length 1.
+
+        Raises:
+            UserError: an image cannot be decoded.
+        """
+        training = self.image.training
+        self.image.eval()
+        try:
+            blocks = [self.image(pixels).float() for pixels in self._pixels(images, batch_size)]
+        finally:
+            self.image.train(training)
+        vectors = torch.cat(blocks) if blocks else torch.zeros(0, len(UNITS), self.image.width, device=self.device)
+        return F.normalize(vectors, dim=-1) if normalise else vectors
+
+    def _pixels(self, images: Sequence[ImageLike], batch_size: int) -> Iterator[Tensor]:
+        """Batches `[B, 3, S, S]` in [0, 1]; threads decode the next one meanwhile."""
+        decoded = in_threads(lambda image: decode_image(image, self.image_size), images)
+        while batch := list(islice(decoded, batch_size)):
+            yield torch.from_numpy(np.stack(batch)).to(self.device).float() / 255
+
+    @torch.no_grad()
+    def encode_units(self, texts: Sequence[str]) -> Tensor:
+        """Normalised vectors `[n, D]` of unit texts."""
+        return F.normalize(self.text(texts), dim=-1)
+
+    def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
+        """Normalised vectors `[F, 3, D]` of facts, zero for a unit that a fact lacks, and present, bool `[F, 3]`."""
+        texts = list(dict.fromkeys(text for fact in facts for text in fact.units if text is not None))
+        row = {text: i for i, text in enumerate(texts)} | {None: -1}
+        ids = torch.tensor([[row[text] for text in fact.units] for fact in facts], device=self.device)
+        ids = ids.reshape(len(facts), len(UNITS))
+        vectors = F.pad(self.encode_units(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
+        return vectors[ids.long()], ids >= 0
+
+    @staticmethod
+    def score(image_vectors: Tensor, fact_vectors: Tensor) -> Tensor:
+        """How well facts fit images, `[N, F]`: the sum over the units that a fact has of the cosine.
+
+        Args:
+            image_vectors: `[N, 3, D]`, normalised or not.
+            fact_vectors: `[F, 3, D]`, normalised or not; zero for a unit that a fact lacks.
+        """
+        images, facts = (F.normalize(vectors, dim=-1).flatten(1) for vectors in (image_vectors, fact_vectors))
+        return images @ facts.T
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change with any weight; the same on every device."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+    def save_pretrained(self, folder: str | Path, facts: Sequence[Fact] | None = None) -> None:
+        """Write `embedder.json` and `model.safetensors` with all image weights, each whole or not at all.
+
+        Args:
+            folder: Where; made if need be.
+            facts: The facts it has been taught; by default `self.facts`.
+        """
+        folder = Path(folder)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        write_atomically(folder / WEIGHTS_FILE, lambda temporary: save_file(tensors, temporary))
+        about = {
+            "library_version": version("tripletcl"),
+            "spec": dataclasses.asdict(self.spec),
+            "weights_sha256": _sha256(folder / WEIGHTS_FILE),
+            "facts": [fact.units for fact in (self.facts if facts is None else facts)],
+        }
+        write_text(folder / SPEC_FILE, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> FactEmbedder:
+        """Load what `save_pretrained` wrote; nothing is downloaded and no pickle is read.
+
+        Raises:
+            UserError: a file is missing, damaged, or of a version that knows other settings.
+        """
+        folder = Path(folder)
+        about = _read_about(folder)
+        _check_weights_file(folder, about["weights_sha256"])
+        try:
+            spec = EmbedderSpec(**about["spec"])
+            facts = [Fact(*units) for units in about["facts"]]
+        except (TypeError, KeyError) as error:
+            raise UserError(
+                f"{folder / SPEC_FILE}, written by tripletcl {about.get('library_version')}, does not suit tripletcl "
+                f"{version('tripletcl')}: {error}"
+            ) from error
+        # Every weight is in the file, so the backbone starts from none.
+        embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0)
+        embedder.spec, embedder.facts = spec, tuple(facts)
+        try:
+            embedder.load_state_dict(read_weights(folder / WEIGHTS_FILE))
+        except RuntimeError as error:
+            raise UserError(f"{folder / WEIGHTS_FILE} does not fit {SPEC_FILE}: {error}") from error
+        return embedder.to(device).eval()
+
+
+def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
+    """Build an embedder; what starts at random depends on the seed alone, and no global generator moves.
+
+    Raises:
+        UserError: a setting names nothing known, or the widths of image and text differ.
+    """
+    encoder = build_text_encoder(spec.text)
+    if not spec.text_projection and encoder.width != spec.width:
+        raise UserError(
+            f"the vectors of text encoder {spec.text!r} are {encoder.width} wide but width is {spec.width}: "
+            f"set width to {encoder.width}, or text_projection to true"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
+        image = ImageBranch(
+            build_backbone(spec.backbone, spec.weights),
+            spec.width,
+            freeze_until=spec.freeze_until,
+            fork_at=spec.fork_at,
+            hidden=spec.hidden,
+            head_std=spec.head_std,
+        )
+        projection = spec.width if spec.text_projection else None
+        text = TextBranch(encoder, projection=projection, normalise=spec.text_normalise)
+    return FactEmbedder(spec, image, text)
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    path = folder / SPEC_FILE
+    if not path.is_file():
+        raise UserError(f"{folder} holds no embedder: it has no {SPEC_FILE}")
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    lacking = [key for key in ("spec", "weights_sha256", "facts") if key not in about]
+    if lacking:
+        raise UserError(f"{path} is damaged: it lacks {lacking[0]!r}")
+    return about
+
+
+def _check_weights_file(folder: Path, sha256: str) -> None:
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+        refused = f" (a pickle could run code, so {pickles[0]} is not read)" if pickles else ""
+        raise UserError(f"{folder} has no {WEIGHTS_FILE}{refused}")
+    if _sha256(path) != sha256:
+        raise UserError(f"{path} is damaged, or was not written together with {SPEC_FILE}: its SHA-256 differs")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

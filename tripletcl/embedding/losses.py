@@ -1,0 +1,107 @@
+"""Losses between image outputs and text vectors; a unit that a fact lacks costs nothing and moves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ABSENT = -1
+"""The target id of a unit that a fact lacks."""
+
+
+def wildcard_l2(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
+    """Mean over the batch of `sum_u present_u * ||outputs_u - targets_u||^2` (Elhoseiny et al., AAAI 2017).
+
+    Args:
+        outputs: Image vectors `[B, U, D]`.
+        targets: Text vectors `[B, U, D]`; those of absent units are ignored.
+        present: Which units the facts have, bool `[B, U]`.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    return _wildcard_difference(outputs, targets, present).square().sum(dim=(1, 2)).mean()
+
+
+def wildcard_l2_root(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
+    """Mean over the batch of `sum_u present_u * ||outputs_u - targets_u||`, as `wildcard_l2` but not squared.
+
+    Its gradient is zero where a distance is zero.
+    """
+    difference = _wildcard_difference(outputs, targets, present)
+    return torch.linalg.vector_norm(difference, dim=-1).sum(dim=1).mean()
+
+
+def _wildcard_difference(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
+    # Shapes are compared because [B, 1] or [B] would broadcast in silence and unmask absent units.
+    if outputs.ndim != 3 or outputs.shape != targets.shape or present.shape != outputs.shape[:2]:
+        raise ValueError(
+            "outputs and targets must be [B, U, D] and present [B, U], "
+            f"but they are {tuple(outputs.shape)}, {tuple(targets.shape)} and {tuple(present.shape)}"
+        )
+    return (outputs - targets).masked_fill(~present.unsqueeze(-1), 0.0)  # [B, U, D]
+
+
+def contrastive(
+    outputs: Tensor,
+    target_ids: Tensor,
+    vectors: Sequence[Tensor],
+    temperature: float | Tensor,
+    exclude: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """Mean over the batch of `sum_u present_u * cross entropy of softmax_v(cos(outputs_u, vectors_u,v) / temperature)`.
+
+    Each unit is told from the others that the task knows.
+
+    Args:
+        outputs: Image vectors `[B, U, D]`.
+        target_ids: The row in `vectors[u]` of each unit, int64 `[B, U]`; -1 for a unit that the fact lacks.
+        vectors: For each unit u the text vectors `[V_u, D]` to choose from; V_u may be 0.
+        temperature: Cosines are divided by it; a scalar tensor may be trained.
+        exclude: For each unit bool `[B, V_u]`: vectors that are true for the image as well, by another fact that it
+            shows, and so are no negatives. The target itself is never excluded.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    _check_contrastive(outputs, target_ids, vectors, exclude)
+    total = outputs[:0].sum()  # zero, and part of the graph even where no unit has a vocabulary
+    for unit, candidates in enumerate(vectors):
+        if len(candidates) == 0:
+            continue
+        ids = target_ids[:, unit]
+        cosines = F.normalize(outputs[:, unit], dim=-1) @ F.normalize(candidates, dim=-1).T  # [B, V]
+        logits = cosines / temperature
+        if exclude is not None:
+            logits = logits.masked_fill(_negatives_to_hide(exclude[unit], ids), -torch.inf)
+        total = total + F.cross_entropy(logits, ids, ignore_index=ABSENT, reduction="sum")
+    return total / len(outputs)
+
+
+def _negatives_to_hide(exclude: Tensor, ids: Tensor) -> Tensor:
+    """exclude `[B, V]` without the targets, and without rows of absent units, whose softmax could lose every term."""
+    is_target = torch.arange(exclude.shape[1], device=ids.device) == ids.unsqueeze(1)
+    return exclude & ~is_target & (ids != ABSENT).unsqueeze(1)
+
+
+def _check_contrastive(
+    outputs: Tensor, target_ids: Tensor, vectors: Sequence[Tensor], exclude: Sequence[Tensor] | None
+) -> None:
+    batch, units, width = outputs.shape
+    if target_ids.shape != (batch, units) or len(vectors) != units:
+        raise ValueError(
+            f"outputs {tuple(outputs.shape)} need target_ids of shape {(batch, units)} and {units} vocabularies, "
+            f"but got {tuple(target_ids.shape)} and {len(vectors)}"
+        )
+    for unit, candidates in enumerate(vectors):
+        if candidates.shape != (len(candidates), width):
+            raise ValueError(f"vectors[{unit}] must be [V, {width}], but it is {tuple(candidates.shape)}")
+        if exclude is not None and exclude[unit].shape != (batch, len(candidates)):
+            raise ValueError(
+                f"exclude[{unit}] must be {(batch, len(candidates))}, but it is {tuple(exclude[unit].shape)}"
+            )
+        if len(candidates) == 0 and bool((target_ids[:, unit] != ABSENT).any()):
+            raise ValueError(f"target_ids[:, {unit}] names vectors, but vectors[{unit}] is empty")

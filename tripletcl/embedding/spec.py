@@ -1,0 +1,43 @@
+"""What an embedder is built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class EmbedderSpec:
+    """Everything that `build_embedder` needs; saved along with the weights.
+
+    The paper's network is backbone "torchvision/vgg16" with freeze_until "conv2", fork_at "conv3", width 300 and
+    head_std 0.005.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    backbone: str = "timm/tf_efficientnet_lite0"
+    """`torchvision/<model>`, `timm/<model>`, or a bare model name."""
+    weights: str = "bundled"
+    """What the backbone starts from: "bundled" (comes with the install), "none", "download", or a weights file."""
+    freeze_until: str | None = None
+    """The backbone's last stage that is never trained; null trains all."""
+    fork_at: str | None = None
+    """The last stage before the network forks into a subject and a predicate/object branch; null does not fork."""
+    hidden: int = 0
+    """Width of a hidden layer in each head; 0 for none."""
+    head_std: float | None = None
+    """Standard deviation that the last layers start at; null keeps torch's start."""
+    width: int = 384
+    """Width of each unit's vector; without a text projection that of the text encoder."""
+    text: str = "minilm"
+    """Text encoder: "minilm" (comes with the install), a folder or name of a transformers model, or a file of word
+    vectors (GloVe or word2vec text, or word2vec binary with suffix .bin)."""
+    text_projection: bool = False
+    """Train a linear map from the text encoder's vectors to `width`."""
+    text_normalise: bool = True
+    """Give every text vector length 1."""
+    centre: bool = False
+    """Subtract the mean vector of the first task's texts."""
+    image_size: int = 128
+    """Pixels of the square that images are cut to."""
