@@ -36,11 +36,12 @@ def write_tables(results: Sequence[RunResult], out: Path) -> None:
         write_text(out / f"table.{suffix}", text)
 
 
-def write_summary(folders: Sequence[Path], page: Path) -> Path:
+def write_summary(folders: Sequence[Path], page: Path, command: str | None = None) -> Path:
     """One self-contained page of finished runs.
 
     Args:
         folders: Run folders, or folders with runs in them.
+        command: What made the runs, for the reader who wants to repeat it.
 
     Raises:
         UserError: no run there is finished.
@@ -62,6 +63,7 @@ def write_summary(folders: Sequence[Path], page: Path) -> Path:
         environment=environment,
         examples=[_example(fact, task, table, shown, results) for task, fact in _queries(table, groups)],
         scenes=[(f"task {t + 1}", path) for t, facts in enumerate(groups) for path in _training_images(table, facts)],
+        command=command,
     )
     return page
 

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from reference_evaluation import average_precision_by_loops, cosine
 from sklearn.metrics import average_precision_score
 
-from tripletcl.data.facts import FactTable
+from tripletcl.data import read_table
 from tripletcl.errors import UserError
 from tripletcl.evaluation import average_precision, average_precision_of, mean_average_precision
 
@@ -59,8 +59,9 @@ def test_collapsed_scores_are_chance() -> None:
     assert average_precision(torch.zeros(100, 3), relevant).tolist() == pytest.approx([0.01, 0.17, 1.0])
 
 
-@pytest.mark.parametrize("images", [7, 64, 2556])
+@pytest.mark.parametrize("images", [2, 3, 5, 7, 13, 17, 33, 100, 1001])
 def test_a_collapsed_embedding_is_chance_whatever_the_rounding_of_a_row(images: int) -> None:
+    """In float32 the last rows of a matrix product may differ from the first in their last bit."""
     generator = torch.Generator().manual_seed(images)
     one = torch.randn(1, 3, 50, generator=generator)
     facts = torch.randn(33, 3, 50, generator=generator)
@@ -147,19 +148,12 @@ def test_shapes_are_checked() -> None:
 
 def test_the_relevance_of_real_photographs(data_root: Path) -> None:
     """2,556 test photographs x 166 facts, most shown by few photographs, some photographs showing several."""
-    rows = np.genfromtxt(data_root / "facts" / "facts.csv", delimiter=",", dtype=str, skip_header=1)
-    table = FactTable(
-        root=data_root / "facts",
-        images=tuple(images := list(dict.fromkeys(rows[:, 0]))),
-        facts=tuple(facts := list(dict.fromkeys(map(tuple, rows[:, 1:4])))),
-        rows=np.array([[images.index(row[0]), facts.index(tuple(row[1:4]))] for row in rows]),
-        splits=rows[:, 4],
-    )
+    table = read_table(data_root / "facts" / "facts.csv")
     gallery = np.unique(table.rows_of("test")[:, 0])
-    relevant = table.relevance("test", gallery, np.arange(len(facts)))
+    relevant = table.relevance("test", gallery, np.arange(len(table.facts)))
     scores = np.random.default_rng(0).integers(0, 50, relevant.shape).astype(np.float32)
     ap = average_precision(torch.from_numpy(scores), torch.from_numpy(relevant))
-    theirs = [average_precision_score(relevant[:, f], scores[:, f]) for f in range(len(facts))]
+    theirs = [average_precision_score(relevant[:, f], scores[:, f]) for f in range(len(table.facts))]
     assert relevant.shape == (2556, 166)
     assert relevant.sum(axis=1).max() > 1
     assert ap.tolist() == pytest.approx(theirs, abs=1e-12)

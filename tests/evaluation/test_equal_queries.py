@@ -24,9 +24,12 @@ def test_equal_up_to_rounding_and_length_but_not_by_units() -> None:
         [none, dog, none],  # a predicate is no subject
         [dog, [0.60000002, 0.8], none],  # dog riding
         [[1.0, 0.05], none, none],  # near, not equal
+        [riding, none, dog],
+        [[0.0, -1.0], riding, dog],
+        [[0.0, -1.0], riding, none],  # a part of the fact before
     )
     for block in (1, 2, 100):
-        assert equal_queries(vectors, present, block).tolist() == [0, 1, 0, 3, 4, 3, 6]
+        assert equal_queries(vectors, present, block).tolist() == [0, 1, 0, 3, 4, 3, 6, 7, 8, 9]
 
 
 def test_a_table_of_one_query_is_refused_but_one_fact_is_fine() -> None:

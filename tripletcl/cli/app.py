@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -270,7 +271,8 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool)
         load_config(config, overrides or ()), out, lambda text: console.rule(text, align="left", style="dim")
     )
     write_tables(results, out)
-    page = write_summary([out], out / "report.html")
+    words = ["tripletcl", "compare", config, *(overrides or ()), "--out", str(out)]
+    page = write_summary([out], out / "report.html", command=shlex.join(words))
     if as_json:
         print(json.dumps(comparison_objects(results)))
         return
@@ -290,9 +292,11 @@ def _embedder(run: Path, stage: int | None) -> Any:
 def _print_results(results: list[RunResult]) -> None:
     from rich.console import Console
 
-    from tripletcl.report import comparison_rows, terminal_table
+    from tripletcl.report import comparison_rows, table_caption, terminal_table
 
-    Console().print(terminal_table(comparison_rows(results)))
+    rows = comparison_rows(results)
+    Console().print(terminal_table(rows))
+    print(table_caption(rows))
 
 
 def _print_check(found: CheckReport) -> None:

@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from tripletcl.errors import UserError
 from tripletcl.methods import METHODS
 
 
@@ -23,11 +24,14 @@ def validated_method(method: Any) -> dict[str, Any]:
         raise ValueError(f"no method {given['name']!r}; there are {', '.join(METHODS)}")
     values = {key: value for key, value in given.items() if key != "name"}
     try:
-        settings = _settings_model(given["name"])(**values)
+        settings = _settings_model(given["name"])(**values).model_dump()
+        METHODS[given["name"]](**settings)  # a constructor knows more of its arguments than their types
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ValueError(f"method {given['name']}: {problems}") from error
-    return {"name": given["name"], **settings.model_dump()}
+    except UserError as error:
+        raise ValueError(f"method {given['name']}: {error}") from error
+    return {"name": given["name"], **settings}
 
 
 def _settings_model(name: str) -> type[BaseModel]:

@@ -115,7 +115,7 @@ def train_step(
     loss = learner.loss(out, batch) + method.extra_loss(batch, out)
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(loss)
-    accelerator.unscale_gradients()
+    accelerator.unscale_gradients(optimizer)
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(learner.parameters(), clip_norm)
     method.before_step()

@@ -77,11 +77,11 @@ class ImageBranch(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """What the frozen stages make of images `[B, 3, H, W]` in [0, 1]; the same at every time of training."""
-        return self.frozen((images - self.mean) / self.std)
+        return self.frozen((_fast_layout(images) - self.mean) / self.std)
 
     def from_features(self, features: Tensor) -> Tensor:
         """The un-normalised outputs `[B, 3, D]` of what `features` returned."""
-        shared = self.shared(features)
+        shared = self.shared(_fast_layout(features))
         pooled = [branch(shared) for branch in self.branches]  # one or two [B, C]
         if len(pooled) == 1:
             pooled *= len(self.heads)
@@ -96,6 +96,13 @@ class ImageBranch(nn.Module):
             if isinstance(module, _NormBase):
                 module.eval()
         return self
+
+
+def _fast_layout(x: Tensor) -> Tensor:
+    """Channels last for images and feature maps on the CPU, where convolutions then take two thirds of the time."""
+    if x.ndim == 4 and x.device.type == "cpu":
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
 
 
 def _bounds(backbone: Backbone, freeze_until: str | None, fork_at: str | None) -> tuple[int, int]:

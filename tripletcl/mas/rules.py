@@ -34,19 +34,25 @@ def linear(layer: nn.Linear, input: Tensor, grad_output: Tensor, f: Statistic) -
 
 def convolution(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
     """Conv1d, Conv2d and Conv3d with any stride, padding, dilation and groups."""
-    if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
-        return _convolution(layer, input, grad_output, f, padding=layer.padding)
-    pads = layer._reversed_padding_repeated_twice  # what the layer's own forward passes to F.pad
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    return _convolution(layer, input, grad_output, f, pad=lambda x: F.pad(x, pads, mode=mode))
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        pads = layer._reversed_padding_repeated_twice  # what the layer's own forward passes to F.pad
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        weight = _convolution_weight(layer, input, grad_output, f, pad=lambda x: F.pad(x, pads, mode=mode))
+    elif layer.groups == 1 and {*layer.kernel_size, *layer.stride} == {1} and set(layer.padding) == {0}:
+        weight = _outer_products(_flat_space(input), _flat_space(grad_output), f).reshape(layer.weight.shape)
+    else:
+        weight = _convolution_weight(layer, input, grad_output, f, padding=layer.padding)
+    return {"weight": weight, "bias": f(_flat_space(grad_output).sum(2)).sum(0)}
 
 
 def convolution_same(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
-    """timm's Conv2dSame: its forward pads by the size of the input."""
-    size, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
-    return _convolution(
-        layer, input, grad_output, f, pad=lambda x: timm.layers.pad_same(x, size, stride, dilation), padding=(0, 0)
-    )
+    """timm's Conv2dSame, which pads by the size of its input."""
+
+    def pad(x: Tensor) -> Tensor:
+        return timm.layers.pad_same(x, layer.kernel_size, layer.stride, layer.dilation)
+
+    weight = _convolution_weight(layer, input, grad_output, f, pad=pad)
+    return {"weight": weight, "bias": f(_flat_space(grad_output).sum(2)).sum(0)}
 
 
 def batch_norm(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
@@ -88,34 +94,30 @@ def layer_norm_2d(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: St
     return layer_norm(layer, input.permute(0, 2, 3, 1), grad_output.permute(0, 2, 3, 1), f)
 
 
-def _convolution(
+def _convolution_weight(
     layer: Any,
     input: Tensor,
     grad_output: Tensor,
     f: Statistic,
     *,
     pad: Callable[[Tensor], Tensor] = lambda x: x,
-    padding: Any = 0,
-) -> dict[str, Tensor]:
-    """`pad` is applied to the input; `padding` (zeros) is left to the convolution."""
-    bias = f(_flat_space(grad_output).sum(2)).sum(0)
+    padding: tuple[int, ...] | int = 0,
+) -> Tensor:
+    """Of a convolution whose input is first given to `pad` and then padded by `padding` zeros."""
     weight = layer.weight
-    if layer.groups == 1 and weight[0, 0].numel() == 1 and set(layer.stride) == {1} and set(padding) == {0}:
-        product = _outer_products(_flat_space(input), _flat_space(grad_output), f)
-        return {"weight": product.reshape(weight.shape), "bias": bias}
     weight_gradient = {3: conv1d_weight, 4: conv2d_weight, 5: conv3d_weight}[weight.ndim]
 
     def per_sample(x: Tensor, g: Tensor) -> Tensor:
         # Samples become groups of one convolution: group n sees sample n alone.
         n, x = len(x), pad(x)
+        x, g = x.reshape(1, -1, *x.shape[2:]), g.reshape(1, -1, *g.shape[2:])  # [1, n * C, ...]
         shape = (n * weight.shape[0], *weight.shape[1:])
-        x, g = x.reshape(1, -1, *x.shape[2:]), g.reshape(1, -1, *g.shape[2:])
-        grouped = weight_gradient(x, shape, g, layer.stride, padding, layer.dilation, n * layer.groups)
-        return grouped.reshape(n, *weight.shape)
+        folded = weight_gradient(x, shape, g, layer.stride, padding, layer.dilation, n * layer.groups)
+        return folded.reshape(n, *weight.shape)
 
     # Folding pays where a group is small, as in a depthwise layer; a dense layer is fastest one sample a call.
     size = _fitting(input[0], weight) if layer.groups > 1 else 1
-    return {"weight": _in_chunks(per_sample, input, grad_output, f, size), "bias": bias}
+    return _in_chunks(per_sample, input, grad_output, f, size)
 
 
 def _outer_products(x: Tensor, g: Tensor, f: Statistic) -> Tensor:

@@ -61,6 +61,8 @@ def per_sample_statistic(
         raise UserError(f"there is no importance engine {engine!r}; the engines are {', '.join(ENGINES)}")
     if statistic not in (abs, torch.abs, torch.square):
         raise UserError(f"the statistic of a gradient is abs or torch.square, not {statistic!r}")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise UserError(f"{_type_name(model)} has no trainable parameters, so none has an importance")
     with eval_mode(model), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
         return ENGINES[engine](model, forward or model, inputs.detach(), scalar, statistic)
 
@@ -95,6 +97,7 @@ def _by_hooks(
     anchor = torch.zeros((), device=inputs.device, requires_grad=True)
     taps = _taps(model, len(inputs), f, anchor)
     parameters = {f"{tap.path}{name}": p for tap in taps for name, p in tap.parameters.items()}
+    _check_batch_axis(taps, forward, inputs[:1])
     try:
         for tap in taps:
             tap.attach()
@@ -146,7 +149,7 @@ class _Tap:
             return
         self.calls += 1
         if self.calls > 1:
-            raise self._error("is called more than once in a forward pass")
+            raise self.error("is called more than once in a forward pass")
         self.input = next(iter((*args, *kwargs.values()))).detach()  # shares the version counter
         self.version = self.input._version
         self._train(False)
@@ -160,13 +163,13 @@ class _Tap:
             return output
         assert self.input is not None
         if not len(self.input) == len(output) == self.batch:
-            raise self._error(f"does not keep the batch of {self.batch} on axis 0: its output is {[*output.shape]}")
+            raise self.error(f"does not keep the batch of {self.batch} on axis 0: its output is {[*output.shape]}")
         return _OutputGradient.apply(output, self.anchor, self._backward)
 
     def _backward(self, grad_output: Tensor) -> None:
         assert self.input is not None
         if self.input._version != self.version:
-            raise self._error("has its input changed in place after it was called")
+            raise self.error("has its input changed in place after it was called")
         dtype = _at_least_float32(self.input.dtype)
         values = RULES[type(self.layer)](self.layer, self.input.to(dtype), grad_output.to(dtype), self.f)
         self.found = {name: values[name] for name in self.parameters}
@@ -177,7 +180,7 @@ class _Tap:
         for parameter in self.parameters.values():
             parameter.requires_grad_(flag)
 
-    def _error(self, what: str) -> UserError:
+    def error(self, what: str) -> UserError:
         return UserError(f"{self.path.rstrip('.') or 'the model'} ({_type_name(self.layer)}) {what}; {WAY_OUT}")
 
 
@@ -220,10 +223,26 @@ def _taps(model: nn.Module, batch: int, f: Statistic, anchor: Tensor) -> list[_T
 def _check_rule(tap: _Tap) -> None:
     if type(tap.layer) not in RULES:
         allowed = ", ".join(sorted({kind.__name__ for kind in RULES}))
-        raise tap._error(f"owns trainable parameters and is none of the layer types with an exact rule ({allowed})")
+        raise tap.error(f"owns trainable parameters and is none of the layer types with an exact rule ({allowed})")
     others = tap.parameters.keys() - {"weight", "bias"}
     if others:
-        raise tap._error(f"owns trainable parameters ({', '.join(sorted(others))}) besides weight and bias")
+        raise tap.error(f"owns trainable parameters ({', '.join(sorted(others))}) besides weight and bias")
+
+
+def _check_batch_axis(taps: list[_Tap], forward: Callable[[Tensor], Any], sample: Tensor) -> None:
+    """One sample alone shows where the batch is: an axis that only happens to be as long as it is no batch."""
+
+    def check(tap: _Tap, output: Tensor) -> None:
+        if len(output) != 1:
+            raise tap.error(f"does not keep the batch on axis 0: for one sample its output is {[*output.shape]}")
+
+    handles = [tap.layer.register_forward_hook(lambda _, args, output, tap=tap: check(tap, output)) for tap in taps]
+    try:
+        with torch.no_grad():
+            forward(sample)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _own_trainable(layer: nn.Module) -> dict[str, nn.Parameter]:
@@ -239,8 +258,6 @@ def _total(scalar: Scalar, outputs: Any, batch: int) -> Tensor:
 
 def _gradients(total: Tensor, parameters: dict[str, Any]) -> dict[str, Tensor]:
     """The gradients of those parameters that `total` depends on."""
-    if not parameters:
-        return {}
     if not total.requires_grad:
         raise UserError("the outputs depend on no trainable parameter; is the forward under torch.no_grad?")
     grads = torch.autograd.grad(total, tuple(parameters.values()), allow_unused=True)

@@ -107,7 +107,10 @@ def sleeping(stage: Stage) -> None:
     made.draw(stage.pen)
     for k, size in enumerate((0.05, 0.07, 0.095)):
         spot = made.head + complex(0.1 + 0.13 * k, species.head + 0.1 + 0.15 * k)
-        corners = [spot + size * z for z in (-0.5 + 0.6j, 0.5 + 0.6j, -0.5 - 0.6j, 0.5 - 0.6j)]
+        side = -1 if stage.mirrored else 1
+        corners = [
+            spot + size * complex(side * z.real, z.imag) for z in (-0.5 + 0.6j, 0.5 + 0.6j, -0.5 - 0.6j, 0.5 - 0.6j)
+        ]
         stage.strokes([corners], 0.028)
 
 

@@ -37,7 +37,8 @@ def draw_scene(fact: Fact, size: int = 128, seed: int | random.Random = 0) -> Im
     _check(fact, size)
     rng = seed if isinstance(seed, random.Random) else random.Random(seed)
     species = SUBJECTS[fact.subject]
-    stage = Stage(Pen(), rng, species, species.look(rng), fact.object or "")
+    mirrored = rng.random() < 0.5
+    stage = Stage(Pen(), rng, species, species.look(rng), fact.object or "", mirrored)
     (PREDICATES[fact.predicate].draw if fact.predicate else neutral)(stage)
     side = size * OVERSAMPLING
     scale, zero = _placement(stage, side)
@@ -46,7 +47,7 @@ def draw_scene(fact: Fact, size: int = 128, seed: int | random.Random = 0) -> Im
     _paint(place, stage, scale, zero)
     draw_front(ImageDraw.Draw(place.image), rng, place, side)
     image = place.image.reduce(OVERSAMPLING)
-    if rng.random() < 0.5:
+    if mirrored:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return light_up(image, rng, place.light)
 
@@ -112,4 +113,4 @@ def _flood(place: Place, stage: Stage, surface: float) -> None:
     draw.line(wave, mix(place.front, WHITE, 0.55), max(2, side // 100))
     for _ in range(8):
         x, y, r = rng.uniform(0, side), rng.uniform(surface, side), rng.uniform(0.03, 0.07) * side
-        draw.arc((x - r, y - r * 0.4, x + r, y + r * 0.4), 200, 340, mix(place.front, WHITE, 0.35), 2)
+        draw.arc((x - r, y - r * 0.4, x + r, y + r * 0.4), 200, 340, mix(place.front, WHITE, 0.35), max(1, side // 128))

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 
 from tripletcl.data.scenes.actions import dancing, jumping, kicking, running, sitting, sleeping, swimming, waving
 from tripletcl.data.scenes.figure import Pose, moved, rearing, standing
-from tripletcl.data.scenes.pen import Colour, Pen, polar
+from tripletcl.data.scenes.pen import Colour, polar
 from tripletcl.data.scenes.stage import HALVES, SIZES, Stage
 from tripletcl.data.scenes.subjects import Face
 from tripletcl.data.scenes.things import boat, car
+
+BALANCED = {"chair": 0.42, "cake": 0.36, "apple": 0.24, "guitar": 0.42, "umbrella": 0.6}
+"""Sizes of the objects balanced on a head, where not 0.32."""
 
 
 def _riding(stage: Stage) -> None:
@@ -54,7 +57,7 @@ def _riding_inside(stage: Stage) -> None:
     hip = complex(-0.08 if stage.thing == "car" else 0.1, 0.34 * size)
     pitch = rng.uniform(76, 92)
     wheel = hip + polar(species.torso, pitch) + polar(species.arm * 0.8, -30)
-    foot = hip + 0.1 - 0.0j
+    foot = hip + 0.1
     made = stage.figure(
         Pose(hip, pitch, (wheel, wheel - 0.04), (foot, foot), max(species.neck_angle, 78), rng.uniform(-6, 6), 40)
     )
@@ -62,10 +65,8 @@ def _riding_inside(stage: Stage) -> None:
     if stage.thing == "boat":
         boat(stage.pen.frame(-0.22 * size, size), rng, hull=False)
         rng.setstate(state)  # the same colours again
-    trial = Pen()
-    made.draw_body(trial)
-    made.draw_front(trial)
-    stage.pen.marks += trial.marks
+    made.draw_body(stage.pen)
+    made.draw_front(stage.pen)
     if stage.thing == "boat":
         boat(frame, rng, sail=False)
         stage.water = 0.13 * size
@@ -178,23 +179,14 @@ def _balancing(stage: Stage) -> None:
         pose = replace(pose, hands=hands)
     made = stage.figure(replace(pose, tilt=rng.uniform(-4, 4)))
     made.draw(stage.pen)
-    size = {
-        "ball": 0.32,
-        "box": 0.32,
-        "chair": 0.42,
-        "cake": 0.36,
-        "book": 0.32,
-        "apple": 0.24,
-        "guitar": 0.42,
-        "umbrella": 0.6,
-    }[stage.thing]
+    size = BALANCED.get(stage.thing, 0.32)
     stage.object(made.top, size, rng.uniform(-9, 9), shadow=False)
 
 
 def _hugging(stage: Stage) -> None:
     species, rng = stage.species, stage.rng
-    half = {"tree": 0.1, "ball": 0.22, "box": 0.26, "balloon": 0.1, "guitar": 0.1, "chair": 0.2}[stage.thing]
-    size = {"tree": 0.95, "ball": 0.46, "box": 0.48, "balloon": 0.7, "guitar": 0.66, "chair": 0.62}[stage.thing]
+    half = {"tree": 0.1, "ball": 0.22, "box": 0.26, "balloon": 0.1, "guitar": 0.1}[stage.thing]
+    size = {"tree": 0.95, "ball": 0.46, "box": 0.48, "balloon": 0.7, "guitar": 0.66}[stage.thing]
     made = stage.figure(rearing(species, rng, polar(0.95, -4), polar(0.95, -14)))
     made = stage.figure(replace(made.pose, tilt=rng.uniform(-14, -4), face=Face("closed"), elbow=1))
     made.draw_back(stage.pen)
@@ -243,10 +235,9 @@ def _hiding(stage: Stage) -> None:
     made.draw(stage.pen)
     high = {"box": 0.98, "tree": 1.0, "car": 0.9, "cake": 0.9, "boat": 1.0}[stage.thing]
     size = made.shoulder.imag * rng.uniform(0.92, 1.04) / high
-    if stage.thing == "tree":
-        size = made.top.imag / 1.5
     spot = complex(made.shoulder.real + rng.uniform(-0.16, -0.02) - 0.06 * size, 0)
-    if stage.thing == "tree":
+    if stage.thing == "tree":  # taller, and to one side of it
+        size = made.top.imag / 1.5
         spot = complex(made.shoulder.real - 0.45 * size, 0)
     stage.object(spot, size)
     for x in (-0.3, 0.4) if stage.thing == "box" else ():  # paws on the rim
@@ -288,5 +279,5 @@ PREDICATES: dict[str, Predicate] = {
     "eating": Predicate(_eating, False, ("apple", "cake")),
     "standing on": Predicate(_standing_on, False, ("box", "chair", "car", "ball", "cake", "boat")),
     "hiding behind": Predicate(_hiding, False, ("tree", "box", "car", "cake", "boat")),
-}  # fmt: skip
+}
 """What each predicate looks like."""

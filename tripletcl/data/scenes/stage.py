@@ -27,6 +27,7 @@ class Stage:
 
     Attributes:
         thing: The object, or "" where there is none.
+        mirrored: Will the finished picture be mirrored? What must not be, such as letters, is drawn mirrored then.
         water: Height of the water's surface, where the scene is at sea.
         shadow: Places on the ground (x, half width) where a shadow falls.
     """
@@ -36,6 +37,7 @@ class Stage:
     species: Species
     look: Look
     thing: str = ""
+    mirrored: bool = False
     water: float | None = None
     shadow: list[tuple[float, float]] = field(default_factory=list)
 

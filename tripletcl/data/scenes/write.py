@@ -63,12 +63,13 @@ def write_scenes(
     settings = {"drawing": DRAWING, "facts": facts, "train": train, "test": test, "size": size, "seed": seed}
     if _finished(folder, settings):
         return folder / TABLE
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    target = folder.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
     try:
         _draw_all(draft, chosen, {"train": train, "test": test}, size, seed, progress)
         (draft / SETTINGS).write_text(json.dumps(settings))
-        _put_in_place(draft, folder, settings)
+        _put_in_place(draft, target, settings)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder / TABLE

@@ -1,0 +1,81 @@
+"""Slow and obviously right twins of the embedding package."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LITE0_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
+"""Of EfficientNet-Lite0's 16 blocks; all else is read off the weights' shapes."""
+
+
+def efficientnet_lite0_logits(state: dict[str, Tensor], images: Tensor) -> Tensor:
+    """EfficientNet-Lite0 straight from the flat names of its weights file; images in [-1, 1]."""
+
+    def convolve(x: Tensor, name: str, stride: int = 1, depthwise: bool = False) -> Tensor:
+        weight = state[f"{name}.weight"]
+        kernel, size = weight.shape[-1], x.shape[-1]
+        padding = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)  # TensorFlow's "same"
+        before, after = padding // 2, padding - padding // 2
+        return F.conv2d(
+            F.pad(x, (before, after, before, after)), weight, stride=stride, groups=x.shape[1] if depthwise else 1
+        )
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        mean, var, weight, bias = (
+            state[f"{name}.{key}"].view(-1, 1, 1) for key in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / torch.sqrt(var + 1e-3) * weight + bias
+
+    def relu6(x: Tensor) -> Tensor:
+        return x.clamp(0, 6)
+
+    x = relu6(norm(convolve(images, "_conv_stem", 2), "_bn0"))
+    for i, stride in enumerate(LITE0_STRIDES):
+        block, entry = f"_blocks.{i}", x
+        if f"{block}._expand_conv.weight" in state:
+            x = relu6(norm(convolve(x, f"{block}._expand_conv"), f"{block}._bn0"))
+        x = relu6(norm(convolve(x, f"{block}._depthwise_conv", stride, depthwise=True), f"{block}._bn1"))
+        x = norm(convolve(x, f"{block}._project_conv"), f"{block}._bn2")
+        if x.shape == entry.shape:
+            x = x + entry
+    x = relu6(norm(convolve(x, "_conv_head"), "_bn1"))
+    return x.mean(dim=(2, 3)) @ state["_fc.weight"].T + state["_fc.bias"]
+
+
+def wildcard_l2(outputs: Tensor, targets: Tensor, present: Tensor, root: bool = False) -> float:
+    """One distance at a time."""
+    total = 0.0
+    for b in range(outputs.shape[0]):
+        for u in range(outputs.shape[1]):
+            if present[b, u]:
+                squared = sum((float(outputs[b, u, d]) - float(targets[b, u, d])) ** 2 for d in range(outputs.shape[2]))
+                total += math.sqrt(squared) if root else squared
+    return total / outputs.shape[0]
+
+
+def contrastive(
+    outputs: Tensor,
+    target_ids: Tensor,
+    vectors: Sequence[Tensor],
+    temperature: float,
+    exclude: Sequence[Tensor] | None = None,
+) -> float:
+    """One softmax at a time, over a list of the candidates that count."""
+    total = 0.0
+    for b in range(outputs.shape[0]):
+        for u in range(outputs.shape[1]):
+            target = int(target_ids[b, u])
+            if target < 0:
+                continue
+            terms = {}
+            for v in range(len(vectors[u])):
+                if v == target or exclude is None or not exclude[u][b, v]:
+                    x, y = outputs[b, u].double(), vectors[u][v].double()
+                    terms[v] = float(x @ y / (x.norm() * y.norm())) / temperature
+            total += math.log(sum(math.exp(term) for term in terms.values())) - terms[target]
+    return total / outputs.shape[0]

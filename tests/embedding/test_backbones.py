@@ -1,0 +1,141 @@
+"""Networks by name, cut into stages that together are the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tripletcl.embedding import build_backbone
+from tripletcl.embedding.backbones import resolve_name
+from tripletcl.embedding.weights import efficientnet_lite0_weights
+from tripletcl.errors import UserError
+
+CONVS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
+RESNET = ["stem", "layer1", "layer2", "layer3", "layer4"]
+EFFICIENTNET = ["stem", *(f"blocks{i}" for i in range(7)), "head"]
+STAGES = {
+    "torchvision/alexnet": CONVS,
+    "torchvision/vgg11_bn": CONVS,
+    "torchvision/resnet18": RESNET,
+    "timm/resnet18": RESNET,
+    "timm/tf_efficientnet_lite0": EFFICIENTNET,
+    "torchvision/squeezenet1_1": ["backbone"],
+    "torchvision/shufflenet_v2_x0_5": ["backbone"],
+    "timm/mobilenetv3_small_050": ["backbone"],
+}
+
+
+def original(name: str) -> nn.Module:
+    library, _, model = name.partition("/")
+    return torchvision.models.get_model(model, weights=None) if library == "torchvision" else timm.create_model(model)
+
+
+@torch.no_grad()
+def classifier_input(network: nn.Module, images: Tensor) -> Tensor:
+    """What the network hands to its last linear layer."""
+    seen: list[Tensor] = []
+    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(images)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_compose_to_the_networks_own_features(name: str, images: Tensor, tmp_path: Path) -> None:
+    network = original(name).eval()
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    backbone = build_backbone(name, str(tmp_path / "weights.safetensors"))
+    assert list(backbone.stage_names) == STAGES[name]
+    with torch.no_grad():
+        features = backbone.stages.eval()(images)
+    assert features.shape == (2, backbone.width)
+    if "squeezenet" in name:
+        expected = network.features(images).mean(dim=(2, 3))
+    else:
+        expected = classifier_input(network, images)
+    assert 0 < expected.std()
+    assert (features - expected).abs().max() < 1e-4 * expected.std()
+
+
+def test_vgg_stages_end_in_their_poolings() -> None:
+    """Freezing conv1 and conv2, and forking behind pool3, is what the paper does to this network."""
+    with torch.device("meta"):
+        backbone = build_backbone("vgg16", "none")
+        shapes = []
+        x = torch.empty(1, 3, 224, 224)
+        for stage in backbone.stages:
+            x = stage(x)
+            shapes.append(tuple(x.shape[1:]))
+    assert backbone.name == "torchvision/vgg16"
+    assert list(backbone.stage_names) == CONVS
+    assert shapes == [(64, 112, 112), (128, 56, 56), (256, 28, 28), (512, 14, 14), (512, 7, 7), (4096,), (4096,)]
+    assert [isinstance(stage[-1], nn.MaxPool2d) for stage in list(backbone.stages)[:5]] == [True] * 5
+
+
+def test_bundled_weights_are_loaded() -> None:
+    backbone = build_backbone("tf_efficientnet_lite0")
+    state = efficientnet_lite0_weights()
+    assert torch.equal(backbone.stages.stem.conv_stem.weight, state["conv_stem.weight"])
+    assert torch.equal(backbone.stages.blocks5[3].bn3.running_var, state["blocks.5.3.bn3.running_var"])
+    assert torch.equal(backbone.stages.head.conv_head.weight, state["conv_head.weight"])
+    assert (backbone.mean, backbone.std, backbone.width) == ((0.5,) * 3, (0.5,) * 3, 1280)
+
+
+def test_activations_are_out_of_place() -> None:
+    backbone = build_backbone("timm/resnet18", "none")
+    assert not any(getattr(module, "inplace", False) for module in backbone.stages.modules())
+
+
+def test_a_file_trained_for_other_classes_fits(tmp_path: Path) -> None:
+    state = timm.create_model("resnet18", num_classes=7).state_dict()
+    torch.save(state, tmp_path / "seven.pth")
+    backbone = build_backbone("timm/resnet18", str(tmp_path / "seven.pth"))
+    assert torch.equal(backbone.stages.layer3[0].conv1.weight, state["layer3.0.conv1.weight"])
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    state = timm.create_model("resnet18").state_dict()
+    wrong = {
+        "conv1.weight": {**state, "conv1.weight": torch.zeros(1)},
+        "layer1.0.conv1.weight": {name: t for name, t in state.items() if name != "layer1.0.conv1.weight"},
+        "layer9.weight": {**state, "layer9.weight": torch.zeros(1)},
+    }
+    for culprit, tensors in wrong.items():
+        save_file(tensors, tmp_path / "wrong.safetensors")
+        with pytest.raises(UserError, match=rf"wrong\.safetensors do not fit.*{culprit}"):
+            build_backbone("timm/resnet18", str(tmp_path / "wrong.safetensors"))
+
+
+def test_bare_names_prefer_what_is_bundled_then_torchvision() -> None:
+    assert resolve_name("tf_efficientnet_lite0") == ("timm", "tf_efficientnet_lite0")
+    assert resolve_name("resnet18") == ("torchvision", "resnet18")
+    assert resolve_name("timm/resnet18") == ("timm", "resnet18")
+    assert resolve_name("resnet18d") == ("timm", "resnet18d")
+    assert resolve_name("resnet50.a1_in1k") == ("timm", "resnet50.a1_in1k")
+
+
+@pytest.mark.parametrize("name", ["resnt18", "keras/resnet18", "timm/resnt18"])
+def test_unknown_names_get_close_matches(name: str) -> None:
+    with pytest.raises(UserError, match=rf"{name}.*did you mean.*resnet18"):
+        resolve_name(name)
+
+
+def test_weights_that_there_are_not() -> None:
+    with pytest.raises(
+        UserError, match=r"timm/resnet18 come with the install, only those of timm/tf_efficientnet_lite0"
+    ):
+        build_backbone("timm/resnet18", "bundled")
+    with pytest.raises(UserError, match="no weights file downlaod"):
+        build_backbone("timm/resnet18", "downlaod")

@@ -1,0 +1,219 @@
+"""The embedder as a whole: build, embed, score, save, load."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+
+from tripletcl.data.facts import Fact
+from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder
+from tripletcl.errors import UserError
+
+SPEC = EmbedderSpec(fork_at="blocks5", freeze_until="blocks2", image_size=64)
+FACTS = [Fact("dog"), Fact("person", "riding", "horse"), Fact("person", "lying")]
+
+
+@pytest.fixture(scope="module")
+def embedder() -> FactEmbedder:
+    embedder = build_embedder(SPEC, seed=0)
+    embedder.text.set_centre(["dog", "person", "riding", "horse"])
+    return embedder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    paths = [folder / f"{i}.png" for i in range(5)]
+    for path in paths:
+        Image.fromarray(generator.integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def test_images_may_be_paths_pictures_or_arrays(embedder: FactEmbedder, pictures: list[Path]) -> None:
+    vectors = embedder.encode_images(pictures, batch_size=2)
+    assert vectors.shape == (5, 3, 384)
+    assert torch.allclose(vectors.norm(dim=-1), torch.ones(5, 3), atol=1e-5)
+    assert not vectors.requires_grad
+    loaded = [Image.open(path) for path in pictures]
+    for same in (loaded, [np.asarray(image) for image in loaded]):
+        assert torch.allclose(embedder.encode_images(same), vectors, atol=1e-4)
+    outputs = embedder.encode_images(pictures, normalise=False)
+    assert torch.allclose(torch.nn.functional.normalize(outputs, dim=-1), vectors, atol=1e-4)
+    assert not torch.allclose(outputs, vectors)
+    assert embedder.encode_images([]).shape == (0, 3, 384)
+
+
+def test_images_are_scaled_to_the_unit_interval(embedder: FactEmbedder) -> None:
+    array = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(array.transpose(2, 0, 1).copy())[None] / 255
+    embedder.eval()
+    with torch.no_grad():
+        expected = embedder.image(pixels)
+    assert torch.allclose(embedder.encode_images([array], normalise=False), expected, atol=1e-5)
+
+
+def test_encoding_keeps_the_mode(embedder: FactEmbedder, pictures: list[Path]) -> None:
+    embedder.train()
+    embedder.encode_images(pictures[:1])
+    assert embedder.image.training
+    embedder.eval()
+    embedder.encode_images(pictures[:1])
+    assert not embedder.image.training
+
+
+def test_a_broken_image_is_named(embedder: FactEmbedder, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"broken\.jpg"):
+        embedder.encode_images([tmp_path / "broken.jpg"])
+
+
+def test_facts_have_zero_rows_for_units_they_lack(embedder: FactEmbedder) -> None:
+    vectors, present = embedder.encode_facts(FACTS)
+    assert present.tolist() == [[True, False, False], [True, True, True], [True, True, False]]
+    assert not vectors[~present].any()
+    assert torch.allclose(vectors[present].norm(dim=-1), torch.ones(6), atol=1e-5)
+    assert torch.equal(vectors[1, 2], embedder.encode_units(["horse"])[0])
+    assert torch.equal(vectors[1, 0], vectors[2, 0])
+    none, nowhere = embedder.encode_facts([])
+    assert none.shape == (0, 3, 384)
+    assert nowhere.shape == (0, 3)
+
+
+def test_the_score_is_the_sum_of_the_units_cosines(embedder: FactEmbedder) -> None:
+    images = torch.randn(4, 3, 384, generator=torch.Generator().manual_seed(0))
+    facts, present = embedder.encode_facts(FACTS)
+    scores = embedder.score(images, facts)
+    assert scores.shape == (4, 3)
+    for i in range(4):
+        for f in range(3):
+            cosines = [torch.cosine_similarity(images[i, u], facts[f, u], dim=0) for u in range(3) if present[f, u]]
+            assert scores[i, f].item() == pytest.approx(sum(cosines).item(), abs=1e-5)
+
+
+def test_a_saved_embedder_gives_equal_vectors(embedder: FactEmbedder, pictures: list[Path], tmp_path: Path) -> None:
+    with torch.no_grad():
+        for parameter in embedder.image.parameters():
+            parameter.mul_(1.01)
+    embedder.save_pretrained(tmp_path / "model", facts=FACTS)
+    loaded = FactEmbedder.from_pretrained(tmp_path / "model")
+    assert torch.equal(loaded.encode_images(pictures), embedder.encode_images(pictures))
+    assert torch.equal(loaded.encode_facts(FACTS)[0], embedder.encode_facts(FACTS)[0])
+    assert loaded.fingerprint() == embedder.fingerprint()
+    assert loaded.spec == SPEC
+    assert loaded.facts == tuple(FACTS)
+    assert loaded.vocabulary == (("dog", "person"), ("riding", "lying"), ("horse",))
+    assert loaded.image_size == 64
+    assert not any(p.requires_grad for p in loaded.image.frozen.parameters())
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {"embedder.json", "model.safetensors"}
+    loaded.save_pretrained(tmp_path / "again")
+    for name in ("embedder.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
+
+
+def test_loading_needs_no_pretrained_weights(
+    embedder: FactEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder.save_pretrained(tmp_path)
+    monkeypatch.setattr("tripletcl.embedding.backbones.BUNDLED", {})
+    assert FactEmbedder.from_pretrained(tmp_path).fingerprint() == embedder.fingerprint()
+
+
+def test_the_fingerprint_sees_every_weight(embedder: FactEmbedder) -> None:
+    before = embedder.fingerprint()
+    assert len(before) == 16
+    assert embedder.fingerprint() == before
+    for tensor in (embedder.image.heads[1].bias, embedder.image.frozen.stem.bn1.running_mean, embedder.text.centre):
+        with torch.no_grad():
+            tensor[0] += 1
+            assert embedder.fingerprint() != before
+            tensor[0] -= 1
+
+
+def test_the_seed_alone_decides_and_global_generators_stay(tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("dog 1 2\ncat 3 4\n")
+    spec = EmbedderSpec("timm/resnet10t", "none", width=6, hidden=4, text=str(tmp_path / "v.txt"), text_projection=True)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    first = build_embedder(spec, seed=3)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
+    assert random.getstate() == states[2]
+    torch.rand(3)
+    assert build_embedder(spec, seed=3).fingerprint() == first.fingerprint()
+    assert build_embedder(spec, seed=4).fingerprint() != first.fingerprint()
+
+
+def test_widths_must_agree(tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("dog 1 2\ncat 3 4\n")
+    with pytest.raises(UserError, match=r"2 wide but width is 384: set width to 2, or text_projection"):
+        build_embedder(EmbedderSpec(text=str(tmp_path / "v.txt")), seed=0)
+
+
+@pytest.fixture
+def saved(embedder: FactEmbedder, tmp_path: Path) -> Path:
+    embedder.save_pretrained(tmp_path / "saved", facts=FACTS)
+    return tmp_path / "saved"
+
+
+def refused(folder: Path, match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        FactEmbedder.from_pretrained(folder)
+
+
+def test_missing_files_are_named(saved: Path) -> None:
+    refused(saved / "elsewhere", r"elsewhere holds no embedder: it has no embedder\.json")
+    (saved / "model.safetensors").rename(saved / "pytorch_model.bin")
+    refused(saved, r"no model\.safetensors.*pickle.*pytorch_model\.bin is not read")
+
+
+def test_damaged_files_are_named(saved: Path) -> None:
+    weights, spec = saved / "model.safetensors", saved / "embedder.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refused(saved, r"model\.safetensors is damaged")
+    weights.write_bytes(whole)
+    about = json.loads(spec.read_text())
+    for wrong, match in (
+        ("{", r"embedder\.json is damaged"),
+        ("[]", r"embedder\.json is damaged"),
+        (json.dumps({**about, "facts": None}), r"embedder\.json"),
+        (json.dumps({"spec": {}}), r"lacks 'weights_sha256'"),
+        (json.dumps({**about, "spec": {"newer": 1}}), r"written by tripletcl .* does not suit .*newer"),
+        (json.dumps({**about, "spec": {**about["spec"], "hidden": 7}}), r"does not fit embedder\.json"),
+    ):
+        spec.write_text(wrong)
+        refused(saved, match)
+
+
+def test_an_interrupted_save_is_noticed(saved: Path, embedder: FactEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New weights beside the old description are not taken for either."""
+
+    def full_disk(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with torch.no_grad():
+        embedder.image.heads[0].bias.add_(1)
+    monkeypatch.setattr("tripletcl.embedding.embedder.write_text", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        embedder.save_pretrained(saved)
+    refused(saved, "not written together")
+
+
+def test_the_spec_is_a_typed_section_of_a_config() -> None:
+    class Config(BaseModel):
+        model: EmbedderSpec = EmbedderSpec()
+
+    assert Config.model_validate({"model": {"width": 300}}).model == EmbedderSpec(width=300)
+    for wrong in ({"widht": 300}, {"width": "broad"}):
+        with pytest.raises(ValidationError):
+            Config.model_validate({"model": wrong})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        EmbedderSpec().width = 3  # type: ignore[misc]

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tripletcl.data import Fact
+from tripletcl.embedding.learner import FactLearner, Vocabulary
+from tripletcl.embedding.text import TextBranch
+from tripletcl.mas import importance
+
+FACTS = (Fact("dog"), Fact("dog", "running"), Fact("cat", "holding", "ball"), Fact("dog", "holding", "kite"), Fact("cat"))
+WIDTH = 5
+
+
+class Letters:
+    """A text encoder that needs no model."""
+
+    width = 7
+
+    def encode(self, texts: list[str]) -> Tensor:
+        vectors = [torch.randn(7, generator=torch.Generator().manual_seed(sum(map(ord, t)))) for t in texts]
+        return torch.stack(vectors) if vectors else torch.zeros(0, 7)
+
+
+class TinyImages(nn.Module):
+    """Stands for the image branch: the inputs are `[B, 4]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3 * WIDTH)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs).unflatten(1, (3, WIDTH))
+
+
+class TinyEmbedder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.text = TinyImages(), TextBranch(Letters(), projection=WIDTH)
+
+
+def learner_and_batch(loss: str) -> tuple[FactLearner, SimpleNamespace, SimpleNamespace]:
+    torch.manual_seed(0)
+    learner = FactLearner(TinyEmbedder(), FACTS, loss=loss, temperature=0.3)
+    task = SimpleNamespace(classes=np.array([0, 1, 2, 3]), importance_items=np.arange(6))
+    learner.begin_task(task)
+    targets = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [1, 0, 0, 0]]).bool()
+    return learner, task, SimpleNamespace(inputs=torch.randn(6, 4), targets=targets)
+
+
+def written_out(learner: FactLearner, out: Tensor, targets: Tensor, name: str) -> Tensor:
+    """One (image, fact) row after another, one unit after another, straight from the definition."""
+    rows, total = targets.nonzero().tolist(), torch.zeros(())
+    known = FACTS[:4]
+    for image, fact in rows:
+        shown = [known[k] for k in targets[image].nonzero().flatten().tolist()]
+        for u in range(3):
+            text = known[fact].units[u]
+            if text is None:
+                continue
+            target = learner.embedder.text([text])[0]
+            if name != "contrastive":
+                distance = (out[image, u] - target).norm()
+                total = total + (distance.square() if name == "wildcard_l2" else distance)
+                continue
+            also_true = {f.units[u] for f in shown} - {text}
+            rivals = [t for t in dict.fromkeys(f.units[u] for f in known) if t is not None and t not in also_true]
+            vectors = learner.embedder.text(rivals)
+            cosines = nn.functional.cosine_similarity(out[image, u][None], vectors) / 0.3
+            total = total - torch.log_softmax(cosines, 0)[rivals.index(text)]
+    return total / len(rows)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "wildcard_l2", "wildcard_l2_root"])
+def test_loss_and_gradient_equal_the_definition(name: str) -> None:
+    learner, _, batch = learner_and_batch(name)
+    parameters = list(learner.embedder.parameters())
+    fast = learner.loss(learner(batch.inputs), batch)
+    slow = written_out(learner, learner(batch.inputs), batch.targets, name)
+    torch.testing.assert_close(fast, slow)
+    for left, right in zip(
+        torch.autograd.grad(fast, parameters), torch.autograd.grad(slow, parameters), strict=True
+    ):
+        torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-4)
+
+
+def test_units_that_no_fact_has_get_no_gradient() -> None:
+    learner, _, batch = learner_and_batch("contrastive")
+    learner.begin_task(SimpleNamespace(classes=np.array([0, 4])))
+    batch.targets = torch.tensor([[True, False], [False, True]] * 3)
+    out = learner(batch.inputs).requires_grad_()
+    (gradient,) = torch.autograd.grad(learner.loss(out, batch), out)
+    assert gradient[:, 0].abs().sum() > 0
+    assert torch.equal(gradient[:, 1:], torch.zeros_like(gradient[:, 1:]))
+
+
+def test_a_learned_temperature_is_trained_but_belongs_to_no_learned_function() -> None:
+    learner, task, batch = learner_and_batch("contrastive")
+    learner.log_temperature.requires_grad_(True)
+    learner.loss(learner(batch.inputs), batch).backward()
+    assert learner.log_temperature.grad != 0
+    (image, batches), (text, units) = learner.functions(task, lambda items: iter([batch.inputs[items]]))
+    omega = importance(learner.protected, batches, forward=image)
+    assert set(omega) == {name for name, _ in learner.protected.named_parameters()}
+    assert omega["image.layer.weight"].abs().sum() > 0
+    assert importance(learner.protected, units, forward=text)["text.projection.weight"].abs().sum() > 0
+
+
+def test_vocabulary() -> None:
+    vocabulary = Vocabulary(FACTS)
+    assert vocabulary.texts == [["dog", "cat"], ["running", "holding"], ["ball", "kite"]]
+    assert vocabulary.ids.tolist() == [[0, -1, -1], [0, 0, -1], [1, 1, 0], [0, 1, 1], [1, -1, -1]]
+    assert vocabulary.has[1].tolist() == [[0, 0], [1, 0], [0, 1], [0, 1], [0, 0]]

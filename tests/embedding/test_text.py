@@ -1,0 +1,142 @@
+"""Texts to vectors: the bundled encoder, the cache, the centre, the trained map."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tripletcl.embedding import TextBranch, WordVectors, build_text_encoder
+from tripletcl.embedding.text import TextEncoder, TransformerEncoder
+from tripletcl.embedding.weights import minilm_folder
+from tripletcl.errors import UserError
+
+TEXTS = ["dog", "person", "riding a horse"]
+
+
+class Letters:
+    """Counts letters, and how often it was asked."""
+
+    width = 26
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        self.asked += texts
+        rows = [[float(text.count(chr(97 + i))) for i in range(26)] for text in texts]
+        return torch.tensor(rows).reshape(len(texts), 26)
+
+
+@pytest.fixture(scope="module")
+def minilm() -> TextEncoder:
+    return build_text_encoder("minilm")
+
+
+def test_minilm_gives_the_vectors_of_sentence_transformers(minilm: TextEncoder) -> None:
+    """The figures come from sentence-transformers 6.2 on the same weights."""
+    vectors = TextBranch(minilm)(TEXTS)
+    assert vectors.shape == (3, 384)
+    first = [[-0.053147, 0.014194, 0.007146], [-0.113060, 0.026326, -0.049439], [0.005808, 0.007203, 0.015777]]
+    cosines = [[1.0, 0.406102, 0.332235], [0.406102, 1.0, 0.188370], [0.332235, 0.188370, 1.0]]
+    assert torch.allclose(vectors[:, :3], torch.tensor(first), atol=2e-6)
+    assert torch.allclose(vectors @ vectors.T, torch.tensor(cosines), atol=2e-6)
+
+
+def test_minilm_equals_mean_pooling_of_a_padded_batch(minilm: TextEncoder) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(minilm_folder())(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = AutoModel.from_pretrained(minilm_folder()).eval()(**tokens).last_hidden_state
+    expected = torch.stack([states[: int(n)].mean(0) for states, n in zip(hidden, tokens["attention_mask"].sum(1))])
+    assert torch.allclose(minilm.encode(TEXTS), expected, atol=1e-5)
+
+
+def test_a_texts_vector_does_not_depend_on_the_others(minilm: TextEncoder) -> None:
+    assert torch.equal(minilm.encode(["dog"])[0], minilm.encode(["person on a very long bench", "dog"])[1])
+
+
+def test_near_words_are_near(minilm: TextEncoder) -> None:
+    dog, puppy, carburettor = TextBranch(minilm)(["dog", "puppy", "carburettor"])
+    assert dog @ puppy > 0.7 > 0.4 > dog @ carburettor
+
+
+def test_loading_shows_no_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    TransformerEncoder(str(minilm_folder())).encode(["dog"])
+    out, err = capfd.readouterr()
+    assert out + err == ""
+
+
+def test_each_text_is_encoded_once() -> None:
+    encoder = Letters()
+    branch = TextBranch(encoder)
+    once = branch(["cab", "dog", "cab"])
+    assert encoder.asked == ["cab", "dog"]
+    again = branch(["dog", "egg"])
+    assert encoder.asked == ["cab", "dog", "egg"]
+    assert torch.equal(once[1], again[0])
+    assert torch.equal(once[0], once[2])
+    assert branch([]).shape == (0, 26)
+
+
+def test_the_centre_is_subtracted_before_the_length_becomes_1() -> None:
+    encoder = Letters()
+    branch = TextBranch(encoder)
+    branch.set_centre(["aa", "ab", "bc"])
+    raw = encoder.encode(["aa", "cab"])
+    centre = encoder.encode(["aa", "ab", "bc"]).mean(0)
+    expected = (raw - centre) / (raw - centre).norm(dim=1, keepdim=True)
+    assert torch.allclose(branch(["aa", "cab"]), expected, atol=1e-6)
+    assert torch.allclose(TextBranch(encoder)(["aa"]), raw[:1] / 2)
+    assert torch.equal(TextBranch(encoder, normalise=False)(["aa"]), raw[:1])
+
+
+def test_the_centre_is_set_once_and_saved() -> None:
+    branch = TextBranch(Letters())
+    with pytest.raises(UserError, match="two distinct texts"):
+        branch.set_centre(["dog", "dog"])
+    branch.set_centre(["dog", "cat"])
+    with pytest.raises(UserError, match="set already"):
+        branch.set_centre(["dog", "egg"])
+    other = TextBranch(Letters())
+    other.load_state_dict(branch.state_dict())
+    assert torch.equal(other(["egg"]), branch(["egg"]))
+    assert list(branch.state_dict()) == ["centre"]
+
+
+def test_the_projection_is_trained_and_the_encoder_is_not() -> None:
+    branch = TextBranch(Letters(), projection=4)
+    vectors = branch(["dog", "cat"])
+    assert vectors.shape == (2, branch.width) == (2, 4)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(2))
+    vectors[:, 0].sum().backward()
+    assert branch.projection is not None
+    assert branch.projection.weight.grad.any()
+    assert {name for name, _ in branch.named_parameters()} == {"projection.weight", "projection.bias"}
+    assert torch.equal(branch.project(branch.encode(["dog"])), branch(["dog"]))
+
+
+def test_minilm_is_no_state_and_is_not_copied(minilm: TextEncoder) -> None:
+    branch = TextBranch(minilm)
+    assert list(branch.parameters()) == []
+    assert list(branch.state_dict()) == ["centre"]
+    assert copy.deepcopy(branch).encoder is minilm
+
+
+def test_encoders_by_name(tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("dog 1 2\ncat 3 4\n")
+    assert isinstance(build_text_encoder(str(tmp_path / "v.txt")), WordVectors)
+    folder = build_text_encoder(str(minilm_folder()))
+    assert isinstance(folder, TransformerEncoder)
+    assert folder.width == 384
+    with pytest.raises(UserError, match=r"no file of word vectors .*gone\.txt"):
+        build_text_encoder(str(tmp_path / "gone.txt"))
+    with pytest.raises(UserError, match=r"no text encoder 'nobody/nothing'"):
+        build_text_encoder("nobody/nothing")
+    with pytest.raises(UserError, match=r"no text encoder"):
+        build_text_encoder(str(tmp_path))

@@ -1,0 +1,393 @@
+"""Whole models against autograd on one sample at a time, and what the engines leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import timm.layers
+import torch
+import torch.nn.functional as F
+import torchvision
+from reference_gradients import summed_statistic
+from test_rules import assert_equal, images, perturb
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, weight_norm
+
+from tripletcl.errors import UserError
+from tripletcl.mas.statistics import per_sample_statistic, squared_norm
+
+
+class Block(nn.Module):
+    """A residual with activations that overwrite their input, as in ResNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3)
+        self.second = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu_(self.norm(self.first(x)))
+        return F.relu_(self.second(x) + x)
+
+
+class Branches(nn.Module):
+    """A frozen stem, a block and three outputs beside one another: [B, 3, 4]. One layer is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 3, 1)
+        self.block = Block()
+        self.drop = nn.Dropout(0.5)
+        self.heads = nn.ModuleList(nn.Linear(3, 4) for _ in range(3))
+        self.unused = nn.Linear(2, 2)
+
+    def features(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.stem(x)
+
+    def from_features(self, x: Tensor) -> Tensor:
+        x = self.drop(self.block(x).mean((2, 3)))
+        return torch.stack([head(x) for head in self.heads], dim=1)  # [B, 3, 4]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.from_features(self.features(x))
+
+
+@pytest.fixture
+def branches() -> nn.Module:
+    torch.manual_seed(0)
+    model = perturb(Branches())
+    model.stem.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("engine", ["hooks", "loop"])
+@pytest.mark.parametrize("f", [abs, torch.square])
+def test_statistic_equals_the_twin(branches: nn.Module, engine: str, f: Callable[[Tensor], Tensor]) -> None:
+    inputs = images(4, 3, 5, 5)
+    ours = per_sample_statistic(branches, inputs, statistic=f, engine=engine)
+    reference = summed_statistic(branches, inputs, f)
+    for statistics in (ours, reference):
+        assert statistics.pop("unused.weight").abs().max() == 0
+        assert statistics.pop("unused.bias").abs().max() == 0
+    assert_equal(ours, reference, 1e-12)
+
+
+def test_batch_gradient_is_another_number(branches: nn.Module) -> None:
+    """|gradient of the batch's sum| underestimates the sum of the samples' |gradients|."""
+    inputs = images(8, 3, 5, 5)
+    ours = per_sample_statistic(branches, inputs)
+    branches.eval()
+    squared_norm(branches(inputs)).sum().backward()
+    of_the_batch = {name: p.grad.abs() for name, p in branches.named_parameters() if p.grad is not None}
+    assert all((ours[name] >= value - 1e-9).all() for name, value in of_the_batch.items())
+    assert (ours["block.first.weight"] > 1.1 * of_the_batch["block.first.weight"]).any()
+
+
+@pytest.mark.parametrize("engine", ["hooks", "loop"])
+def test_forward_names_a_part_of_the_model(branches: nn.Module, engine: str) -> None:
+    inputs = images(4, 3, 5, 5)
+    whole = per_sample_statistic(branches, inputs, engine=engine)
+    part = per_sample_statistic(branches, branches.features(inputs), forward=branches.from_features, engine=engine)
+    assert all(torch.allclose(part[name], whole[name], rtol=1e-12) for name in whole)
+
+
+def test_layers_outside_the_model_may_need_gradients() -> None:
+    trunk, head = perturb(nn.Linear(4, 4)), perturb(nn.Linear(4, 3))
+    inputs = images(5, 4)
+    ours = per_sample_statistic(head, inputs, forward=lambda x: head(trunk(x).relu_()))
+    assert_equal(ours, summed_statistic(head, trunk(inputs).relu().detach(), abs), 1e-12)
+    assert trunk.weight.grad is None
+
+
+BACKBONES = {
+    "efficientnet": (lambda: timm.create_model("tf_efficientnet_lite0", num_classes=5), 48),
+    "alexnet": (lambda: torchvision.models.alexnet(num_classes=5), 64),
+    "vgg16": (lambda: torchvision.models.vgg16(num_classes=5).requires_grad_(True), 32),
+    "resnet18": (lambda: torchvision.models.resnet18(num_classes=5), 48),
+}
+
+
+def backbone(name: str) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    build, size = BACKBONES[name]
+    model = build()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for tensor, low, high in ((module.running_mean, -0.2, 0.2), (module.running_var, 0.5, 1.5)):
+                nn.init.uniform_(tensor, low, high)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+    return model, torch.randn(3, 3, size, size)
+
+
+def shrink_classifier(model: nn.Module) -> None:
+    """VGG's and AlexNet's three wide linear layers, without their 100 million weights."""
+    for name, layer in model.classifier.named_children():
+        if isinstance(layer, nn.Linear):
+            wide_in = layer.in_features if layer.in_features in (9216, 25088) else 16
+            model.classifier.register_module(name, nn.Linear(wide_in, min(16, layer.out_features)))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbone_equals_one_sample_at_a_time(name: str) -> None:
+    model, inputs = backbone(name)
+    if hasattr(model, "classifier") and isinstance(model.classifier, nn.Sequential):
+        shrink_classifier(model)
+    model.double()
+    reference = summed_statistic(model, inputs.double(), abs)
+    assert_equal(per_sample_statistic(model, inputs.double()), reference, 1e-10)
+    assert_equal(per_sample_statistic(model.float(), inputs), reference, 1e-5)
+
+
+def small_vit() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.models.VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=2, num_classes=3)
+
+
+def test_vit_says_what_it_cannot_do_and_the_loop_does_it() -> None:
+    model, inputs = small_vit().double(), images(3, 3, 16, 16)
+    with pytest.raises(
+        UserError, match=r"^the model \(timm.*VisionTransformer\) owns .*Conv2d.*importance\.engine: loop"
+    ):
+        per_sample_statistic(model, inputs)
+    assert_equal(per_sample_statistic(model, inputs, engine="loop"), summed_statistic(model, inputs, abs), 1e-12)
+
+
+def test_vit_with_frozen_tokens() -> None:
+    model, inputs = small_vit().double(), images(3, 3, 16, 16)
+    model.cls_token.requires_grad_(False)
+    model.pos_embed.requires_grad_(False)
+    ours, reference = per_sample_statistic(model, inputs), summed_statistic(model, inputs, abs)
+    assert "blocks.0.attn.qkv.weight" in ours
+    assert_equal(ours, reference, 1e-12)
+
+
+def test_in_place_change_of_a_view_of_an_output() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = timm.layers.LayerNorm2d(3)  # its output is a view
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.linear(F.relu_(self.norm(x)))
+            x.flatten(1)[:, ::2].relu_()
+            return x
+
+    model, inputs = perturb(InPlace()), images(3, 3, 4, 4)
+    assert_equal(per_sample_statistic(model, inputs), summed_statistic(model, inputs, abs), 1e-12)
+
+
+def test_half_precision_is_summed_in_float32() -> None:
+    model = nn.Linear(4, 3).bfloat16()
+    for engine in ("hooks", "loop"):
+        ours = per_sample_statistic(model, torch.randn(5, 4).bfloat16(), engine=engine)
+        assert all(value.dtype == torch.float32 for value in ours.values())
+
+
+def test_autocast_is_off() -> None:
+    torch.manual_seed(0)
+    model, inputs = nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)), torch.randn(5, 8)
+    plain = per_sample_statistic(model, inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = per_sample_statistic(model, inputs)
+    assert all(torch.equal(ours[name], plain[name]) for name in plain)
+
+
+def test_no_grad_outside_does_not_matter(branches: nn.Module) -> None:
+    inputs = images(2, 3, 5, 5)
+    with torch.no_grad():
+        inside = per_sample_statistic(branches, inputs)
+    assert_equal(
+        {"w": inside["block.first.weight"]}, {"w": summed_statistic(branches, inputs, abs)["block.first.weight"]}, 1e-12
+    )
+
+
+# What is left behind
+
+
+class State:
+    """Everything of a model that a pass could disturb."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modes = [module.training for module in model.modules()]
+        self.flags = [p.requires_grad for p in model.parameters()]
+        self.grads = [p.grad for p in model.parameters()]
+        self.hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
+        self.values = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def assert_kept(self, model: nn.Module) -> None:
+        now = State(model)
+        assert (now.modes, now.flags, now.hooks) == (self.modes, self.flags, self.hooks)
+        assert all(a is b for a, b in zip(now.grads, self.grads, strict=True))
+        assert all(torch.equal(now.values[name], value) for name, value in self.values.items())
+
+
+@pytest.mark.parametrize("engine", ["hooks", "loop"])
+def test_nothing_is_left_behind(branches: nn.Module, engine: str) -> None:
+    branches.train()
+    branches.block.norm.eval()
+    branches(images(2, 3, 5, 5)).sum().backward()
+    state = State(branches)
+    inputs = images(4, 3, 5, 5)
+    in_train_mode = per_sample_statistic(branches, inputs, engine=engine)
+    state.assert_kept(branches)
+    branches.eval()
+    in_eval_mode = per_sample_statistic(branches, inputs, engine=engine)
+    assert all(torch.equal(in_train_mode[name], in_eval_mode[name]) for name in in_eval_mode)
+
+
+@pytest.mark.parametrize("engine", ["hooks", "loop"])
+@pytest.mark.parametrize("where", ["forward", "layer", "scalar", "backward"])
+def test_nothing_is_left_behind_by_an_exception(branches: nn.Module, where: str, engine: str) -> None:
+    branches.train()
+    state = State(branches)
+
+    def fail(*_: object) -> Tensor:
+        raise ZeroDivisionError
+
+    def forward(x: Tensor) -> Tensor:
+        out = branches(x)
+        if where == "forward":
+            fail()
+        if where == "backward" and out.requires_grad:
+            out.register_hook(fail)
+        return out
+
+    inputs = images(4, 3, 5, 5) if where != "layer" else images(4, 2, 5, 5)  # a channel too few
+    with pytest.raises(RuntimeError if where == "layer" else ZeroDivisionError):
+        per_sample_statistic(
+            branches, inputs, forward=forward, engine=engine, scalar=fail if where == "scalar" else squared_norm
+        )
+    state.assert_kept(branches)
+
+
+def test_nothing_is_built_below_the_first_trainable_layer() -> None:
+    """Saved tensors are what a graph costs; frozen layers must not save any."""
+    frozen = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Conv2d(4, 4, 3), nn.Sigmoid()).requires_grad_(False)
+    model = nn.Sequential(frozen, nn.Flatten(), nn.Linear(16, 3)).double()
+    shapes = []
+
+    def record(saved: Tensor) -> Tensor:
+        shapes.append(saved.ndim)
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda saved: saved):
+        per_sample_statistic(model, images(2, 3, 6, 6))
+    assert 4 not in shapes  # of all images here only the frozen layers' are [B, C, H, W]
+    assert not any(module._forward_pre_hooks for module in frozen)
+
+
+def test_other_hooks_are_respected() -> None:
+    """Hooks that change what enters and leaves a layer are part of the function."""
+    model = perturb(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)))
+    model[0].register_forward_pre_hook(lambda _, args: (args[0] * 2,))
+    model[0].register_forward_hook(lambda _, args, output: output * 3)
+    inputs = images(3, 4)
+    assert_equal(per_sample_statistic(model, inputs), summed_statistic(model, inputs, abs), 1e-12)
+
+
+# Mistakes: a clear error, never a wrong number
+
+
+class Uses(nn.Module):
+    """One layer in a hand-written forward."""
+
+    def __init__(self, forward: Callable[[nn.Module, Tensor], Tensor], **layers: nn.Module) -> None:
+        super().__init__()
+        self.how = forward
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.how(self, x)
+
+
+def change_input(model: nn.Module, x: Tensor) -> Tensor:
+    x = x * 1
+    out = model.a(x)
+    x.add_(1)
+    return out + x
+
+
+def tied() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    return model
+
+
+WRONG = {
+    "called twice": (lambda: Uses(lambda m, x: m.a(m.a(x)), a=nn.Linear(4, 4)), r"^a \(.*Linear\) is called more than"),
+    "shared parameter": (tied, r"^0\.weight and 1\.weight are one parameter"),
+    "changed input": (lambda: Uses(change_input, a=nn.Linear(4, 4)), r"^a .*input changed in place"),
+    "no rule": (lambda: nn.Sequential(nn.PReLU()), r"^0 \(torch.*PReLU\) owns .*\(.*BatchNorm2d.*Linear.*\)"),
+    "subclass": (lambda: nn.Sequential(type("Mine", (nn.Linear,), {})(4, 4)), r"^0 \(.*Mine\) owns"),
+    "parametrised": (lambda: nn.Sequential(parametrizations.spectral_norm(nn.Linear(4, 4))), r"^0.*Parametri"),
+    "functional use": (
+        lambda: Uses(lambda m, x: F.linear(x, m.a.weight) + m.b(x), a=nn.Linear(4, 4, bias=False), b=nn.Linear(4, 4)),
+        r"^a\.weight is used outside",
+    ),
+    "used inside and outside": (
+        lambda: Uses(lambda m, x: m.a(x) @ m.a.weight, a=nn.Linear(4, 4)),
+        r"^a\.weight is used outside",
+    ),
+    "forward without hooks": (lambda: Uses(lambda m, x: m.a.forward(x), a=nn.Linear(4, 4)), r"^a\.weight is used"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_model_that_hooks_cannot_serve(case: str) -> None:
+    build, message = WRONG[case]
+    model = perturb(build())
+    inputs = images(3, 4)
+    state = State(model)
+    with pytest.raises(UserError, match=f"{message}.*importance\\.engine: loop"):
+        per_sample_statistic(model, inputs)
+    state.assert_kept(model)
+    if case not in ("changed input", "parametrised"):
+        assert_equal(per_sample_statistic(model, inputs, engine="loop"), summed_statistic(model, inputs, abs), 1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+def test_weight_made_of_other_parameters() -> None:
+    model = nn.Sequential(weight_norm(nn.Linear(4, 4))).double()
+    with pytest.raises(UserError, match=r"^0 .*\(weight_g, weight_v\) besides weight and bias"):
+        per_sample_statistic(model, images(3, 4))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_batch_that_is_not_axis_0(batch: int) -> None:
+    """Also where the other axis happens to be as long as the batch."""
+    model = Uses(lambda m, x: m.a(x.reshape(len(x), 2, 2).transpose(0, 1)).sum(0), a=nn.Linear(2, 2)).double()
+    with pytest.raises(UserError, match=r"^a .*does not keep the batch on axis 0"):
+        per_sample_statistic(model, images(batch, 4))
+
+
+def test_batch_norm_without_running_statistics() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False, affine=False)).double()
+    with pytest.raises(UserError, match=r"^1 has no running statistics"):
+        per_sample_statistic(model, images(3, 3, 5, 5))
+
+
+@pytest.mark.parametrize("engine", ["hooks", "loop"])
+def test_other_mistakes(engine: str) -> None:
+    model, inputs = nn.Linear(4, 3).double(), images(3, 4)
+
+    @torch.no_grad()
+    def without_gradient(x: Tensor) -> Tensor:
+        return model(x)
+
+    with pytest.raises(UserError, match="depend on no trainable parameter"):
+        per_sample_statistic(model, inputs, forward=without_gradient, engine=engine)
+    with pytest.raises(UserError, match=r"one number a sample, shape \[\d\], not \[\]"):
+        per_sample_statistic(model, inputs, scalar=torch.sum, engine=engine)
+    with pytest.raises(UserError, match=r"abs or torch\.square"):
+        per_sample_statistic(model, inputs, statistic=torch.exp, engine=engine)
+    with pytest.raises(UserError, match="'vmap'; the engines are hooks, loop"):
+        per_sample_statistic(model, inputs, engine="vmap")
+    with pytest.raises(UserError, match="Linear has no trainable parameters"):
+        per_sample_statistic(model.requires_grad_(False), inputs, engine=engine)
