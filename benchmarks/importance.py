@@ -23,6 +23,7 @@ from collections.abc import Callable
 
 import timm
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
@@ -51,7 +52,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", help=f"alexnet, or a timm name; repeatable; default {MODELS}")
+    parser.add_argument("--model", action="append", help=f"a name of torchvision or timm; repeatable; default {MODELS}")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--size", type=int, default=128, help="pixels a side")
     parser.add_argument("--repeats", type=int, default=5)
@@ -92,10 +93,8 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, float | int | s
 
 def build(name: str) -> nn.Module:
     """A backbone with its classifier, randomly initialised: the time does not depend on the weights."""
-    if name == "alexnet":  # not among timm's
-        import torchvision
-
-        return torchvision.models.alexnet()
+    if name in torchvision.models.list_models():
+        return torchvision.models.get_model(name)
     return timm.create_model(name)
 
 

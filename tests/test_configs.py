@@ -8,6 +8,7 @@ import pytest
 
 from tripletcl.config import dump_config, load_config, parse_config, shipped_configs
 from tripletcl.errors import UserError
+from tripletcl.experiment import load_table
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -38,9 +39,17 @@ def test_overrides() -> None:
     assert config.model.fork_at is None
 
 
+def test_environment_variables_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPLETCL_DATA", "/photos")
+    assert load_config("photos").data.table == "/photos/facts/facts.csv"
+    monkeypatch.delenv("TRIPLETCL_DATA")
+    with pytest.raises(UserError, match="set that environment variable"):
+        load_table(load_config("photos"))
+
+
 @pytest.mark.parametrize("text", ["no-equals", "=3", "seed.deep=3", "training.lr={"])
 def test_a_bad_override_is_named(text: str) -> None:
-    with pytest.raises(UserError, match="is no setting|is a value|no YAML"):
+    with pytest.raises(UserError, match=r"is no setting|seed: Input should be|no YAML"):
         load_config("demo", [text])
 
 
@@ -49,7 +58,13 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     path.write_text("{trainning: {}, training: {epoch: 3, lr: -1}, loss: {name: l3}, method: {name: mas, lamda: 2}}")
     with pytest.raises(UserError) as error:
         load_config(path)
-    for words in ("trainning (did you mean training?)", "training.epoch (did you mean epochs?)", "training.lr", "loss.name", "lamda"):
+    for words in (
+        "trainning (did you mean training?)",
+        "training.epoch (did you mean epochs?)",
+        "training.lr",
+        "loss.name",
+        "lamda",
+    ):
         assert words in str(error.value)
 
 

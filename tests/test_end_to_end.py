@@ -58,10 +58,12 @@ def tripletcl(*arguments: str, code: int = 0) -> Ended:
     stdout, stderr = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
         patch.setattr(sys, "argv", ["tripletcl", *arguments])
-        with pytest.raises(SystemExit) as ended:
+        try:
             main()
-            raise SystemExit(0)
-    assert (ended.value.code or 0) == code, stderr.getvalue()
+            ended: object = 0
+        except SystemExit as exit_:
+            ended = exit_.code or 0
+    assert ended == code, stderr.getvalue()
     return Ended(stdout.getvalue(), stderr.getvalue())
 
 

@@ -46,7 +46,7 @@ def test_every_package_is_installed() -> None:
 
 
 def test_help_does_not_import_torch() -> None:
-    """Half a second is a promise to the user; what would break it is an import of torch (seconds), not a busy machine."""
+    """The help is to answer within half a second: importing torch alone takes longer."""
     code = (
         "import sys\nfrom tripletcl.cli.app import app\n"
         "try:\n    app(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"

@@ -1,6 +1,6 @@
 """Learn `<subject, predicate, object>` facts from images, task after task, without forgetting; query what is known.
 
-    from tripletcl import FactEmbedder, FactIndex
+from tripletcl import FactEmbedder, FactIndex
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ def method_labels(methods: Iterable[dict[str, Any]]) -> list[str]:
     names = [m["name"] for m in methods]
     if len({json.dumps(m, sort_keys=True) for m in methods}) < len(methods):
         raise UserError(f"compare.methods names the same method with the same settings twice: {', '.join(names)}")
-    return [name if names.count(name) == 1 else _with_settings(m, methods) for name, m in zip(names, methods, strict=True)]
+    return [
+        name if names.count(name) == 1 else _with_settings(m, methods) for name, m in zip(names, methods, strict=True)
+    ]
 
 
 def _with_settings(method: dict[str, Any], methods: list[dict[str, Any]]) -> str:

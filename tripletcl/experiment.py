@@ -1,4 +1,4 @@
-"""Where the settings meet the parts: builds what a config asks for, trains it, and takes it up again from its folder."""
+"""Where the settings meet the parts: builds what a config asks for, trains it, takes it up again from its folder."""
 
 from __future__ import annotations
 
@@ -22,12 +22,21 @@ from torch import Tensor
 from tripletcl.config import Config, dump_config, parse_config
 from tripletcl.continual import InputSource, RunFolder, SequenceRunner, Task, plain_batches
 from tripletcl.continual.device import make_accelerator
-from tripletcl.data import Augment, FactTable, ImageCache, ImageSource, list_images, read_table, split_facts, write_scenes
+from tripletcl.data import (
+    Augment,
+    FactTable,
+    ImageCache,
+    ImageSource,
+    list_images,
+    read_table,
+    split_facts,
+    write_scenes,
+)
 from tripletcl.embedding import FactEmbedder, build_embedder
 from tripletcl.embedding.features import FeatureSource
 from tripletcl.embedding.learner import FactLearner
 from tripletcl.errors import UserError
-from tripletcl.evaluation import FactEvaluator, RunResult, StageScores
+from tripletcl.evaluation import FactEvaluator, RunResult, StageScores, equal_queries
 from tripletcl.files import write_atomically, write_text
 from tripletcl.methods import METHODS
 
@@ -65,11 +74,11 @@ def load_table(config: Config, progress: CountProgress | None = None) -> FactTab
         name = "-".join(f"{key}{value}" for key, value in settings.items())
         size = config.model.image_size
         folder = cache_folder() / "scenes" / f"{name}-size{size}"
-        return read_table(
-            write_scenes(folder, size=size, progress=_labelled(progress, "drawing scenes"), **settings)
-        )
+        return read_table(write_scenes(folder, size=size, progress=_labelled(progress, "drawing scenes"), **settings))
+    if "${" in data.table:
+        raise UserError(f"data.table is {data.table}: set that environment variable, or give data.table=FILE")
     root = Path(data.root) if data.root is not None else None
-    return read_table(Path(os.path.expandvars(data.table)), root=root, task_column=data.task_column)
+    return read_table(Path(data.table), root=root, task_column=data.task_column)
 
 
 def split_name(config: Config) -> str:
@@ -110,6 +119,8 @@ class Experiment:
     learner: FactLearner
     source: InputSource
     accelerator: Accelerator
+    queries: Tensor
+    """`[F]` which facts are one query, told by the text before training: a collapsed projection may not merge them."""
 
     @property
     def embedder(self) -> FactEmbedder:
@@ -141,7 +152,7 @@ class Experiment:
 
     def score(self, vectors: dict[str, Tensor]) -> StageScores:
         """MAP, recall and the rest of one stage."""
-        evaluator = FactEvaluator(self.table, self.groups, vectors["facts"], vectors["present"])
+        evaluator = FactEvaluator(self.table, self.groups, vectors["facts"], vectors["present"], groups=self.queries)
         return evaluator.evaluate(vectors["images"], vectors["image_ids"].numpy())
 
 
@@ -178,7 +189,9 @@ def build(config: Config, progress: CountProgress | None = None) -> Experiment:
         fact_task("all tasks" if method.joint else f"task {i + 1}", table, facts, own, config.data.importance)
         for i, facts in enumerate(trained)
     ]
-    return Experiment(config, table, groups, tasks, learner, source, accelerator)
+    vectors, present = embedder.encode_facts(table.facts)
+    queries = equal_queries(vectors.cpu(), present.cpu())
+    return Experiment(config, table, groups, tasks, learner, source, accelerator, queries)
 
 
 def importance_images(config: Config) -> list[Path]:

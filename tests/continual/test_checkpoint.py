@@ -16,7 +16,10 @@ from tripletcl.files import write_atomically
 
 def test_nested_state_comes_back(tmp_path: Path) -> None:
     state = {
-        "model": {"layer.weight": torch.arange(6.0).reshape(2, 3).t(), "layer.bias": torch.ones(2, dtype=torch.bfloat16)},
+        "model": {
+            "layer.weight": torch.arange(6.0).reshape(2, 3).t(),
+            "layer.bias": torch.ones(2, dtype=torch.bfloat16),
+        },
         "method": {"learned": True, "deep": {"count": 3, "t": torch.tensor(4)}},
         "empty": {},
         "seconds": 1.5,

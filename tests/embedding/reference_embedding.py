@@ -53,7 +53,7 @@ def wildcard_l2(outputs: Tensor, targets: Tensor, present: Tensor, root: bool = 
     for b in range(outputs.shape[0]):
         for u in range(outputs.shape[1]):
             if present[b, u]:
-                squared = sum((float(outputs[b, u, d]) - float(targets[b, u, d])) ** 2 for d in range(outputs.shape[2]))
+                squared = sum((x - y) ** 2 for x, y in zip(outputs[b, u].tolist(), targets[b, u].tolist(), strict=True))
                 total += math.sqrt(squared) if root else squared
     return total / outputs.shape[0]
 
@@ -66,6 +66,7 @@ def contrastive(
     exclude: Sequence[Tensor] | None = None,
 ) -> float:
     """One softmax at a time, over a list of the candidates that count."""
+    outputs = outputs.detach()
     total = 0.0
     for b in range(outputs.shape[0]):
         for u in range(outputs.shape[1]):

@@ -12,7 +12,13 @@ from tripletcl.embedding.learner import FactLearner, Vocabulary
 from tripletcl.embedding.text import TextBranch
 from tripletcl.mas import importance
 
-FACTS = (Fact("dog"), Fact("dog", "running"), Fact("cat", "holding", "ball"), Fact("dog", "holding", "kite"), Fact("cat"))
+FACTS = (
+    Fact("dog"),
+    Fact("dog", "running"),
+    Fact("cat", "holding", "ball"),
+    Fact("dog", "holding", "kite"),
+    Fact("cat"),
+)
 WIDTH = 5
 
 
@@ -82,9 +88,7 @@ def test_loss_and_gradient_equal_the_definition(name: str) -> None:
     fast = learner.loss(learner(batch.inputs), batch)
     slow = written_out(learner, learner(batch.inputs), batch.targets, name)
     torch.testing.assert_close(fast, slow)
-    for left, right in zip(
-        torch.autograd.grad(fast, parameters), torch.autograd.grad(slow, parameters), strict=True
-    ):
+    for left, right in zip(torch.autograd.grad(fast, parameters), torch.autograd.grad(slow, parameters), strict=True):
         torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-4)
 
 

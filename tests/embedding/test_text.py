@@ -53,7 +53,9 @@ def test_minilm_equals_mean_pooling_of_a_padded_batch(minilm: TextEncoder) -> No
     tokens = AutoTokenizer.from_pretrained(minilm_folder())(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
         hidden = AutoModel.from_pretrained(minilm_folder()).eval()(**tokens).last_hidden_state
-    expected = torch.stack([states[: int(n)].mean(0) for states, n in zip(hidden, tokens["attention_mask"].sum(1))])
+    lengths = tokens["attention_mask"].sum(1).tolist()
+    assert len(set(lengths)) > 1
+    expected = torch.stack([states[:length].mean(0) for states, length in zip(hidden, lengths, strict=True)])
     assert torch.allclose(minilm.encode(TEXTS), expected, atol=1e-5)
 
 

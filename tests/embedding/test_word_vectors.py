@@ -37,7 +37,9 @@ def word2vec_text(folder: Path) -> Path:
 
 def word2vec_binary(folder: Path, line_break: bytes = b"\n") -> Path:
     """Header, then `word`, a blank, D little-endian float32, and in most files a line break."""
-    rows = [word.encode() + b" " + v.astype("<f4").tobytes() + line_break for word, v in zip(WORDS, VECTORS)]
+    rows = [
+        word.encode() + b" " + v.astype("<f4").tobytes() + line_break for word, v in zip(WORDS, VECTORS, strict=True)
+    ]
     path = folder / f"word2vec{len(line_break)}.bin"
     path.write_bytes(f"{len(WORDS)} {WIDTH}\n".encode() + b"".join(rows))
     return path

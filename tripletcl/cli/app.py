@@ -19,7 +19,7 @@ ROWS_SHOWN = 8
 
 app = typer.Typer(
     name="tripletcl",
-    help="Learn <subject, predicate, object> facts from images, task after task, without forgetting; query what is known.",
+    help="Learn <subject, predicate, object> facts from images, task after task, without forgetting, and query them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.resources import as_file, files
@@ -17,7 +18,9 @@ from tripletcl.errors import UserError
 
 def shipped_configs() -> list[str]:
     """The names of the configs that come with the install."""
-    return sorted(p.name.removesuffix(".yaml") for p in files("tripletcl.configs").iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml") for p in files("tripletcl.configs").iterdir() if p.name.endswith(".yaml")
+    )
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -33,7 +36,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     values = _read(source)
     for override in overrides:
         _apply(values, override)
-    return parse_config(values, str(source))
+    return parse_config(_expanded(values), str(source))
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
@@ -48,6 +51,15 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
 def dump_config(config: Config) -> str:
     """The resolved config as YAML; equal settings give equal text."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _expanded(value: Any) -> Any:
+    """Environment variables in texts, `${TRIPLETCL_DATA}/facts.csv`; one that is not set stays as it is written."""
+    if isinstance(value, dict):
+        return {key: _expanded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expanded(inner) for inner in value]
+    return os.path.expandvars(value) if isinstance(value, str) else value
 
 
 def _read(source: str | Path) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, names: dict[torch.nn.
 
 def random_states() -> State:
     """The global random states that a user's method or a dropout layer may draw from."""
-    python, numpy_state = random.getstate(), np.random.get_state(legacy=False)
+    python, numpy_state = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
     state: State = {
         "torch": torch.get_rng_state(),
         "python": [python[0], list(python[1]), python[2]],
@@ -100,6 +100,6 @@ def restore_random_states(state: State) -> None:
     torch.set_rng_state(state["torch"])
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
-    np.random.set_state(state["numpy"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from tripletcl.continual.method import Method
+from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, learning_rate
 from tripletcl.continual.run_folder import Position
 from tripletcl.continual.task import Batch, InputSource, Task, epoch_batches, steps_per_epoch
@@ -51,7 +51,7 @@ class LossWatch:
 
 
 def train_task(
-    learner: nn.Module,
+    learner: Learner,
     task: Task,
     method: Method,
     source: InputSource,
@@ -98,7 +98,7 @@ def train_task(
 
 
 def train_step(
-    learner: nn.Module,
+    learner: Learner,
     batch: Batch,
     method: Method,
     optimizer: torch.optim.Optimizer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ Inputs = Callable[[np.ndarray], Iterator[Tensor]]
 
 
 class Learner(Protocol):
-    """What the loop and the methods ask of a model (an `nn.Module`): outputs, a loss, and what it is to remember."""
+    """What the loop and the methods ask of a model: outputs, a loss, what to remember, and an `nn.Module`'s own."""
 
     @property
     def protected(self) -> nn.Module:
@@ -38,6 +38,13 @@ class Learner(Protocol):
         """The learned functions, each with the batches to measure its sensitivity on."""
         ...
 
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+    def train(self, mode: bool = True) -> Any: ...
+    def requires_grad_(self, requires_grad: bool = True) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
+
 
 class Method:
     """Plain fine-tuning, and the base of every method: override the hooks that the method needs.
@@ -54,10 +61,10 @@ class Method:
     name: ClassVar[str] = "finetune"
     joint: ClassVar[bool] = False
 
-    learner: nn.Module
+    learner: Learner
     inputs: Inputs
 
-    def start(self, learner: nn.Module, inputs: Inputs) -> None:
+    def start(self, learner: Learner, inputs: Inputs) -> None:
         """Meet the learner and the inputs, once, before the sequence."""
         self.learner = learner
         self.inputs = inputs
@@ -79,7 +86,7 @@ class Method:
         """Importance, anchor, merge."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the method carries from step to step: nested dicts of tensors (keyed by parameter name), plain values."""
+        """All that is carried from step to step: nested dicts of tensors (keyed by parameter name) and plain values."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,11 +1,11 @@
 """A run folder: settings, metrics written as they happen, checkpoints that survive a kill at any moment.
 
-    RUN/config.yaml           the resolved settings; a folder of other settings is refused
-    RUN/environment.json      versions and machine
-    RUN/metrics.jsonl         one line a logged step ("train") and a finished stage ("stage")
-    RUN/checkpoints/*.safetensors
-    RUN/stages/stage-02/      the model after task 2 (`FactEmbedder.from_pretrained`)
-    RUN/result.json           the figures, when all is done
+RUN/config.yaml           the resolved settings; a folder of other settings is refused
+RUN/environment.json      versions and machine
+RUN/metrics.jsonl         one line a logged step ("train") and a finished stage ("stage")
+RUN/checkpoints/*.safetensors
+RUN/stages/stage-02/      the model after task 2 (`FactEmbedder.from_pretrained`)
+RUN/result.json           the figures, when all is done
 """
 
 from __future__ import annotations
@@ -135,4 +135,3 @@ def _difference(old: str, new: str) -> str:
         if before != after:
             return f"there `{before.strip()}`, here `{after.strip()}`"
     return "one is longer than the other"
-

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from tripletcl.continual.checkpoint import (
     State,
@@ -19,7 +19,7 @@ from tripletcl.continual.checkpoint import (
     restore_random_states,
 )
 from tripletcl.continual.loop import train_task
-from tripletcl.continual.method import Method
+from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, build_optimizer
 from tripletcl.continual.run_folder import Position, RunFolder
 from tripletcl.continual.task import InputSource, Task, derived_seed, plain_batches, steps_per_epoch
@@ -42,7 +42,7 @@ class SequenceRunner:
 
     def __init__(
         self,
-        learner: nn.Module,
+        learner: Learner,
         tasks: Sequence[Task],
         method: Method,
         source: InputSource,

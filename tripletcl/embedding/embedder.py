@@ -66,7 +66,9 @@ class FactEmbedder(nn.Module):
         )
 
     @torch.no_grad()
-    def encode_images(self, images: Sequence[ImageLike], batch_size: int | None = None, normalise: bool = True) -> Tensor:
+    def encode_images(
+        self, images: Sequence[ImageLike], batch_size: int | None = None, normalise: bool = True
+    ) -> Tensor:
         """Vectors `[N, 3, D]` of images, in eval mode.
 
         Args:
@@ -208,9 +210,9 @@ def _read_about(folder: Path) -> dict[str, Any]:
         about = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
-    lacking = [key for key in ("spec", "weights_sha256", "facts") if key not in about]
-    if lacking:
-        raise UserError(f"{path} is damaged: it lacks {lacking[0]!r}")
+    for key in ("spec", "weights_sha256", "facts"):
+        if not isinstance(about, dict) or key not in about:
+            raise UserError(f"{path} is damaged: it lacks {key!r}")
     return about
 
 

@@ -50,7 +50,7 @@ class FeatureSource:
         return len(self.array)
 
     def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
-        """Features `[B, ...]` float32 of the images, or where a generator is given of image or mirror image at random."""
+        """Features `[B, ...]` float32 of the images; with a generator, of image or mirror image at random."""
         if generator is None:
             views = np.zeros(len(ids), np.int64)
         else:

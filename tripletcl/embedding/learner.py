@@ -20,8 +20,15 @@ LossName = Literal["contrastive", "wildcard_l2", "wildcard_l2_root"]
 class TaskLike(Protocol):
     """What the learner reads of a task."""
 
-    classes: np.ndarray
-    importance_items: np.ndarray
+    @property
+    def classes(self) -> np.ndarray:
+        """`[K]` fact ids."""
+        ...
+
+    @property
+    def importance_items(self) -> np.ndarray:
+        """`[M]` ids of the inputs that importance is computed on."""
+        ...
 
 
 class Vocabulary:
@@ -38,9 +45,7 @@ class Vocabulary:
         self.texts = [list(dict.fromkeys(t for f in facts if (t := f.units[u]) is not None)) for u in units]
         ids = [[-1 if (t := f.units[u]) is None else self.texts[u].index(t) for u in units] for f in facts]
         self.ids = torch.tensor(ids, dtype=torch.int64).reshape(len(facts), len(UNITS))
-        self.has = [
-            (self.ids[:, u, None] == torch.arange(len(texts))).float() for u, texts in enumerate(self.texts)
-        ]
+        self.has = [(self.ids[:, u, None] == torch.arange(len(texts))).float() for u, texts in enumerate(self.texts)]
 
 
 class FactLearner(nn.Module):

@@ -96,8 +96,8 @@ class TransformerEncoder:
 
         with _without_progress_bars():
             tokenizer = AutoTokenizer.from_pretrained(self.name, **self.options)
-            model = AutoModel.from_pretrained(self.name, dtype=torch.float32, **self.options)
-        return tokenizer, model.eval()
+            model = AutoModel.from_pretrained(self.name, **self.options)
+        return tokenizer, model.float().eval()
 
 
 class TextBranch(nn.Module):

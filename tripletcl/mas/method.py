@@ -1,16 +1,16 @@
 """Memory Aware Synapses (Aljundi, Babiloni, Elhoseiny, Rohrbach, Tuytelaars, ECCV 2018).
 
-After each task the importance of every parameter is the mean over images of the gradient magnitude of the squared norm of
-the learned function,
+After each task the importance of every parameter is the mean over images of the gradient magnitude of the squared norm
+of the learned function,
 
     omega = 1/N sum_n | d ||F(x_n)||^2 / d theta |,
 
-needing no label. Importances of the tasks are summed, the anchor is the newest theta, and while the next task is learned
+needing no label. Importances of the tasks are summed, the anchor is the newest theta; the next task is learned under
 
     L(theta) = L_task(theta) + lam sum omega (theta - anchor)^2.
 
-Deviations: the gradient is taken of each sample by itself (the released code takes that of the batch, whose magnitude is
-not the mean of the magnitudes); the penalty is applied in its proximal form unless `penalty: gradient` is asked for.
+Deviations: the gradient is taken of each sample by itself (the released code takes that of the batch, whose magnitude
+is not the mean of the magnitudes); the penalty is applied in its proximal form unless `penalty: gradient` is set.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Two forms of the same penalty:
 
 - gradient: `2 lam omega (theta - anchor)` is added to the loss gradient before the step, as in the paper's code. It
   diverges once `lr * 2 * lam * max(omega)` passes about `2 * (1 + momentum)`.
-- proximal: after the optimizer's step on the loss alone, `theta <- argmin_x |x - theta|^2 / (2 lr) + penalty(x)`, which is
-  `(theta + 2 lr lam omega anchor) / (1 + 2 lr lam omega)`: stable at any lam, and momentum never carries the penalty.
+- proximal: after the optimizer's step on the loss alone, `theta <- argmin_x |x - theta|^2 / (2 lr) + penalty(x)`, which
+  is `(theta + 2 lr lam omega anchor) / (1 + 2 lr lam omega)`: stable at any lam, and momentum does not carry it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ PenaltyForm = Literal["proximal", "gradient"]
 class QuadraticPenalty:
     """Importance and anchor of named parameters, and the penalty in both its forms.
 
-    Memory: two tensors a parameter, however many tasks there were. Everything is done in place by multi-tensor operations.
+    Memory: two tensors a parameter, however many tasks there were. All is done by multi-tensor operations.
     """
 
     def __init__(self) -> None:
         self.omega: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}
-        self._parameters: list[nn.Parameter] = []
+        self._parameters: list[Tensor] = []
 
     @property
     def active(self) -> bool:
@@ -59,20 +59,17 @@ class QuadraticPenalty:
             not self.active or lam == 0
         ):  # lam 0 may not even turn a missing gradient into zeros: weight decay would see it
             return
-        for p in self._parameters:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        pull = torch._foreach_sub(self._parameters, list(self.anchor.values()))
-        torch._foreach_mul_(pull, list(self.omega.values()))
-        torch._foreach_add_([p.grad for p in self._parameters], pull, alpha=2 * lam)
+        pull = torch._foreach_sub(self._parameters, _tensors(self.anchor))
+        torch._foreach_mul_(pull, _tensors(self.omega))
+        torch._foreach_add_([_gradient(p) for p in self._parameters], pull, alpha=2 * lam)
 
     @torch.no_grad()
     def proximal_step(self, lr: float, lam: float) -> None:
         """`theta <- (theta + c anchor) / (1 + c)` with `c = 2 lr lam omega`."""
         if not self.active:
             return
-        strength = torch._foreach_mul(list(self.omega.values()), 2 * lr * lam)
-        torch._foreach_addcmul_(self._parameters, strength, list(self.anchor.values()))
+        strength = list(torch._foreach_mul(_tensors(self.omega), 2 * lr * lam))
+        torch._foreach_addcmul_(self._parameters, strength, _tensors(self.anchor))
         torch._foreach_add_(strength, 1.0)
         torch._foreach_div_(self._parameters, strength)
 
@@ -90,3 +87,14 @@ class QuadraticPenalty:
         """Take up what `state_dict` gave."""
         self.omega, self.anchor = dict(state["omega"]), dict(state["anchor"])
         self.bind(parameters)
+
+
+def _tensors(named: dict[str, Tensor]) -> list[Tensor]:
+    return list(named.values())
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    """The parameter's gradient; zeros, now its own, where the loss left none."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad

@@ -12,4 +12,4 @@ METHODS: dict[str, type[Method]] = {
     "frozen": Frozen,
 }
 
-__all__ = ["METHODS", "MAS", "Frozen", "Joint"]
+__all__ = ["MAS", "METHODS", "Frozen", "Joint"]

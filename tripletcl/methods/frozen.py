@@ -1,4 +1,4 @@
-"""Frozen after the first task: what is never forgotten because nothing more is learned; the control below every table."""
+"""Frozen after the first task: nothing is forgotten because nothing more is learned; the control below every table."""
 
 from __future__ import annotations
 
