@@ -83,15 +83,15 @@ def load_table(config: Config, progress: CountProgress | None = None) -> FactTab
 
 def split_name(config: Config) -> str:
     """What tables call the way the facts were dealt to tasks."""
-    return f"random-{config.data.split_seed}" if config.data.split == "random" else config.data.split
+    return config.data.split if config.data.split == "column" else f"{config.data.split}-{config.data.split_seed}"
 
 
 def deal_facts(config: Config, table: FactTable, embedder: FactEmbedder) -> list[np.ndarray]:
-    """The fact ids of each task."""
+    """The fact ids of each task; the semantic split clusters the facts read as phrases, "dog riding bicycle"."""
     vectors = None
     if config.data.split == "semantic":
-        blocks, _ = embedder.encode_facts(table.facts)
-        vectors = blocks.flatten(1).detach().cpu().numpy()
+        phrases = [" ".join(unit for unit in fact.units if unit is not None) for fact in table.facts]
+        vectors = embedder.text.encode(phrases).cpu().numpy()
     return split_facts(table, config.data.tasks, by=config.data.split, seed=config.data.split_seed, vectors=vectors)
 
 

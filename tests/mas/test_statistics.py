@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -198,13 +199,17 @@ def test_autocast_is_off() -> None:
     assert all(torch.equal(ours[name], plain[name]) for name in plain)
 
 
-def test_no_grad_outside_does_not_matter(branches: nn.Module) -> None:
-    inputs = images(2, 3, 5, 5)
-    with torch.no_grad():
-        inside = per_sample_statistic(branches, inputs)
-    assert_equal(
-        {"w": inside["block.first.weight"]}, {"w": summed_statistic(branches, inputs, abs)["block.first.weight"]}, 1e-12
-    )
+@pytest.mark.parametrize("engine", ["hooks", "loop"])
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_caller_without_gradients(branches: nn.Module, without_gradients: Callable[[], Any], engine: str) -> None:
+    expected = per_sample_statistic(branches, images(2, 3, 5, 5))
+    with without_gradients():
+        inputs = images(2, 3, 5, 5)
+        inside = per_sample_statistic(branches, inputs, engine=engine)
+    outside = per_sample_statistic(branches, inputs, engine=engine)
+    for name, value in expected.items():
+        assert torch.allclose(inside[name], value, rtol=1e-12)
+        assert torch.allclose(outside[name], value, rtol=1e-12)
 
 
 # What is left behind

@@ -53,7 +53,7 @@ class Data(Section):
     split: Literal["random", "semantic", "column"] = "random"
     """How facts are dealt to tasks: at random, by clusters of their text vectors, or by a column of the table."""
     split_seed: int = 0
-    """Of the random split."""
+    """Of the random and the semantic split."""
     task_column: str | None = None
     """The table's column with each fact's task, for `split: column`."""
     importance: str = "train"

@@ -58,11 +58,11 @@ def convolution_same(layer: Any, input: Tensor, grad_output: Tensor, f: Statisti
 def batch_norm(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
     """Batch normalisation in eval mode, where the running statistics are constants."""
     mean = layer.running_mean.to(input.dtype)[:, None]
-    scale = torch.rsqrt(layer.running_var.to(input.dtype) + layer.eps)[:, None]
+    scale = torch.rsqrt(layer.running_var.to(input.dtype) + layer.eps)
     x, g = _flat_space(input), _flat_space(grad_output)  # [B, C, L]
 
     def weight_gradient(x: Tensor, g: Tensor) -> Tensor:
-        return ((x - mean) * g).sum(2) * scale[:, 0]
+        return ((x - mean) * g).sum(2) * scale
 
     return {"weight": _in_chunks(weight_gradient, x, g, f, _fitting(x[0])), "bias": f(g.sum(2)).sum(0)}
 

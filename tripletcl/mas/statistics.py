@@ -63,8 +63,10 @@ def per_sample_statistic(
         raise UserError(f"the statistic of a gradient is abs or torch.square, not {statistic!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"{_type_name(model)} has no trainable parameters, so none has an importance")
-    with eval_mode(model), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
-        return ENGINES[engine](model, forward or model, inputs.detach(), scalar, statistic)
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
+        inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
+        with eval_mode(model):
+            return ENGINES[engine](model, forward or model, inputs, scalar, statistic)
 
 
 @contextmanager
