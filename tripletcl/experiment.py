@@ -42,6 +42,9 @@ from tripletcl.methods import METHODS
 
 log = logging.getLogger("tripletcl")
 
+EVALUATION_BATCH = 32
+"""Images of one forward pass; larger ones leave the CPU's cache."""
+
 StepProgress = Callable[[str, int, int, float], None]
 CountProgress = Callable[[str, int, int], None]
 
@@ -95,14 +98,23 @@ def deal_facts(config: Config, table: FactTable, embedder: FactEmbedder) -> list
     return split_facts(table, config.data.tasks, by=config.data.split, seed=config.data.split_seed, vectors=vectors)
 
 
-def fact_task(name: str, table: FactTable, facts: np.ndarray, importance_items: np.ndarray | None, where: str) -> Task:
-    """One task: its training images, each with all of the task's facts that it shows."""
-    rows = table.rows_of("train", facts)
-    items = np.unique(rows[:, 0])
-    if importance_items is None:
-        splits = {"train": ["train"], "test": ["test"], "both": ["train", "test"]}[where]
-        importance_items = np.unique(np.concatenate([table.rows_of(s, facts)[:, 0] for s in splits]))
-    return Task(name, items, table.relevance("train", items, facts), facts, importance_items)
+def fact_tasks(
+    table: FactTable, groups: Sequence[np.ndarray], names: Sequence[str], where: str, unlabelled: np.ndarray
+) -> list[Task]:
+    """A task of each group of facts: its training images, each with all facts of the group that it shows.
+
+    Args:
+        where: The images that importance is computed on: "train", "test", "both", or else the unlabelled ones.
+        unlabelled: Ids of the images of no task.
+    """
+    tasks = []
+    for number, (name, facts) in enumerate(zip(names, groups, strict=True)):
+        items = np.unique(table.rows_of("train", facts)[:, 0])
+        seen = np.concatenate([np.empty(0, np.int64), *groups[:number]])
+        splits = {"train": ["train"], "test": ["test"], "both": ["train", "test"]}.get(where, [])
+        importance_items = np.unique(np.concatenate([unlabelled, *(table.rows_of(s, facts)[:, 0] for s in splits)]))
+        tasks.append(Task(name, items, table.relevance("train", items, facts), facts, seen, importance_items))
+    return tasks
 
 
 # --- one experiment --------------------------------------------------------------------------------------------------
@@ -140,7 +152,7 @@ class Experiment:
         """Normalised unit blocks of the test images and of all facts, with the current weights."""
         self.learner.eval()
         images = self.test_images()
-        batches = plain_batches(self.source, images, 256)
+        batches = plain_batches(self.source, images, EVALUATION_BATCH)
         outputs = torch.cat([self.learner(batch).float() for batch in batches])
         facts, present = self.embedder.encode_facts(self.table.facts)
         return {
@@ -180,15 +192,18 @@ def build(config: Config, progress: CountProgress | None = None) -> Experiment:
         table.facts,
         loss=config.loss.name,
         temperature=config.loss.temperature,
+        negatives=config.loss.negatives,
         learn_temperature=config.loss.learn_temperature,
         from_features=config.data.cache_features,
     ).to(accelerator.device)
-    own = np.arange(len(table.images), len(table.images) + len(unlabelled)) if unlabelled else None
-    trained = [np.concatenate(groups)] if method.joint else groups
-    tasks = [
-        fact_task("all tasks" if method.joint else f"task {i + 1}", table, facts, own, config.data.importance)
-        for i, facts in enumerate(trained)
-    ]
+    names = ["all tasks"] if method.joint else [f"task {i + 1}" for i in range(len(groups))]
+    tasks = fact_tasks(
+        table,
+        [np.concatenate(groups)] if method.joint else groups,
+        names,
+        config.data.importance,
+        np.arange(len(table.images), len(table.images) + len(unlabelled)),
+    )
     vectors, present = embedder.encode_facts(table.facts)
     queries = equal_queries(vectors.cpu(), present.cpu())
     return Experiment(config, table, groups, tasks, learner, source, accelerator, queries)

@@ -52,7 +52,7 @@ class TinyEmbedder(nn.Module):
 def learner_and_batch(loss: str) -> tuple[FactLearner, SimpleNamespace, SimpleNamespace]:
     torch.manual_seed(0)
     learner = FactLearner(TinyEmbedder(), FACTS, loss=loss, temperature=0.3)
-    task = SimpleNamespace(classes=np.array([0, 1, 2, 3]), importance_items=np.arange(6))
+    task = SimpleNamespace(classes=np.array([0, 1, 2, 3]), seen=np.array([], int), importance_items=np.arange(6))
     learner.begin_task(task)
     targets = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [1, 0, 0, 0]]).bool()
     return learner, task, SimpleNamespace(inputs=torch.randn(6, 4), targets=targets)
@@ -94,7 +94,7 @@ def test_loss_and_gradient_equal_the_definition(name: str) -> None:
 
 def test_units_that_no_fact_has_get_no_gradient() -> None:
     learner, _, batch = learner_and_batch("contrastive")
-    learner.begin_task(SimpleNamespace(classes=np.array([0, 4])))
+    learner.begin_task(SimpleNamespace(classes=np.array([0, 4]), seen=np.array([], int)))
     batch.targets = torch.tensor([[True, False], [False, True]] * 3)
     out = learner(batch.inputs).requires_grad_()
     (gradient,) = torch.autograd.grad(learner.loss(out, batch), out)
@@ -114,8 +114,22 @@ def test_a_learned_temperature_is_trained_but_belongs_to_no_learned_function() -
     assert importance(learner.protected, units, forward=text)["text.projection.weight"].abs().sum() > 0
 
 
+def test_seen_negatives_add_the_names_of_earlier_tasks() -> None:
+    learner, _, batch = learner_and_batch("contrastive")
+    task = SimpleNamespace(classes=np.array([0]), seen=np.array([2]))
+    batch.targets = torch.ones(6, 1, dtype=torch.bool)
+    learner.begin_task(task)
+    assert learner.loss(learner(batch.inputs), batch) == 0, "a softmax over dog alone has nothing to learn"
+    learner.negatives = "seen"
+    learner.begin_task(task)
+    out = learner(batch.inputs)
+    cosines = nn.functional.cosine_similarity(out[:, :1], learner.embedder.text(["dog", "cat"])[None], dim=-1) / 0.3
+    torch.testing.assert_close(learner.loss(out, batch), -torch.log_softmax(cosines, 1)[:, 0].mean())
+
+
 def test_vocabulary() -> None:
     vocabulary = Vocabulary(FACTS)
     assert vocabulary.texts == [["dog", "cat"], ["running", "holding"], ["ball", "kite"]]
     assert vocabulary.ids.tolist() == [[0, -1, -1], [0, 0, -1], [1, 1, 0], [0, 1, 1], [1, -1, -1]]
     assert vocabulary.has[1].tolist() == [[0, 0], [1, 0], [0, 1], [0, 1], [0, 0]]
+    assert Vocabulary(FACTS[:1], FACTS[2:3]).texts == [["dog", "cat"], ["holding"], ["ball"]]

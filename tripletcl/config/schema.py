@@ -71,6 +71,8 @@ class Loss(Section):
     """Softmax over the unit vectors the task knows, or the squared or plain distance to the fact's own."""
     temperature: Annotated[float, Field(gt=0)] = 0.05
     """Of the softmax."""
+    negatives: Literal["task", "seen"] = "task"
+    """What the softmax tells a unit from: the units of the task's facts, or of all facts taught so far."""
     learn_temperature: bool = False
     """Train the temperature along with the weights."""
 

@@ -28,6 +28,7 @@ class Task:
         items: `[M]` ids of the training inputs.
         targets: `[M, ...]` the target of each item.
         classes: `[K]` what the task teaches (fact ids, class ids), as the learner reads it.
+        seen: The classes of the tasks before this one.
         importance_items: `[M']` ids of the inputs, labelled or not, that importance is computed on.
     """
 
@@ -35,6 +36,7 @@ class Task:
     items: np.ndarray
     targets: np.ndarray
     classes: np.ndarray
+    seen: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     importance_items: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:

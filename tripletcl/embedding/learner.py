@@ -26,6 +26,11 @@ class TaskLike(Protocol):
         ...
 
     @property
+    def seen(self) -> np.ndarray:
+        """The fact ids of the tasks before."""
+        ...
+
+    @property
     def importance_items(self) -> np.ndarray:
         """`[M]` ids of the inputs that importance is computed on."""
         ...
@@ -34,15 +39,20 @@ class TaskLike(Protocol):
 class Vocabulary:
     """The distinct texts of each unit among some facts, and which of them each fact has.
 
+    Args:
+        facts: The F facts.
+        others: Facts whose texts are known, too.
+
     Attributes:
         texts: Per unit, its distinct texts.
         ids: `[F, 3]` int64, the position of each fact's unit in texts; -1 where the fact lacks the unit.
         has: Per unit, `[F, V_u]` float32 0/1: does fact f have text v there?
     """
 
-    def __init__(self, facts: Sequence[Fact]) -> None:
+    def __init__(self, facts: Sequence[Fact], others: Sequence[Fact] = ()) -> None:
         units = range(len(UNITS))
-        self.texts = [list(dict.fromkeys(t for f in facts if (t := f.units[u]) is not None)) for u in units]
+        known = (*facts, *others)
+        self.texts = [list(dict.fromkeys(t for f in known if (t := f.units[u]) is not None)) for u in units]
         ids = [[-1 if (t := f.units[u]) is None else self.texts[u].index(t) for u in units] for f in facts]
         self.ids = torch.tensor(ids, dtype=torch.int64).reshape(len(facts), len(UNITS))
         self.has = [(self.ids[:, u, None] == torch.arange(len(texts))).float() for u, texts in enumerate(self.texts)]
@@ -59,6 +69,8 @@ class FactLearner(nn.Module):
         facts: All facts of the sequence; a task's `classes` are positions in it.
         loss: "contrastive", "wildcard_l2" or "wildcard_l2_root".
         temperature: Of the contrastive softmax.
+        negatives: What the softmax tells a fact's unit from: "task", the units of the task's facts, or "seen", those of
+            the tasks before as well. A name is no image: old images are kept in neither case.
         learn_temperature: Train it (as a logarithm).
         from_features: The inputs are features of the frozen trunk, not images.
     """
@@ -70,13 +82,14 @@ class FactLearner(nn.Module):
         *,
         loss: LossName = "contrastive",
         temperature: float = 0.05,
+        negatives: Literal["task", "seen"] = "task",
         learn_temperature: bool = False,
         from_features: bool = False,
     ) -> None:
         super().__init__()
         self.embedder = embedder
         self.facts = tuple(facts)
-        self.loss_name = loss
+        self.loss_name, self.negatives = loss, negatives
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learn_temperature)
         self.from_features = from_features
         self.vocabulary = Vocabulary(())
@@ -93,8 +106,9 @@ class FactLearner(nn.Module):
         return branch.from_features(inputs) if self.from_features else branch(inputs)
 
     def begin_task(self, task: TaskLike) -> None:
-        """Know the task's facts, and no others."""
-        self.vocabulary = Vocabulary([self.facts[i] for i in task.classes])
+        """Know the task's facts and, for negatives, perhaps the names of those before."""
+        others = task.seen if self.negatives == "seen" else ()
+        self.vocabulary = Vocabulary([self.facts[i] for i in task.classes], [self.facts[i] for i in others])
         self.encoded = [self.embedder.text.encode(texts) for texts in self.vocabulary.texts]
         device = self.log_temperature.device
         self.vocabulary.ids = self.vocabulary.ids.to(device)

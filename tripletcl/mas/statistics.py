@@ -21,7 +21,7 @@ from tripletcl.mas.rules import OUTPUT_ENTERS, RULES, Statistic
 
 Scalar = Callable[[Tensor], Tensor]
 
-WAY_OUT = 'engine "loop" (`importance.engine: loop` in a config) takes any model, one sample at a time'
+WAY_OUT = 'engine "loop" (`method.engine=loop` on the command line) takes any model, one sample at a time'
 
 
 def squared_norm(outputs: Tensor) -> Tensor:
