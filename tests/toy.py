@@ -60,7 +60,14 @@ def toy_tasks(count: int = 3) -> list[Task]:
     generator = np.random.default_rng(0)
     ids = np.array_split(np.arange(ITEMS), count)
     return [
-        Task(f"task {i + 1}", items, generator.normal(size=(len(items), 3)).astype(np.float32), np.array([i]), np.arange(i), items)
+        Task(
+            f"task {i + 1}",
+            items,
+            generator.normal(size=(len(items), 3)).astype(np.float32),
+            np.array([i]),
+            np.arange(i),
+            items,
+        )
         for i, items in enumerate(ids)
     ]
 

@@ -53,3 +53,23 @@ def test_what_is_done_again_is_forgotten(tmp_path: Path) -> None:
         file.write('{"kind": "train", "sta')  # a line cut by a kill
     run.forget_after(Position(0, 1, 6))
     assert [(m["stage"], m["epoch"], m["step"]) for m in run.metrics] == [(0, 0, 0), (0, 1, 5)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", "a: 1\n")
+    (tmp_path / "run" / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"disk is full: .*metrics\.jsonl"):
+        run.log("train", Position(), loss=1.0)
+
+
+def test_a_pickle_in_a_checkpoint_s_place_is_not_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = RunFolder(tmp_path / "run", "a: 1\n")
+    run.save(Position(0, 0, 1), {"x": torch.ones(3)})
+    torch.save(
+        {"position": "evil"}, tmp_path / "run" / "checkpoints" / "stage-009-epoch-00000-step-0000000.safetensors"
+    )
+    with caplog.at_level(logging.WARNING, "tripletcl"):
+        position, _ = run.newest() or pytest.fail("no checkpoint")
+    assert position == Position(0, 0, 1)
+    assert "not a safetensors file" in caplog.text

@@ -21,7 +21,7 @@ from typing import Any
 
 from tripletcl.continual.checkpoint import State, load_state, save_state
 from tripletcl.errors import UserError
-from tripletcl.files import write_text
+from tripletcl.files import append_line, write_text
 
 log = logging.getLogger("tripletcl")
 
@@ -80,8 +80,7 @@ class RunFolder:
 
     def log(self, kind: str, position: Position, **values: Any) -> None:
         """Append one line."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, **asdict(position), **values}) + "\n")
+        append_line(self.path / "metrics.jsonl", json.dumps({"kind": kind, **asdict(position), **values}))
 
     def forget_after(self, position: Position) -> None:
         """Drop what was logged at or after a position that is about to be done again."""
@@ -119,8 +118,10 @@ class RunFolder:
         return self.path / "stages" / f"stage-{stage:02d}"
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Write the run's figures; a folder with this file is done."""
+        """Write the run's figures; a folder with this file is done and needs no checkpoint but the last."""
         write_text(self.path / "result.json", json.dumps(result, indent=1))
+        for old in self._checkpoints()[:-1]:
+            old.unlink()
 
     @property
     def result(self) -> dict[str, Any] | None:

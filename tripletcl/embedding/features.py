@@ -16,6 +16,9 @@ from tripletcl.files import write_atomically
 
 Progress = Callable[[int, int], None]
 
+VIEWS = 2
+"""An image and its mirror image."""
+
 
 class FeatureSource:
     """Frozen features `[N, 2, ...]` of N images and their mirror images, float16, memory-mapped.
@@ -54,7 +57,7 @@ class FeatureSource:
         if generator is None:
             views = np.zeros(len(ids), np.int64)
         else:
-            views = torch.randint(2, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
+            views = torch.randint(VIEWS, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
         return torch.from_numpy(self.array[ids, views]).to(self.device).float()
 
 
@@ -69,11 +72,13 @@ def _key(source: ImageSource, branch: ImageBranch) -> str:
 def _compute(path: Path, source: ImageSource, branch: ImageBranch, batch_size: int, progress: Progress | None) -> None:
     shape = branch.features(source.batch(np.zeros(1, np.int64), None)).shape[1:]
     count = len(source)
-    array = np.lib.format.open_memmap(path, "w+", np.float16, (count, 2, *shape))
-    for start in range(0, count, batch_size):
-        images = source.batch(np.arange(start, min(start + batch_size, count)), None)
-        for view, seen in enumerate((images, images.flip(3))):
-            array[start : start + len(images), view] = branch.features(seen).half().cpu().numpy()
-        if progress is not None:
-            progress(min(start + batch_size, count), count)
-    array.flush()
+    header = {"descr": "<f2", "fortran_order": False, "shape": (count, VIEWS, *shape)}
+    # Written block after block and not through a memory map, where a full disk would end the process without a word.
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, count, batch_size):
+            images = source.batch(np.arange(start, min(start + batch_size, count)), None)
+            views = torch.stack([branch.features(images), branch.features(images.flip(3))], dim=1)  # [B, 2, ...]
+            file.write(views.half().cpu().numpy().tobytes())
+            if progress is not None:
+                progress(start + len(images), count)

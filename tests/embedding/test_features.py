@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tripletcl.data import ImageCache, ImageSource
+from tripletcl.embedding.backbones import build_backbone
+from tripletcl.embedding.features import FeatureSource
+from tripletcl.embedding.image import ImageBranch
+from tripletcl.errors import UserError
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> ImageSource:
+    """Five random images."""
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (32, 32, 3), np.uint8)).save(path)
+    return ImageSource(ImageCache.open(paths, 32, tmp_path / "cache"), None, "cpu")
+
+
+@pytest.fixture(scope="module")
+def branch() -> ImageBranch:
+    torch.manual_seed(0)
+    return ImageBranch(build_backbone("timm/resnet10t", "none"), 4, freeze_until="layer1").eval()
+
+
+def test_cached_features_are_the_features(source: ImageSource, branch: ImageBranch, tmp_path: Path) -> None:
+    cached = FeatureSource.open(source, branch, tmp_path / "cache", batch_size=2)
+    ids = np.array([3, 0, 4])
+    images = source.batch(ids, None)
+    torch.testing.assert_close(cached.batch(ids, None), branch.features(images), rtol=1e-3, atol=1e-3)
+    mirrored = torch.from_numpy(cached.array[ids, 1]).float()
+    torch.testing.assert_close(mirrored, branch.features(images.flip(3)), rtol=1e-3, atol=1e-3)
+    assert len(cached) == 5
+
+
+def test_a_generator_draws_image_or_mirror_image(source: ImageSource, branch: ImageBranch, tmp_path: Path) -> None:
+    cached = FeatureSource.open(source, branch, tmp_path / "cache")
+    ids = np.zeros(64, np.int64)
+    drawn = cached.batch(ids, torch.Generator().manual_seed(0))
+    again = cached.batch(ids, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, again)
+    plain = (drawn == cached.batch(ids, None)).flatten(1).all(1)
+    assert 16 < plain.sum() < 48
+
+
+def test_found_again_unless_images_or_frozen_weights_change(
+    source: ImageSource, branch: ImageBranch, tmp_path: Path
+) -> None:
+    def computed(of: ImageBranch) -> list[int]:
+        calls: list[int] = []
+        FeatureSource.open(source, of, tmp_path / "cache", progress=lambda done, total: calls.append(done))
+        return calls
+
+    assert computed(branch) == [5]
+    assert computed(branch) == []
+    other = ImageBranch(build_backbone("timm/resnet10t", "none"), 4, freeze_until="layer1").eval()
+    assert computed(other) == [5]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(branch: ImageBranch, source: ImageSource, tmp_path: Path) -> None:
+    def full(done: int, total: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="disk is full"):
+        FeatureSource.open(source, branch, tmp_path / "features", progress=full)
+    assert list((tmp_path / "features").iterdir()) == []
