@@ -350,7 +350,7 @@ def test_model_that_hooks_cannot_serve(case: str) -> None:
     model = perturb(build())
     inputs = images(3, 4)
     state = State(model)
-    with pytest.raises(UserError, match=f"{message}.*importance\\.engine: loop"):
+    with pytest.raises(UserError, match=f"{message}.*method\\.engine=loop"):
         per_sample_statistic(model, inputs)
     state.assert_kept(model)
     if case not in ("changed input", "parametrised"):
