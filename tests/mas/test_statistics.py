@@ -151,9 +151,7 @@ def small_vit() -> nn.Module:
 
 def test_vit_says_what_it_cannot_do_and_the_loop_does_it() -> None:
     model, inputs = small_vit().double(), images(3, 3, 16, 16)
-    with pytest.raises(
-        UserError, match=r"^the model \(timm.*VisionTransformer\) owns .*Conv2d.*method\.engine=loop"
-    ):
+    with pytest.raises(UserError, match=r"^the model \(timm.*VisionTransformer\) owns .*Conv2d.*method\.engine=loop"):
         per_sample_statistic(model, inputs)
     assert_equal(per_sample_statistic(model, inputs, engine="loop"), summed_statistic(model, inputs, abs), 1e-12)
 
