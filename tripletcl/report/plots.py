@@ -349,7 +349,7 @@ def ap_figure(runs: Sequence[RunResult]) -> Figure | None:
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.set_xlabel("AP, and the share of facts that reach it")
     axes.grid(linewidth=0.6)
-    axes.legend(frameon=False, loc="lower left", labelcolor=INK, fontsize=9.5)
+    axes.legend(frameon=False, loc="best", labelcolor=INK, fontsize=9.5)
     _fraction_ticks(axes.xaxis)
     _fraction_ticks(axes.yaxis)
     axes.tick_params(length=0)
