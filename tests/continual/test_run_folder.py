@@ -11,10 +11,16 @@ from tripletcl.errors import UserError
 
 
 def test_another_config_is_refused_and_nothing_touched(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "run", "seed: 0\nlr: 0.1\n")
+    RunFolder(tmp_path / "run", "seed: 0\nlr: 0.1\n").log("stage", Position())
     with pytest.raises(UserError, match=r"there `lr: 0\.1`, here `lr: 0\.2`"):
         RunFolder(tmp_path / "run", "seed: 0\nlr: 0.2\n")
     assert (tmp_path / "run" / "config.yaml").read_text() == "seed: 0\nlr: 0.1\n"
+
+
+def test_a_run_that_never_started_may_be_corrected(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", "table: missing.csv\n")
+    RunFolder(tmp_path / "run", "table: there.csv\n")
+    assert (tmp_path / "run" / "config.yaml").read_text() == "table: there.csv\n"
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -314,7 +314,8 @@ def _print_check(found: CheckReport) -> None:
     for problem in found.problems:
         rows = ", ".join(map(str, problem.rows[:ROWS_SHOWN])) + (", ..." if len(problem.rows) > ROWS_SHOWN else "")
         print(f"{problem.kind} ({found.counted_in} {rows}): {problem.message}")
-    print("no problem found" if found.ok else f"{len(found.problems)} problems")
+    count = len(found.problems)
+    print("no problem found" if found.ok else f"{count} problem{'s' * (count > 1)}")
 
 
 def _score(value: float) -> str:

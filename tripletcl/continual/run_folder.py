@@ -47,16 +47,16 @@ class RunFolder:
             write_text(self.path / "environment.json", json.dumps(environment, indent=1))
 
     def _claim(self, config: str) -> None:
-        settings = self.path / "config.yaml"
-        if settings.exists():
-            if settings.read_text(encoding="utf-8") != config:
-                raise UserError(
-                    f"{self.path} holds a run of another config ({_difference(settings.read_text(), config)}); "
-                    "name another folder, or remove this one"
-                )
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        settings, started = self.path / "config.yaml", (self.path / "metrics.jsonl").exists()
+        if started and settings.exists() and (there := settings.read_text(encoding="utf-8")) != config:
+            raise UserError(
+                f"{self.path} holds a run of another config ({_difference(there, config)}); "
+                "name another folder, or remove this one"
+            )
+        empty = not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+        if not settings.exists() and not empty:
             raise UserError(f"{self.path} exists and is no run folder; name another one")
-        else:
+        if not started:  # nothing was computed yet: a run that failed on its data may be corrected in its place
             write_text(settings, config)
 
     @contextlib.contextmanager
