@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = ["data", "embedding", "continual", "mas", "methods", "evaluation", "retrieval", "report", "config"]
-"""A package may import those before it; experiment, comparison, summary and cli stand above all."""
+"""A package may import those before it; experiment, runs, comparison, summary and cli stand above all."""
 
 
 def imported_packages(file: Path) -> set[str]:

@@ -13,7 +13,7 @@ from tripletcl.config import dump_config
 from tripletcl.data import Fact, FactTable
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.experiment import Run, load_table
+from tripletcl.experiment import load_table
 from tripletcl.files import write_text
 from tripletcl.report import (
     ExampleHit,
@@ -24,6 +24,7 @@ from tripletcl.report import (
     markdown_table,
     write_report,
 )
+from tripletcl.runs import Run
 
 HITS_SHOWN = 8
 TRAINING_IMAGES_SHOWN = 8

@@ -55,14 +55,14 @@ def train(
 ) -> None:
     """Train one method on a sequence of tasks; the same command again goes on where it stopped."""
     console = _ready()
-    from tripletcl import experiment
+    from tripletcl import runs
     from tripletcl.cli.progress import progress_bars
     from tripletcl.config import load_config
 
     settings = load_config(config, overrides or ())
     folder = out or Path("runs") / f"{Path(config).stem}-{settings.method['name']}-seed{settings.seed}"
     with progress_bars(console) as bars:
-        result = experiment.train(settings, folder, progress=bars.step, preparing=bars.count)
+        result = runs.train(settings, folder, progress=bars.step, preparing=bars.count)
     if as_json:
         print(json.dumps(result.to_dict()))
     elif not quiet:
@@ -85,11 +85,11 @@ def compare(
 def evaluate(run: RunArgument, stage: Stage = None, as_json: AsJson = False) -> None:
     """Embed the test images with a run's model and print MAP per task and over all, recall and the rest."""
     console = _ready()
-    from tripletcl import experiment
+    from tripletcl import runs
     from tripletcl.cli.progress import progress_bars
 
     with progress_bars(console) as bars:
-        scores = experiment.evaluate(run, stage, bars.count)
+        scores = runs.evaluate(run, stage, bars.count)
     if as_json:
         print(json.dumps([scores]))
         return
@@ -283,7 +283,7 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool)
 def _embedder(run: Path, stage: int | None) -> Any:
     """The model of a run's stage, or of a `save_pretrained` folder."""
     from tripletcl.embedding import FactEmbedder
-    from tripletcl.experiment import Run
+    from tripletcl.runs import Run
 
     saved = (run / "embedder.json").exists()
     return FactEmbedder.from_pretrained(run if saved else Run.open(run).stage_folder(stage))
