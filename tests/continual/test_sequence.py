@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,8 @@ import pytest
 import torch
 from toy import ToySource, assert_same, run_toy, toy_tasks, weights
 
-from tripletcl.continual import Method, RunFolder, Task, Training
-from tripletcl.continual.optimization import learning_rate
+from tripletcl.continual import Method, RunFolder, Task, Training, sequence
+from tripletcl.continual.optimization import build_optimizer, learning_rate
 from tripletcl.continual.task import epoch_batches
 from tripletcl.errors import UserError
 from tripletcl.methods import METHODS
@@ -89,6 +91,22 @@ def test_memory_does_not_grow_with_tasks(tmp_path: Path) -> None:
     parameter_bytes = sum(p.numel() * p.element_size() for p in learner.parameters())
     assert len(kept) == 10
     assert set(kept) == {2 * parameter_bytes}
+
+
+def test_a_task_s_optimizer_is_let_go_when_the_next_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its momentum is as large as the model: kept for every task, memory would grow with the sequence."""
+    made: list[weakref.ref[torch.optim.Optimizer]] = []
+
+    def recorded(*arguments: object) -> torch.optim.Optimizer:
+        gc.collect()
+        assert [ref for ref in made if ref() is not None] == []
+        optimizer = build_optimizer(*arguments)  # type: ignore[arg-type]
+        made.append(weakref.ref(optimizer))
+        return optimizer
+
+    monkeypatch.setattr(sequence, "build_optimizer", recorded)
+    run_toy(tmp_path / "run", METHODS["mas"]())
+    assert len(made) == 3
 
 
 def test_nan_loss_stops_and_names_the_batch(tmp_path: Path) -> None:

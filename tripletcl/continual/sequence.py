@@ -87,35 +87,40 @@ class SequenceRunner:
         if state is not None and mid_task:
             self._restore(state)
         if any(p.requires_grad for p in self.learner.parameters()):
-            optimizer = self.accelerator.prepare_optimizer(build_optimizer(self.learner.parameters(), self.training))
-            if state is not None and mid_task:
-                load_optimizer_state(optimizer, self.names, state["optimizer"])
-            seconds = self.seconds
-
-            def save(at: Position) -> None:
-                self.seconds = seconds + time.monotonic() - clock
-                self._save(at, optimizer)
-
-            train_task(
-                self.learner,
-                task,
-                self.method,
-                self.source,
-                optimizer,
-                self.training,
-                self.accelerator,
-                seed=self.seed,
-                start=position,
-                on_check=self._on_check,
-                save=save,
-            )
-            self.seconds = seconds
+            self._train(position, state if mid_task else None, clock)
+            self.accelerator.free_memory()  # it holds on to every optimizer that it has prepared
         self.method.after_task(task)
         self.seconds += time.monotonic() - clock
         end = Position(position.stage, self.training.epochs)
         figures = self.finish_stage(position.stage + 1)
         self.folder.log("stage", end, after=position.stage + 1, seconds=round(self.seconds, 2), **figures)
         self._save(Position(position.stage + 1), None)
+
+    def _train(self, position: Position, state: State | None, clock: float) -> None:
+        """Train a task; state is that of a checkpoint in its middle."""
+        optimizer = self.accelerator.prepare_optimizer(build_optimizer(self.learner.parameters(), self.training))
+        if state is not None:
+            load_optimizer_state(optimizer, self.names, state["optimizer"])
+        seconds = self.seconds
+
+        def save(at: Position) -> None:
+            self.seconds = seconds + time.monotonic() - clock
+            self._save(at, optimizer)
+
+        train_task(
+            self.learner,
+            self.tasks[position.stage],
+            self.method,
+            self.source,
+            optimizer,
+            self.training,
+            self.accelerator,
+            seed=self.seed,
+            start=position,
+            on_check=self._on_check,
+            save=save,
+        )
+        self.seconds = seconds
 
     def _inputs(self, items: np.ndarray) -> Iterator[Tensor]:
         return plain_batches(self.source, items, self.training.batch_size)
