@@ -13,7 +13,7 @@ from typing import Any
 from tripletcl.config import Config, dump_config, parse_config
 from tripletcl.continual import RunFolder
 from tripletcl.errors import UserError
-from tripletcl.evaluation import RunResult, gap_closed
+from tripletcl.evaluation import RunResult, gap_closed_among
 from tripletcl.files import write_text
 
 
@@ -98,15 +98,8 @@ def comparison_objects(results: list[RunResult]) -> list[dict[str, Any]]:
             "forward_transfer": r.forward_transfer,
             "recall": r.recall,
             "mrr": r.mrr,
-            "gap_closed": _gap(r, results),
+            "gap_closed": gap_closed_among(r, results),
             "seconds": r.seconds,
         }
         for r in results
     ]
-
-
-def _gap(result: RunResult, results: list[RunResult]) -> float | None:
-    same = {r.method: r for r in results if (r.seed, r.split) == (result.seed, result.split)}
-    if "finetune" not in same or "joint" not in same:
-        return None
-    return gap_closed(result, same["finetune"], same["joint"])

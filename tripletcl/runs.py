@@ -128,6 +128,12 @@ class Run:
             raise UserError(f"{path} is no run folder (it has no config.yaml){hint}")
         return cls(Path(path), parse_config(yaml.safe_load(settings.read_text(encoding="utf-8")), str(settings)))
 
+    @property
+    def result(self) -> RunResult | None:
+        """The run's figures, or None while it is not finished."""
+        path = self.path / "result.json"
+        return RunResult.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
     def stages(self) -> Iterator[int]:
         """The stages whose model is there, in order; 0 is the model before training."""
         for folder in sorted((self.path / "stages").glob("stage-*")):
@@ -163,8 +169,7 @@ def evaluate(path: Path, stage: int | None = None, progress: CountProgress | Non
     experiment = build(run.config, progress)
     trained = FactEmbedder.from_pretrained(folder, device=experiment.accelerator.device)
     experiment.embedder.load_state_dict(trained.state_dict())
-    result = RunFolder(path, dump_config(run.config)).result
-    finished = RunResult.from_dict(result) if result is not None else None
+    finished = run.result
     return {
         "method": run.config.method["name"],
         "seed": run.config.seed,

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from tripletcl.config import dump_config
 from tripletcl.data import Fact, FactTable
 from tripletcl.errors import UserError
-from tripletcl.evaluation import RunResult
+from tripletcl.evaluation import RunResult, cosine_sums, unit_blocks
 from tripletcl.experiment import load_table
 from tripletcl.files import write_text
 from tripletcl.report import (
@@ -54,6 +55,7 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
     finished = [run for run in runs if run.path in results]
     shown = [run for run in finished if results[run.path].seed == results[finished[0].path].seed]
     table = load_table(finished[0].config)
+    vectors = {results[run.path].method: run.vectors() for run in shown}
     groups = _groups(shown[0], len(results[shown[0].path].tasks))
     environment = json.loads((finished[0].path / "environment.json").read_text(encoding="utf-8"))
     write_report(
@@ -62,7 +64,7 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
         title="Facts learned task after task",
         settings=dump_config(finished[0].config),
         environment=environment,
-        examples=[_example(fact, task, table, shown, results) for task, fact in _queries(table, groups)],
+        examples=[_example(fact, task, table, vectors) for task, fact in _queries(table, groups)],
         scenes=[(f"task {t + 1}", path) for t, facts in enumerate(groups) for path in _training_images(table, facts)],
         command=command,
     )
@@ -78,10 +80,8 @@ def _runs(folder: Path) -> list[Run]:
 
 def _result(run: Run) -> RunResult | None:
     """The run's figures under the name of its folder where a comparison gave it one (`mas-lam3-seed0`)."""
-    path = run.path / "result.json"
-    if not path.exists():
+    if (result := run.result) is None:
         return None
-    result = RunResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
     label = run.path.name.removesuffix(f"-seed{result.seed}")
     return replace(result, method=label) if label.startswith(f"{result.method}-") else result
 
@@ -100,17 +100,15 @@ def _queries(table: FactTable, groups: list[np.ndarray]) -> list[tuple[int, int]
     return [(task, int(max(facts, key=lambda f: (order[f], count[f], -f)))) for task, facts in enumerate(groups)]
 
 
-def _example(
-    fact: int, task: int, table: FactTable, runs: Sequence[Run], results: dict[Path, RunResult]
-) -> ExampleQuery:
-    found = {results[run.path].method: _hits(fact, table, run) for run in runs}
+def _example(fact: int, task: int, table: FactTable, vectors: dict[str, dict[str, Tensor]]) -> ExampleQuery:
+    """What each method finds for a fact; vectors are `Run.vectors` by method."""
+    found = {method: _hits(fact, table, of_method) for method, of_method in vectors.items()}
     return ExampleQuery(_as_query(table.facts[fact]), f"task {task + 1}", found)
 
 
-def _hits(fact: int, table: FactTable, run: Run) -> list[ExampleHit]:
-    vectors = run.vectors()
+def _hits(fact: int, table: FactTable, vectors: dict[str, Tensor]) -> list[ExampleHit]:
     images = vectors["image_ids"].numpy()
-    scores = (vectors["images"] * vectors["facts"][fact]).sum((1, 2)).numpy()  # absent units are zero blocks
+    scores = cosine_sums(unit_blocks(vectors["images"]), unit_blocks(vectors["facts"][[fact]]))[:, 0].numpy()
     relevant = table.relevance("test", images, np.array([fact]))[:, 0]
     best = np.argsort(-scores, kind="stable")[:HITS_SHOWN]
     return [ExampleHit(table.paths[images[i]], float(scores[i]), bool(relevant[i])) for i in best]

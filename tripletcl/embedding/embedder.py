@@ -25,7 +25,7 @@ from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
 from tripletcl.embedding.weights import read_weights
 from tripletcl.errors import UserError
-from tripletcl.files import write_atomically, write_text
+from tripletcl.files import sha256, write_atomically, write_text
 
 SPEC_FILE, WEIGHTS_FILE = "embedder.json", "model.safetensors"
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -142,7 +142,7 @@ class FactEmbedder(nn.Module):
         about = {
             "library_version": version("tripletcl"),
             "spec": dataclasses.asdict(self.spec),
-            "weights_sha256": _sha256(folder / WEIGHTS_FILE),
+            "weights_sha256": sha256(folder / WEIGHTS_FILE),
             "facts": [fact.units for fact in (self.facts if facts is None else facts)],
         }
         write_text(folder / SPEC_FILE, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
@@ -216,16 +216,11 @@ def _read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _check_weights_file(folder: Path, sha256: str) -> None:
+def _check_weights_file(folder: Path, expected: str) -> None:
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
         refused = f" (a pickle could run code, so {pickles[0]} is not read)" if pickles else ""
         raise UserError(f"{folder} has no {WEIGHTS_FILE}{refused}")
-    if _sha256(path) != sha256:
+    if sha256(path) != expected:
         raise UserError(f"{path} is damaged, or was not written together with {SPEC_FILE}: its SHA-256 differs")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,9 @@ import torch
 from torch import Tensor
 
 from tripletcl.data import ImageSource
+from tripletcl.data.images import Progress
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.files import write_atomically
-
-Progress = Callable[[int, int], None]
 
 VIEWS = 2
 """An image and its mirror image."""

@@ -6,7 +6,7 @@ from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
 from tripletcl.evaluation.evaluator import FactEvaluator, StageScores
 from tripletcl.evaluation.matrix import backward_transfer, forgetting, forward_transfer
 from tripletcl.evaluation.recall import image_to_fact, recall_of_ranks, true_fact_ranks
-from tripletcl.evaluation.result import MethodSummary, RunResult, Spread, gap_closed, summarise
+from tripletcl.evaluation.result import MethodSummary, RunResult, Spread, gap_closed, gap_closed_among, summarise
 
 __all__ = [
     "FactEvaluator",
@@ -22,6 +22,7 @@ __all__ = [
     "forgetting",
     "forward_transfer",
     "gap_closed",
+    "gap_closed_among",
     "image_to_fact",
     "mean_average_precision",
     "mean_cosines",

@@ -105,6 +105,14 @@ def gap_closed(result: RunResult, finetune: RunResult, joint: RunResult) -> floa
     return (result.map_all_final - finetune.map_all_final) / gap if gap > 0 else None
 
 
+def gap_closed_among(result: RunResult, results: Iterable[RunResult]) -> float | None:
+    """`gap_closed` against the fine-tuning and the joint run of the same seed and split; None where one is missing."""
+    same = {run.method: run for run in results if (run.seed, run.split) == (result.seed, result.split)}
+    if LOWER_BOUND not in same or UPPER_BOUND not in same:
+        return None
+    return gap_closed(result, same[LOWER_BOUND], same[UPPER_BOUND])
+
+
 @dataclass(frozen=True)
 class Spread:
     """Mean and sample standard deviation (n - 1) of a number over runs; std is None for a single run."""
@@ -165,15 +173,11 @@ def summarise(results: Iterable[RunResult]) -> list[MethodSummary]:
             raise UserError(f"two results of method {key[0]}, seed {key[1]}, split {key[2]}; each may count only once")
         by_run[key] = result
     methods = dict.fromkeys(method for method, _, _ in by_run)
-    return [_summary([run for run in by_run.values() if run.method == method], by_run) for method in methods]
+    everything = list(by_run.values())
+    return [_summary([run for run in everything if run.method == method], everything) for method in methods]
 
 
-def _summary(runs: list[RunResult], by_run: dict[tuple[str, int, str], RunResult]) -> MethodSummary:
-    def gap(run: RunResult) -> float | None:
-        finetune = by_run.get((LOWER_BOUND, run.seed, run.split))
-        joint = by_run.get((UPPER_BOUND, run.seed, run.split))
-        return gap_closed(run, finetune, joint) if finetune and joint else None
-
+def _summary(runs: list[RunResult], everything: Sequence[RunResult]) -> MethodSummary:
     return MethodSummary(
         method=runs[0].method,
         runs=len(runs),
@@ -182,7 +186,7 @@ def _summary(runs: list[RunResult], by_run: dict[tuple[str, int, str], RunResult
         forgetting=Spread.of([run.forgetting for run in runs]),
         backward_transfer=Spread.of([run.backward_transfer for run in runs]),
         forward_transfer=Spread.of([run.forward_transfer for run in runs]),
-        gap_closed=Spread.of([gap(run) for run in runs]),
+        gap_closed=Spread.of([gap_closed_among(run, everything) for run in runs]),
         recall={k: Spread.of([run.recall.get(k) for run in runs]) for k in runs[0].recall},
         mrr=Spread.of([run.mrr for run in runs]),
         seconds=Spread.of([run.seconds for run in runs]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch.nn import functional
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.images import Progress
 from tripletcl.errors import UserError
-from tripletcl.files import write_atomically, write_text
+from tripletcl.files import sha256, write_atomically, write_text
 from tripletcl.retrieval import exact_search
 from tripletcl.retrieval.model import Embedder
 from tripletcl.retrieval.photos import encode_photos, find_photos
@@ -215,7 +214,7 @@ class FactIndex:
         folder = Path(folder)
         unnamed = folder / "vectors.faiss"
         write_atomically(unnamed, lambda path: faiss.write_index(self._rows, str(path)))
-        digest = _sha256(unnamed)
+        digest = sha256(unnamed)
         vectors = unnamed.replace(folder / f"vectors-{digest[:16]}.faiss")
         header = {
             "format": FORMAT,
@@ -286,14 +285,9 @@ def _read_vectors(folder: Path, header: dict[str, Any]) -> faiss.Index:
     """Checked before it is read: faiss may crash on a damaged file."""
     path = folder / str(header["vectors"])
     try:
-        intact = _sha256(path) == header["sha256"]
+        intact = sha256(path) == header["sha256"]
     except OSError as error:
         raise UserError(f"the index in {folder} is damaged: {path.name}: {error.strerror}") from None
     if not intact:
         raise UserError(f"the index in {folder} is damaged: {path.name} is not as it was written")
     return faiss.read_index(str(path))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from torch import Tensor
 class Embedder(Protocol):
     """Photos and texts to vectors; `tripletcl.embedding.FactEmbedder` is one."""
 
-    def encode_images(self, paths: Sequence[Path], batch_size: int = 64, normalise: bool = True) -> Tensor:
+    def encode_images(self, paths: Sequence[Path]) -> Tensor:
         """The units of each photo, `[N, 3, D]`, each of length 1.
 
         Raises:

@@ -33,7 +33,7 @@ def encode_photos(embedder: Embedder, paths: list[Path]) -> list[Tensor | str]:
     the broken ones stand alone.
     """
     try:
-        return list(embedder.encode_images(paths, batch_size=len(paths), normalise=True))
+        return list(embedder.encode_images(paths))
     except UserError as error:
         if len(paths) == 1:
             return [str(error)]
