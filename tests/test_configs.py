@@ -34,7 +34,7 @@ def test_resolved_config_comes_back_equal() -> None:
 
 def test_overrides() -> None:
     config = load_config("demo", ["method=mas", "method.lam=7", "training.lr=1e-3", "model.fork_at=null"])
-    assert config.method["lam"] == 7
+    assert config.method[0]["lam"] == 7
     assert config.training.lr == 0.001
     assert config.model.fork_at is None
 

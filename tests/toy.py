@@ -41,13 +41,23 @@ class ToyLearner(nn.Module):
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.net(inputs)
+        return self.readout(self.represent(inputs))
+
+    def represent(self, inputs: Tensor) -> Tensor:
+        return self.net[:3](inputs)
+
+    def readout(self, representation: Tensor) -> Tensor:
+        return self.net[3](representation)
 
     def begin_task(self, task: Task) -> None:
         pass
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
         return nn.functional.mse_loss(out, batch.targets)
+
+    @torch.no_grad()
+    def score(self, out: Tensor, batch: Batch) -> Tensor:
+        return torch.exp(-(out - batch.targets).square().mean(dim=1))
 
     def functions(
         self, task: Task, inputs: Callable[[np.ndarray], Iterator[Tensor]]

@@ -15,6 +15,7 @@ from tripletcl.continual import RunFolder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult, gap_closed_among
 from tripletcl.files import write_text
+from tripletcl.methods import MethodSettings, method_name
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def plan(config: Config, out: Path) -> list[PlannedRun]:
     ]
 
 
-def single_run(config: Config, method: dict[str, Any], seed: int) -> Config:
+def single_run(config: Config, method: MethodSettings, seed: int) -> Config:
     """The comparison's config for one method and seed; the seed deals the facts anew, too."""
     values = config.model_dump(mode="json", exclude={"compare"})
     values |= {"method": method, "seed": config.seed + seed}
@@ -45,21 +46,27 @@ def single_run(config: Config, method: dict[str, Any], seed: int) -> Config:
     return parse_config(values, "compare")
 
 
-def method_labels(methods: Iterable[dict[str, Any]]) -> list[str]:
+def method_labels(methods: Iterable[MethodSettings]) -> list[str]:
     """A method's name, with its settings where a name comes twice: `mas`, or `mas-lam1.0` and `mas-lam3.0`."""
     methods = list(methods)
-    names = [m["name"] for m in methods]
+    names = [method_name(m) for m in methods]
     if len({json.dumps(m, sort_keys=True) for m in methods}) < len(methods):
         raise UserError(f"compare.methods names the same method with the same settings twice: {', '.join(names)}")
     return [
-        name if names.count(name) == 1 else _with_settings(m, methods) for name, m in zip(names, methods, strict=True)
+        name if names.count(name) == 1 else _with_settings(m, [n for n in methods if method_name(n) == name])
+        for name, m in zip(names, methods, strict=True)
     ]
 
 
-def _with_settings(method: dict[str, Any], methods: list[dict[str, Any]]) -> str:
-    same = [m for m in methods if m["name"] == method["name"]]
-    differing = [key for key in method if len({str(m.get(key)) for m in same}) > 1]
-    return "-".join([method["name"], *(f"{key}{method[key]}" for key in differing)])
+def _with_settings(method: MethodSettings, same: list[MethodSettings]) -> str:
+    """The name and the settings in which it differs from others of the same name."""
+    parts = [
+        f"{key}{value}"
+        for position, settings in enumerate(method)
+        for key, value in settings.items()
+        if len({str(other[position].get(key)) for other in same}) > 1
+    ]
+    return "-".join([method_name(method), *parts])
 
 
 def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda text: None) -> list[RunResult]:

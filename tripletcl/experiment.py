@@ -31,7 +31,7 @@ from tripletcl.embedding.features import FeatureSource
 from tripletcl.embedding.learner import FactLearner
 from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator, StageScores, equal_queries
-from tripletcl.methods import METHODS
+from tripletcl.methods import build_method
 
 EVALUATION_BATCH = 32
 """Images of one forward pass; larger ones leave the CPU's cache."""
@@ -149,7 +149,7 @@ class Experiment:
 
 def build(config: Config, progress: CountProgress | None = None) -> Experiment:
     """Build the data, the tasks and the untrained learner of a config."""
-    method = METHODS[config.method["name"]]
+    joint = build_method(config.method).joint
     accelerator = make_accelerator(config.device, config.precision)
     set_seed(config.seed)
     table = load_table(config, progress)
@@ -175,10 +175,10 @@ def build(config: Config, progress: CountProgress | None = None) -> Experiment:
         learn_temperature=config.loss.learn_temperature,
         from_features=config.data.cache_features,
     ).to(accelerator.device)
-    names = ["all tasks"] if method.joint else [f"task {i + 1}" for i in range(len(groups))]
+    names = ["all tasks"] if joint else [f"task {i + 1}" for i in range(len(groups))]
     tasks = fact_tasks(
         table,
-        [np.concatenate(groups)] if method.joint else groups,
+        [np.concatenate(groups)] if joint else groups,
         names,
         config.data.importance,
         np.arange(len(table.images), len(table.images) + len(unlabelled)),

@@ -23,7 +23,7 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiment import CountProgress, Experiment, build, split_name
 from tripletcl.files import write_atomically, write_text
-from tripletcl.methods import METHODS
+from tripletcl.methods import build_method, method_name
 
 StepProgress = Callable[[str, int, int, float], None]
 """(task, step, steps, loss)."""
@@ -54,8 +54,7 @@ def train(
         return RunResult.from_dict(run.result)
     experiment = build(config, preparing)
     write_text(run.path / "tasks.json", json.dumps([group.tolist() for group in experiment.groups]))
-    settings = {key: value for key, value in config.method.items() if key != "name"}
-    method = METHODS[config.method["name"]](**settings)
+    method = build_method(config.method)
 
     def finish_stage(stage: int) -> dict[str, Any]:
         vectors = experiment.vectors()
@@ -93,7 +92,7 @@ def collect_result(config: Config, run: RunFolder, tasks: list[str]) -> RunResul
     stages = [m for m in run.metrics if m["kind"] == "stage"]
     last = stages[-1]
     return RunResult(
-        method=config.method["name"],
+        method=method_name(config.method),
         seed=config.seed,
         split=split_name(config),
         tasks=tasks,
@@ -104,6 +103,7 @@ def collect_result(config: Config, run: RunFolder, tasks: list[str]) -> RunResul
         mrr=last["mrr"],
         ap=last["ap"],
         seconds=last["seconds"],
+        method_bytes=[m["method_bytes"] for m in stages],
     )
 
 
@@ -171,7 +171,7 @@ def evaluate(path: Path, stage: int | None = None, progress: CountProgress | Non
     experiment.embedder.load_state_dict(trained.state_dict())
     finished = run.result
     return {
-        "method": run.config.method["name"],
+        "method": method_name(run.config.method),
         "seed": run.config.seed,
         "split": split_name(run.config),
         "stage": int(folder.name.removeprefix("stage-")),

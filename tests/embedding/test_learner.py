@@ -39,8 +39,14 @@ class TinyImages(nn.Module):
         super().__init__()
         self.layer = nn.Linear(4, 3 * WIDTH)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.layer(inputs).unflatten(1, (3, WIDTH))
+    def features(self, images: Tensor) -> Tensor:
+        return images
+
+    def represent(self, features: Tensor) -> Tensor:
+        return features
+
+    def readout(self, representation: Tensor) -> Tensor:
+        return self.layer(representation).unflatten(1, (3, WIDTH))
 
 
 class TinyEmbedder(nn.Module):
@@ -133,3 +139,19 @@ def test_vocabulary() -> None:
     assert vocabulary.ids.tolist() == [[0, -1, -1], [0, 0, -1], [1, 1, 0], [0, 1, 1], [1, -1, -1]]
     assert vocabulary.has[1].tolist() == [[0, 0], [1, 0], [0, 1], [0, 1], [0, 0]]
     assert Vocabulary(FACTS[:1], FACTS[2:3]).texts == [["dog", "cat"], ["holding"], ["ball"]]
+
+
+def test_score_is_the_share_of_units_whose_vector_is_nearest() -> None:
+    learner, _, batch = learner_and_batch("contrastive")
+    out = learner(batch.inputs)
+    vectors = [learner.embedder.text(texts) for texts in learner.vocabulary.texts]
+    expected = []
+    for n, shown in enumerate(batch.targets):
+        hits = []
+        for unit, texts in enumerate(learner.vocabulary.texts):
+            true = {FACTS[f].units[unit] for f in shown.nonzero()[:, 0]} - {None}
+            if true:
+                cosines = nn.functional.cosine_similarity(out[n, unit], vectors[unit], dim=-1)
+                hits.append(texts[int(cosines.argmax())] in true)
+        expected.append(sum(hits) / len(hits))
+    assert learner.score(out, batch).tolist() == pytest.approx(expected)

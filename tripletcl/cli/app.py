@@ -58,9 +58,10 @@ def train(
     from tripletcl import runs
     from tripletcl.cli.progress import progress_bars
     from tripletcl.config import load_config
+    from tripletcl.methods import method_name
 
     settings = load_config(config, overrides or ())
-    folder = out or Path("runs") / f"{Path(config).stem}-{settings.method['name']}-seed{settings.seed}"
+    folder = out or Path("runs") / f"{Path(config).stem}-{method_name(settings.method)}-seed{settings.seed}"
     with progress_bars(console) as bars:
         result = runs.train(settings, folder, progress=bars.step, preparing=bars.count)
     if as_json:

@@ -8,7 +8,23 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from tripletcl.errors import UserError
-from tripletcl.methods import METHODS
+from tripletcl.methods import METHODS, build_method
+
+
+def validated_methods(given: Any) -> list[dict[str, Any]]:
+    """The checked settings of a method or of a combination: a name, a mapping, or a list of them.
+
+    Raises:
+        ValueError: no such method or setting, a value of a wrong type, or methods that cannot be combined.
+    """
+    settings = [validated_method(method) for method in (given if isinstance(given, list) else [given])]
+    if not settings:
+        raise ValueError("a combination of no methods; plain fine-tuning is called finetune")
+    try:
+        build_method(settings)
+    except UserError as error:
+        raise ValueError(f"method: {error}") from error
+    return settings
 
 
 def validated_method(method: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tripletcl.config.method import validated_method
+from tripletcl.config.method import validated_methods
 from tripletcl.continual.optimization import Training
 from tripletcl.embedding.spec import EmbedderSpec
 
@@ -81,14 +81,14 @@ class Compare(Section):
     """What `tripletcl compare` runs."""
 
     methods: list[Any] = ["finetune", "mas", "joint"]
-    """Names, or mappings with a name and the method's settings."""
+    """Names, mappings with a name and the method's settings, or lists of these: methods combined."""
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     """Every method is run with every seed, which also deals the facts to tasks (`data.split_seed` is added)."""
 
     @field_validator("methods")
     @classmethod
-    def _known(cls, methods: list[Any]) -> list[Any]:
-        return [validated_method(method) for method in methods]
+    def _known(cls, methods: list[Any]) -> list[list[dict[str, Any]]]:
+        return [validated_methods(method) for method in methods]
 
 
 class Config(Section):
@@ -104,11 +104,11 @@ class Config(Section):
     model: EmbedderSpec = EmbedderSpec()
     loss: Loss = Loss()
     training: Training = Training()
-    method: dict[str, Any] = {"name": "finetune"}
-    """A name, or a mapping with a name and the method's settings."""
+    method: list[dict[str, Any]] = [{"name": "finetune"}]
+    """A name, a mapping with a name and the method's settings, or a list of these: methods combined."""
     compare: Compare = Compare()
 
     @field_validator("method", mode="before")
     @classmethod
-    def _known(cls, method: Any) -> dict[str, Any]:
-        return validated_method(method)
+    def _known(cls, method: Any) -> list[dict[str, Any]]:
+        return validated_methods(method)

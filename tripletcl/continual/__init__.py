@@ -1,6 +1,6 @@
 """Methods' five hooks, the one training loop, and sequences of tasks that survive a kill."""
 
-from tripletcl.continual.method import Learner, Method
+from tripletcl.continual.method import Inputs, Lam, Learner, Method, Properties, checked_weight
 from tripletcl.continual.optimization import Training
 from tripletcl.continual.run_folder import Position, RunFolder
 from tripletcl.continual.sequence import SequenceRunner
@@ -9,12 +9,16 @@ from tripletcl.continual.task import Batch, InputSource, Task, plain_batches
 __all__ = [
     "Batch",
     "InputSource",
+    "Inputs",
+    "Lam",
     "Learner",
     "Method",
     "Position",
+    "Properties",
     "RunFolder",
     "SequenceRunner",
     "Task",
     "Training",
+    "checked_weight",
     "plain_batches",
 ]

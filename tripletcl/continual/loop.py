@@ -109,10 +109,12 @@ def train_step(
     """One step; returns the loss, the method's term included."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+    method.before_forward()
     with accelerator.autocast() if accelerator.mixed_precision != "no" else nullcontext():
-        out = learner(batch.inputs)
-    out = out.float()
-    loss = learner.loss(out, batch) + method.extra_loss(batch, out)
+        representation = learner.represent(batch.inputs)
+        out = learner.readout(representation)
+    representation, out = representation.float(), out.float()
+    loss = learner.loss(out, batch) + method.extra_loss(batch, representation, out)
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(loss)
     accelerator.unscale_gradients(optimizer)

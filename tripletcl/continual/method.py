@@ -1,14 +1,19 @@
-"""The five hooks of a continual-learning method. The base class does nothing: it is plain fine-tuning."""
+"""The hooks of a continual-learning method. The base class does nothing: it is plain fine-tuning."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
 from tripletcl.continual.task import Batch, Task
+from tripletcl.errors import UserError
+
+Lam = float | Literal["auto"]
+"""The weight of what a method adds to the loss: a number >= 0, or chosen task by task (`stability`)."""
 
 Inputs = Callable[[np.ndarray], Iterator[Tensor]]
 """Item ids to batches of their inputs, without augmentation, in order."""
@@ -26,12 +31,24 @@ class Learner(Protocol):
         """Inputs `[B, ...]` to un-normalised outputs `[B, ...]`, the function whose change is penalised."""
         ...
 
+    def represent(self, inputs: Tensor) -> Tensor:
+        """Inputs `[B, ...]` to the representation `[B, C]` that the last layers read."""
+        ...
+
+    def readout(self, representation: Tensor) -> Tensor:
+        """A representation to outputs: `learner(x)` is `learner.readout(learner.represent(x))`."""
+        ...
+
     def begin_task(self, task: Task) -> None:
         """Make ready for the task's targets. Called again on a resume: must depend on nothing but the task."""
         ...
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
         """The task's scalar loss of a batch."""
+        ...
+
+    def score(self, out: Tensor, batch: Batch) -> Tensor:
+        """`[B]` in [0, 1], higher is better: how well the task is solved on each item of a batch."""
         ...
 
     def functions(self, task: Task, inputs: Inputs) -> Iterable[tuple[Callable[[Tensor], Tensor], Iterable[Tensor]]]:
@@ -46,23 +63,66 @@ class Learner(Protocol):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
 
 
+@dataclass(frozen=True)
+class Properties:
+    """What a method promises, as in the table of properties of Aljundi et al. (ECCV 2018).
+
+    Attributes:
+        constant_memory: What it keeps does not grow with the number of tasks.
+        problem_agnostic: It asks nothing of the outputs: classes, embeddings, anything.
+        on_pretrained: It can protect a network that was trained without it.
+        unlabeled: What it keeps is computed from inputs alone.
+        adaptive: Other inputs (`Task.importance_items`) make it keep other things.
+        consistent: Every task weighs the same in what is kept.
+    """
+
+    constant_memory: bool = True
+    problem_agnostic: bool = True
+    on_pretrained: bool = True
+    unlabeled: bool = True
+    adaptive: bool = False
+    consistent: bool = False
+
+
 class Method:
     """Plain fine-tuning, and the base of every method: override the hooks that the method needs.
 
-    The loop calls, for every task: `before_task`; for every batch `extra_loss`, the backward pass, `before_step`, the
-    optimizer's step, `after_step`; at last `after_task`. On a resume `before_task` is called and the stored weights
-    and state are loaded over what it did, so it may not do anything that a load does not put right.
+    The loop calls, for every task: `before_task`; for every batch `before_forward`, the forward pass, `extra_loss`,
+    the backward pass, `before_step`, the optimizer's step, `after_step`; at last `after_task`. On a resume
+    `before_task` is called and the stored weights and state are loaded over what it did, so it may not do anything
+    that a load does not put right.
 
     Attributes:
         name: The key in METHODS and in every table.
         joint: Trained on all tasks at once: the upper bound, no continual learner.
+        properties: What it promises.
+        lam: The weight of what it adds to the loss.
+        lam_is_auto: It is chosen anew for every task (`tripletcl.continual.stability`).
     """
 
     name: ClassVar[str] = "finetune"
     joint: ClassVar[bool] = False
+    properties: ClassVar[Properties] = Properties()
+
+    lam: float = 0.0
+    lam_is_auto: bool = False
 
     learner: Learner
     inputs: Inputs
+
+    def weigh(self, lam: Lam) -> None:
+        """Take the weight, or leave it to be chosen; for constructors.
+
+        Raises:
+            UserError: it is negative or not finite.
+        """
+        self.lam_is_auto = lam == "auto"
+        self.lam = 0.0 if lam == "auto" else checked_weight(lam)
+
+    @property
+    def searched(self) -> Method | None:
+        """The method whose `lam` is chosen automatically: itself, one of a combination, or none."""
+        return self if self.lam_is_auto else None
 
     def start(self, learner: Learner, inputs: Inputs) -> None:
         """Meet the learner and the inputs, once, before the sequence."""
@@ -72,8 +132,11 @@ class Method:
     def before_task(self, task: Task) -> None:
         """Freeze a teacher, restore weights."""
 
-    def extra_loss(self, batch: Batch, out: Tensor) -> Tensor | float:
-        """A term added to the task's loss, from the batch's un-normalised outputs."""
+    def before_forward(self) -> None:
+        """The weights are about to be used on a batch: perturb them, and put them back in `before_step`."""
+
+    def extra_loss(self, batch: Batch, representation: Tensor, out: Tensor) -> Tensor | float:
+        """A term added to the task's loss, from the batch's representation `[B, C]` and un-normalised outputs."""
         return 0.0
 
     def before_step(self) -> None:
@@ -95,6 +158,17 @@ class Method:
     def memory_bytes(self) -> int:
         """Bytes of the tensors that the method keeps between tasks."""
         return _tensor_bytes(self.state_dict())
+
+
+def checked_weight(weight: float, name: str = "lam") -> float:
+    """The weight itself.
+
+    Raises:
+        UserError: it is negative or not finite.
+    """
+    if not 0 <= weight < float("inf"):
+        raise UserError(f"{name} is {weight}, but the weight of a penalty is a finite number of at least 0")
+    return weight
 
 
 def _tensor_bytes(tree: Any) -> int:

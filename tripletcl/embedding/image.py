@@ -81,8 +81,16 @@ class ImageBranch(nn.Module):
 
     def from_features(self, features: Tensor) -> Tensor:
         """The un-normalised outputs `[B, 3, D]` of what `features` returned."""
+        return self.readout(self.represent(features))
+
+    def represent(self, features: Tensor) -> Tensor:
+        """What `features` returned to what the heads read: pooled `[B, C]`, with a fork `[B, 2C]`."""
         shared = self.shared(_fast_layout(features))
-        pooled = [branch(shared) for branch in self.branches]  # one or two [B, C]
+        return torch.cat([branch(shared) for branch in self.branches], dim=1)
+
+    def readout(self, representation: Tensor) -> Tensor:
+        """The un-normalised outputs `[B, 3, D]` of what `represent` returned."""
+        pooled = representation.chunk(len(self.branches), dim=1)  # one or two [B, C]
         if len(pooled) == 1:
             pooled *= len(self.heads)
         outputs = [head(x) for head, x in zip(self.heads, pooled, strict=True)]

@@ -102,8 +102,16 @@ class FactLearner(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Images or features `[B, ...]` to un-normalised unit vectors `[B, 3, D]`."""
+        return self.readout(self.represent(inputs))
+
+    def represent(self, inputs: Tensor) -> Tensor:
+        """Images or features `[B, ...]` to the pooled representation `[B, C]` that the heads read."""
         branch = self.embedder.image
-        return branch.from_features(inputs) if self.from_features else branch(inputs)
+        return branch.represent(inputs if self.from_features else branch.features(inputs))
+
+    def readout(self, representation: Tensor) -> Tensor:
+        """A representation `[B, C]` to un-normalised unit vectors `[B, 3, D]`."""
+        return self.embedder.image.readout(representation)
 
     def begin_task(self, task: TaskLike) -> None:
         """Know the task's facts and, for negatives, perhaps the names of those before."""
@@ -127,6 +135,23 @@ class FactLearner(nn.Module):
         )
         distance = wildcard_l2 if self.loss_name == "wildcard_l2" else wildcard_l2_root
         return distance(out, targets, ids >= 0)
+
+    @torch.no_grad()
+    def score(self, out: Tensor, batch: Any) -> Tensor:
+        """`[B]` in [0, 1]: the share of an image's true units whose vector is the nearest among the task's.
+
+        A unit that an image shows several of (by several facts) counts as found with the nearest being any of them.
+        """
+        found, asked = torch.zeros(len(out), device=out.device), torch.zeros(len(out), device=out.device)
+        for unit, (encoded, has) in enumerate(zip(self.encoded, self.vocabulary.has, strict=True)):
+            true = batch.targets.float() @ has > 0  # [B, V_u]
+            if not true.any():
+                continue
+            vectors = torch.nn.functional.normalize(self.embedder.text.project(encoded), dim=-1)
+            nearest = (out[:, unit] @ vectors.T).argmax(dim=1)
+            found += true.gather(1, nearest[:, None])[:, 0]
+            asked += true.any(dim=1)
+        return found / asked.clamp(min=1)
 
     def functions(
         self, task: TaskLike, inputs: Callable[[np.ndarray], Iterator[Tensor]]

@@ -34,6 +34,10 @@ class RunResult:
         mrr: Image-to-fact mean reciprocal rank at the last stage.
         ap: (fact, AP over all test images) at the last stage, for each fact that has a test image.
         seconds: Wall-clock time of the run.
+        map_open: `[stages]` as `map_all`, from the vectors alone; empty where no scores of known facts were added.
+        map_subset: `[stages]` MAP of the chosen subset of facts over all test images; empty where none was chosen.
+        method_bytes: `[stages]` bytes that the method keeps.
+        lams: `[T]` the weight that each task was learned with, where it was chosen task by task.
     """
 
     method: str
@@ -47,6 +51,10 @@ class RunResult:
     mrr: float
     ap: list[tuple[str, float]]
     seconds: float
+    map_open: list[float] = dataclasses.field(default_factory=list)
+    map_subset: list[float] = dataclasses.field(default_factory=list)
+    method_bytes: list[int] = dataclasses.field(default_factory=list)
+    lams: list[float | None] = dataclasses.field(default_factory=list)
 
     @property
     def map_tasks(self) -> list[float]:
@@ -89,8 +97,9 @@ class RunResult:
         Raises:
             UserError: a field is missing or unknown.
         """
-        expected = {field.name for field in dataclasses.fields(cls)}
-        if wrong := expected ^ values.keys():
+        known = dataclasses.fields(cls)
+        needed = {field.name for field in known if field.default_factory is dataclasses.MISSING}
+        if wrong := (needed - values.keys()) | (values.keys() - {field.name for field in known}):
             raise UserError(f"not a run result: missing or unknown field {', '.join(sorted(wrong))}")
         return cls(**{**values, "ap": [(fact, ap) for fact, ap in values["ap"]]})
 

@@ -21,8 +21,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from tripletcl.continual import Method, Task
-from tripletcl.errors import UserError
+from tripletcl.continual import Lam, Method, Task
 from tripletcl.mas.importance import importance
 from tripletcl.mas.penalty import PenaltyForm, QuadraticPenalty
 
@@ -33,7 +32,7 @@ class MAS(Method):
     """Memory Aware Synapses; see the module's text for the equations.
 
     Args:
-        lam: Weight of the penalty, >= 0; 0 is fine-tuning, bit for bit.
+        lam: Weight of the penalty, >= 0; 0 is fine-tuning, bit for bit; "auto" chooses it for every task.
         penalty: "proximal" or "gradient".
         engine: "hooks" (one pass, rules per layer type) or "loop" (one sample at a time, any layer).
     """
@@ -41,11 +40,10 @@ class MAS(Method):
     name: ClassVar[str] = "mas"
 
     def __init__(
-        self, lam: float = 1.0, penalty: PenaltyForm = "proximal", engine: Literal["hooks", "loop"] = "hooks"
+        self, lam: Lam = 1.0, penalty: PenaltyForm = "proximal", engine: Literal["hooks", "loop"] = "hooks"
     ) -> None:
-        if lam < 0:
-            raise UserError(f"lam is {lam}, but the weight of a penalty is at least 0")
-        self.lam, self.form, self.engine = lam, penalty, engine
+        self.weigh(lam)
+        self.form, self.engine = penalty, engine
         self.penalty = QuadraticPenalty()
 
     def before_step(self) -> None:

@@ -1,0 +1,77 @@
+"""Several methods at once, each with its own weight: `method: [{name: mas, lam: 3}, {name: lwf, lam: 1}]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from tripletcl.continual import Batch, Inputs, Learner, Method, Properties, Task
+from tripletcl.errors import UserError
+
+
+class Combined(Method):
+    """Calls each of its methods in the order given; their extra losses are added.
+
+    A promise is kept where every one keeps it; "adaptive" and "consistent" are kept where one does.
+
+    Raises:
+        UserError: a method twice, joint training among them, or more than one weight to be chosen automatically.
+    """
+
+    def __init__(self, methods: Sequence[Method]) -> None:
+        self.methods = {method.name: method for method in methods}
+        if len(self.methods) < len(methods):
+            raise UserError(f"a combination holds each method once, not {', '.join(m.name for m in methods)}")
+        if any(method.joint for method in methods):
+            raise UserError("joint training sees all tasks at once, so there is nothing to combine it with")
+        if sum(method.lam_is_auto for method in methods) > 1:
+            raise UserError("only one weight of a combination can be auto; give the others a number")
+        self.properties = _common([method.properties for method in methods])  # type: ignore[misc]
+
+    @property
+    def searched(self) -> Method | None:
+        return next((method for method in self.methods.values() if method.lam_is_auto), None)
+
+    def start(self, learner: Learner, inputs: Inputs) -> None:
+        super().start(learner, inputs)
+        for method in self.methods.values():
+            method.start(learner, inputs)
+
+    def before_task(self, task: Task) -> None:
+        for method in self.methods.values():
+            method.before_task(task)
+
+    def before_forward(self) -> None:
+        for method in self.methods.values():
+            method.before_forward()
+
+    def extra_loss(self, batch: Batch, representation: Tensor, out: Tensor) -> Tensor | float:
+        return sum((method.extra_loss(batch, representation, out) for method in self.methods.values()), 0.0)
+
+    def before_step(self) -> None:
+        for method in self.methods.values():
+            method.before_step()
+
+    def after_step(self, lr: float) -> None:
+        for method in self.methods.values():
+            method.after_step(lr)
+
+    def after_task(self, task: Task) -> None:
+        for method in self.methods.values():
+            method.after_task(task)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: method.state_dict() for name, method in self.methods.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, method in self.methods.items():
+            method.load_state_dict(state[name])
+
+
+def _common(promises: Sequence[Properties]) -> Properties:
+    kept = {key: [asdict(promise)[key] for promise in promises] for key in asdict(promises[0])}
+    some = ("adaptive", "consistent")
+    return Properties(**{key: any(values) if key in some else all(values) for key, values in kept.items()})
