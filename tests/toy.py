@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tripletcl.continual import Batch, Method, RunFolder, SequenceRunner, Task, Training
+from tripletcl.continual import Batch, Method, RunFolder, SequenceRunner, Stability, Task, Training
 from tripletcl.continual.device import make_accelerator
+from tripletcl.embedding.readout import AnalyticReadout
 
 ITEMS, WIDTH = 120, 6
 
@@ -35,6 +36,7 @@ class ToyLearner(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.net = nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
+        self.analytic: AnalyticReadout | None = None
 
     @property
     def protected(self) -> nn.Module:
@@ -47,6 +49,8 @@ class ToyLearner(nn.Module):
         return self.net[:3](inputs)
 
     def readout(self, representation: Tensor) -> Tensor:
+        if self.analytic is not None and self.analytic.classes:
+            return self.analytic(representation)
         return self.net[3](representation)
 
     def begin_task(self, task: Task) -> None:
@@ -54,6 +58,20 @@ class ToyLearner(nn.Module):
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
         return nn.functional.mse_loss(out, batch.targets)
+
+    def install_readout(self, width: int, seed: int, targets: str) -> None:
+        self.analytic = AnalyticReadout([8], width, seed, (3,))
+
+    def expand(self, representation: Tensor) -> Tensor:
+        assert self.analytic is not None
+        return self.analytic.expand(representation)
+
+    def indicators(self, batch: Batch) -> Tensor:
+        return torch.ones(len(batch.inputs), 1)  # a toy task is one class
+
+    def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
+        assert self.analytic is not None
+        self.analytic.solve(weight, torch.eye(3)[torch.from_numpy(classes) % 3])
 
     @torch.no_grad()
     def score(self, out: Tensor, batch: Batch) -> Tensor:
@@ -90,9 +108,10 @@ def run_toy(
     training: Training | None = None,
     stop_after: int | None = None,
     seed: int = 0,
+    stability: Stability = Stability(),
 ) -> tuple[ToyLearner, RunFolder]:
-    """Train the toy in a folder; `stop_after` raises KeyboardInterrupt at that progress call, as a kill would."""
-    learner, calls = ToyLearner(), 0
+    """Train the toy in a folder; `stop_after` raises KeyboardInterrupt at that step or end of a task, as a kill would."""
+    learner, calls, source = ToyLearner(), 0, ToySource()
     training = training or Training(epochs=3, batch_size=16, lr=0.05, checkpoint_minutes=0)
 
     def progress(*_: Any) -> None:
@@ -101,17 +120,24 @@ def run_toy(
         if stop_after is not None and calls >= stop_after:
             raise KeyboardInterrupt
 
+    def finish_stage(stage: int) -> dict[str, Any]:
+        progress()
+        learner.eval()
+        with torch.no_grad():
+            return {"outputs": learner(source.batch(np.arange(5), None)).tolist()}
+
     run = RunFolder(folder, "toy: 1\n")
     runner = SequenceRunner(
         learner,
         tasks or toy_tasks(),
         method,
-        ToySource(),
+        source,
         training,
         make_accelerator("cpu"),
         run,
-        lambda stage: {"weight": learner.net[0].weight.sum().item()},
+        finish_stage,
         seed=seed,
+        stability=stability,
         progress=progress,
     )
     runner.run()

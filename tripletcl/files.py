@@ -1,14 +1,20 @@
-"""Files that are whole or not there: written beside their place, synced, then renamed over it."""
+"""Files that are whole or not there: written beside their place, synced, then renamed over it; and locks."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from tripletcl.errors import UserError
+
+log = logging.getLogger("tripletcl")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -46,6 +52,44 @@ def append_line(path: Path, line: str) -> None:
             file.write(line + "\n")
     except OSError as error:
         raise _explained(error, path) from error
+
+
+@contextmanager
+def locked(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold a lock file against other processes; the system lets go when this one ends, however it ends.
+
+    Args:
+        path: The lock file, there only as long as a process holds it (or was killed holding it, which does no harm).
+        busy: What to say where another process holds it; without a word, wait until it lets go.
+
+    Raises:
+        UserError: another process holds it and `busy` is given, or the file cannot be written.
+    """
+    with _held(path, busy):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # while it is held: whoever waits for this file finds it gone, and asks anew
+
+
+def _held(path: Path, busy: str | None) -> IO[str]:
+    """The open lock file, held."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            raise _explained(error, path) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if busy is not None:
+                raise UserError(busy) from error
+            log.info("waiting for another process, which holds %s", path)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
 
 
 def sha256(path: Path) -> str:

@@ -71,6 +71,7 @@ def train(
         run,
         finish_stage,
         seed=config.seed,
+        stability=config.stability,
         progress=progress,
     ).run()
     result = collect_result(config, run, experiment.task_names)
@@ -103,7 +104,10 @@ def collect_result(config: Config, run: RunFolder, tasks: list[str]) -> RunResul
         mrr=last["mrr"],
         ap=last["ap"],
         seconds=last["seconds"],
+        map_open=[m["map_open"] for m in stages if m["map_open"] is not None],
+        map_subset=[m["map_subset"] for m in stages if m["map_subset"] is not None],
         method_bytes=[m["method_bytes"] for m in stages],
+        lams=[m["lam"] for m in stages if "lam" in m],
     )
 
 
@@ -168,7 +172,7 @@ def evaluate(path: Path, stage: int | None = None, progress: CountProgress | Non
     folder = run.stage_folder(stage)
     experiment = build(run.config, progress)
     trained = FactEmbedder.from_pretrained(folder, device=experiment.accelerator.device)
-    experiment.embedder.load_state_dict(trained.state_dict())
+    experiment.learner.embedder = trained
     finished = run.result
     return {
         "method": method_name(run.config.method),

@@ -40,25 +40,26 @@ def test_only_one_process_at_a_time(tmp_path: Path) -> None:
 def test_newest_whole_checkpoint_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = RunFolder(tmp_path / "run", "a: 1\n")
     for step in range(4):
-        run.save(Position(1, 2, step), {"x": torch.full((500,), float(step))})
+        run.save(Position(1, epoch=2, step=step), {"x": torch.full((500,), float(step))})
     files = sorted((tmp_path / "run" / "checkpoints").iterdir())
     assert len(files) == 2
     files[-1].write_bytes(files[-1].read_bytes()[: files[-1].stat().st_size // 2])
     with caplog.at_level(logging.WARNING, "tripletcl"):
         position, state = run.newest() or pytest.fail("no checkpoint")
-    assert position == Position(1, 2, 2)
+    assert position == Position(1, epoch=2, step=2)
     assert state["x"][0] == 2
     assert "the checkpoint before it is used" in caplog.text
 
 
 def test_what_is_done_again_is_forgotten(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run", "a: 1\n")
-    for position in (Position(0, 0, 0), Position(0, 1, 5), Position(0, 1, 6), Position(1, 0, 0)):
-        run.log("train", position, loss=1.0)
+    places = [(0, 0, 0, 0), (0, 0, 1, 6), (0, 1, 0, 7), (0, 1, 1, 5), (0, 1, 1, 6), (0, 2, 0, 0), (1, 0, 0, 0)]
+    for place in places:
+        run.log("train", Position(*place), loss=1.0)
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "sta')  # a line cut by a kill
-    run.forget_after(Position(0, 1, 6))
-    assert [(m["stage"], m["epoch"], m["step"]) for m in run.metrics] == [(0, 0, 0), (0, 1, 5)]
+    run.forget_after(Position(stage=0, attempt=1, epoch=1, step=6))
+    assert [(m["stage"], m["attempt"], m["epoch"], m["step"]) for m in run.metrics] == places[:4]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
@@ -71,11 +72,11 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_pickle_in_a_checkpoint_s_place_is_not_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = RunFolder(tmp_path / "run", "a: 1\n")
-    run.save(Position(0, 0, 1), {"x": torch.ones(3)})
+    run.save(Position(step=1), {"x": torch.ones(3)})
     torch.save(
         {"position": "evil"}, tmp_path / "run" / "checkpoints" / "stage-009-epoch-00000-step-0000000.safetensors"
     )
     with caplog.at_level(logging.WARNING, "tripletcl"):
         position, _ = run.newest() or pytest.fail("no checkpoint")
-    assert position == Position(0, 0, 1)
+    assert position == Position(step=1)
     assert "not a safetensors file" in caplog.text

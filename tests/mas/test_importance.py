@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from tripletcl.errors import UserError
 from tripletcl.mas.importance import importance
+from tripletcl.mas.statistics import every_output
 
 
 @pytest.fixture
@@ -44,6 +46,38 @@ def test_scalar_and_forward_are_passed_on(model: nn.Module) -> None:
     assert torch.allclose(first["0.weight"], reference["0.weight"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("engine", ["hooks", "loop"])
+@pytest.mark.parametrize("batch", [1, 3, 10])
+@pytest.mark.parametrize("options", [{"scope": "local"}, {"scalar": every_output}], ids=["local", "vector"])
+def test_variants_do_not_depend_on_the_batches(
+    model: nn.Module, batch: int, engine: str, options: dict[str, Any]
+) -> None:
+    inputs = images(10, 3, 5, 5)
+    if "scope" in options and engine == "loop":
+        pytest.skip("refused, and tested elsewhere")
+    assert_equal(
+        importance(model, inputs.split(batch), engine=engine, **options), importance(model, [inputs], **options), 1e-12
+    )
+
+
+def test_per_batch_counts_every_batch_once(model: nn.Module) -> None:
+    """Also the last, smaller one; it depends on the batches, and falls short of the exact importance."""
+    inputs = images(10, 3, 5, 5)
+    ours = importance(model, inputs.split(4), per="batch")
+    model.eval()
+    reference = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for batch in inputs.split(4):
+        gradients = torch.autograd.grad((model(batch) ** 2).sum(1).mean(), list(model.parameters()))
+        for name, gradient in zip(reference, gradients, strict=True):
+            reference[name] += gradient.abs() / 3
+    assert_equal(ours, reference, 1e-12)
+    exact = importance(model, [inputs])
+    assert_equal(importance(model, inputs.split(1), per="batch"), exact, 1e-12)
+    whole = importance(model, [inputs], per="batch")
+    assert all((whole[name] <= exact[name] + 1e-12).all() for name in exact)
+    assert whole["0.weight"].sum() < 0.9 * exact["0.weight"].sum()
+
+
 def test_progress_counts_samples(model: nn.Module) -> None:
     counts: list[int] = []
     importance(model, images(7, 3, 5, 5).split(3), progress=counts.append)
@@ -67,3 +101,11 @@ def test_mistakes(model: nn.Module) -> None:
     inputs[1, 0, 0, 0] = torch.nan
     with pytest.raises(UserError, match=r"importance of 0\.weight is NaN or infinite"):
         importance(model, [inputs])
+
+
+def test_settings_that_do_not_go_together(model: nn.Module) -> None:
+    inputs = images(3, 3, 5, 5)
+    with pytest.raises(UserError, match="per sample or per batch, not per 'epoch'"):
+        importance(model, [inputs], per="epoch")
+    with pytest.raises(UserError, match="taken per sample only"):
+        importance(model, [inputs], per="batch", scope="local")

@@ -41,11 +41,6 @@ def test_a_parameter_without_gradient_does_not_escape() -> None:
     assert parameters["a"].grad.abs().sum() > 0
 
 
-def test_value_is_without_one_half() -> None:
-    penalty, parameters = penalised()
-    assert penalty.value(0.7) == pytest.approx(written_out(penalty, parameters, 0.7).item(), rel=1e-5)
-
-
 @pytest.mark.parametrize("lam", [0.1, 3.0, 1e8])
 def test_proximal_step_minimises_distance_plus_penalty(lam: float) -> None:
     penalty, parameters = penalised()
@@ -62,14 +57,14 @@ def test_proximal_step_is_stable_where_the_gradient_form_diverges() -> None:
     penalty, parameters = penalised()
     for _ in range(50):
         penalty.proximal_step(0.1, 1e6)
-    assert penalty.value(1.0) < 1e-6
+    assert written_out(penalty, parameters, 1.0) < 1e-6
     penalty, parameters = penalised()
     optimizer = torch.optim.SGD(parameters.values(), lr=0.1, momentum=0.9)
     for _ in range(50):
         optimizer.zero_grad()
         penalty.add_gradient(1e6)
         optimizer.step()
-    assert not penalty.value(1.0) < 1e6
+    assert not written_out(penalty, parameters, 1.0) < 1e6
 
 
 def test_importance_is_summed_and_the_anchor_moves() -> None:
@@ -78,4 +73,83 @@ def test_importance_is_summed_and_the_anchor_moves() -> None:
     penalty.update(parameters, {name: torch.ones_like(p) for name, p in parameters.items()})
     torch.testing.assert_close(penalty.omega["a"], first + 1)
     assert torch.equal(penalty.anchor["a"], parameters["a"])
-    assert penalty.value(1.0) == 0
+    assert written_out(penalty, parameters, 1.0) == 0
+
+
+def test_weights_of_what_was_and_of_what_is_new() -> None:
+    penalty, parameters = penalised()
+    first, new = penalty.omega["a"].clone(), {name: torch.rand_like(p) for name, p in parameters.items()}
+    penalty.update(parameters, new, keep=0.3, add=0.6)
+    torch.testing.assert_close(penalty.omega["a"], 0.3 * first + 0.6 * new["a"])
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_mean_anchor_is_the_sum_of_the_tasks_own_penalties(keep: float) -> None:
+    """Their gradients are the same at any theta; some parameters are important to no task, or to one alone."""
+    torch.manual_seed(0)
+    parameters = {"a": nn.Parameter(torch.randn(4, 3)), "b": nn.Parameter(torch.randn(5))}
+    penalty, terms = QuadraticPenalty(), []
+    for task in range(4):
+        omega = {name: torch.rand_like(p) * (torch.rand_like(p) > 0.5) * 10**task for name, p in parameters.items()}
+        omega["b"][0] = 0
+        terms = [(keep * weight, *term) for weight, *term in terms]
+        terms.append((2.0, omega, {name: p.detach().clone() for name, p in parameters.items()}))
+        penalty.update(parameters, omega, keep=keep, add=2.0, anchor="mean")
+        with torch.no_grad():
+            for p in parameters.values():
+                p.add_(torch.randn_like(p))
+    sum(
+        (w * omega[n] * (p - anchor[n]) ** 2).sum() for w, omega, anchor in terms for n, p in parameters.items()
+    ).backward()
+    expected = {name: p.grad for name, p in parameters.items()}
+    for p in parameters.values():
+        p.grad = None
+    penalty.add_gradient(1.0)
+    for name, p in parameters.items():
+        torch.testing.assert_close(p.grad, expected[name], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("anchor", ["newest", "mean"])
+def test_a_task_without_importance_adds_none(anchor: str) -> None:
+    penalty, parameters = penalised()
+    omega, old = penalty.omega["a"].clone(), penalty.anchor["a"].clone()
+    penalty.update(parameters, {}, keep=0.5, anchor=anchor)
+    assert torch.equal(penalty.omega["a"], omega)
+    assert torch.equal(penalty.anchor["a"], parameters["a"] if anchor == "newest" else old)
+    nothing = QuadraticPenalty()
+    nothing.update(parameters, {}, anchor=anchor)
+    before = parameters["a"].detach().clone()
+    nothing.after_step(0.1, 1.0)
+    assert not nothing.active
+    assert torch.equal(parameters["a"], before)
+
+
+def test_a_state_stays_as_it_was() -> None:
+    penalty, parameters = penalised()
+    state = penalty.state_dict()
+    kept = {key: {name: value.clone() for name, value in state[key].items()} for key in ("omega", "anchor")}
+    penalty.update(parameters, {name: torch.ones_like(p) for name, p in parameters.items()}, anchor="mean")
+    penalty.after_step(0.1, 1.0)
+    for key, named in kept.items():
+        for name, value in named.items():
+            assert torch.equal(state[key][name], value)
+
+
+def test_only_the_chosen_form_is_applied() -> None:
+    for form in ("proximal", "gradient"):
+        penalty, parameters = penalised()
+        penalty.form, before = form, parameters["a"].detach().clone()
+        penalty.before_step(1.0)
+        assert (parameters["a"].grad is not None) == (form == "gradient")
+        penalty.after_step(0.1, 1.0)
+        assert torch.equal(parameters["a"], before) == (form == "gradient")
+
+
+def test_scale_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    penalty, parameters = penalised()
+    penalty.update(parameters, {"a": torch.full((4, 3), 2.0), "b": torch.full((5,), 5.0)}, keep=0)
+    penalty.after_step(0.2, 0.0)
+    penalty.after_step(0.1, 0.0)
+    with caplog.at_level("INFO", "tripletcl"):
+        penalty.log_scale("task 2", 3.0)
+    assert "importance after task 2: mean 2.88, max 5 over 17 parameters; lr * 2 * lam * max = 6," in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, weight_norm
 
 from tripletcl.errors import UserError
-from tripletcl.mas.statistics import per_sample_statistic, squared_norm
+from tripletcl.mas.statistics import batch_statistic, every_output, per_sample_statistic, squared_norm
 
 
 class Block(nn.Module):
@@ -86,6 +87,123 @@ def test_batch_gradient_is_another_number(branches: nn.Module) -> None:
     of_the_batch = {name: p.grad.abs() for name, p in branches.named_parameters() if p.grad is not None}
     assert all((ours[name] >= value - 1e-9).all() for name, value in of_the_batch.items())
     assert (ours["block.first.weight"] > 1.1 * of_the_batch["block.first.weight"]).any()
+
+
+@pytest.mark.parametrize("engine", ["hooks", "loop"])
+@pytest.mark.parametrize("f", [abs, torch.square])
+def test_several_scalars_are_added_up(branches: nn.Module, engine: str, f: Callable[[Tensor], Tensor]) -> None:
+    """sum_d f(d F_d / d theta), one output after the other."""
+    inputs = images(4, 3, 5, 5)
+    ours = per_sample_statistic(branches, inputs, scalar=every_output, statistic=f, engine=engine)
+    columns = [summed_statistic(branches, inputs, f, lambda out, d=d: out.flatten(1)[:, d]) for d in range(12)]
+    reference = {name: sum(column[name] for column in columns) for name in columns[0]}
+    for statistics in (ours, reference):
+        assert statistics.pop("unused.weight").abs().max() == 0
+        assert statistics.pop("unused.bias").abs().max() == 0
+    assert_equal(ours, reference, 1e-12)
+
+
+def test_several_scalars_share_the_forward_pass(branches: nn.Module) -> None:
+    """Two calls: one sample alone to see where the batch is, and the batch."""
+    sizes = []
+    branches.stem.register_forward_hook(lambda _, args, output: sizes.append(len(output)))
+    per_sample_statistic(branches, images(4, 3, 5, 5), scalar=every_output)
+    assert sizes == [1, 4]
+
+
+@pytest.mark.parametrize("f", [abs, torch.square])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_batch_statistic_is_that_of_the_mean(branches: nn.Module, batch: int, f: Callable[[Tensor], Tensor]) -> None:
+    inputs = images(batch, 3, 5, 5)
+    ours = batch_statistic(branches, inputs, statistic=f)
+    branches.eval()
+    squared_norm(branches(inputs)).mean().backward()
+    for name, p in branches.named_parameters():
+        expected = torch.zeros_like(p) if p.grad is None else f(p.grad)
+        if p.requires_grad:
+            torch.testing.assert_close(ours[name], expected, rtol=1e-12, atol=0)
+    if batch == 1:
+        exact = per_sample_statistic(branches, inputs, statistic=f)
+        assert all(torch.allclose(ours[name], exact[name], rtol=1e-12) for name in exact)
+
+
+def what_enters(model: nn.Module, layers: dict[str, nn.Module], inputs: Tensor) -> dict[str, Tensor]:
+    seen: dict[str, Tensor] = {}
+    handles = [
+        layer.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0].detach().clone()}))
+        for name, layer in layers.items()
+    ]
+    model(inputs)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def own_output_statistic(model: nn.Module, inputs: Tensor, f: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """sum_n f(d ||y_l||^2 / d theta_l), every layer called again on a copy of its input, one sample after the other."""
+    model = copy.deepcopy(model).eval()
+    layers = {n: m for n, m in model.named_modules() if any(p.requires_grad for p in m.parameters(recurse=False))}
+    total = {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}
+    for x in inputs:
+        for name, entered in what_enters(model, layers, x[None]).items():
+            model.zero_grad()
+            (layers[name](entered) ** 2).sum().backward()
+            for key, p in layers[name].named_parameters(recurse=False):
+                if p.requires_grad:
+                    total[f"{name}.{key}"] += f(p.grad)
+    return total
+
+
+@pytest.mark.parametrize("f", [abs, torch.square])
+def test_local_scope_sees_every_layer_s_own_output(branches: nn.Module, f: Callable[[Tensor], Tensor]) -> None:
+    inputs = images(4, 3, 5, 5)
+    branches.train()
+    state = State(branches)
+    ours = per_sample_statistic(branches, inputs, statistic=f, scope="local")
+    state.assert_kept(branches)
+    reference = own_output_statistic(branches, inputs, f)
+    for statistics in (ours, reference):
+        assert statistics.pop("unused.weight").abs().max() == 0
+        assert statistics.pop("unused.bias").abs().max() == 0
+    assert_equal(ours, reference, 1e-12)
+
+
+@pytest.mark.parametrize("name", ["efficientnet", "resnet18"])
+def test_local_scope_of_a_backbone(name: str) -> None:
+    model, inputs = backbone(name)
+    for module in model.modules():
+        if isinstance(module, timm.layers.BatchNormAct2d):  # its own output is that of the affine map
+            module.act = nn.Identity()
+    model.double()
+    ours = per_sample_statistic(model, inputs[:2].double(), scope="local")
+    assert_equal(ours, own_output_statistic(model, inputs[:2].double(), abs), 1e-10)
+
+
+def test_local_scope_stops_before_the_activation_inside_a_layer() -> None:
+    model = perturb(nn.Sequential(timm.layers.BatchNormAct2d(3)))
+    inputs = images(3, 3, 4, 4)
+    ours = per_sample_statistic(model, inputs, scope="local")
+    model[0].act = nn.Identity()
+    assert_equal(ours, own_output_statistic(model, inputs, abs), 1e-12)
+
+
+def test_local_scope_builds_no_graph(branches: nn.Module) -> None:
+    saved: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor), lambda tensor: tensor):
+        per_sample_statistic(branches, images(2, 3, 5, 5), scope="local")
+    assert saved == []
+
+
+def test_local_scope_refuses_what_it_has_not(branches: nn.Module) -> None:
+    inputs = images(2, 3, 5, 5)
+    with pytest.raises(UserError, match="squared norm of every layer's own output"):
+        per_sample_statistic(branches, inputs, scope="local", scalar=every_output)
+    with pytest.raises(UserError, match='takes engine "hooks" only'):
+        per_sample_statistic(branches, inputs, scope="local", engine="loop")
+    with pytest.raises(UserError, match="no scope 'middle' of importance; the scopes are global, local"):
+        per_sample_statistic(branches, inputs, scope="middle")
+    with torch.no_grad(), pytest.raises(UserError, match="depend on no trainable parameter"):
+        per_sample_statistic(branches, inputs, forward=torch.no_grad()(branches.forward), scope="local")
 
 
 @pytest.mark.parametrize("engine", ["hooks", "loop"])
@@ -350,6 +468,12 @@ def test_model_that_hooks_cannot_serve(case: str) -> None:
     state = State(model)
     with pytest.raises(UserError, match=f"{message}.*method\\.engine=loop"):
         per_sample_statistic(model, inputs)
+    if case == "changed input":  # local scope is done with it by then
+        local = per_sample_statistic(model, inputs, scope="local")
+        assert_equal(local, own_output_statistic(model, inputs, abs), 1e-12)
+    else:
+        with pytest.raises(UserError, match=message):
+            per_sample_statistic(model, inputs, scope="local")
     state.assert_kept(model)
     if case not in ("changed input", "parametrised"):
         assert_equal(per_sample_statistic(model, inputs, engine="loop"), summed_statistic(model, inputs, abs), 1e-12)
@@ -386,7 +510,7 @@ def test_other_mistakes(engine: str) -> None:
 
     with pytest.raises(UserError, match="depend on no trainable parameter"):
         per_sample_statistic(model, inputs, forward=without_gradient, engine=engine)
-    with pytest.raises(UserError, match=r"one number a sample, shape \[\d\], not \[\]"):
+    with pytest.raises(UserError, match=r"one number a sample, shape \[\d\], or K .* not \[\]"):
         per_sample_statistic(model, inputs, scalar=torch.sum, engine=engine)
     with pytest.raises(UserError, match=r"abs or torch\.square"):
         per_sample_statistic(model, inputs, statistic=torch.exp, engine=engine)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from tripletcl.config.method import validated_methods
-from tripletcl.continual.optimization import Training
+from tripletcl.continual import Stability, Training
 from tripletcl.embedding.spec import EmbedderSpec
+from tripletcl.methods import build_method
+
+LABELLED = ("train", "test", "both")
+"""The images of the table that importance can be computed on."""
 
 
 class Section(BaseModel):
@@ -58,10 +62,34 @@ class Data(Section):
     """The table's column with each fact's task, for `split: column`."""
     importance: str = "train"
     """Images that importance is computed on: "train", "test", "both", or a folder of unlabelled images."""
+    importance_images: Annotated[int, Field(ge=1)] | None = None
+    """At most so many of them a task, drawn by the seed; null takes all."""
+    subset: str | None = None
+    """Facts such as "person playing ?": importance is computed on their images alone, and their MAP is told apart."""
+    subset_importance: Literal["always", "if adaptive"] = "always"
+    """A method that cannot adapt refuses a subset; "if adaptive" lets it run as it is, as a baseline."""
+    subset_first: bool = False
+    """Teach all facts of the subset in the first task; the others stay where the split put them."""
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the training images that no method trains on; `lam: auto` is chosen by them."""
     cache_features: bool = False
     """Compute what lies below `model.freeze_until` once for each image and its mirror image."""
     augmentation: Augmentation = Augmentation()
     scenes: Scenes = Scenes()
+
+    @field_validator("subset")
+    @classmethod
+    def _of_labelled_images(cls, subset: str | None, info: ValidationInfo) -> str | None:
+        if subset is not None and info.data.get("importance", "train") not in LABELLED:
+            raise ValueError(f"unlabelled images show no known fact; data.importance can be {', '.join(LABELLED)}")
+        return subset
+
+    @field_validator("subset_first")
+    @classmethod
+    def _of_a_subset(cls, first: bool, info: ValidationInfo) -> bool:
+        if first and info.data.get("subset") is None:
+            raise ValueError("there is no data.subset to teach first")
+        return first
 
 
 class Loss(Section):
@@ -82,13 +110,24 @@ class Compare(Section):
 
     methods: list[Any] = ["finetune", "mas", "joint"]
     """Names, mappings with a name and the method's settings, or lists of these: methods combined."""
+    splits: Annotated[list[int], Field(min_length=1)] = [0]
+    """Every method is run on every one of these splits into tasks: the number is added to `data.split_seed`."""
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
-    """Every method is run with every seed, which also deals the facts to tasks (`data.split_seed` is added)."""
+    """And that with every one of these seeds: the number is added to `seed`."""
+    jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """How many runs at once; auto: one on each GPU, or without a GPU one on each core."""
 
     @field_validator("methods")
     @classmethod
     def _known(cls, methods: list[Any]) -> list[list[dict[str, Any]]]:
         return [validated_methods(method) for method in methods]
+
+    @field_validator("splits", "seeds")
+    @classmethod
+    def _once(cls, numbers: list[int]) -> list[int]:
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("names the same run twice")
+        return numbers
 
 
 class Config(Section):
@@ -104,6 +143,7 @@ class Config(Section):
     model: EmbedderSpec = EmbedderSpec()
     loss: Loss = Loss()
     training: Training = Training()
+    stability: Stability = Stability()
     method: list[dict[str, Any]] = [{"name": "finetune"}]
     """A name, a mapping with a name and the method's settings, or a list of these: methods combined."""
     compare: Compare = Compare()
@@ -112,3 +152,12 @@ class Config(Section):
     @classmethod
     def _known(cls, method: Any) -> list[dict[str, Any]]:
         return validated_methods(method)
+
+    @field_validator("method", "compare")
+    @classmethod
+    def _auto_needs_validation(cls, value: Any, info: ValidationInfo) -> Any:
+        methods = value.methods if isinstance(value, Compare) else [value]
+        searched = any(build_method(method).searched is not None for method in methods)
+        if searched and "data" in info.data and not info.data["data"].validation:
+            raise ValueError("lam: auto is chosen by images held out of training; set data.validation above 0")
+        return value

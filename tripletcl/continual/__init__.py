@@ -4,6 +4,7 @@ from tripletcl.continual.method import Inputs, Lam, Learner, Method, Properties,
 from tripletcl.continual.optimization import Training
 from tripletcl.continual.run_folder import Position, RunFolder
 from tripletcl.continual.sequence import SequenceRunner
+from tripletcl.continual.stability import Stability
 from tripletcl.continual.task import Batch, InputSource, Task, plain_batches
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Properties",
     "RunFolder",
     "SequenceRunner",
+    "Stability",
     "Task",
     "Training",
     "checked_weight",

@@ -5,6 +5,7 @@ safetensors holds no code and knows its own length, so a file cut short is found
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -64,6 +65,18 @@ def _place(tree: State, keys: list[str], tensor: Tensor) -> None:
     for key in keys[:-1]:
         tree = tree[key]
     tree[keys[-1]] = tensor
+
+
+def state_on(device: torch.device | str, state: State) -> State:
+    """A deep copy of a state with its tensors on a device: what becomes of the one does not touch the other."""
+    return {
+        key: state_on(device, value)
+        if isinstance(value, dict)
+        else value.detach().to(device, copy=True)
+        if isinstance(value, Tensor)
+        else copy.deepcopy(value)
+        for key, value in state.items()
+    }
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Parameter, str]) -> State:

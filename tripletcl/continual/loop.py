@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +19,10 @@ from tripletcl.errors import UserError
 
 CHECK_EVERY = 10
 """Steps between looks at the loss: a look waits for the device."""
+
+
+class Diverged(UserError):
+    """A loss is not finite."""
 
 
 class LossWatch:
@@ -34,14 +39,14 @@ class LossWatch:
         """The mean of the losses since the last look.
 
         Raises:
-            UserError: a loss is not finite; names the batch and its items.
+            Diverged: a loss is not finite; names the batch and its items.
         """
         if not self.recent:
             return float("nan")
         losses = torch.stack([loss for _, _, loss in self.recent]).float().cpu()
         for (position, batch, _), loss in zip(self.recent, losses, strict=True):
             if not torch.isfinite(loss):
-                raise UserError(
+                raise Diverged(
                     f"the loss became {loss.item()} in {self.task.name}, epoch {position.epoch + 1}, batch "
                     f"{position.step + 1} (image ids {batch.items[:8].tolist()}...); the last good checkpoint is kept; "
                     "try a smaller training.lr or lam, or the proximal penalty"
@@ -87,13 +92,14 @@ def train_task(
         for step, batch in enumerate(batches, first):
             lr = learning_rate(training, (epoch * steps + step + 0.5) / total)
             loss = train_step(learner, batch, method, optimizer, accelerator, lr, training.clip_norm)
-            watch.add(Position(start.stage, epoch, step), batch, loss)
+            here = replace(start, epoch=epoch, step=step)
+            watch.add(here, batch, loss)
             due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
             last = step == steps - 1
             if due or last or (epoch * steps + step) % CHECK_EVERY == CHECK_EVERY - 1:
-                on_check(Position(start.stage, epoch, step), watch.flush())
+                on_check(here, watch.flush())
             if due and not (last and epoch == training.epochs - 1):
-                save(Position(start.stage, epoch + last, 0 if last else step + 1))
+                save(replace(start, epoch=epoch + last, step=0 if last else step + 1))
                 saved_at = time.monotonic()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -55,9 +55,26 @@ class Learner(Protocol):
         """The learned functions, each with the batches to measure its sensitivity on."""
         ...
 
+    def install_readout(self, width: int, seed: int, targets: Literal["text", "indicators", "both"]) -> None:
+        """Make room for a linear read-out of random features of the representation; unused until `set_readout`."""
+        ...
+
+    def expand(self, representation: Tensor) -> Tensor:
+        """A representation `[B, C]` to the read-out's random features `[B, M]`."""
+        ...
+
+    def indicators(self, batch: Batch) -> Tensor:
+        """`[B, K]`: which of the task's classes each input shows, 1 in all."""
+        ...
+
+    def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
+        """Answer by the read-out from now on: its weight `[M, K]`, for these K classes."""
+        ...
+
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
     def train(self, mode: bool = True) -> Any: ...
+    def eval(self) -> Any: ...
     def requires_grad_(self, requires_grad: bool = True) -> Any: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
@@ -123,6 +140,13 @@ class Method:
     def searched(self) -> Method | None:
         """The method whose `lam` is chosen automatically: itself, one of a combination, or none."""
         return self if self.lam_is_auto else None
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Look at the sequence before anything is trained.
+
+        Raises:
+            UserError: the method cannot do what is asked of it.
+        """
 
     def start(self, learner: Learner, inputs: Inputs) -> None:
         """Meet the learner and the inputs, once, before the sequence."""

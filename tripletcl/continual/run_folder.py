@@ -2,7 +2,7 @@
 
 RUN/config.yaml           the resolved settings; a folder of other settings is refused
 RUN/environment.json      versions and machine
-RUN/metrics.jsonl         one line a logged step ("train") and a finished stage ("stage")
+RUN/metrics.jsonl         one line a logged step ("train"), a finished stage ("stage"), a tried lam ("attempt")
 RUN/checkpoints/*.safetensors
 RUN/stages/stage-02/      the model after task 2 (`FactEmbedder.from_pretrained`)
 RUN/result.json           the figures, when all is done
@@ -10,29 +10,34 @@ RUN/result.json           the figures, when all is done
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import logging
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tripletcl.continual.checkpoint import State, load_state, save_state
 from tripletcl.errors import UserError
-from tripletcl.files import append_line, write_text
+from tripletcl.files import append_line, locked, write_text
 
 log = logging.getLogger("tripletcl")
 
 KEPT_CHECKPOINTS = 2
 
+DIGITS = {"stage": 3, "attempt": 3, "epoch": 5, "step": 7}
+"""Of a position's numbers in a checkpoint's name: names in order are positions in order."""
+
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """The next thing to do: batch `step` of epoch `epoch` of task `stage` (all from 0)."""
+    """The next thing to do: batch `step` of epoch `epoch` of task `stage` (all from 0).
+
+    Where a method's weight is being chosen a task is learned several times; else there is attempt 0 alone.
+    """
 
     stage: int = 0
+    attempt: int = 0
     epoch: int = 0
     step: int = 0
 
@@ -59,15 +64,9 @@ class RunFolder:
         if not started:  # nothing was computed yet: a run that failed on its data may be corrected in its place
             write_text(settings, config)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the folder against a second process; the system lets go when this one ends, however it ends."""
-        with (self.path / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"another process is training in {self.path}") from error
-            yield
+        return locked(self.path / "lock", busy=f"another process is training in {self.path}")
 
     # --- metrics -------------------------------------------------------------------------------------------------
 
@@ -84,7 +83,7 @@ class RunFolder:
 
     def forget_after(self, position: Position) -> None:
         """Drop what was logged at or after a position that is about to be done again."""
-        kept = [m for m in self.metrics if Position(m["stage"], m["epoch"], m["step"]) < position]
+        kept = [m for m in self.metrics if Position(m["stage"], m["attempt"], m["epoch"], m["step"]) < position]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in kept))
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
@@ -107,8 +106,8 @@ class RunFolder:
         return None
 
     def _checkpoint(self, position: Position) -> Path:
-        name = f"stage-{position.stage:03d}-epoch-{position.epoch:05d}-step-{position.step:07d}.safetensors"
-        return self.path / "checkpoints" / name
+        place = "-".join(f"{key}-{value:0{DIGITS[key]}d}" for key, value in asdict(position).items())
+        return self.path / "checkpoints" / f"{place}.safetensors"
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoints").glob("stage-*.safetensors"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,16 @@ from tripletcl.continual.checkpoint import (
     optimizer_state,
     random_states,
     restore_random_states,
+    state_on,
 )
-from tripletcl.continual.loop import train_task
+from tripletcl.continual.loop import Diverged, train_task
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, build_optimizer
 from tripletcl.continual.run_folder import Position, RunFolder
+from tripletcl.continual.stability import FAILED, Stability, check_validation, validation_score
 from tripletcl.continual.task import InputSource, Task, derived_seed, plain_batches, steps_per_epoch
+
+log = logging.getLogger("tripletcl")
 
 FinishStage = Callable[[int], dict[str, Any]]
 """Stage (0 = before training, t = after task t) to the figures to keep."""
@@ -38,6 +44,10 @@ class SequenceRunner:
         learner: The model with its loss (`Learner`), on the accelerator's device.
         folder: Where checkpoints and metrics go; an interrupted run there is taken up.
         finish_stage: Called before training and after every task; what it returns goes to the metrics.
+        stability: How the weight of a method with `lam: auto` is chosen for every task.
+
+    Raises:
+        UserError: a weight is to be chosen, and a task has too few held-out items to choose it by.
     """
 
     def __init__(
@@ -52,18 +62,22 @@ class SequenceRunner:
         finish_stage: FinishStage,
         *,
         seed: int = 0,
+        stability: Stability = Stability(),
         progress: Progress | None = None,
     ) -> None:
         self.learner, self.tasks, self.method, self.source = learner, tasks, method, source
         self.training, self.accelerator, self.folder, self.finish_stage = training, accelerator, folder, finish_stage
-        self.seed, self.progress = seed, progress
+        self.seed, self.stability, self.progress = seed, stability, progress
         self.names = {p: name for name, p in learner.named_parameters()}
-        self.seconds = 0.0
+        self.seconds, self.clock = 0.0, time.monotonic()
         """Time spent in training and in the method's hooks, evaluation left out; goes on over a resume."""
 
     def run(self) -> None:
         """Train every task that the folder has not seen finished."""
+        self.method.check(self.tasks)
         self.method.start(self.learner, self._inputs)
+        if self.method.searched is not None:
+            check_validation(self.tasks)
         with self.folder.locked():
             start, state = self.folder.newest() or (Position(), None)
             self.folder.forget_after(start)
@@ -78,8 +92,64 @@ class SequenceRunner:
                 self._restore(state)
 
     def _run_task(self, position: Position, state: State | None) -> None:
-        task, clock = self.tasks[position.stage], time.monotonic()
-        mid_task = position != Position(position.stage)
+        self.clock = time.monotonic()
+        searched = self.method.searched
+        if searched is None or position.stage == 0:
+            self._attempt(position, state)
+        else:
+            position = self._search(searched, position, state)
+        self.method.after_task(self.tasks[position.stage])
+        self._tick()
+        end = replace(position, epoch=self.training.epochs, step=0)
+        figures = self.finish_stage(position.stage + 1)
+        if searched is not None:
+            figures = {"lam": searched.lam if position.stage > 0 else None, **figures}
+        self.folder.log("stage", end, after=position.stage + 1, seconds=round(self.seconds, 2), **figures)
+        self.folder.save(Position(position.stage + 1), self._state())
+
+    def _search(self, searched: Method, position: Position, state: State | None) -> Position:
+        """Learn a task again and again from its start until a weight is to be kept; the position of that attempt.
+
+        Checkpoints inside a search hold, beside the attempt's own state, the task's start and the scores so far.
+        """
+        state = state or state_on("cpu", self._state())
+        origin, scores = state.get("start", state), list(state.get("scores", []))
+        start = {key: origin[key] for key in ("model", "method", "random", "scaler") if key in origin}
+        while True:
+            searched.lam = self.stability.lam(position.attempt)
+            scores.append(self._tried(position, state, {"start": start, "scores": list(scores)}))
+            self._tick()
+            end = replace(position, epoch=self.training.epochs, step=0)
+            self.folder.log("attempt", end, lam=searched.lam, score=scores[-1])
+            if self.stability.ends(scores):
+                self._say_kept(searched, position, scores)
+                return position
+            position = Position(position.stage, position.attempt + 1)
+            state = {**start, "scores": list(scores), "seconds": self.seconds}
+            self.folder.save(position, state)
+
+    def _tried(self, position: Position, state: State, kept: State) -> float:
+        """The score of an attempt on the held-out items; FAILED where a large weight made the loss infinite."""
+        task = self.tasks[position.stage]
+        try:
+            self._attempt(position, state, kept)
+        except Diverged as error:
+            if position.attempt in (0, self.stability.attempts):  # there is no smaller weight left to try
+                raise
+            log.warning("lam %g is too large: %s", self.stability.lam(position.attempt), error)
+            return FAILED
+        return validation_score(self.learner, task, self.source, self.training.batch_size, self.accelerator.device)
+
+    def _say_kept(self, searched: Method, position: Position, scores: list[float]) -> None:
+        found = (self.tasks[position.stage].name, searched.name, searched.lam, scores[-1], scores[0])
+        log.info("%s: %s lam %g is kept with score %.3f on held-out items; fine-tuning has %.3f", *found)
+        if not self.stability.passes(scores):
+            log.warning("that loses more than stability.drop: raise stability.attempts or lower stability.start")
+
+    def _attempt(self, position: Position, state: State | None, kept: State | None = None) -> None:
+        """Learn a task from its start, or go on in its middle; its checkpoints also hold what is to be kept."""
+        task = self.tasks[position.stage]
+        mid_task = (position.epoch, position.step) != (0, 0)
         if state is not None and not mid_task:
             self._restore(state)
         self.learner.begin_task(task)
@@ -87,25 +157,20 @@ class SequenceRunner:
         if state is not None and mid_task:
             self._restore(state)
         if any(p.requires_grad for p in self.learner.parameters()):
-            self._train(position, state if mid_task else None, clock)
-            self.accelerator.free_memory()  # it holds on to every optimizer that it has prepared
-        self.method.after_task(task)
-        self.seconds += time.monotonic() - clock
-        end = Position(position.stage, self.training.epochs)
-        figures = self.finish_stage(position.stage + 1)
-        self.folder.log("stage", end, after=position.stage + 1, seconds=round(self.seconds, 2), **figures)
-        self._save(Position(position.stage + 1), None)
+            try:
+                self._train(position, state if mid_task else None, kept or {})
+            finally:
+                self.accelerator.free_memory()  # it holds on to every optimizer that it has prepared
 
-    def _train(self, position: Position, state: State | None, clock: float) -> None:
+    def _train(self, position: Position, state: State | None, kept: State) -> None:
         """Train a task; state is that of a checkpoint in its middle."""
         optimizer = self.accelerator.prepare_optimizer(build_optimizer(self.learner.parameters(), self.training))
         if state is not None:
             load_optimizer_state(optimizer, self.names, state["optimizer"])
-        seconds = self.seconds
 
         def save(at: Position) -> None:
-            self.seconds = seconds + time.monotonic() - clock
-            self._save(at, optimizer)
+            self._tick()
+            self.folder.save(at, {**self._state(), "optimizer": optimizer_state(optimizer, self.names), **kept})
 
         train_task(
             self.learner,
@@ -120,7 +185,11 @@ class SequenceRunner:
             on_check=self._on_check,
             save=save,
         )
-        self.seconds = seconds
+
+    def _tick(self) -> None:
+        """Count the time since the last look at the clock."""
+        now = time.monotonic()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
 
     def _inputs(self, items: np.ndarray) -> Iterator[Tensor]:
         return plain_batches(self.source, items, self.training.batch_size)
@@ -131,31 +200,25 @@ class SequenceRunner:
             task = self.tasks[position.stage]
             steps = steps_per_epoch(task, self.training.batch_size)
             done = position.epoch * steps + position.step + 1
-            self.progress(task.name, done, steps * self.training.epochs, loss)
+            searched = self.method.searched if position.stage > 0 else None
+            label = task.name if searched is None else f"{task.name}, lam {searched.lam:g}"
+            self.progress(label, done, steps * self.training.epochs, loss)
 
-    def _save(self, position: Position, optimizer: torch.optim.Optimizer | None) -> None:
+    def _state(self) -> State:
         state: State = {
             "model": self.learner.state_dict(),
             "method": self.method.state_dict(),
-            "optimizer": optimizer_state(optimizer, self.names) if optimizer is not None else {},
             "random": random_states(),
             "seconds": self.seconds,
         }
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
-        self.folder.save(position, state)
+        return state
 
     def _restore(self, state: State) -> None:
         self.learner.load_state_dict(state["model"])
-        self.method.load_state_dict(_to(state["method"], self.accelerator.device))
+        self.method.load_state_dict(state_on(self.accelerator.device, state["method"]))
         self.seconds = state["seconds"]
         restore_random_states(state["random"])
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-
-
-def _to(tree: State, device: torch.device) -> State:
-    return {
-        key: _to(value, device) if isinstance(value, dict) else value.to(device) if isinstance(value, Tensor) else value
-        for key, value in tree.items()
-    }

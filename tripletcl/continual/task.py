@@ -30,6 +30,9 @@ class Task:
         classes: `[K]` what the task teaches (fact ids, class ids), as the learner reads it.
         seen: The classes of the tasks before this one.
         importance_items: `[M']` ids of the inputs, labelled or not, that importance is computed on.
+        importance_subset: They were restricted to the images of chosen facts; the task may then have none.
+        validation_items: `[V]` ids of the inputs that are held out of training, to choose settings by.
+        validation_targets: `[V, ...]` their targets.
     """
 
     name: str
@@ -38,6 +41,9 @@ class Task:
     classes: np.ndarray
     seen: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     importance_items: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    importance_subset: bool = False
+    validation_items: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    validation_targets: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -82,3 +88,11 @@ def plain_batches(source: InputSource, items: np.ndarray, batch_size: int) -> It
     """The inputs of the items in their order, without augmentation."""
     for start in range(0, len(items), batch_size):
         yield source.batch(items[start : start + batch_size], None)
+
+
+def validation_batches(task: Task, source: InputSource, *, batch_size: int, device: torch.device) -> Iterator[Batch]:
+    """The held-out items with their targets, in their order, without augmentation."""
+    for start in range(0, len(task.validation_items), batch_size):
+        rows = slice(start, start + batch_size)
+        targets = torch.from_numpy(task.validation_targets[rows]).to(device)
+        yield Batch(source.batch(task.validation_items[rows], None), targets, task.validation_items[rows])

@@ -9,7 +9,7 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from functools import cached_property, partial
@@ -20,6 +20,7 @@ import numpy as np
 
 from tripletcl.data.images import Progress, decode_image, in_threads
 from tripletcl.errors import UserError
+from tripletcl.files import locked
 
 VERSION = 1
 """Part of every cache's name: raise it when `decode_image` gives other pixels, or the files here have another form."""
@@ -55,7 +56,7 @@ class ImageCache:
         A folder keeps one cache for each size and each common parent folder of images. An image whose size and time
         stamp are as before is trusted; else its content is compared, and it is decoded again only if that changed:
         to add, rename or touch images costs no decoding of the others. Two processes may open the same cache at once:
-        a new file is written aside and renamed, so none sees half of one.
+        one builds it while the other waits, and a new file is written aside and renamed, so none sees half of one.
 
         Args:
             paths: The images; row i of the cache is image i.
@@ -71,14 +72,13 @@ class ImageCache:
         files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - symbolic links keep their names
         place = Path(folder) / f"images-{size}-{_key(files)}"
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            for _ in range(ATTEMPTS):  # another process may replace what this one has just built
-                stored = _current(files, size, place, progress)
-                if stored is not None:
-                    return cls(stored.pixels, _fingerprint(stored.digests, size))
+            stored = _current(files, size, place)  # most often it is there, and needs no lock
+            if stored is None:
+                with locked(place.with_name(f".{place.name}.lock")):
+                    stored = _settled(files, size, place, progress)
+            return cls(stored.pixels, _fingerprint(stored.digests, size))
         except OSError as error:
             raise UserError(f"the image cache cannot be kept in {folder}: {error.strerror or error}") from error
-        raise UserError(f"the image cache in {folder} does not settle: its images change while they are read")
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -127,14 +127,24 @@ class _Stored:
         return {digest: row for row, digest in enumerate(self.digests)}
 
 
-def _current(files: list[str], size: int, place: Path, progress: Progress | None) -> _Stored | None:
-    """The stored cache if it is of the files' content; else None, after building it."""
+def _settled(files: list[str], size: int, place: Path, progress: Progress | None) -> _Stored:
+    """The stored cache of the files' content, built where it is not there."""
+    for _ in range(ATTEMPTS):  # the images may change while they are read
+        stored = _current(files, size, place, partial(_build, progress=progress))
+        if stored is not None:
+            return stored
+    raise UserError(f"the image cache in {place.parent} does not settle: its images change while they are read")
+
+
+def _current(files: list[str], size: int, place: Path, build: Callable[..., None] | None = None) -> _Stored | None:
+    """The stored cache if it is of the files' content; else None, after building it where one may."""
     checked_ns = time.time_ns()  # before any file is looked at
     stored = _load(place, size)
     trusted = [_trusted(file, stored) for file in files]
     entries = _compared(files, trusted, stored)
     if stored is None or [entry and entry.digest for entry in entries] != stored.digests:
-        _build(files, entries, stored, size, place, checked_ns, progress)
+        if build is not None:
+            build(files, entries, stored, size, place, checked_ns)
         return None
     if None in trusted or stored.data_stat != stored.manifest["data_stat"]:
         seen = {"data_stat": stored.data_stat, "checked_ns": checked_ns, "images": _listed(files, entries)}

@@ -12,7 +12,7 @@ from torch import Tensor
 from tripletcl.data import ImageSource
 from tripletcl.data.images import Progress
 from tripletcl.embedding.image import ImageBranch
-from tripletcl.files import write_atomically
+from tripletcl.files import locked, write_atomically
 
 VIEWS = 2
 """An image and its mirror image."""
@@ -44,7 +44,9 @@ class FeatureSource:
         """
         path = folder / f"features-{_key(source, branch)}.npy"
         if not path.exists():
-            write_atomically(path, lambda temporary: _compute(temporary, source, branch, batch_size, progress))
+            with locked(path.with_suffix(".lock")):
+                if not path.exists():  # another process may have computed them meanwhile
+                    write_atomically(path, lambda temporary: _compute(temporary, source, branch, batch_size, progress))
         return cls(np.load(path, mmap_mode="r"), source.device)
 
     def __len__(self) -> int:

@@ -1,8 +1,22 @@
-"""Memory Aware Synapses: exact per-sample importance, the quadratic penalty, the method."""
+"""Memory Aware Synapses: exact per-sample importance, the quadratic penalty, the methods."""
 
-from tripletcl.mas.importance import importance
+from tripletcl.mas.alpha import MASAlpha
+from tripletcl.mas.importance import importance, task_importance
 from tripletcl.mas.method import MAS
-from tripletcl.mas.penalty import QuadraticPenalty
-from tripletcl.mas.statistics import per_sample_statistic
+from tripletcl.mas.penalty import PenaltyForm, QuadraticPenalty
+from tripletcl.mas.statistics import Engine, Scalar, batch_statistic, every_output, per_sample_statistic, squared_norm
 
-__all__ = ["MAS", "QuadraticPenalty", "importance", "per_sample_statistic"]
+__all__ = [
+    "MAS",
+    "Engine",
+    "MASAlpha",
+    "PenaltyForm",
+    "QuadraticPenalty",
+    "Scalar",
+    "batch_statistic",
+    "every_output",
+    "importance",
+    "per_sample_statistic",
+    "squared_norm",
+    "task_importance",
+]

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from tripletcl.continual import Inputs, Learner, Task
 from tripletcl.errors import UserError
 from tripletcl.mas.rules import Statistic
-from tripletcl.mas.statistics import Scalar, per_sample_statistic, squared_norm
+from tripletcl.mas.statistics import (
+    Engine,
+    Scalar,
+    Scope,
+    batch_statistic,
+    check_scope,
+    every_output,
+    per_sample_statistic,
+    squared_norm,
+)
+
+Output = Literal["l2", "vector"]
+Per = Literal["sample", "batch"]
+
+SCALARS: dict[str, Scalar] = {"l2": squared_norm, "vector": every_output}
+"""What is differentiated, by the name that settings call it."""
+
+log = logging.getLogger("tripletcl")
 
 
 def importance(
@@ -20,7 +39,9 @@ def importance(
     forward: Callable[[Tensor], Any] | None = None,
     scalar: Scalar = squared_norm,
     statistic: Statistic = abs,
-    engine: str = "hooks",
+    engine: Engine = "hooks",
+    scope: Scope = "global",
+    per: Per = "sample",
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, Tensor]:
     """The MEAN over all samples of |d ||F(x)||^2 / d theta|: MAS importance omega (Aljundi et al., ECCV 2018).
@@ -30,31 +51,73 @@ def importance(
     Args:
         model: the parameters' owner; it is used in eval mode and left in its own.
         batches: tensors [B, ...] on the model's device; B may differ from batch to batch.
-        forward, scalar, statistic, engine: as in `per_sample_statistic`; `statistic=torch.square` gives Fisher
-            information.
+        forward, scalar, statistic, engine, scope: as in `per_sample_statistic`; `statistic=torch.square` gives Fisher
+            information, `scalar=every_output` the sum over outputs of |d F_d(x) / d theta|.
+        per: "sample", or for comparison "batch", the approximation of released code: the mean over BATCHES, each
+            counting once whatever its size, of |d (mean over the batch of ||F(x)||^2) / d theta|, by plain autograd
+            whatever the engine. It depends on the batches; where each holds one sample it is the same.
         progress: called with the number of samples of each batch once it is done.
 
     Returns:
         Parameter name -> importance, a tensor of the parameter's shape.
 
     Raises:
-        UserError: there are no samples, a batch is not a tensor, or an importance is NaN or infinite.
+        UserError: there are no samples, a batch is not a tensor, an importance is NaN or infinite, or the arguments do
+            not go together.
     """
+    check_measure(scalar=scalar, engine=engine, scope=scope, per=per)
     total: dict[str, Tensor] = {}
-    samples = 0
+    count = 0
     for batch in batches:
         if not isinstance(batch, Tensor):
             raise UserError(f"importance takes batches of inputs alone, tensors [B, ...], not {type(batch).__name__}")
         if not len(batch):
             continue
-        summed = per_sample_statistic(model, batch, forward=forward, scalar=scalar, statistic=statistic, engine=engine)
-        total = {name: total[name].add_(value) for name, value in summed.items()} if total else summed
-        samples += len(batch)
+        if per == "batch":
+            found = batch_statistic(model, batch, forward=forward, scalar=scalar, statistic=statistic)
+        else:
+            found = per_sample_statistic(
+                model, batch, forward=forward, scalar=scalar, statistic=statistic, engine=engine, scope=scope
+            )
+        total = {name: total[name].add_(value) for name, value in found.items()} if total else found
+        count += 1 if per == "batch" else len(batch)
         if progress:
             progress(len(batch))
-    if not samples:
+    if not count:
         raise UserError("importance needs at least one sample; the batches hold none")
-    return {name: _finite(name, value.div_(samples)) for name, value in total.items()}
+    return {name: _finite(name, value.div_(count)) for name, value in total.items()}
+
+
+def task_importance(learner: Learner, task: Task, inputs: Inputs, **measure: Any) -> dict[str, Tensor]:
+    """The importance of the protected parameters to the learned functions on a task's `importance_items`.
+
+    Args:
+        measure: As in `importance`.
+
+    Returns:
+        Parameter name -> importance, summed over the functions; empty where the task has no importance items.
+    """
+    if not len(task.importance_items):
+        log.info("%s has no images to measure importance on: it adds none", task.name)
+        return {}
+    omega: dict[str, Tensor] = {}
+    for function, batches in learner.functions(task, inputs):
+        found = importance(learner.protected, batches, forward=function, **measure)
+        omega = {name: omega[name] + value if name in omega else value for name, value in found.items()}
+    return omega
+
+
+def check_measure(*, scalar: Scalar, engine: str, scope: str, per: str) -> None:
+    """Refuse arguments of `importance` that do not go together.
+
+    Raises:
+        UserError: says which.
+    """
+    check_scope(scope, scalar, engine)
+    if per not in ("sample", "batch"):
+        raise UserError(f"importance is taken per sample or per batch, not per {per!r}")
+    if scope == "local" and per == "batch":
+        raise UserError("local importance needs no gradient of a batch, so it is taken per sample only")
 
 
 def _finite(name: str, value: Tensor) -> Tensor:

@@ -9,23 +9,34 @@ needing no label. Importances of the tasks are summed, the anchor is the newest 
 
     L(theta) = L_task(theta) + lam sum omega (theta - anchor)^2.
 
+Variants of the importance:
+
+- `output: vector`: sum_d |d F_d(x) / d theta| in place of the norm's gradient, the paper's other choice; as many passes
+  backward as F has outputs, so D times as expensive: hundreds of times for an embedding of that width.
+- `scope: local` (the paper's l-MAS): | d ||y_l||^2 / d theta_l | of every layer's own output y_l, its input held
+  constant, by a forward pass alone. For y = W x it is 2 |y_i x_j|, a Hebbian rule: what is active together is tied
+  together. The paper takes a layer together with its ReLU, 2 relu(y_i) x_j; here a ReLU is no part of the layer before
+  it, so a unit that it silences counts, too. No released code has it.
+- `per: batch`: what released code takes for the mean above, |gradient of the batch's mean|; for comparison only.
+
 Deviations: the gradient is taken of each sample by itself (the released code takes that of the batch, whose magnitude
 is not the mean of the magnitudes); the penalty is applied in its proximal form unless `penalty: gradient` is set.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
-from tripletcl.continual import Lam, Method, Task
-from tripletcl.mas.importance import importance
+from tripletcl.continual import Lam, Method, Properties, Task
+from tripletcl.errors import UserError
+from tripletcl.mas.importance import SCALARS, Output, Per, check_measure, task_importance
 from tripletcl.mas.penalty import PenaltyForm, QuadraticPenalty
+from tripletcl.mas.statistics import Engine, Scope
 
-log = logging.getLogger("tripletcl")
+Normalise = Literal["none", "mean", "max"]
 
 
 class MAS(Method):
@@ -35,44 +46,80 @@ class MAS(Method):
         lam: Weight of the penalty, >= 0; 0 is fine-tuning, bit for bit; "auto" chooses it for every task.
         penalty: "proximal" or "gradient".
         engine: "hooks" (one pass, rules per layer type) or "loop" (one sample at a time, any layer).
+        scope: "global", the learned function's output, or "local", every layer's own output.
+        output: "l2", the squared norm of the outputs, or "vector", every output by itself.
+        per: "sample", or "batch" (of `training.batch_size` images; `engine` has no part in it).
+        accumulate: Of the tasks' importances: their "sum", their "running_mean", or "ema", an average that starts with
+            the first task's and moves on as `Omega = decay * Omega + (1 - decay) * omega`.
+        decay: Of "ema", in [0, 1].
+        normalise: Divide each task's importance by its "mean" or its "max" over all parameters, so that a lam means the
+            same for another network or task.
+
+    Raises:
+        UserError: a weight out of its range, or settings that do not go together.
     """
 
     name: ClassVar[str] = "mas"
+    properties: ClassVar[Properties] = Properties(adaptive=True)
 
     def __init__(
-        self, lam: Lam = 1.0, penalty: PenaltyForm = "proximal", engine: Literal["hooks", "loop"] = "hooks"
+        self,
+        lam: Lam = 1.0,
+        penalty: PenaltyForm = "proximal",
+        engine: Engine = "hooks",
+        scope: Scope = "global",
+        output: Output = "l2",
+        per: Per = "sample",
+        accumulate: Literal["sum", "running_mean", "ema"] = "sum",
+        decay: float = 0.5,
+        normalise: Normalise = "none",
     ) -> None:
         self.weigh(lam)
-        self.form, self.engine = penalty, engine
-        self.penalty = QuadraticPenalty()
+        self.measure: dict[str, Any] = {"engine": engine, "scope": scope, "scalar": SCALARS[output], "per": per}
+        check_measure(**self.measure)
+        if not 0 <= decay <= 1:
+            raise UserError(f"decay is {decay}, but an average keeps a share between 0 and 1 of what was")
+        self.accumulate, self.decay, self.normalise = accumulate, decay, normalise
+        self.penalty = QuadraticPenalty(penalty)
+        self.measured = 0
+        """Tasks that have added importance."""
 
     def before_step(self) -> None:
-        if self.form == "gradient":
-            self.penalty.add_gradient(self.lam)
+        self.penalty.before_step(self.lam)
 
     def after_step(self, lr: float) -> None:
-        if self.form == "proximal":
-            self.penalty.proximal_step(lr, self.lam)
+        self.penalty.after_step(lr, self.lam)
 
     def after_task(self, task: Task) -> None:
-        model = self.learner.protected
-        omega: dict[str, Tensor] = {}
-        for function, batches in self.learner.functions(task, self.inputs):
-            for name, value in importance(model, batches, forward=function, engine=self.engine).items():
-                omega[name] = omega[name] + value if name in omega else value
-        self.penalty.update(dict(model.named_parameters()), omega)
-        self._log_scale(omega.values())
+        omega = normalised(task_importance(self.learner, task, self.inputs, **self.measure), self.normalise)
+        keep, add = self._weights()
+        self.penalty.update(dict(self.learner.protected.named_parameters()), omega, keep=keep, add=add)
+        self.measured += bool(omega)
+        self.penalty.log_scale(task.name, self.lam)
 
-    def _log_scale(self, omega: Iterable[Tensor]) -> None:
-        """An importance whose scale is not known makes lam a number without meaning."""
-        total, count, largest = 0.0, 0, 0.0
-        for value in omega:
-            total, count = total + value.sum().item(), count + value.numel()
-            largest = max(largest, value.max().item())
-        log.info("importance: mean %.3g, max %.3g over %d parameters", total / max(count, 1), largest, count)
+    def _weights(self) -> tuple[float, float]:
+        """Of the importance so far, and of the new task's."""
+        if self.accumulate == "running_mean":
+            return self.measured / (self.measured + 1), 1 / (self.measured + 1)
+        if self.accumulate == "ema" and self.measured:
+            return self.decay, 1 - self.decay
+        return 1.0, 1.0
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(self.penalty.state_dict())
+        return {**self.penalty.state_dict(), "measured": self.measured}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.penalty.load_state_dict(state, dict(self.learner.protected.named_parameters()))
+        self.measured = state["measured"]
+
+
+def normalised(omega: dict[str, Tensor], by: Normalise) -> dict[str, Tensor]:
+    """The importance divided by its mean or its maximum over all parameters; one of zeros alone is left as it is."""
+    if by == "none" or not omega:
+        return omega
+    values = list(omega.values())
+    if by == "mean":
+        scale = sum(v.sum().item() for v in values) / sum(v.numel() for v in values)
+    else:
+        scale = max(v.max().item() for v in values)
+    return dict(zip(omega, torch._foreach_div(values, scale), strict=True)) if scale else omega

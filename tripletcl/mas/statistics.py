@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,22 @@ from tripletcl.errors import UserError
 from tripletcl.mas.rules import OUTPUT_ENTERS, RULES, Statistic
 
 Scalar = Callable[[Tensor], Tensor]
+"""Outputs [B, ...] to one number a sample [B], or to K of them [B, K]."""
 
-WAY_OUT = 'engine "loop" (`method.engine=loop` on the command line) takes any model, one sample at a time'
+Engine = Literal["hooks", "loop"]
+Scope = Literal["global", "local"]
+
+WAY_OUT = 'engine "loop" (`method.engine=loop` on the command line) takes any model, one sample at a time, global scope'
 
 
 def squared_norm(outputs: Tensor) -> Tensor:
     """||F(x)||^2 of each sample, over everything but the batch axis (Aljundi et al., ECCV 2018): [B, ...] -> [B]."""
     return outputs.reshape(len(outputs), -1).square().sum(1)
+
+
+def every_output(outputs: Tensor) -> Tensor:
+    """F_1(x) ... F_D(x) of each sample: [B, ...] -> [B, D], D passes backward."""
+    return outputs.reshape(len(outputs), -1)
 
 
 def per_sample_statistic(
@@ -36,7 +45,8 @@ def per_sample_statistic(
     forward: Callable[[Tensor], Any] | None = None,
     scalar: Scalar = squared_norm,
     statistic: Statistic = abs,
-    engine: str = "hooks",
+    engine: Engine = "hooks",
+    scope: Scope = "global",
 ) -> dict[str, Tensor]:
     """The SUM over a batch of the statistic of every sample's own gradient: sum_n f(d s(F(x_n)) / d theta).
 
@@ -46,27 +56,73 @@ def per_sample_statistic(
         model: the parameters' owner; those with `requires_grad` are in the result.
         inputs: [B, ...], one sample a row. Every layer with parameters must keep the batch on axis 0.
         forward: what computes F of `inputs`, `model` itself if None; `model.from_features`, say.
-        scalar: s, from F's outputs [B, ...] to one number a sample [B]; engine "loop" calls it with B = 1.
+        scalar: s, from F's outputs [B, ...] to one number a sample [B], or to K of them [B, K], whose statistics are
+            added up, sum_nk f(d s_k(F(x_n)) / d theta), by one pass forward and K passes backward; engine "loop" calls
+            it with B = 1.
         statistic: f, `abs` (MAS importance) or `torch.square` (Fisher information).
         engine: "hooks" is one pass a batch, for the layer types in `RULES`; "loop" one pass a sample, for any layer.
+        scope: "global" differentiates the scalar of the model's outputs. "local" differentiates ||y_l||^2 of every
+            layer's OWN output, its input held constant: sum_n f(d ||y_nl||^2 / d theta_l), by a forward pass alone.
 
     Returns:
         Parameter name (as in `model.named_parameters()`) -> a tensor of its shape, in float32 at least.
 
     Raises:
-        UserError: an unknown engine or statistic, a scalar of the wrong shape, or a model that "hooks" cannot serve:
-            a layer type without a rule, a layer called twice, a shared parameter, an input changed in place.
+        UserError: an unknown engine or statistic, a scalar of the wrong shape, a scope that does not go with the other
+            arguments, or a model that "hooks" cannot serve: a layer type without a rule, a layer called twice, a shared
+            parameter, an input changed in place.
+    """
+    check_scope(scope, scalar, engine)
+    with _measuring(model, inputs, statistic) as inputs:
+        if engine == "loop":
+            return _by_loop(model, forward or model, inputs, scalar, statistic)
+        return _by_hooks(model, forward or model, inputs, scalar, statistic, scope)
+
+
+def batch_statistic(
+    model: nn.Module,
+    inputs: Tensor,
+    *,
+    forward: Callable[[Tensor], Any] | None = None,
+    scalar: Scalar = squared_norm,
+    statistic: Statistic = abs,
+) -> dict[str, Tensor]:
+    """The statistic of the gradient of the batch's MEAN: f(d (1/B sum_n s(F(x_n))) / d theta), by plain autograd.
+
+    This is what released code takes for importance. It is not the mean of the samples' statistics, which may have other
+    signs and cancel out here, and it depends on the batch size; for comparison only. Arguments as in
+    `per_sample_statistic`; with a batch of one sample it is the same.
+    """
+    with _measuring(model, inputs, statistic) as inputs:
+        return _by_loop(model, forward or model, inputs, scalar, statistic, size=len(inputs))
+
+
+def check_scope(scope: str, scalar: Scalar, engine: str) -> None:
+    """Refuse what no combination of the arguments of `per_sample_statistic` can mean.
+
+    Raises:
+        UserError: an unknown engine or scope, or a local scope with an engine or a scalar that it does not have.
     """
     if engine not in ENGINES:
         raise UserError(f"there is no importance engine {engine!r}; the engines are {', '.join(ENGINES)}")
+    if scope not in ("global", "local"):
+        raise UserError(f"there is no scope {scope!r} of importance; the scopes are global, local")
+    if scope == "local" and scalar is not squared_norm:
+        raise UserError('local importance is that of the squared norm of every layer\'s own output: output "l2" only')
+    if scope == "local" and engine != "hooks":
+        raise UserError('local importance is defined by the rules for layer types: it takes engine "hooks" only')
+
+
+@contextmanager
+def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic) -> Iterator[Tensor]:
+    """Eval mode with gradients and without autocast; gives the inputs, fit for autograd."""
     if statistic not in (abs, torch.abs, torch.square):
         raise UserError(f"the statistic of a gradient is abs or torch.square, not {statistic!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"{_type_name(model)} has no trainable parameters, so none has an importance")
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
-        inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
-        with eval_mode(model):
-            return ENGINES[engine](model, forward or model, inputs, scalar, statistic)
+    no_autocast = torch.autocast(inputs.device.type, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), no_autocast, eval_mode(model):
+        yield inputs.clone() if inputs.is_inference() else inputs.detach()
 
 
 @contextmanager
@@ -82,53 +138,61 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _by_loop(
-    model: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor, scalar: Scalar, f: Statistic
+    model: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor, scalar: Scalar, f: Statistic, size: int = 1
 ) -> dict[str, Tensor]:
+    """The sum over chunks of `size` samples of f(gradient of the chunk's mean)."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     result = {name: _zeros_like(p) for name, p in parameters.items()}
-    for sample in inputs.split(1):
-        total = _total(scalar, forward(sample), 1)
-        for name, grad in _gradients(total, parameters).items():
-            result[name] += f(grad.to(result[name].dtype))
+    for samples in inputs.split(size):
+        means = [total / len(samples) for total in _totals(scalar, forward(samples), len(samples))]
+        for grads in _each_gradient(means, parameters):
+            for name, grad in grads.items():
+                result[name] += f(grad.to(result[name].dtype))
     return result
 
 
 def _by_hooks(
-    model: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor, scalar: Scalar, f: Statistic
+    model: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor, scalar: Scalar, f: Statistic, scope: Scope
 ) -> dict[str, Tensor]:
     anchor = torch.zeros((), device=inputs.device, requires_grad=True)
-    taps = _taps(model, len(inputs), f, anchor)
+    taps = _taps(model, len(inputs), f, anchor, scope == "local")
     parameters = {f"{tap.path}{name}": p for tap in taps for name, p in tap.parameters.items()}
     _check_batch_axis(taps, forward, inputs[:1])
     try:
         for tap in taps:
             tap.attach()
-        total = _total(scalar, forward(inputs), len(inputs))
+        totals = _totals(scalar, forward(inputs), len(inputs))
+        if scope == "local" and any(tap.found for tap in taps):
+            totals = [total for total in totals if total.requires_grad]  # none does unless there is a stray
         # Asking for the anchor makes the engine visit every tap, and nothing below the first one.
-        strays = _gradients(total, {"": anchor, **parameters})
+        for tap in taps:
+            tap.passes = len(totals)
+        strays = [name for grads in _each_gradient(totals, {"": anchor, **parameters}) for name in grads]
     finally:
         for tap in taps:
             tap.detach()
     if strays:
-        raise UserError(f"{next(iter(strays))} is used outside the forward of its own layer; {WAY_OUT}")
+        raise UserError(f"{strays[0]} is used outside the forward of its own layer; {WAY_OUT}")
     found = {f"{tap.path}{name}": value for tap in taps for name, value in tap.found.items()}
     return {name: found.get(name, _zeros_like(p)) for name, p in parameters.items()}
 
 
-ENGINES = {"hooks": _by_hooks, "loop": _by_loop}
+ENGINES = ("hooks", "loop")
 
 
 class _Tap:
     """One layer's place in the pass: keeps the input going forward, calls the rule coming backward."""
 
-    def __init__(self, path: str, layer: nn.Module, batch: int, f: Statistic, anchor: Tensor) -> None:
-        self.path, self.layer, self.batch, self.f, self.anchor = path, layer, batch, f, anchor
+    def __init__(self, path: str, layer: nn.Module, batch: int, f: Statistic, anchor: Tensor, local: bool) -> None:
+        self.path, self.layer, self.batch, self.f, self.anchor, self.local = path, layer, batch, f, anchor, local
         self.parameters = _own_trainable(layer)
         self.found: dict[str, Tensor] = {}
         self.handles: list[RemovableHandle] = []
         self.input: Tensor | None = None
         self.version = 0
         self.calls = 0
+        self.passes = 1
+        """Passes backward that are still to come: the input is kept for as long."""
 
     def attach(self) -> None:
         # Last before and first after the layer: other hooks may change what goes in and what comes out.
@@ -166,16 +230,23 @@ class _Tap:
         assert self.input is not None
         if not len(self.input) == len(output) == self.batch:
             raise self.error(f"does not keep the batch of {self.batch} on axis 0: its output is {[*output.shape]}")
-        return _OutputGradient.apply(output, self.anchor, self._backward)
+        if self.local:  # d ||y||^2 / d y = 2 y is known at once
+            with torch.no_grad():
+                self._receive(2 * output)
+            return output
+        return _OutputGradient.apply(output, self.anchor, self._receive)
 
-    def _backward(self, grad_output: Tensor) -> None:
+    def _receive(self, grad_output: Tensor) -> None:
         assert self.input is not None
         if self.input._version != self.version:
             raise self.error("has its input changed in place after it was called")
         dtype = _at_least_float32(self.input.dtype)
         values = RULES[type(self.layer)](self.layer, self.input.to(dtype), grad_output.to(dtype), self.f)
-        self.found = {name: values[name] for name in self.parameters}
-        self.input = None
+        for name in self.parameters:
+            self.found[name] = self.found[name].add_(values[name]) if name in self.found else values[name]
+        self.passes -= 1
+        if not self.passes:
+            self.input = None
 
     def _train(self, flag: bool) -> None:
         # False only inside the layer's own forward: a use anywhere else still reaches autograd, and is found there.
@@ -205,13 +276,13 @@ class _OutputGradient(torch.autograd.Function):
         return grad_output, None, None
 
 
-def _taps(model: nn.Module, batch: int, f: Statistic, anchor: Tensor) -> list[_Tap]:
+def _taps(model: nn.Module, batch: int, f: Statistic, anchor: Tensor, local: bool) -> list[_Tap]:
     taps = []
     owners: dict[Tensor, str] = {}
     for path, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             raise UserError(f"{path} has no running statistics, so it mixes the samples of a batch; {WAY_OUT}")
-        tap = _Tap(f"{path}." if path else "", module, batch, f, anchor)
+        tap = _Tap(f"{path}." if path else "", module, batch, f, anchor, local)
         for name, parameter in tap.parameters.items():
             if parameter in owners:
                 raise UserError(f"{owners[parameter]} and {tap.path}{name} are one parameter; {WAY_OUT}")
@@ -251,19 +322,25 @@ def _own_trainable(layer: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in layer.named_parameters(recurse=False) if p.requires_grad}
 
 
-def _total(scalar: Scalar, outputs: Any, batch: int) -> Tensor:
+def _totals(scalar: Scalar, outputs: Any, batch: int) -> list[Tensor]:
+    """The K sums over the batch of the samples' K scalars."""
     values = scalar(outputs)
-    if values.shape != (batch,):
-        raise UserError(f"the scalar must give one number a sample, shape [{batch}], not {[*values.shape]}")
-    return values.sum()
+    if values.ndim not in (1, 2) or len(values) != batch:
+        raise UserError(
+            f"the scalar must give one number a sample, shape [{batch}], or K of them, shape [{batch}, K], "
+            f"not {[*values.shape]}"
+        )
+    return list(values.reshape(batch, -1).sum(0).unbind())
 
 
-def _gradients(total: Tensor, parameters: dict[str, Any]) -> dict[str, Tensor]:
-    """The gradients of those parameters that `total` depends on."""
-    if not total.requires_grad:
-        raise UserError("the outputs depend on no trainable parameter; is the forward under torch.no_grad?")
-    grads = torch.autograd.grad(total, tuple(parameters.values()), allow_unused=True)
-    return {name: grad for name, grad in zip(parameters, grads, strict=True) if grad is not None}
+def _each_gradient(totals: list[Tensor], parameters: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
+    """For each of the totals of one graph, the gradients of those parameters that it depends on."""
+    for number, total in enumerate(totals, 1):
+        if not total.requires_grad:
+            raise UserError("the outputs depend on no trainable parameter; is the forward under torch.no_grad?")
+        keep = number < len(totals)
+        grads = torch.autograd.grad(total, tuple(parameters.values()), allow_unused=True, retain_graph=keep)
+        yield {name: grad for name, grad in zip(parameters, grads, strict=True) if grad is not None}
 
 
 def _zeros_like(parameter: Tensor) -> Tensor:

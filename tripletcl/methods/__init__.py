@@ -4,14 +4,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from tripletcl.continual import Method
-from tripletcl.mas import MAS
+from tripletcl.mas import MAS, MASAlpha
+from tripletcl.methods.analytic import Analytic
 from tripletcl.methods.combined import Combined
+from tripletcl.methods.ebll import EBLL
+from tripletcl.methods.ewc import EWC
 from tripletcl.methods.frozen import Frozen
+from tripletcl.methods.imm import IMM
 from tripletcl.methods.joint import Joint
+from tripletcl.methods.lwf import LwF
+from tripletcl.methods.si import SI
 
 METHODS: dict[str, type[Method]] = {
     "finetune": Method,
     "mas": MAS,
+    "mas_alpha": MASAlpha,
+    "ewc": EWC,
+    "si": SI,
+    "imm": IMM,
+    "lwf": LwF,
+    "ebll": EBLL,
+    "analytic": Analytic,
     "joint": Joint,
     "frozen": Frozen,
 }
@@ -35,4 +48,20 @@ def method_name(settings: MethodSettings) -> str:
     return "+".join(s["name"] for s in settings)
 
 
-__all__ = ["MAS", "METHODS", "Combined", "Frozen", "Joint", "MethodSettings", "build_method", "method_name"]
+__all__ = [
+    "EBLL",
+    "EWC",
+    "IMM",
+    "MAS",
+    "METHODS",
+    "SI",
+    "Analytic",
+    "Combined",
+    "Frozen",
+    "Joint",
+    "LwF",
+    "MASAlpha",
+    "MethodSettings",
+    "build_method",
+    "method_name",
+]

@@ -35,6 +35,10 @@ class Combined(Method):
     def searched(self) -> Method | None:
         return next((method for method in self.methods.values() if method.lam_is_auto), None)
 
+    def check(self, tasks: Sequence[Task]) -> None:
+        for method in self.methods.values():
+            method.check(tasks)
+
     def start(self, learner: Learner, inputs: Inputs) -> None:
         super().start(learner, inputs)
         for method in self.methods.values():

@@ -1,0 +1,27 @@
+"""A run that is killed and taken up again and again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from toy import assert_same, run_toy
+
+from tripletcl.continual import Method, Training
+
+
+def assert_pieces_are_as_the_whole(
+    tmp_path: Path, make: Callable[[], Method], training: Training | None = None
+) -> None:
+    """Every attempt gets a few steps further than the last, then dies; the end is that of an uninterrupted run."""
+    whole, _ = run_toy(tmp_path / "whole", make(), training=training)
+    for attempt in itertools.count(1):
+        try:
+            pieces, _ = run_toy(tmp_path / "pieces", make(), training=training, stop_after=4)
+            break
+        except KeyboardInterrupt:
+            torch.manual_seed(attempt)  # whatever state the new process would be in
+    assert attempt > 3
+    assert_same(whole, pieces)

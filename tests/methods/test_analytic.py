@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from toy import ToyLearner, ToySource, run_toy, toy_tasks
+
+from tripletcl.continual import Task
+from tripletcl.embedding.readout import AnalyticReadout
+from tripletcl.errors import UserError
+from tripletcl.methods import Analytic
+
+
+def plain_ridge(learner: ToyLearner, tasks: list[Task], ridge: float) -> Tensor:
+    """The definition, on everything at once: W = argmin sum_n |phi_n W - y_n|^2 + ridge |W|^2, by least squares."""
+    source, rows, targets = ToySource(), [], []
+    for number, task in enumerate(tasks):
+        for item in task.items:
+            with torch.no_grad():
+                x = learner.represent(source.batch(np.array([item]), None))
+            parts = x - x.mean()
+            phi = (
+                torch.relu(parts / parts.norm() @ learner.analytic.projection)[0] * (2 / learner.analytic.width) ** 0.5
+            )
+            rows.append(phi.double())
+            targets.append(torch.eye(len(tasks), dtype=torch.float64)[number])
+    phi, y = torch.stack(rows), torch.stack(targets)
+    width = phi.shape[1]
+    stacked = torch.cat([phi, ridge**0.5 * torch.eye(width, dtype=torch.float64)])
+    return torch.linalg.lstsq(stacked, torch.cat([y, torch.zeros(width, y.shape[1], dtype=torch.float64)])).solution
+
+
+def weight_of(learner: ToyLearner, classes: list[int]) -> Tensor:
+    """The read-out's weight with its columns in the order of the class ids."""
+    return learner.analytic.weight[:, np.argsort(classes)].double()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])
+def test_after_the_last_task_it_is_training_on_everything_in_any_order(tmp_path: Path, order: tuple[int, ...]) -> None:
+    tasks = toy_tasks(4)
+    method = Analytic(features=50, ridge=0.3)
+    learner, _ = run_toy(tmp_path / "run", method, tasks=[tasks[i] for i in order])
+    expected = plain_ridge(learner, tasks, 0.3)
+    assert (weight_of(learner, method.classes) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_a_pretrained_trunk_is_never_trained_and_a_first_one_once(tmp_path: Path) -> None:
+    start = ToyLearner().net[0].weight
+    for trunk, trained in (("pretrained", False), ("first", True)):
+        one, _ = run_toy(tmp_path / f"{trunk}-1", Analytic(features=5, trunk=trunk), tasks=toy_tasks()[:1])
+        all_, _ = run_toy(tmp_path / trunk, Analytic(features=5, trunk=trunk))
+        assert torch.equal(one.net[0].weight, all_.net[0].weight)
+        assert torch.equal(start, all_.net[0].weight) != trained
+
+
+def test_memory_is_the_two_sums(tmp_path: Path) -> None:
+    method = Analytic(features=7)
+    run_toy(tmp_path / "run", method, tasks=toy_tasks(5))
+    assert method.memory_bytes() == 8 * 7 * (7 + 5)
+
+
+def test_a_class_that_comes_again_goes_on_in_its_column(tmp_path: Path) -> None:
+    halves = toy_tasks(2)
+    again = [Task(t.name, t.items, t.targets, np.array([4]), importance_items=t.items) for t in halves]
+    method = Analytic(features=7)
+    learner, _ = run_toy(tmp_path / "run", method, tasks=again)
+    whole = Task("whole", np.arange(120), np.concatenate([t.targets for t in halves]), np.array([4]))
+    at_once, _ = run_toy(tmp_path / "once", Analytic(features=7), tasks=[whole])
+    assert method.classes == [4]
+    assert torch.allclose(learner.analytic.weight, at_once.analytic.weight, atol=1e-6)
+
+
+def test_random_features_depend_on_the_seed_alone_and_have_length_one_on_average() -> None:
+    x = torch.randn(40, 12)
+    readouts = [AnalyticReadout([8, 4], 3000, seed, (3,)) for seed in (1, 1, 2)]
+    phi = [readout.expand(x) for readout in readouts]
+    assert torch.equal(phi[0], phi[1])
+    assert not torch.equal(phi[0], phi[2])
+    assert phi[0].square().sum(1).mean().item() == pytest.approx(1, abs=0.05)
+    shifted = torch.cat([x[:, :8] * 3 + 5, x[:, 8:]], dim=1)  # each part is centred and scaled by itself
+    assert torch.allclose(readouts[0].expand(shifted), phi[0], atol=1e-5)
+
+
+def test_a_load_brings_its_own_number_of_classes() -> None:
+    solved, fresh = AnalyticReadout([4], 6, 0, (3, 2)), AnalyticReadout([4], 6, 0, (3, 2))
+    solved.solve(torch.randn(6, 5, dtype=torch.float64), torch.randn(5, 3, 2))
+    fresh.load_state_dict(solved.state_dict())
+    x = torch.randn(2, 4)
+    expected = sum(solved.scores(x)[:, k, None, None] * solved.targets[k] for k in range(5))
+    assert torch.allclose(fresh(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"features": 0}, {"ridge": 0.0}, {"ridge": -1.0}])
+def test_bad_settings(settings: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="greater than 0"):
+        Analytic(**settings)

@@ -1,0 +1,88 @@
+"""How strongly to hold on to the past, found on the new task alone: the stability-plasticity rule.
+
+De Lange, Aljundi, Masana, Parisot, Jia, Leonardis, Slabaugh, Tuytelaars, "A continual learning survey: Defying
+forgetting in classification tasks" (2019; TPAMI 2021), section on continual hyperparameter selection. For every task
+after the first, each attempt beginning with the weights that the task before left, A the score on items of the new
+task that are held out of training:
+
+1. plasticity: train with lam = 0, which scores A*;
+2. stability decay: train with lam = start; while A < (1 - drop) A*, train again with lam <- decay * lam.
+
+What is kept is the largest lam tried under which the new task is still learned; no old data is asked for.
+
+Deviations: the first step does not search for a learning rate, which is the config's; in a combination of methods the
+others keep their weights in every attempt, fine-tuning too; the number of attempts is bounded, and the last one is kept
+if none passes; an attempt whose loss is not finite has failed, whatever the drop. The first task is learned with lam 0:
+there is nothing to hold on to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+
+from tripletcl.continual.method import Learner
+from tripletcl.continual.task import InputSource, Task, validation_batches
+from tripletcl.errors import UserError
+
+LEAST_VALIDATION_ITEMS = 10
+"""With fewer, one item more or less decides."""
+
+FAILED = -1.0
+"""The score of an attempt whose loss became infinite: below every other, so that it never passes."""
+
+
+@dataclass(frozen=True)
+class Stability:
+    """How `lam: auto` is chosen for each task after the first; needs `data.validation`."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
+
+    drop: Annotated[float, Ge(0), Le(1)] = 0.2
+    """Part of the fine-tuned model's score on the new task that may be lost for stability."""
+    start: Annotated[float, Gt(0)] = 100.0
+    """The first lam that is tried, for every task."""
+    decay: Annotated[float, Gt(0), Lt(1)] = 0.5
+    """What lam is multiplied by after a try that lost more."""
+    attempts: Annotated[int, Ge(1)] = 6
+    """How many values of lam are tried at most; each costs a training of the task, and fine-tuning one more."""
+
+    def lam(self, attempt: int) -> float:
+        """The weight of an attempt: attempt 0 is fine-tuning, attempt 1 the first try."""
+        return 0.0 if attempt == 0 else self.start * self.decay ** (attempt - 1)
+
+    def passes(self, scores: Sequence[float]) -> bool:
+        """Does the newest try keep enough of the fine-tuned model's score? Scores are by attempt."""
+        return len(scores) > 1 and scores[-1] >= (1 - self.drop) * scores[0]
+
+    def ends(self, scores: Sequence[float]) -> bool:
+        """Is the newest attempt the one to keep?"""
+        return self.passes(scores) or len(scores) > self.attempts
+
+
+def check_validation(tasks: Sequence[Task]) -> None:
+    """Every task with a search has enough held-out items.
+
+    Raises:
+        UserError: one has fewer than `LEAST_VALIDATION_ITEMS`.
+    """
+    for task in tasks[1:]:
+        if (count := len(task.validation_items)) < LEAST_VALIDATION_ITEMS:
+            raise UserError(
+                f"lam: auto is chosen by items held out of training, and {task.name} has {count} of them; at least "
+                f"{LEAST_VALIDATION_ITEMS} are needed in every task after the first (a larger data.validation)"
+            )
+
+
+@torch.no_grad()
+def validation_score(learner: Learner, task: Task, source: InputSource, batch_size: int, device: torch.device) -> float:
+    """The mean of `Learner.score` over a task's held-out items, in eval mode; leaves the learner in train mode."""
+    learner.train(False)
+    batches = validation_batches(task, source, batch_size=batch_size, device=device)
+    total = sum(learner.score(learner(batch.inputs).float(), batch).sum().item() for batch in batches)
+    learner.train(True)
+    return total / len(task.validation_items)

@@ -1,0 +1,150 @@
+"""Learning without Forgetting (Li, Hoiem, ECCV 2016; TPAMI 2018).
+
+From the second task on, the model as it was before the task answers the NEW task's inputs, and the answers of the model
+in training are kept near:
+
+    L(theta) = L_task(theta) + lam d(F(x; theta), F(x; theta_old)).
+
+d is one of
+
+    embedding   sum_n ||F_n - F*_n||^2 / sum_n ||F*_n||^2: the mean squared distance, in parts of the old outputs' mean
+                squared norm, so that lam means the same whatever the outputs' scale;
+    cosine      mean over samples and vectors of 1 - cos(F, F*), a vector being a row of the last axis;
+    logits      T^2 KL(softmax(F* / T) || softmax(F / T)), the mean over samples and rows: the distillation of the
+                paper, up to a constant and Hinton's T^2.
+
+Deviations: there is one output for all tasks and not a head for each; the old answers are computed in every step, on
+the batch as it is augmented there, instead of once on the images as they are; new outputs are not warmed up by
+themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from tripletcl.continual import Batch, Lam, Learner, Method, Properties, Task
+from tripletcl.errors import UserError
+from tripletcl.mas.statistics import eval_mode
+
+Target = Literal["embedding", "cosine", "logits"]
+
+
+class LwF(Method):
+    """Learning without Forgetting; see the module's text for the equations.
+
+    Args:
+        lam: Weight of the distance to the old outputs, >= 0; 0 is fine-tuning, bit for bit; "auto" chooses it for
+            every task.
+        target: What is kept of the outputs: "embedding", "cosine" or "logits".
+        temperature: T of "logits", > 0; the others have none.
+
+    Raises:
+        UserError: a number out of its range.
+    """
+
+    name: ClassVar[str] = "lwf"
+    properties: ClassVar[Properties] = Properties()
+
+    def __init__(self, lam: Lam = 1.0, target: Target = "embedding", temperature: float = 2.0) -> None:
+        self.weigh(lam)
+        self.target, self.temperature = target, checked_temperature(temperature)
+        self.properties = distillation_properties(self.properties, target)  # type: ignore[misc]
+        self.teacher = Teacher()
+        self.learned = False
+
+    def before_task(self, task: Task) -> None:
+        if self.learned and (self.lam or self.lam_is_auto):
+            self.teacher.remember(self.learner)
+
+    def extra_loss(self, batch: Batch, representation: Tensor, out: Tensor) -> Tensor | float:
+        if not (self.lam and self.teacher.weights):
+            return 0.0
+        _, old = self.teacher(self.learner, batch.inputs)
+        return self.lam * output_distance(out, old, self.target, self.temperature)
+
+    def after_task(self, task: Task) -> None:
+        self.learned = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"learned": self.learned, "teacher": self.teacher.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.learned, self.teacher.weights = state["learned"], state["teacher"]
+
+
+class Teacher:
+    """The learner as it was: a copy of all that training may move, put in its place for a call.
+
+    Attributes:
+        weights: Parameters that are trained and buffers, by their names in the learner; empty before `remember`. What
+            is frozen is the learner's own.
+    """
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Tensor] = {}
+
+    def remember(self, learner: Learner) -> None:
+        """Be the learner as it is now."""
+        frozen = {name for name, p in learner.named_parameters() if not p.requires_grad}
+        self.weights = {name: t.detach().clone() for name, t in learner.state_dict().items() if name not in frozen}
+
+    @torch.no_grad()
+    def __call__(self, learner: Learner, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The old representation `[B, C]` and outputs `[B, ...]`, in eval mode; the learner is left as it is."""
+        passes = _Passes(learner)
+        with eval_mode(passes):
+            weights = {f"learner.{name}": weight for name, weight in self.weights.items()}
+            representation, out = functional_call(passes, weights, (inputs,), tie_weights=False)
+        return representation.float(), out.float()
+
+
+class _Passes(nn.Module):
+    """Both halves of a learner in one forward, which is what `functional_call` can call."""
+
+    def __init__(self, learner: Any) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        representation = self.learner.represent(inputs)
+        return representation, self.learner.readout(representation)
+
+
+def output_distance(new: Tensor, old: Tensor, target: Target, temperature: float) -> Tensor:
+    """How far outputs `[B, ...]` are from the old ones: >= 0, and 0 where they are the same.
+
+    Args:
+        target: "embedding", "cosine" or "logits": the equations are in the module's text.
+        temperature: Of "logits".
+    """
+    if target == "embedding":
+        scale = old.square().sum().clamp(min=torch.finfo(old.dtype).tiny)  # 0 / 0 where both are all zero
+        return (new - old).square().sum() / scale
+    if target == "cosine":
+        return (1 - F.cosine_similarity(new, old, dim=-1)).mean()
+    student, teacher = (
+        F.log_softmax(out.flatten(0, -2) / temperature, dim=-1) for out in (new, old)
+    )  # [rows, classes]
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def distillation_properties(properties: Properties, target: Target) -> Properties:
+    """The properties of a method that keeps outputs: a softmax asks for outputs that are classes."""
+    return replace(properties, problem_agnostic=target != "logits")
+
+
+def checked_temperature(temperature: float) -> float:
+    """The temperature itself.
+
+    Raises:
+        UserError: it is not a finite number above 0.
+    """
+    if not 0 < temperature < float("inf"):
+        raise UserError(f"temperature is {temperature}, but outputs are softened by a finite number above 0")
+    return temperature
