@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from reference_evaluation import average_precision_by_loops, cosine, filtered_ranks_by_loops
+from sklearn.metrics import average_precision_score
 
 from tripletcl.data.facts import Fact, FactTable
 from tripletcl.errors import UserError
@@ -73,6 +75,10 @@ def test_every_number_against_loops() -> None:
     assert found.ap == [(str(FACTS[f]), pytest.approx(ap(f, everyone))) for f in range(5)]
     assert found.map_all == pytest.approx(sum(value for _, value in found.ap) / 5)
     assert found.left_out == 1
+    assert found.map_subset is None
+    chosen = FactEvaluator(facts, TASKS, fact_vectors, present, subset=np.array([3, 1, 5])).evaluate(images, ids)
+    assert chosen.map_subset == pytest.approx((ap(3, everyone) + ap(1, everyone)) / 2)  # fact 5 has no test image
+    assert replace(chosen, map_subset=None) == found
     ranks = filtered_ranks_by_loops(scores, [[(i, f) in shown for f in range(6)] for i in ids])
     assert found.mrr == pytest.approx(sum(1 / rank for rank in ranks) / len(ranks))
     assert found.recall == pytest.approx({str(k): sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 5, 10)})
@@ -123,13 +129,15 @@ def test_equal_facts_are_one_query() -> None:
     fact_vectors = torch.zeros(3, 3, 2)
     fact_vectors[:, 0] = torch.stack([dog, cat, dog])
     present = torch.tensor([[True, False, False]] * 3)
-    evaluator = FactEvaluator(facts, [np.array([0, 1]), np.array([2])], fact_vectors, present)
+    tasks = [np.array([0, 1]), np.array([2])]
+    evaluator = FactEvaluator(facts, tasks, fact_vectors, present, subset=np.array([2]))
     images = torch.zeros(4, 3, 2)
     images[:, 0] = torch.stack([dog, cat, dog, torch.tensor([0.9, 0.1])])  # the last cat looks like a dog
     found = evaluator.evaluate(images, np.arange(4))
     assert evaluator.merged == 1
     assert found.ap == [("<dog>", 1.0), ("<cat>", pytest.approx((1 + 2 / 2) / 2))]
     assert found.map_all == pytest.approx(1.0)
+    assert found.map_subset == 1.0  # of "Dog", which is asked as "dog"
     assert found.map_tasks == [pytest.approx(1.0), 1.0]
     assert found.recall["1"] == pytest.approx(3 / 4)
 
@@ -157,3 +165,26 @@ def test_mistakes_are_named() -> None:
         FactEvaluator(facts, TASKS, *vectors()).evaluate(images * math.nan, ids)
     with pytest.raises(ValueError, match="2 fact vectors for the table's 6 facts"):
         FactEvaluator(facts, TASKS, *(part[:2] for part in vectors()))
+
+
+def test_closed_scores_are_added_to_the_mean_cosine() -> None:
+    generator = torch.Generator().manual_seed(5)
+    images, closed = torch.randn(10, 3, 4, generator=generator), torch.randn(10, 3, generator=generator)
+    facts = [Fact("a"), Fact("b", "c"), Fact("d", "e", "f")]
+    rows = [(f"{i}.jpg", facts[i % 3], "test") for i in range(10)]
+    table = FactTable.from_rows(Path(), rows)
+    vectors, present = torch.randn(3, 3, 4, generator=generator), torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1]]).bool()
+    vectors[~present] = 0
+    evaluator = FactEvaluator(table, [np.arange(3)], vectors, present)
+    found = evaluator.evaluate(images, np.arange(10), closed)
+    cosines = torch.nn.functional.cosine_similarity(
+        images[:, None], vectors[None], dim=-1
+    )  # [10, 3, 3], 0 where absent
+    scores = (cosines * present).sum(-1) / present.sum(-1) + closed
+    relevant = torch.eye(3).bool()[torch.arange(10) % 3]
+    expected = [average_precision_score(relevant[:, f], scores[:, f]) for f in range(3)]
+    assert [ap for _, ap in found.ap] == pytest.approx(expected, abs=1e-6)
+    assert found.map_tasks == pytest.approx([np.mean(expected)], abs=1e-6)
+    assert found.map_open == evaluator.evaluate(images, np.arange(10)).map_all
+    ranks = [int((scores[i] > scores[i, i % 3]).sum()) for i in range(10)]
+    assert found.recall["1"] == pytest.approx(np.mean([rank == 0 for rank in ranks]))

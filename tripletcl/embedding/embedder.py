@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from tripletcl.errors import UserError
 from tripletcl.files import sha256, write_atomically, write_text
 
 SPEC_FILE, WEIGHTS_FILE = "embedder.json", "model.safetensors"
+ScoredBy = Literal["text", "indicators", "both"]
+CLOSED_WEIGHT = {"both": 8.0, "indicators": 1e4}
+"""Against the mean cosine: a fact's score spreads over the images about a quarter to an eighth as far as its cosine."""
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
@@ -110,6 +113,59 @@ class FactEmbedder(nn.Module):
         vectors = F.pad(self.encode_units(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
         return vectors[ids.long()], ids >= 0
 
+    def install_analytic(self, width: int, seed: int, scored_by: ScoredBy) -> None:
+        """Make room for an analytic read-out in place of the heads; these answer until `read_out` is called.
+
+        Args:
+            width: Number of random features.
+            seed: Of the random layer.
+            scored_by: See `EmbedderSpec.scored_by`.
+
+        Raises:
+            UserError: the text has a trained map, or a width of its own.
+        """
+        if self.text.projection is not None:
+            raise UserError(
+                "an analytic read-out needs text vectors that stand still; set model.text_projection to false"
+            )
+        self.image.install_analytic(width, seed)
+        self.text.add_whitening()
+        self.spec = dataclasses.replace(
+            self.spec, random_features=width, random_seed=seed, scored_by=scored_by, text_projection=True
+        )
+
+    def read_out(self, weight: Tensor, facts: Sequence[Fact]) -> None:
+        """Answer by the analytic read-out from now on.
+
+        The unit vectors of an image become the sum of those of the facts taught, each weighed by its score: by
+        linearity that is the ridge regression from random features onto the facts' text vectors.
+
+        Args:
+            weight: `[M, K]`, the read-out's weights.
+            facts: The K facts.
+        """
+        assert self.image.analytic is not None
+        self.facts = tuple(facts)
+        self.text.whiten([text for fact in facts for text in fact.units if text is not None])
+        self.image.analytic.solve(weight, self.encode_facts(facts)[0])
+
+    def closed_scores(self, representation: Tensor, facts: Sequence[Fact]) -> Tensor | None:
+        """What is added to the mean cosine, `[N, F]`: the scores of facts that were taught; 0 for all others.
+
+        Args:
+            representation: `[N, C]` from `image.represent`.
+            facts: The F facts.
+
+        Returns:
+            None where facts are scored by their text alone.
+        """
+        if self.spec.scored_by == "text" or self.image.analytic is None:
+            return None
+        known = {fact: column for column, fact in enumerate(self.facts[: self.image.analytic.classes])}
+        columns = torch.tensor([known.get(fact, -1) for fact in facts], dtype=torch.int64, device=self.device)
+        scores = F.pad(self.image.analytic.scores(representation), (0, 1))  # a last column of zeros, which -1 picks
+        return CLOSED_WEIGHT[self.spec.scored_by] * scores[:, columns]
+
     @staticmethod
     def score(image_vectors: Tensor, fact_vectors: Tensor) -> Tensor:
         """How well facts fit images, `[N, F]`: the sum over the units that a fact has of the cosine.
@@ -167,6 +223,8 @@ class FactEmbedder(nn.Module):
             ) from error
         # Every weight is in the file, so the backbone starts from none.
         embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0)
+        if spec.random_features:
+            embedder.image.install_analytic(spec.random_features, spec.random_seed)
         embedder.spec, embedder.facts = spec, tuple(facts)
         try:
             embedder.load_state_dict(read_weights(folder / WEIGHTS_FILE))
@@ -196,6 +254,7 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
             fork_at=spec.fork_at,
             hidden=spec.hidden,
             head_std=spec.head_std,
+            pooled=spec.pooled,
         )
         projection = spec.width if spec.text_projection else None
         text = TextBranch(encoder, projection=projection, normalise=spec.text_normalise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from tripletcl.data.facts import UNITS
 from tripletcl.embedding.backbones import Backbone
+from tripletcl.embedding.readout import AnalyticReadout
 from tripletcl.errors import UserError
 
 
@@ -30,12 +32,15 @@ class ImageBranch(nn.Module):
         fork_at: The last stage that both branches of Model 2 share; None builds Model 1.
         hidden: Width of a hidden layer with ReLU in each head; 0 for none.
         head_std: Last layers start at N(0, head_std) with zero bias; None keeps torch's start.
+        pooled: Stages whose spatial means stand in the representation behind the last stage's features: lower stages
+            know textures and parts that the last has dropped. The heads do not read them, an analytic read-out does.
 
     Attributes:
         frozen: The stages up to and including freeze_until.
         shared: The stages behind them up to and including fork_at, or all of them.
         branches: One or two copies of the remaining stages.
         heads: Model 1: three maps to D; Model 2: a map to D and one to 2D.
+        analytic: The closed-form read-out that stands in for the heads once it knows classes; None without one.
 
     Raises:
         UserError: freeze_until or fork_at is no stage, is the last where something must follow, or fork_at comes
@@ -54,10 +59,12 @@ class ImageBranch(nn.Module):
         fork_at: str | None = None,
         hidden: int = 0,
         head_std: float | None = None,
+        pooled: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.feature_width = width, backbone.width
         frozen_end, shared_end = _bounds(backbone, freeze_until, fork_at)
+        self.pooled = _checked_pooled(tuple(pooled), backbone, frozen_end, fork_at)
         stages = copy.deepcopy(backbone.stages)
         self.frozen = stages[:frozen_end].requires_grad_(False)
         self.shared = stages[frozen_end:shared_end]
@@ -68,6 +75,7 @@ class ImageBranch(nn.Module):
         self.heads = nn.ModuleList(_head(backbone.width, hidden, n * width, head_std) for n in units_of_head)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1))
+        self.analytic: AnalyticReadout | None = None
         self.train()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -77,24 +85,64 @@ class ImageBranch(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """What the frozen stages make of images `[B, 3, H, W]` in [0, 1]; the same at every time of training."""
-        return self.frozen((_fast_layout(images) - self.mean) / self.std)
+        pixels = (_fast_layout(images) - self.mean) / self.std
+        return self.frozen(pixels) if self._trunk_is_open else self._with_pooled(self.frozen, pixels)
+
+    @property
+    def _trunk_is_open(self) -> bool:
+        """Is there a stage behind the frozen ones?"""
+        return bool(next(self.shared.children(), None) or next(self.branches[0].children(), None))
 
     def from_features(self, features: Tensor) -> Tensor:
         """The un-normalised outputs `[B, 3, D]` of what `features` returned."""
         return self.readout(self.represent(features))
 
     def represent(self, features: Tensor) -> Tensor:
-        """What `features` returned to what the heads read: pooled `[B, C]`, with a fork `[B, 2C]`."""
-        shared = self.shared(_fast_layout(features))
+        """What `features` returned to what the heads read: pooled `[B, C]`, with a fork `[B, 2C]`.
+
+        The means of the `pooled` stages stand behind it.
+        """
+        if not self._trunk_is_open:
+            return features
+        shared = self._with_pooled(self.shared, _fast_layout(features))
         return torch.cat([branch(shared) for branch in self.branches], dim=1)
 
+    def _with_pooled(self, stages: nn.Sequential, x: Tensor) -> Tensor:
+        """What the stages make of x; the means of the `pooled` ones behind it."""
+        means = []
+        for name, stage in stages.named_children():
+            x = stage(x)
+            if name in self.pooled:
+                means.append(x.mean(dim=(2, 3)))
+        return torch.cat([x, *means], dim=1) if means else x
+
     def readout(self, representation: Tensor) -> Tensor:
-        """The un-normalised outputs `[B, 3, D]` of what `represent` returned."""
+        """The un-normalised outputs `[B, 3, D]` of what `represent` returned.
+
+        The analytic read-out answers in place of the heads once it knows classes.
+        """
+        if self.analytic is not None and self.analytic.classes:
+            return self.analytic(representation)
+        representation = representation[:, : len(self.branches) * self.feature_width]
         pooled = representation.chunk(len(self.branches), dim=1)  # one or two [B, C]
         if len(pooled) == 1:
             pooled *= len(self.heads)
         outputs = [head(x) for head, x in zip(self.heads, pooled, strict=True)]
         return torch.cat(outputs, dim=1).unflatten(1, (len(UNITS), self.width))  # [B, U, D]
+
+    def install_analytic(self, width: int, seed: int) -> None:
+        """Make room for an analytic read-out of `width` random features; the heads answer until it knows classes."""
+        parts = [len(self.branches) * self.feature_width, *self._pooled_widths()]
+        self.analytic = AnalyticReadout(parts, width, seed, (len(UNITS), self.width)).to(self.mean.device)
+
+    @torch.no_grad()
+    def _pooled_widths(self) -> list[int]:
+        x, widths = torch.zeros(1, 3, 64, 64, device=self.mean.device), []
+        for name, stage in [*self.frozen.named_children(), *self.shared.named_children()] if self.pooled else []:
+            x = stage(x)
+            if name in self.pooled:
+                widths.append(x.shape[1])
+        return widths
 
     def train(self, mode: bool = True) -> ImageBranch:
         """Set the mode of dropout; the frozen stages and every batch normalisation stay in eval mode."""
@@ -132,6 +180,22 @@ def _position(setting: str, stage: str, allowed: tuple[str, ...], backbone: Back
         choice = f"one of {', '.join(allowed)}, or None" if allowed else "only None, as it is one stage"
         raise UserError(f"{setting} {stage!r} is not possible for {backbone.name}: allowed is {choice}")
     return allowed.index(stage)
+
+
+def _checked_pooled(
+    pooled: tuple[str, ...], backbone: Backbone, frozen_end: int, fork_at: str | None
+) -> tuple[str, ...]:
+    names = backbone.stage_names
+    for stage in pooled:
+        position = _position("pooled", stage, names[:-1], backbone)
+        if fork_at is not None:
+            raise UserError(f"pooled {stage!r} needs a network that does not fork; set fork_at to null")
+        if position < frozen_end < len(names):
+            raise UserError(
+                f"pooled {stage!r} lies in the frozen part, which hands on its last output alone: pool stages behind "
+                f"{names[frozen_end - 1]!r}, or freeze the whole network"
+            )
+    return pooled
 
 
 def _head(features: int, hidden: int, outputs: int, std: float | None) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tripletcl.data.facts import UNITS, Fact
-from tripletcl.embedding.embedder import FactEmbedder
+from tripletcl.embedding.embedder import FactEmbedder, ScoredBy
 from tripletcl.embedding.losses import contrastive, wildcard_l2, wildcard_l2_root
 
 LossName = Literal["contrastive", "wildcard_l2", "wildcard_l2_root"]
@@ -136,6 +136,24 @@ class FactLearner(nn.Module):
         distance = wildcard_l2 if self.loss_name == "wildcard_l2" else wildcard_l2_root
         return distance(out, targets, ids >= 0)
 
+    def install_readout(self, width: int, seed: int, targets: ScoredBy) -> None:
+        """Make room for an analytic read-out of `width` random features; the heads answer until `set_readout`."""
+        self.embedder.install_analytic(width, seed, targets)
+
+    def expand(self, representation: Tensor) -> Tensor:
+        """A representation `[B, C]` to its random features `[B, M]`."""
+        assert self.embedder.image.analytic is not None
+        return self.embedder.image.analytic.expand(representation)
+
+    def indicators(self, batch: Any) -> Tensor:
+        """`[B, K]`: which of the task's facts an image shows, its facts sharing a weight of 1."""
+        shown = batch.targets.float()
+        return shown / shown.sum(dim=1, keepdim=True)
+
+    def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
+        """Answer by the analytic read-out: weight `[M, K]` for these K facts."""
+        self.embedder.read_out(weight, [self.facts[i] for i in classes])
+
     @torch.no_grad()
     def score(self, out: Tensor, batch: Any) -> Tensor:
         """`[B]` in [0, 1]: the share of an image's true units whose vector is the nearest among the task's.
@@ -158,5 +176,6 @@ class FactLearner(nn.Module):
     ) -> Iterable[tuple[Callable[[Tensor], Tensor], Iterable[Tensor]]]:
         """The image branch on the task's images, and a trained text projection on the task's unit texts."""
         yield self.forward, inputs(task.importance_items)
-        if self.embedder.text.projection is not None:
-            yield self.embedder.text.projection, [torch.cat(self.encoded)]
+        projection = self.embedder.text.projection
+        if projection is not None and projection.weight.requires_grad:
+            yield projection, [torch.cat(self.encoded)]

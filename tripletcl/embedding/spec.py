@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class EmbedderSpec:
     """Width of a hidden layer in each head; 0 for none."""
     head_std: float | None = None
     """Standard deviation that the last layers start at; null keeps torch's start."""
+    pooled: tuple[str, ...] = ()
+    """Stages whose spatial means an analytic read-out sees beside the last stage's features."""
     width: int = 384
     """Width of each unit's vector; without a text projection that of the text encoder."""
     text: str = "minilm"
@@ -41,3 +43,13 @@ class EmbedderSpec:
     """Subtract the mean vector of the first task's texts."""
     image_size: int = 128
     """Pixels of the square that images are cut to."""
+    random_features: int = 0
+    """Width of the analytic read-out that a method has put in place of the heads; 0 for none. Not to be set by hand."""
+    random_seed: int = 0
+    """Of its random layer. Not to be set by hand."""
+    scored_by: Literal["text", "indicators", "both"] = "text"
+    """What facts that were taught are scored by: the cosine of vectors, the analytic read-out's scores of the facts
+    themselves, or both. Not to be set by hand."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pooled", tuple(self.pooled))  # JSON knows no tuples

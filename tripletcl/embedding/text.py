@@ -16,6 +16,9 @@ from tripletcl.embedding.weights import minilm_folder
 from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.errors import UserError
 
+WHITENING_FLOOR = 0.1
+"""A lower one separates the facts that were taught further (docs/recipe.md), and the facts that were not less."""
+
 
 class TextEncoder(Protocol):
     """A frozen encoder; it holds no state that is trained or saved."""
@@ -147,6 +150,28 @@ class TextBranch(nn.Module):
         if len(set(texts)) < 2:
             raise UserError(f"the centre of the text vectors needs two distinct texts or more, but got {list(texts)}")
         self.centre.copy_(self._raw(texts).mean(dim=0))
+
+    def add_whitening(self) -> None:
+        """A linear map behind the encoder that is never trained: the identity, until `whiten` sets it."""
+        self.projection = nn.Linear(self.encoder.width, self.width, device=self.centre.device).requires_grad_(False)
+        nn.init.eye_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    @torch.no_grad()
+    def whiten(self, texts: Sequence[str], floor: float = WHITENING_FLOOR) -> None:
+        """Set the map to `x -> A (x - mean)`, `A = (cov + floor * largest eigenvalue of cov)^(-1/2)`, of these texts.
+
+        An encoder of sentences puts all short texts into a narrow cone (unrelated words have a cosine near .3). What
+        they have in common says nothing about a photo; whitening takes it away, and the floor keeps directions that
+        the texts hardly use from being blown up, so that texts not among these keep their meaning.
+        """
+        vectors = self.encode(list(dict.fromkeys(texts))).double()  # [n, E]
+        mean = vectors.mean(0)
+        values, directions = torch.linalg.eigh((vectors - mean).T @ (vectors - mean) / len(vectors))
+        map_ = directions @ torch.diag((values.clamp(min=0) + floor * values.max()).rsqrt()) @ directions.T
+        assert self.projection is not None
+        self.projection.weight.copy_(map_)
+        self.projection.bias.copy_(-map_ @ mean)
 
     def _raw(self, texts: Sequence[str]) -> Tensor:
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]

@@ -57,10 +57,16 @@ def average_precision_of(
     Raises:
         UserError: a vector holds NaN.
     """
-    images, facts = unit_blocks(image_vectors), unit_blocks(fact_vectors)
-    _check_shapes((len(images), len(facts)), relevant)
-    blocks = zip(facts.split(block), relevant.split(block, dim=1), strict=True)
-    return torch.cat([_average_precision_of_rows(cosine_sums(images, f).T, r.T) for f, r in blocks])
+    return average_precision_of_blocks(unit_blocks(image_vectors), unit_blocks(fact_vectors), relevant, block)
+
+
+def average_precision_of_blocks(
+    image_blocks: Tensor, fact_blocks: Tensor, relevant: Tensor, block: int = FACTS_PER_BLOCK
+) -> Tensor:
+    """`average_precision_of` from what `unit_blocks` made of the vectors; more may stand behind the units."""
+    _check_shapes((len(image_blocks), len(fact_blocks)), relevant)
+    blocks = zip(fact_blocks.split(block), relevant.split(block, dim=1), strict=True)
+    return torch.cat([_average_precision_of_rows(cosine_sums(image_blocks, f).T, r.T) for f, r in blocks])
 
 
 def mean_average_precision(ap: Tensor) -> float:

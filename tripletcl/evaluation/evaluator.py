@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tripletcl.data.facts import FactTable
 from tripletcl.errors import UserError
-from tripletcl.evaluation.average_precision import average_precision_of, mean_average_precision
+from tripletcl.evaluation.average_precision import average_precision_of_blocks, mean_average_precision
 from tripletcl.evaluation.cosine import mean_cosines, unit_blocks
 from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
 from tripletcl.evaluation.recall import CUTOFFS, recall_of_ranks, true_fact_ranks
@@ -31,6 +31,8 @@ class StageScores:
         recall: Image-to-fact recall over all true (image, fact) pairs, keys "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank over the same pairs.
         left_out: How many facts have no test image, and so no AP and no part in any MAP.
+        map_subset: MAP of the chosen subset of facts over all test images; None where none was chosen.
+        map_open: As map_all, from the vectors alone; None where nothing was added to their cosines.
     """
 
     map_tasks: list[float]
@@ -40,6 +42,8 @@ class StageScores:
     recall: dict[str, float]
     mrr: float
     left_out: int
+    map_subset: float | None = None
+    map_open: float | None = None
 
 
 class FactEvaluator:
@@ -57,6 +61,7 @@ class FactEvaluator:
         groups: `[F]` from `equal_queries`; by default of fact_vectors, which is right where the text branch is fixed.
             Where it learns, give the groups of the untrained model: a model that maps its facts to one vector would
             else be scored as if it had been asked one question.
+        subset: Ids of the facts whose MAP is to be told apart.
 
     Attributes:
         merged: How many facts are merged into an earlier one.
@@ -72,6 +77,7 @@ class FactEvaluator:
         fact_vectors: Tensor,
         present: Tensor,
         groups: Tensor | None = None,
+        subset: np.ndarray | None = None,
     ) -> None:
         if len(fact_vectors) != len(table.facts):
             raise ValueError(f"{len(fact_vectors)} fact vectors for the table's {len(table.facts)} facts")
@@ -82,38 +88,63 @@ class FactEvaluator:
         fact_vectors, present = fact_vectors.detach().cpu(), present.cpu()
         self.groups = equal_queries(fact_vectors, present) if groups is None else groups.cpu()
         self.queries = self.groups.unique()
-        self.tasks = [torch.searchsorted(self.queries, self.groups[torch.as_tensor(task)].unique()) for task in tasks]
+        self.tasks = [self._queries_of(task) for task in tasks]
+        self.subset = None if subset is None else self._queries_of(subset)
         self.fact_vectors, self.present = fact_vectors[self.queries], present[self.queries]
         self.merged = len(self.groups) - len(self.queries)
 
     @torch.no_grad()
-    def evaluate(self, image_vectors: Tensor, image_ids: np.ndarray) -> StageScores:
+    def evaluate(self, image_vectors: Tensor, image_ids: np.ndarray, closed: Tensor | None = None) -> StageScores:
         """All scores of the model that gave the images these vectors.
 
         Args:
             image_vectors: `[N, 3, D]` of the test images.
             image_ids: `[N]` their ids in the table.
+            closed: `[N, F]` what is added to the mean cosine of an image and a fact (`FactEmbedder.closed_scores`).
 
         Raises:
-            UserError: a vector holds NaN, or a task has no test image among these.
+            UserError: a vector holds NaN, or a task or the subset has no test image among these.
         """
-        facts, present = self.fact_vectors.to(image_vectors.device), self.present.to(image_vectors.device)
+        images, facts = self._blocks(image_vectors, closed)
         relevant = self._relevance(image_ids).to(image_vectors.device)  # [N, Q]
         for number, task in enumerate(self.tasks, start=1):
             if not relevant[:, task].any():
                 raise UserError(f"task {number} has no test image, so it has no MAP; every task needs test rows")
-        ap = average_precision_of(image_vectors, facts, relevant)  # [Q]
-        recall = recall_of_ranks(_ranks(image_vectors, facts, present, relevant))
+        ap = average_precision_of_blocks(images, facts, relevant)  # [Q]
+        recall = recall_of_ranks(_ranks(images, facts, self.present.to(images.device), relevant))
         answerable = (~ap.isnan()).nonzero().flatten().tolist()
         return StageScores(
-            map_tasks=[_own_gallery_map(image_vectors, facts, relevant, task) for task in self.tasks],
+            map_tasks=[_own_gallery_map(images, facts, relevant, task) for task in self.tasks],
             map_tasks_all=[mean_average_precision(ap[task]) for task in self.tasks],
             map_all=mean_average_precision(ap),
             ap=[(str(self.table.facts[self.queries[query]]), ap[query].item()) for query in answerable],
             recall={str(k): recall[f"recall@{k}"] for k in CUTOFFS},
             mrr=recall["mrr"],
             left_out=len(ap) - len(answerable),
+            map_subset=None if self.subset is None else mean_average_precision(ap[self.subset]),
+            map_open=None if closed is None else self._map_open(image_vectors, relevant),
         )
+
+    def _blocks(self, image_vectors: Tensor, closed: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Rows whose inner products are the scores, `[N, 3D]` and `[Q, 3D]`.
+
+        Closed scores become columns of their own, each asked for by one fact. They are weighed by the fact's number of
+        units, since the sum of its cosines is, too.
+        """
+        device = image_vectors.device
+        images, facts = unit_blocks(image_vectors), unit_blocks(self.fact_vectors.to(device))
+        if closed is None:
+            return images, facts
+        units = self.present.sum(dim=1).to(facts)
+        closed = closed[:, self.queries.to(closed.device)].to(images)
+        return torch.cat([images, closed], dim=1), torch.cat([facts, units.diag()], dim=1)
+
+    def _map_open(self, image_vectors: Tensor, relevant: Tensor) -> float:
+        return mean_average_precision(average_precision_of_blocks(*self._blocks(image_vectors, None), relevant))
+
+    def _queries_of(self, facts: np.ndarray) -> Tensor:
+        """The places among the queries of what these facts are merged into."""
+        return torch.searchsorted(self.queries, self.groups[torch.as_tensor(facts)].unique())
 
     def _relevance(self, image_ids: np.ndarray) -> Tensor:
         """`[N, Q]` bool."""
@@ -123,11 +154,10 @@ class FactEvaluator:
 
 def _own_gallery_map(images: Tensor, facts: Tensor, relevant: Tensor, task: Tensor) -> float:
     gallery = relevant[:, task].any(dim=1)
-    return mean_average_precision(average_precision_of(images[gallery], facts[task], relevant[gallery][:, task]))
+    return mean_average_precision(average_precision_of_blocks(images[gallery], facts[task], relevant[gallery][:, task]))
 
 
 def _ranks(images: Tensor, facts: Tensor, present: Tensor, relevant: Tensor) -> Tensor:
     """The filtered rank of every true pair, `[R]`, with the scores of a block of images held at a time."""
-    image_blocks, fact_blocks = unit_blocks(images), unit_blocks(facts)
-    blocks = zip(image_blocks.split(IMAGES_PER_BLOCK), relevant.split(IMAGES_PER_BLOCK), strict=True)
-    return torch.cat([true_fact_ranks(mean_cosines(block, fact_blocks, present), shown) for block, shown in blocks])
+    blocks = zip(images.split(IMAGES_PER_BLOCK), relevant.split(IMAGES_PER_BLOCK), strict=True)
+    return torch.cat([true_fact_ranks(mean_cosines(block, facts, present), shown) for block, shown in blocks])

@@ -1,0 +1,113 @@
+"""The analytic read-out inside the embedder: vectors, closed scores, saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tripletcl.data.facts import Fact
+from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder
+from tripletcl.errors import UserError
+
+SPEC = EmbedderSpec(image_size=64, freeze_until="head", pooled=("blocks2", "blocks5"))
+FACTS = [Fact("dog"), Fact("person", "riding", "horse"), Fact("person", "lying"), Fact("cat", "holding", "ball")]
+WIDTH = 40
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def read_out(scored_by: str = "both") -> FactEmbedder:
+    embedder = build_embedder(SPEC, seed=0).eval()
+    embedder.install_analytic(WIDTH, 3, scored_by)
+    weight = torch.randn(WIDTH, len(FACTS), generator=torch.Generator().manual_seed(1))
+    embedder.read_out(weight, FACTS)
+    return embedder
+
+
+def test_the_heads_answer_until_it_knows_classes(images: Tensor) -> None:
+    plain, installed = build_embedder(SPEC, seed=0).eval(), build_embedder(SPEC, seed=0).eval()
+    installed.install_analytic(WIDTH, 3, "both")
+    assert torch.equal(plain.image(images), installed.image(images))
+    assert torch.equal(plain.encode_facts(FACTS)[0], installed.encode_facts(FACTS)[0])
+
+
+def test_pooled_stages_stand_behind_the_last_features(images: Tensor) -> None:
+    branch = build_embedder(SPEC, seed=0).image.eval()
+    x, means = (images - branch.mean) / branch.std, []
+    with torch.no_grad():
+        for name, stage in branch.frozen.named_children():
+            x = stage(x)
+            if name in SPEC.pooled:
+                means.append(x.mean(dim=(2, 3)))
+    assert torch.allclose(branch.represent(branch.features(images)), torch.cat([x, *means], dim=1), atol=1e-5)
+    open_spec = EmbedderSpec(image_size=64, pooled=SPEC.pooled)  # the same where nothing is frozen
+    trained = build_embedder(open_spec, seed=0).image.eval()
+    assert torch.allclose(trained.represent(trained.features(images)), torch.cat([x, *means], dim=1), atol=1e-4)
+
+
+def test_vectors_are_the_ridge_regression_onto_the_facts_text_vectors(images: Tensor) -> None:
+    """By linearity: solve for the facts' indicators and weigh their vectors, or solve for the vectors at once."""
+    embedder = build_embedder(SPEC, seed=0).eval()
+    embedder.install_analytic(WIDTH, 3, "text")
+    representation = embedder.image.represent(embedder.image.features(images))
+    phi = embedder.image.analytic.expand(representation).double()
+    shown = torch.eye(4, dtype=torch.float64)[torch.arange(12) % 4]
+    gram = phi.T @ phi + 0.1 * torch.eye(WIDTH, dtype=torch.float64)
+    embedder.read_out(torch.linalg.solve(gram, phi.T @ shown), FACTS)
+    targets = shown @ embedder.encode_facts(FACTS)[0].double().flatten(1)  # [12, 3 * D]
+    expected = phi @ torch.linalg.solve(gram, phi.T @ targets)
+    assert torch.allclose(embedder.image.readout(representation).flatten(1).double(), expected, atol=1e-4)
+
+
+def test_closed_scores_go_to_the_facts_that_were_taught(images: Tensor) -> None:
+    embedder = read_out()
+    representation = embedder.image.represent(embedder.image.features(images))
+    asked = [Fact("bird"), FACTS[2], FACTS[0]]
+    closed = embedder.closed_scores(representation, asked)
+    scores = embedder.image.analytic.scores(representation)
+    assert not closed[:, 0].any()
+    assert torch.allclose(closed[:, 1] / closed[:, 2], scores[:, 2] / scores[:, 0])
+    assert read_out("text").closed_scores(representation, asked) is None
+    assert build_embedder(SPEC, seed=0).closed_scores(representation, asked) is None
+
+
+def test_whitening_separates_texts_and_leaves_their_order_of_likeness() -> None:
+    plain, white = build_embedder(SPEC, seed=0), read_out()
+    texts = ["dog", "person", "riding", "horse", "lying", "cat", "holding", "ball"]
+    before, after = (
+        F.cosine_similarity(v[:, None], v[None], dim=-1)
+        for v in map(FactEmbedder.encode_units, (plain, white), (texts, texts))
+    )
+    off = ~torch.eye(len(texts), dtype=torch.bool)
+    assert after[off].abs().mean() < 0.6 * before[off].abs().mean()
+    near, far = (white.encode_units(["puppy"]) @ white.encode_units(["dog", "ball"]).T)[0]
+    assert near > far
+
+
+def test_saved_and_loaded(images: Tensor, tmp_path: Path) -> None:
+    embedder = read_out()
+    embedder.save_pretrained(tmp_path)
+    loaded = FactEmbedder.from_pretrained(tmp_path)
+    assert loaded.spec == embedder.spec
+    assert loaded.facts == tuple(FACTS)
+    assert torch.equal(loaded.image(images), embedder.image(images))
+    assert torch.equal(loaded.encode_units(["dog", "kite"]), embedder.encode_units(["dog", "kite"]))
+
+
+def test_what_cannot_be() -> None:
+    trained_map = build_embedder(EmbedderSpec(image_size=64, text_projection=True), seed=0)
+    with pytest.raises(UserError, match="text_projection to false"):
+        trained_map.install_analytic(WIDTH, 0, "both")
+    with pytest.raises(UserError, match="pooled 'blocks2' lies in the frozen part"):
+        build_embedder(EmbedderSpec(freeze_until="blocks3", pooled=("blocks2",)), seed=0)
+    with pytest.raises(UserError, match="does not fork"):
+        build_embedder(EmbedderSpec(fork_at="blocks3", pooled=("blocks2",)), seed=0)
+    with pytest.raises(UserError, match=r"pooled 'head' is not possible.*blocks6"):
+        build_embedder(EmbedderSpec(pooled=("head",)), seed=0)
