@@ -90,16 +90,19 @@ def test_compare_leaves_tables_json_and_a_page(compared: Path) -> None:
         assert 0 < row["map_all"] <= 1
     assert rows[0]["gap_closed"] in (0, None)  # None where two epochs of joint training are no better than finetune
     assert rows[2]["forgetting"] is None
-    assert {"table.md", "table.csv", "table.tex", "report.html"} <= {p.name for p in compared.iterdir()}
+    assert {"table.md", "table.csv", "table.tex", "properties.md", "report.html"} <= {
+        p.name for p in compared.iterdir()
+    }
+    assert rows[0]["method_bytes"][-1] == 0 < rows[1]["method_bytes"][-1]
     page = (compared / "report.html").read_text()
     assert "data:image" in page
     assert "http" + "://" not in page.replace("http" + "://www.w3.org", "")
 
 
 def test_finished_runs_are_reused(workplace: Path, compared: Path) -> None:
-    before = (compared / "mas-seed0" / "result.json").stat().st_mtime_ns
+    before = (compared / "mas-split0-seed0" / "result.json").stat().st_mtime_ns
     tripletcl("compare", "small.yaml", *settings(), "--out", "runs")
-    assert (compared / "mas-seed0" / "result.json").stat().st_mtime_ns == before
+    assert (compared / "mas-split0-seed0" / "result.json").stat().st_mtime_ns == before
 
 
 def test_a_run_of_another_config_is_refused(workplace: Path, compared: Path) -> None:
@@ -108,30 +111,30 @@ def test_a_run_of_another_config_is_refused(workplace: Path, compared: Path) -> 
 
 
 def test_evaluate_gives_the_figures_of_the_run(workplace: Path, compared: Path) -> None:
-    (row,) = json.loads(tripletcl("evaluate", "runs/mas-seed0", "--json").stdout)
+    (row,) = json.loads(tripletcl("evaluate", "runs/mas-split0-seed0", "--json").stdout)
     recorded = json.loads((compared / "compare.json").read_text())[1]
     for key in ("method", "seed", "split"):
         assert row[key] == recorded[key]
     for key in ("map_tasks", "map_all", "forgetting", "recall", "mrr"):
         assert row[key] == pytest.approx(recorded[key], rel=1e-4), key
-    (early,) = json.loads(tripletcl("evaluate", "runs/mas-seed0", "--stage", "0", "--json").stdout)
+    (early,) = json.loads(tripletcl("evaluate", "runs/mas-split0-seed0", "--stage", "0", "--json").stdout)
     assert early["map_all"] != row["map_all"]
 
 
 def test_index_query_describe(workplace: Path, compared: Path) -> None:
     images = next((workplace / "cache" / "scenes").glob("*/images"))
-    tripletcl("index", "runs/mas-seed0", str(images))
-    facts = json.loads((compared / "mas-seed0" / "stages" / "stage-02" / "embedder.json").read_text())["facts"]
+    tripletcl("index", "runs/mas-split0-seed0", str(images))
+    facts = json.loads((compared / "mas-split0-seed0" / "stages" / "stage-02" / "embedder.json").read_text())["facts"]
     subject, predicate, object_ = max(facts, key=lambda fact: sum(unit is not None for unit in fact))
     for words in ([subject, predicate, object_], ["?", predicate, "?"], [f"{subject}, {predicate}, ?"]):
-        found = json.loads(tripletcl("query", "runs/mas-seed0", *words, "-k", "3", "--json").stdout)
+        found = json.loads(tripletcl("query", "runs/mas-split0-seed0", *words, "-k", "3", "--json").stdout)
         assert len(found["hits"]) == 3
         assert all(Path(hit["path"]).is_file() for hit in found["hits"])
         assert found["notes"] == []
-    unknown = json.loads(tripletcl("query", "runs/mas-seed0", "zebra", "--json").stdout)
+    unknown = json.loads(tripletcl("query", "runs/mas-split0-seed0", "zebra", "--json").stdout)
     assert "never trained" in unknown["notes"][0]
     image = found["hits"][0]["path"]
-    ranked = json.loads(tripletcl("describe", "runs/mas-seed0", image, "--json").stdout)
+    ranked = json.loads(tripletcl("describe", "runs/mas-split0-seed0", image, "--json").stdout)
     assert all(row["fact"] in facts for row in ranked)
     assert [row["score"] for row in ranked] == sorted((row["score"] for row in ranked), reverse=True)
 
@@ -139,8 +142,8 @@ def test_index_query_describe(workplace: Path, compared: Path) -> None:
 def test_from_a_script(workplace: Path, compared: Path) -> None:
     code = (
         "from tripletcl import FactEmbedder, FactIndex\n"
-        "embedder = FactEmbedder.from_pretrained('runs/mas-seed0/stages/stage-02')\n"
-        "index = FactIndex.load('runs/mas-seed0/index', embedder)\n"
+        "embedder = FactEmbedder.from_pretrained('runs/mas-split0-seed0/stages/stage-02')\n"
+        "index = FactIndex.load('runs/mas-split0-seed0/index', embedder)\n"
         "for hit in index.search('?, running, ?', k=2):\n    print(f'{hit.score:.3f}', hit.path)\n"
     )
     (workplace / "script.py").write_text(code)
@@ -178,7 +181,7 @@ def test_from_augmented_images_with_forked_branches_and_a_trained_text_side(work
 def test_killed_at_any_moment_the_numbers_stay(workplace: Path, compared: Path) -> None:
     """kill -9 twice in mid-task; the third start ends with the files of the uninterrupted run, bit for bit."""
     run = workplace / "killed"
-    arguments = ["train", "runs/mas-seed0/config.yaml", "--out", str(run), "--quiet"]
+    arguments = ["train", "runs/mas-split0-seed0/config.yaml", "--out", str(run), "--quiet"]
     for wanted in (2, 5):
         process = subprocess.Popen([sys.executable, "-m", "tripletcl", *arguments])
         seen: set[str] = set()
@@ -189,7 +192,7 @@ def test_killed_at_any_moment_the_numbers_stay(workplace: Path, compared: Path) 
         assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
     # In a process of its own, as before: this one may use more threads, which sum in another order.
     subprocess.run([sys.executable, "-m", "tripletcl", *arguments], check=True)
-    whole = compared / "mas-seed0"
+    whole = compared / "mas-split0-seed0"
     for name in ("stages/stage-01/model.safetensors", "stages/stage-02/model.safetensors"):
         assert (run / name).read_bytes() == (whole / name).read_bytes(), name
     results = [json.loads((folder / "result.json").read_text()) | {"seconds": 0} for folder in (run, whole)]
@@ -205,8 +208,8 @@ def test_killed_at_any_moment_the_numbers_stay(workplace: Path, compared: Path) 
         (["train", "small.yaml", "data.table=missing.csv"], "missing.csv"),
         (["train", "small.yaml", "method={name: mas, lam: -1}", "--out", "negative"], "at least 0"),
         (["evaluate", "."], "no run folder"),
-        (["query", "runs/mas-seed0", "a", "b", "c", "d"], "quote"),
-        (["index", "runs/mas-seed0", "no-folder"], "no-folder"),
+        (["query", "runs/mas-split0-seed0", "a", "b", "c", "d"], "quote"),
+        (["index", "runs/mas-split0-seed0", "no-folder"], "no-folder"),
         (["report", "cache"], "no run folder"),
     ],
 )

@@ -110,7 +110,7 @@ def run_toy(
     seed: int = 0,
     stability: Stability = Stability(),
 ) -> tuple[ToyLearner, RunFolder]:
-    """Train the toy in a folder; `stop_after` raises KeyboardInterrupt at that step or end of a task, as a kill would."""
+    """Train the toy in a folder; `stop_after` raises KeyboardInterrupt at that step or stage, as a kill would."""
     learner, calls, source = ToyLearner(), 0, ToySource()
     training = training or Training(epochs=3, batch_size=16, lr=0.05, checkpoint_minutes=0)
 

@@ -1,49 +1,76 @@
-"""Several methods on the same sequence, process after process: finished runs are reused, cut-off ones go on."""
+"""Methods x splits x seeds, side by side: finished runs are reused, cut-off ones go on."""
 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tripletcl.config import Config, dump_config, parse_config
-from tripletcl.continual import RunFolder
+from tripletcl.continual import Properties, RunFolder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult, gap_closed_among
 from tripletcl.files import write_text
 from tripletcl.methods import MethodSettings, method_name
+from tripletcl.processes import Environment, Job, run_jobs
+from tripletcl.report import promises_of
+from tripletcl.report.formatting import duration, fraction
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a comparison."""
+    """One run of a comparison; `str` is what messages call it."""
 
     label: str
-    seed: int
     config: Config
     folder: Path
 
+    def __str__(self) -> str:
+        return f"{self.label}, split {self.config.data.split_seed}, seed {self.config.seed}"
+
+    @property
+    def result(self) -> RunResult | None:
+        """Its figures under its label, or None while it is not done."""
+        values = RunFolder(self.folder, dump_config(self.config)).result
+        return None if values is None else replace(RunResult.from_dict(values), method=self.label)
+
+    @property
+    def log(self) -> Path:
+        """Where it writes what it has to say while others run beside it."""
+        return self.folder / "train.log"
+
 
 def plan(config: Config, out: Path) -> list[PlannedRun]:
-    """Every method with every seed, in the order they are run: all methods of a seed before the next seed."""
-    labels = method_labels(config.compare.methods)
+    """Every method on every split with every seed, in the order they are run: the methods change fastest.
+
+    Raises:
+        UserError: several splits of a table that comes with its tasks, or the same method twice.
+    """
+    compare = config.compare
+    if config.data.split == "column" and len(compare.splits) > 1:
+        raise UserError(f"data.split is column, which gives one split: compare.splits cannot ask for {compare.splits}")
+    labels = method_labels(compare.methods)
     return [
-        PlannedRun(label, seed, single_run(config, method, seed), out / f"{label}-seed{seed}")
-        for seed in config.compare.seeds
-        for label, method in zip(labels, config.compare.methods, strict=True)
+        planned_run(config, label, method, split, seed, out)
+        for split in compare.splits
+        for seed in compare.seeds
+        for label, method in zip(labels, compare.methods, strict=True)
     ]
 
 
-def single_run(config: Config, method: MethodSettings, seed: int) -> Config:
-    """The comparison's config for one method and seed; the seed deals the facts anew, too."""
+def planned_run(config: Config, label: str, method: MethodSettings, split: int, seed: int, out: Path) -> PlannedRun:
+    """The comparison's config for one method; split and seed are added to those of the config."""
     values = config.model_dump(mode="json", exclude={"compare"})
     values |= {"method": method, "seed": config.seed + seed}
-    values["data"]["split_seed"] += seed
-    return parse_config(values, "compare")
+    values["data"]["split_seed"] += split
+    single = parse_config(values, "compare")
+    return PlannedRun(label, single, out / f"{label}-split{single.data.split_seed}-seed{single.seed}")
 
 
 def method_labels(methods: Iterable[MethodSettings]) -> list[str]:
@@ -69,30 +96,91 @@ def _with_settings(method: MethodSettings, same: list[MethodSettings]) -> str:
     return "-".join([method_name(method), *parts])
 
 
+def method_promises(config: Config) -> dict[str, Properties | None]:
+    """What each method of the comparison promises, by its label; None for joint training."""
+    methods = config.compare.methods
+    return dict(zip(method_labels(methods), map(promises_of, methods), strict=True))
+
+
 def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda text: None) -> list[RunResult]:
     """Run what is not done yet, each run in a process of its own, and return all results.
 
+    Args:
+        announce: Called with a line when a run starts and when it ends.
+
     Raises:
-        UserError: a run failed; the others' results are kept.
+        UserError: runs failed; the others' results are kept.
     """
-    results = []
     runs = plan(config, out)
-    for number, run in enumerate(runs, 1):
-        folder = RunFolder(run.folder, dump_config(run.config))
-        if folder.result is None:
-            announce(f"{number}/{len(runs)}: {run.label}, seed {run.seed}")
-            command = [sys.executable, "-m", "tripletcl", "train", str(run.folder / "config.yaml")]
-            ended = subprocess.run([*command, "--out", str(run.folder), "--quiet"], check=False)
-            if ended.returncode != 0 or folder.result is None:
-                raise UserError(f"the run {run.label}, seed {run.seed} failed (see above); its folder is {run.folder}")
-        assert folder.result is not None
-        results.append(replace(RunResult.from_dict(folder.result), method=run.label))
+    todo = [run for run in runs if run.result is None]  # opens every folder before any time is spent
+    places = processes(config, len(todo))
+    jobs = [Job(_command(run), run.log if len(places) > 1 else None) for run in todo]
+
+    def started(index: int) -> None:
+        announce(f"{index + 1}/{len(todo)} {todo[index]}: started")
+
+    def ended(index: int) -> None:
+        announce(f"{index + 1}/{len(todo)} {todo[index]}: {_outcome(todo[index].result)}")
+
+    if len(todo) < len(runs):
+        announce(f"{len(runs) - len(todo)} of {len(runs)} runs are done already")
+    run_jobs(jobs, places, started, ended)
+    _check([(run, job.log) for run, job in zip(todo, jobs, strict=True) if run.result is None], len(runs))
+    results = [result for run in runs if (result := run.result) is not None]
     write_text(out / "compare.json", json.dumps(comparison_objects(results), indent=1))
     return results
 
 
+def _command(run: PlannedRun) -> list[str]:
+    train = [sys.executable, "-m", "tripletcl", "train", str(run.folder / "config.yaml")]
+    return [*train, "--out", str(run.folder), "--quiet"]
+
+
+def _outcome(result: RunResult | None) -> str:
+    return f"{duration(result.seconds)}, MAP {fraction(result.map_all_final)}" if result is not None else "failed"
+
+
+def _check(failed: Sequence[tuple[PlannedRun, Path | None]], count: int) -> None:
+    """Say which runs have no result, where each says why, and what the first one says."""
+    if not failed:
+        return
+    names = "; ".join(f"{run} ({log or 'see above'})" for run, log in failed)
+    lines = failed[0][1].read_text(encoding="utf-8", errors="replace").split("\n") if failed[0][1] is not None else []
+    reason = next((line.removeprefix("tripletcl: ") for line in reversed(lines) if line.strip()), "")
+    raise UserError(
+        f"{len(failed)} of {count} runs failed: {names}" + (f"; the first says: {reason}" if reason else "")
+    )
+
+
+def processes(config: Config, runs: int) -> list[Environment]:
+    """What sets apart the processes that run at once, as many as `compare.jobs` says; one alone has the machine.
+
+    Each has a GPU to itself while there are enough, and its share of the cores: two processes of one thread train
+    more than one of two threads.
+    """
+    gpus = visible_gpus() if config.device != "cpu" else []
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = config.compare.jobs if config.compare.jobs != "auto" else len(gpus) or cores
+    jobs = min(jobs, runs)
+    if jobs <= 1:
+        return [{}]
+    allowed = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or cores)
+    threads = min(max(cores // jobs, 1), allowed)
+    return [
+        {"OMP_NUM_THREADS": str(threads), **({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})}
+        for i in range(jobs)
+    ]
+
+
+def visible_gpus() -> list[str]:
+    """The names by which CUDA_VISIBLE_DEVICES knows the GPUs that this process sees."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (named.split(",") if named else [str(number) for number in range(count)])[:count]
+
+
 def comparison_objects(results: list[RunResult]) -> list[dict[str, Any]]:
-    """One object a run, for scripts. `gap_closed` is against the finetune and joint runs of the same seed."""
+    """One object a run, for scripts. `gap_closed` is against the finetune and joint runs of the same split and seed."""
     return [
         {
             "method": r.method,
@@ -106,7 +194,11 @@ def comparison_objects(results: list[RunResult]) -> list[dict[str, Any]]:
             "recall": r.recall,
             "mrr": r.mrr,
             "gap_closed": gap_closed_among(r, results),
+            "map_open": r.map_open,
+            "map_subset": r.map_subset,
             "seconds": r.seconds,
+            "method_bytes": r.method_bytes,
+            "lams": r.lams,
         }
         for r in results
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,13 @@ from tripletcl.files import write_text
 from tripletcl.report import (
     ExampleHit,
     ExampleQuery,
+    Promises,
     comparison_rows,
     csv_table,
     latex_table,
     markdown_table,
+    promises_of,
+    properties_markdown,
     write_report,
 )
 from tripletcl.runs import Run
@@ -31,11 +35,12 @@ HITS_SHOWN = 8
 TRAINING_IMAGES_SHOWN = 8
 
 
-def write_tables(results: Sequence[RunResult], out: Path) -> None:
-    """The comparison as Markdown, CSV and LaTeX."""
+def write_tables(results: Sequence[RunResult], promises: Promises, out: Path) -> None:
+    """The comparison as Markdown, CSV and LaTeX, and what its methods promise as Markdown."""
     rows = comparison_rows(results)
     for suffix, text in (("md", markdown_table(rows)), ("csv", csv_table(rows)), ("tex", latex_table(rows))):
         write_text(out / f"table.{suffix}", text)
+    write_text(out / "properties.md", properties_markdown(promises))
 
 
 def write_summary(folders: Sequence[Path], page: Path, command: str | None = None) -> Path:
@@ -49,11 +54,12 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
         UserError: no run there is finished.
     """
     runs = [run for folder in folders for run in _runs(folder)]
-    results = {run.path: result for run in runs if (result := _result(run)) is not None}
+    results = {run.path: result for run in runs if (result := named_result(run)) is not None}
     if not results:
         raise UserError(f"no finished run in {', '.join(map(str, folders))}")
     finished = [run for run in runs if run.path in results]
-    shown = [run for run in finished if results[run.path].seed == results[finished[0].path].seed]
+    first = results[finished[0].path]  # of the same tasks are those of the same split alone
+    shown = [run for run in finished if (results[run.path].split, results[run.path].seed) == (first.split, first.seed)]
     table = load_table(finished[0].config)
     vectors = {results[run.path].method: run.vectors() for run in shown}
     groups = _groups(shown[0], len(results[shown[0].path].tasks))
@@ -64,6 +70,7 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
         title="Facts learned task after task",
         settings=dump_config(finished[0].config),
         environment=environment,
+        promises={results[run.path].method: promises_of(run.config.method) for run in finished},
         examples=[_example(fact, task, table, vectors) for task, fact in _queries(table, groups)],
         scenes=[(f"task {t + 1}", path) for t, facts in enumerate(groups) for path in _training_images(table, facts)],
         command=command,
@@ -78,11 +85,11 @@ def _runs(folder: Path) -> list[Run]:
     return found or [Run.open(folder)]  # the latter says what is wrong with the folder
 
 
-def _result(run: Run) -> RunResult | None:
-    """The run's figures under the name of its folder where a comparison gave it one (`mas-lam3-seed0`)."""
+def named_result(run: Run) -> RunResult | None:
+    """The run's figures under the name of its folder where a comparison gave it one (`mas-lam3-split0-seed0`)."""
     if (result := run.result) is None:
         return None
-    label = run.path.name.removesuffix(f"-seed{result.seed}")
+    label = re.sub(r"-split-?\d+-seed-?\d+$", "", run.path.name)
     return replace(result, method=label) if label.startswith(f"{result.method}-") else result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
+from many_methods import drawn_runs
 
 from tripletcl.evaluation.result import RunResult
 
@@ -54,3 +55,9 @@ def six_runs(make_run: MakeRun) -> list[RunResult]:
         make_run("mas", [[0.1, 0.1], [0.7, 0.1], [0.7, 0.6]], map_all=0.40, seed=1, seconds=140.0),
         make_run("finetune", [[0.1, 0.1], [0.8, 0.2], [0.3, 0.7]], map_all=0.30, seed=1),
     ]
+
+
+@pytest.fixture(scope="session")
+def many_runs() -> list[RunResult]:
+    """Thirteen methods on three splits of four tasks, with everything that a run can measure."""
+    return drawn_runs()

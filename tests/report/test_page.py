@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tripletcl.continual import Properties
 from tripletcl.errors import UserError
 from tripletcl.report import ExampleHit, ExampleQuery, write_report
+from tripletcl.report.formatting import MISSING
 
 VOID = {"meta", "link", "img", "br"}
 HOSTILE = "<script>alert('\"&_')</script>"
@@ -127,6 +129,33 @@ def test_hits_are_marked_by_frame_and_by_sign_in_the_order_of_methods(tmp_path, 
     assert "MAS 1 of 2 right ✓ .90 ✗ .50 joint 1 of 1 right ✓ 1.25" in page.text
     frames = [figure["class"] for figure in page.all("figure") if "hit" in (figure.get("class") or "")]
     assert frames == ["hit good", "hit", "hit good"]
+
+
+def test_what_is_kept_and_promised_stands_side_by_side(tmp_path, six_runs):
+    runs = [replace(run, method_bytes=[0, 3e6, 3e6]) if run.method == "mas" else run for run in six_runs]
+    promises = {"finetune": Properties(), "mas": Properties(adaptive=True), "joint": None}
+    _, page = report(tmp_path, runs, promises=promises)
+    assert "What is kept, and what is promised" in page.text
+    assert "MAS keeps 3.0 MB" in [image["alt"] for image in page.all("img")]
+    assert "constant memory problem agnostic on pretrained unlabeled data adaptive consistent" in page.text
+    assert f"MAS ✓ ✓ ✓ ✓ ✓ {MISSING} joint" in page.text
+    assert "What is kept" not in report(tmp_path, six_runs)[1].text
+
+
+def test_a_page_of_many_methods_has_an_end(tmp_path, many_runs, photos):
+    """Small multiples, and rows of pictures of a few methods only."""
+    hits = [ExampleHit(photo, 0.5, True) for photo in photos]
+    example = ExampleQuery("a dog", "task 1", {run.method: hits for run in many_runs})
+    html, page = report(tmp_path, many_runs, examples=[example])
+    assert '<div class="grid small">' in html
+    assert "Of 13 methods only finetune, MAS, MAS-scopelocal, MAS+LwF, joint." in page.text
+    assert len(page.all("article")) == 1
+    assert page.text.count("of 3 right") == 5
+    facts = page.text.partition("Best and worst facts")[2]
+    assert "IMM" not in facts
+    assert "MAS+LwF finds best" in facts
+    assert len(page.all("img")) == 13 + 4 + 1 + 3 + 1 + 5 * 3  # matrices, tasks, subset, end, memory, hits
+    assert 'class="compare dense"' in html
 
 
 def test_what_the_user_gives_is_escaped(tmp_path, six_runs, photos):

@@ -44,7 +44,7 @@ def test_a_difference_within_the_spread_is_said_to_be(six_runs):
 
 
 def test_one_seed_is_said_to_be_one_seed(six_runs):
-    assert any(sentence.startswith("Not repeated with other seeds") for sentence in findings(six_runs[:3]))
+    assert any(sentence.startswith("Not repeated with other splits or seeds") for sentence in findings(six_runs[:3]))
 
 
 def test_holding_and_rising_are_not_called_keeping(make_run):

@@ -20,8 +20,8 @@ from tripletcl.report import (
     table_caption,
     terminal_table,
 )
-from tripletcl.report.formatting import MINUS, MISSING, duration, fraction, method_label, shortened, signed
-from tripletcl.report.tables import Row, table_cells
+from tripletcl.report.formatting import MINUS, MISSING, duration, fraction, megabytes, method_label, shortened, signed
+from tripletcl.report.tables import Row, chosen_lams, table_cells
 
 HOSTILE = r'<script>&_#$%{}~^\|"'
 
@@ -182,6 +182,62 @@ def test_terminal_table_fits_80_characters_and_prints_names_as_they_are(make_run
     assert max(map(len, text.splitlines())) <= 80
 
 
+def printed(rows: list[Row], width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(terminal_table(rows, width=width))
+    return console.export_text()
+
+
+def test_a_narrow_terminal_goes_without_columns_and_says_so(many_runs):
+    rows = comparison_rows(many_runs)
+    lines = printed(rows, 80).splitlines()
+    header = lines[0].split()
+    assert header[0] == "method"
+    assert {"all", "gap", "lost"} <= set(header)
+    assert "MRR" not in header
+    assert "without task 1, task 2" in " ".join(lines[-3:])
+    assert max(map(len, lines)) <= 80
+    assert len([line for line in lines if line.startswith("MAS-scopelocal ")]) == 1
+    assert len(lines) == 2 + 2 * 13 + 2  # no number is broken in two: a title, means, deviations, what is missing
+
+
+def test_a_wide_terminal_shows_everything(many_runs):
+    text = printed(comparison_rows(many_runs), 250)
+    assert "without" not in text
+    titles = "method 1 2 3 4 mean all open sub lost BWT R@5 MRR gap time mem lam"
+    assert text.splitlines()[1].split() == titles.split()  # "task" stands above the numbers
+
+
+def test_what_only_some_runs_measure_has_a_column_only_then(six_runs):
+    assert table_cells(comparison_rows(six_runs))[0][-1] == "time"
+    measured = {"map_open": [0.1, 0.2, 0.25], "map_subset": [0.0, 0.5, 0.6], "method_bytes": [0, 5, 2_400_000]}
+    measured["lams"] = [None, 3.0]
+    runs = [replace(run, **measured) if run.method == "mas" else run for run in six_runs]
+    rows = comparison_rows(runs)
+    titles, lines = table_cells(rows)
+    mas = dict(zip(titles, lines[1], strict=True))
+    assert [mas[key].mean for key in ("open vocabulary", "subset", "memory", "chosen lam")] == [
+        ".250",
+        ".600",
+        "2.4 MB",
+        "3",
+    ]
+    finetune = dict(zip(titles, lines[0], strict=True))
+    assert {finetune[key].mean for key in ("open vocabulary", "subset", "memory", "chosen lam")} == {MISSING}
+    assert "1 MB = 10" in table_caption(rows)
+    line = list(csv.DictReader(io.StringIO(csv_table(rows))))[1]
+    assert (line["method_bytes"], line["lams"], line["map_open"]) == ("2400000.0", "3.0 3.0", "0.25")
+
+
+def test_chosen_lams_of_one_run_and_of_several(six_runs):
+    one = replace(six_runs[1], lams=[None, 3.0, 6.0])
+    assert chosen_lams([one]) == [3.0, 6.0]
+    other = replace(six_runs[4], lams=[None, 1.5, 1.5, 12.0])
+    assert chosen_lams([one, other, replace(six_runs[0], lams=[])]) == [4.5, 1.5]
+    titles, lines = table_cells(comparison_rows([one]))
+    assert lines[0][titles.index("chosen lam")].mean == "3, 6"
+
+
 def test_caption_names_gallery_normaliser_and_spread(six_runs):
     caption = table_caption(comparison_rows(six_runs))
     assert "each task on its own test images, all facts on all test images" in caption
@@ -221,5 +277,18 @@ def test_other_numbers_and_names():
         MISSING,
     ]
     assert duration(7200) == "2.0 h"
-    assert [method_label(name) for name in ("mas-local", "lwf", "mine")] == ["MAS-local", "LwF", "mine"]
+    assert [method_label(name) for name in ("mas-local", "mas+lwf", "mas_alpha", "mine")] == [
+        "MAS-local",
+        "MAS+LwF",
+        "MAS-alpha",
+        "mine",
+    ]
+    assert [megabytes(value) for value in (0, 3_000, 2_400_000, 27e6, 1.2e10, None)] == [
+        "0 MB",
+        "<0.1 MB",
+        "2.4 MB",
+        "27 MB",
+        "12,000 MB",
+        MISSING,
+    ]
     assert shortened("a  long\nname", 8) == "a long…"

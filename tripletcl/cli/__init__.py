@@ -6,6 +6,9 @@ import sys
 
 from tripletcl.errors import UserError
 
+CTRL_C = 130
+"""The exit code that typer makes of a KeyboardInterrupt."""
+
 
 def main() -> None:
     """Run the command line: a user's mistake is one sentence and exit code 2."""
@@ -16,6 +19,7 @@ def main() -> None:
     except UserError as error:
         print(f"tripletcl: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("tripletcl: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == CTRL_C:
+            print("tripletcl: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise

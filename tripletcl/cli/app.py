@@ -78,7 +78,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder of the runs, the tables and the page.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the config's methods with its seeds, one after another, and put them into one table and one page."""
+    """Run the config's methods on its splits with its seeds, side by side; leave one table and one page."""
     _compare(config, overrides, out or Path("runs") / Path(config).stem, as_json)
 
 
@@ -196,6 +196,20 @@ def report(
     print(f"page: {target}")
 
 
+@app.command()
+def methods(as_json: AsJson = False) -> None:
+    """List the methods: what each is, what it promises, and its settings with their defaults."""
+    _ready()
+    from tripletcl.report import described_methods
+
+    described = described_methods()
+    if as_json:
+        print(json.dumps(described))
+        return
+    for method in described:
+        _print_method(method)
+
+
 @data_app.command("check")
 def data_check(
     file: Annotated[Path, typer.Argument(help="A CSV, JSON Lines or Parquet file.")],
@@ -264,21 +278,21 @@ def _ready() -> Console:
 def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool) -> None:
     console = _ready()
     from tripletcl.comparison import compare as run_all
-    from tripletcl.comparison import comparison_objects
+    from tripletcl.comparison import comparison_objects, method_promises, plan
     from tripletcl.config import load_config
     from tripletcl.summary import write_summary, write_tables
 
-    results = run_all(
-        load_config(config, overrides or ()), out, lambda text: console.rule(text, align="left", style="dim")
-    )
-    write_tables(results, out)
+    settings = load_config(config, overrides or ())
+    results = run_all(settings, out, lambda text: console.print(text, style="dim", highlight=False))
+    write_tables(results, method_promises(settings), out)
     words = ["tripletcl", "compare", config, *(overrides or ()), "--out", str(out)]
-    page = write_summary([out], out / "report.html", command=shlex.join(words))
+    folders = [run.folder for run in plan(settings, out)]
+    page = write_summary(folders, out / "report.html", command=shlex.join(words))
     if as_json:
         print(json.dumps(comparison_objects(results)))
         return
     _print_results(results)
-    print(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex; compare.json")
+    print(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex, properties.md; compare.json")
 
 
 def _embedder(run: Path, stage: int | None) -> Any:
@@ -295,9 +309,30 @@ def _print_results(results: list[RunResult]) -> None:
 
     from tripletcl.report import comparison_rows, table_caption, terminal_table
 
-    rows = comparison_rows(results)
-    Console().print(terminal_table(rows))
+    rows, console = comparison_rows(results), Console()
+    console.print(terminal_table(rows, width=console.width))
     print(table_caption(rows))
+
+
+def _print_method(method: dict[str, Any]) -> None:
+    import textwrap
+
+    from tripletcl.report import PROPERTY_TITLES
+
+    kept = [PROPERTY_TITLES[key] for key, value in method["properties"].items() if value and not method["joint"]]
+    print(f"{method['name']}: {method['summary']}")
+    settings = [f"{key} {_setting(setting)}" for key, setting in method["settings"].items()]
+    for title, entries in (("promises", kept), ("settings", settings)):
+        if entries:
+            whole = ", ".join(entry.replace(" ", "\N{NO-BREAK SPACE}") for entry in entries)  # lines break between them
+            lines = textwrap.fill(f"{title}: {whole}", 96, initial_indent="  ", subsequent_indent="    ")
+            print(lines.replace("\N{NO-BREAK SPACE}", " "))
+
+
+def _setting(setting: dict[str, Any]) -> str:
+    """The default, and what else is allowed where that can be counted."""
+    others = [choice for choice in setting["choices"] if choice != setting["default"]]
+    return " | ".join(json.dumps(value).strip('"') for value in [setting["default"], *others])
 
 
 def _print_check(found: CheckReport) -> None:

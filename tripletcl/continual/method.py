@@ -119,7 +119,7 @@ class Method:
 
     name: ClassVar[str] = "finetune"
     joint: ClassVar[bool] = False
-    properties: ClassVar[Properties] = Properties()
+    properties: ClassVar[Properties] = Properties(on_pretrained=False)  # there is nothing that it protects
 
     lam: float = 0.0
     lam_is_auto: bool = False

@@ -16,7 +16,8 @@ searches for it; the features are normalised per image and not by the first task
 first.
 
 Limits: what the frozen network does not see cannot be read out, so on drawings and digits, far from the photographs it
-was pretrained on, a trained trunk wins; memory is quadratic in the number of random features (4,000: 128 MB).
+was pretrained on, a trained trunk wins; memory is quadratic in the number of random features (4,000: 128 MB) and grows
+by a column a class.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Analytic(Method):
     """
 
     name: ClassVar[str] = "analytic"
-    properties: ClassVar[Properties] = Properties(problem_agnostic=False, unlabeled=False, consistent=True)
+    properties: ClassVar[Properties] = Properties(
+        constant_memory=False, problem_agnostic=False, unlabeled=False, consistent=True
+    )
 
     def __init__(
         self,

@@ -52,7 +52,8 @@ class EBLL(Method):
 
     Args:
         lam: Weight of the distance to the old outputs, >= 0; "auto" chooses it for every task.
-        code_lam: Weight of the distance to the old codes, >= 0.
+        code_lam: Weight of the distance to the old codes, >= 0. Codes are steep, and every task adds its own: a weight
+            that is too large makes the optimizer's steps overshoot.
         code: K, the width of a code; at most half the number of features that vary in the task.
         epochs: Passes over a task's representations in training its autoencoder.
         lr: Adam's learning rate there.
@@ -70,9 +71,9 @@ class EBLL(Method):
     def __init__(
         self,
         lam: Lam = 1.0,
-        code_lam: float = 0.1,
+        code_lam: float = 0.03,
         code: int = 64,
-        epochs: int = 50,
+        epochs: int = 30,
         lr: float = 0.003,
         task_weight: float = 1.0,
         target: Target = "embedding",
@@ -85,10 +86,8 @@ class EBLL(Method):
                 "two and a finite learning rate above 0"
             )
         self.weigh(lam)
-        self.code_lam, self.task_weight = (
-            checked_weight(code_lam, "code_lam"),
-            checked_weight(task_weight, "task_weight"),
-        )
+        self.code_lam = checked_weight(code_lam, "code_lam")
+        self.task_weight = checked_weight(task_weight, "task_weight")
         self.code, self.epochs, self.lr, self.seed = code, epochs, lr, seed
         self.target, self.temperature = target, checked_temperature(temperature)
         self.properties = distillation_properties(self.properties, target)  # type: ignore[misc]
@@ -121,9 +120,8 @@ class EBLL(Method):
         learner: Any = self.learner
         with eval_mode(learner):
             with torch.no_grad():
-                features = torch.cat(
-                    [learner.represent(inputs).float() for inputs in self.inputs(task.items)]
-                )  # [M, C]
+                batches = self.inputs(task.items)
+                features = torch.cat([learner.represent(inputs).float() for inputs in batches])  # [M, C]
 
             def task_loss(rebuilt: Tensor, rows: Tensor) -> Tensor:
                 at = rows.numpy()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tripletcl.continual import Method, Task
+from tripletcl.continual import Method, Properties, Task
 
 
 class Frozen(Method):
     """Learns the first task, then stands still."""
 
     name: ClassVar[str] = "frozen"
+    properties: ClassVar[Properties] = Properties()
 
     def __init__(self) -> None:
         self.learned = False

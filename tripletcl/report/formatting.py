@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 ACRONYMS = {"mas": "MAS", "ewc": "EWC", "si": "SI", "imm": "IMM", "ebll": "EBLL", "lwf": "LwF"}
+ACRONYMS |= {"mas_alpha": "MAS-alpha"}
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -36,9 +38,19 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
+def megabytes(value: float | None) -> str:
+    """Bytes in units of 10^6, as a person says them: `0 MB`, `<0.1 MB`, `2.4 MB`, `27 MB`."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    number = value / 1e6
+    if 0 < number < 0.05:
+        return "<0.1 MB"
+    return f"{number:.1f} MB" if 0 < number < 9.95 else f"{number:,.0f} MB"
+
+
 def method_label(method: str) -> str:
     """A method's name as people write it: `mas-local` becomes `MAS-local`; unknown names stay as they are."""
-    return "-".join(ACRONYMS.get(part, part) for part in method.split("-"))
+    return re.sub(r"[^-+]+", lambda part: ACRONYMS.get(part[0], part[0]), method)
 
 
 def counted(number: int, noun: str) -> str:

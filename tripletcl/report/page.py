@@ -15,8 +15,9 @@ from tripletcl.evaluation.result import UPPER_BOUND, RunResult
 from tripletcl.files import write_text
 from tripletcl.report.formatting import counted, fraction, method_label
 from tripletcl.report.pictures import figure_uri, thumbnail_uri
+from tripletcl.report.properties import CAPTION, TITLES, Promises, property_cells
 from tripletcl.report.runs import Groups, ap_by_fact, group_by_method, in_sequence
-from tripletcl.report.sentences import best_method, findings, headline
+from tripletcl.report.sentences import best_method, exemplars, featured, findings, headline
 from tripletcl.report.style import CSS
 from tripletcl.report.tables import Cell, Row, comparison_rows, table_caption, table_cells
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 SHOWN_FACTS = 8
 """How many of the best and of the worst facts are listed."""
+
+SHOWN_TASKS = 6
+"""Of more tasks than this the table has only the mean; the pictures below it show each."""
+
+DENSE_COLUMNS = 11
+"""A table of more columns than this is set smaller."""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -78,6 +85,7 @@ def write_report(
     title: str,
     settings: Mapping[str, Any] | str,
     environment: Mapping[str, Any],
+    promises: Promises | None = None,
     examples: Sequence[ExampleQuery] = (),
     scenes: Sequence[tuple[str, Path]] | None = None,
     command: str | None = None,
@@ -93,7 +101,8 @@ def write_report(
         title: What was measured, in a few words.
         settings: The resolved settings, as a mapping or as text.
         environment: Names and versions the numbers depend on.
-        examples: Queries and what each method found for them.
+        promises: What each method promises, for the table of properties.
+        examples: Queries and what each method found for them; of many methods the plain one, the best and joint.
         scenes: (caption, image) pairs of training images; those of one caption stand in one strip.
         command: The command line that repeats the runs.
 
@@ -103,19 +112,20 @@ def write_report(
     Raises:
         UserError: no runs, runs that cannot stand in one table, or an image that cannot be read.
     """
-    body = "\n".join(
-        section
-        for section in [
-            _header(title, runs),
-            _comparison(comparison_rows(runs)),
-            _pictures(runs),
-            _examples(examples, list(group_by_method(runs))),
-            _scenes(scenes or ()),
-            _facts(group_by_method(runs)),
-            _settings(settings, environment, command),
-        ]
-        if section
-    )
+    groups = group_by_method(runs)
+    sections = [
+        _header(title, runs),
+        _comparison(comparison_rows(runs)),
+        _matrices(runs),
+        _curves(runs),
+        _end(runs),
+        _kept(runs, promises or {}),
+        _examples(examples, groups),
+        _scenes(scenes or ()),
+        _facts(groups),
+        _settings(settings, environment, command),
+    ]
+    body = "\n".join(section for section in sections if section)
     page = PAGE.format(title=escape(title), css=CSS + _method_colors(runs), body=body)
     write_text(Path(path), page)
     return Path(path)
@@ -123,7 +133,7 @@ def write_report(
 
 def _method_colors(runs: Sequence[RunResult]) -> str:
     """Style rules `.m0`, `.m1`, ... for the methods' swatches, in the colours of the pictures."""
-    from tripletcl.report.plots import DARK, method_styles
+    from tripletcl.report.drawing import DARK, method_styles
 
     colors = [style.color for style in method_styles(list(group_by_method(runs))).values()]
     light = "".join(f".m{index}{{background:{color}}}" for index, color in enumerate(colors))
@@ -132,12 +142,13 @@ def _method_colors(runs: Sequence[RunResult]) -> str:
 
 
 def _header(title: str, runs: Sequence[RunResult]) -> str:
+    splits = list(dict.fromkeys(run.split for run in runs))
     counts = [
         counted(len(runs[0].tasks), "task"),
         *([counted(len(runs[0].ap), "fact")] if runs[0].ap else []),
         counted(len(group_by_method(runs)), "method"),
         counted(len(runs), "run"),
-        f"split {', '.join(dict.fromkeys(run.split for run in runs))}",
+        f"split{'s' * (len(splits) > 1)} {', '.join(splits)}",
     ]
     return (
         f'<header>\n<p class="title">{escape(title)}</p>\n<h1>{escape(headline(runs))}</h1>\n'
@@ -152,14 +163,15 @@ def _section(title: str, note: str, content: str) -> str:
 
 
 def _comparison(rows: Sequence[Row]) -> str:
-    titles, lines = table_cells(rows)
+    titles, lines = table_cells(rows, without=("map_tasks",) if len(rows[0]["map_tasks"]) > SHOWN_TASKS else ())
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["method", *titles])
     body = "\n".join(
         f'<tr><th scope="row"><i class="swatch m{index}"></i>{escape(method_label(row["method"]))}</th>'
         f"{''.join(map(_table_cell, line))}</tr>"
         for index, (row, line) in enumerate(zip(rows, lines, strict=True))
     )
-    table = f'<table class="compare">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
+    dense = " dense" if len(titles) > DENSE_COLUMNS else ""
+    table = f'<table class="compare{dense}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
     note = f'<p class="note">{escape(table_caption(rows))}</p>'
     return _section("Comparison", "", f'<div class="card scroll">{table}</div>\n{note}')
 
@@ -169,60 +181,109 @@ def _table_cell(cell: Cell) -> str:
     return f"<td>{number}{f'<small>± {escape(cell.std)}</small>' if cell.std else ''}</td>"
 
 
-def _pictures(runs: Sequence[RunResult]) -> str:
-    from tripletcl.report import plots
+def _matrices(runs: Sequence[RunResult]) -> str:
+    from tripletcl.report.drawing import MANY
+    from tripletcl.report.heatmaps import matrix_figures
 
-    stages = _section(
-        "Each task after each stage",
-        "MAP of each task on its own test images, the stages from left to right; one colour scale for all methods.",
-        _grid(list(plots.matrix_figures(runs).values()), "narrow" if len(runs[0].tasks) <= 5 else "wide"),
-    )
-    bars = [plots.final_figure(runs), plots.forgetting_figure(runs), plots.ap_figure(runs)]
-    end = _section("At the end", "", _grid([figure for figure in bars if figure is not None], "narrow"))
-    return "\n".join([stages, _curves(runs), end])
+    figures = list(matrix_figures(runs).values())
+    small, few_tasks = len(figures) > MANY, len(runs[0].tasks) <= 5
+    note = "MAP of each task on its own test images, the stages from left to right; one colour scale for all methods."
+    if small:
+        note += " Above each picture: the first task when it was just learned, and at the end."
+    kind = "small" if small else "narrow" if few_tasks else "wide"
+    return _section("Each task after each stage", note, _grid(figures, kind))
 
 
 def _curves(runs: Sequence[RunResult]) -> str:
-    """One picture a task; nothing where no run learned several tasks in sequence."""
-    from tripletcl.report import plots
+    """One picture a task, and one of the subset; nothing where no run learned several tasks in sequence."""
+    from tripletcl.report.curves import curve_figures, subset_figure
 
     if len(runs[0].tasks) == 1 or not any(map(in_sequence, runs)):
         return ""
-    return _section("Stage by stage", _curves_note(runs), _grid(list(plots.curve_figures(runs).values()), "wide"))
+    figures = [*curve_figures(runs).values(), subset_figure(runs)]
+    shown = [figure for figure in figures if figure is not None]
+    return _section("Stage by stage", _curves_note(runs, subset=figures[-1] is not None), _grid(shown, "wide"))
 
 
-def _curves_note(runs: Sequence[RunResult]) -> str:
+def _curves_note(runs: Sequence[RunResult], subset: bool) -> str:
+    from tripletcl.report.drawing import MANY
+
     groups = group_by_method(runs)
     several = any(len(group) > 1 for group in groups.values())
+    of = f" of {' and '.join(map(method_label, featured(groups)))}" if len(groups) > MANY else ""
     return (
         "MAP of one task on its own test images while others are learned, the newest model on the right."
-        + (" Shaded: one standard deviation over runs." if several else "")
+        + (" The last picture: MAP of the chosen subset of facts on all test images." if subset else "")
+        + (f" Shaded: one standard deviation over runs{of}." if several else "")
         + (" Dashed: joint training on all tasks at once." if UPPER_BOUND in groups else "")
     )
 
 
-def _grid(figures: Sequence[Figure], kind: str) -> str:
-    pictures = "\n".join(
-        f'<figure class="card"><img src="{figure_uri(figure)}" alt="{escape(str(figure.get_label()))}"></figure>'
-        for figure in figures
+def _end(runs: Sequence[RunResult]) -> str:
+    from tripletcl.report.bars import ap_figure, final_figure, forgetting_figure
+
+    figures = [final_figure(runs), forgetting_figure(runs), ap_figure(runs)]
+    return _section("At the end", "", _grid([figure for figure in figures if figure is not None], "narrow"))
+
+
+def _kept(runs: Sequence[RunResult], promises: Promises) -> str:
+    """The measured memory of each method beside what it promises."""
+    from tripletcl.report.curves import memory_figure
+
+    figure = memory_figure(runs)
+    cards = [*([_card(figure)] if figure is not None else []), *([_properties(promises)] if promises else [])]
+    if not cards:
+        return ""
+    note = (
+        "Megabytes that each method keeps after each task, beside the model; a method that keeps nothing is left out."
     )
-    return f'<div class="grid {kind}">\n{pictures}\n</div>'
+    notes = [*([note] if figure is not None else []), *([CAPTION] if promises else [])]
+    return _section(
+        "What is kept, and what is promised", " ".join(notes), f'<div class="grid wide start">{"".join(cards)}</div>'
+    )
 
 
-def _examples(examples: Sequence[ExampleQuery], order: list[str]) -> str:
+def _properties(promises: Promises) -> str:
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in ["method", *TITLES.values()])
+    body = "\n".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{mark}</td>" for mark in marks)}</tr>'
+        for name, *marks in property_cells(promises)
+    )
+    table = f'<table class="compare dense marks">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
+    return f'<div class="card scroll">{table}</div>'
+
+
+def _grid(figures: Sequence[Figure], kind: str) -> str:
+    return f'<div class="grid {kind}">\n{"".join(map(_card, figures))}\n</div>'
+
+
+def _card(figure: Figure) -> str:
+    return f'<figure class="card"><img src="{figure_uri(figure)}" alt="{escape(str(figure.get_label()))}"></figure>'
+
+
+def _examples(examples: Sequence[ExampleQuery], groups: Groups) -> str:
     if not examples:
         return ""
     seen: dict[Path, str] = {}
-    queries = "\n".join(_query(example, order, seen) for example in examples)
+    shown = exemplars(groups)
+    queries = "\n".join(_query(example, shown, seen) for example in examples)
     note = (
         "What each method finds first, best on the left, with its score. Green frame and ✓: labelled with the query; "
         "red frame and ✗: not labelled with it."
     )
-    return _section("Queries", note, queries)
+    return _section("Queries", f"{note} {_of_many(groups)}".strip(), queries)
 
 
-def _query(example: ExampleQuery, order: list[str], seen: dict[Path, str]) -> str:
-    methods = sorted(example.results, key=lambda method: order.index(method) if method in order else len(order))
+def _of_many(groups: Groups) -> str:
+    """Which of the methods are shown, where it is not all of them."""
+    shown = exemplars(groups)
+    if len(shown) == len(groups):
+        return ""
+    return f"Of {counted(len(groups), 'method')} only {', '.join(map(method_label, shown))}."
+
+
+def _query(example: ExampleQuery, shown: list[str], seen: dict[Path, str]) -> str:
+    methods = [method for method in shown if method in example.results]
     rows = "\n".join(_hits(example.query, method, example.results[method], seen) for method in methods)
     heading = f'<h3>{escape(example.query)} <span class="task">{escape(example.task)}</span></h3>'
     return f'<article class="card query">\n{heading}\n<div class="hits">\n{rows}\n</div>\n</article>'
@@ -265,7 +326,7 @@ def _strip(caption: str, paths: Sequence[Path]) -> str:
 
 def _facts(groups: Groups) -> str:
     """The facts the best method finds best and worst, with every method's AP beside."""
-    aps = {method: ap_by_fact(group) for method, group in groups.items()}
+    aps = {method: ap_by_fact(groups[method]) for method in exemplars(groups)}
     best = best_method(groups)
     ranked = sorted(aps[best], key=aps[best].__getitem__, reverse=True)
     if not ranked:
@@ -275,7 +336,7 @@ def _facts(groups: Groups) -> str:
     tables = [_fact_table(f"{name} finds best", ranked[:half], aps)]
     if len(ranked) > half:
         tables.append(_fact_table(f"{name} finds worst", ranked[half:][-half:][::-1], aps))
-    note = "AP of single facts after the last task, searched among all test images."
+    note = f"AP of single facts after the last task, searched among all test images. {_of_many(groups)}".strip()
     return _section(
         "Best and worst facts", note, f'<div class="grid {"wide" if len(aps) <= 4 else ""}">{"".join(tables)}</div>'
     )

@@ -40,7 +40,7 @@ def figure_uri(figure: Figure) -> str:
     """A figure as an SVG data URI in the reader's own font, which follows the reader's light or dark mode."""
     import matplotlib
 
-    from tripletcl.report.plots import DARK
+    from tripletcl.report.drawing import DARK
 
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tripletcl"}):

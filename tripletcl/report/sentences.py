@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult, Spread
-from tripletcl.report.formatting import counted, fraction, method_label, shortened
+from tripletcl.report.formatting import counted, fraction, megabytes, method_label, shortened
 from tripletcl.report.runs import (
     CONTROLS,
     Groups,
@@ -19,6 +19,9 @@ from tripletcl.report.runs import (
     task_names,
 )
 from tripletcl.report.tables import Row, comparison_rows
+
+SHOWN = 5
+"""At most so many methods are shown where each takes a row of pictures."""
 
 
 def headline(runs: Sequence[RunResult]) -> str:
@@ -52,6 +55,20 @@ def best_method(groups: Groups) -> str:
     """The method with the highest MAP over all facts of those that learn in sequence; joint where there is none."""
     shown = featured(groups)
     return max(shown, key=lambda method: _map_all(groups[method])) if shown else next(iter(groups))
+
+
+def exemplars(groups: Groups) -> list[str]:
+    """The methods whose answers to single queries are shown: all of a few; of many the plain one, the best, and joint.
+
+    Rows of pictures of a dozen methods would make an endless page.
+    """
+    if len(groups) <= SHOWN:
+        return list(groups)
+    ranked = sorted(groups, key=lambda method: -_map_all(groups[method]))
+    learners = [m for m in ranked if in_sequence(groups[m][0]) and m not in CONTROLS]
+    others = [method for method in learners if method not in featured(groups)[:1]]
+    shown = [*featured(groups)[:1], *others[: SHOWN - 2], UPPER_BOUND]
+    return [method for method in groups if method in shown]
 
 
 def _mean_map(group: Sequence[RunResult]) -> float | None:
@@ -147,19 +164,22 @@ def _certainty(rows: dict[str, Row], shown: list[str]) -> str:
     if first is None or second is None:
         return ""
     if first.std is None or second.std is None:
-        return "Not repeated with other seeds: how far chance moves these numbers is not known."
+        return "Not repeated with other splits or seeds: how far chance moves these numbers is not known."
     if abs(first.mean - second.mean) > math.hypot(first.std, second.std):
         return ""
     names = " and ".join(method_label(method) for method in shown)
     return f"The difference between {names} is within the spread of the runs."
 
 
-def matrix_title(method: str, group: Sequence[RunResult]) -> str:
-    """`MAS forgets task 1: .62 → .58`."""
+def matrix_title(method: str, group: Sequence[RunResult], short: bool = False) -> str:
+    """`MAS forgets task 1: .62 → .58`; short, for small pictures: the name, and below it `.62 → .58`."""
     if not in_sequence(group[0]) or len(group[0].tasks) == 1:
         together = len(group[0].tasks) > 1 and method == UPPER_BOUND
-        return method_label(method) + (": all tasks at once" if together else "")
-    return _change(method, task_names(group)[0], *learned_and_final(group, 0))
+        return method_label(method) + (("\n" if short else ": ") + "all tasks at once" if together else "")
+    learned, final = learned_and_final(group, 0)
+    if short:
+        return f"{shortened(method_label(method), 20)}\n{fraction(learned, 2)} → {fraction(final, 2)}"
+    return _change(method, task_names(group)[0], learned, final)
 
 
 def _change(method: str, task: str, learned: float | None, final: float | None) -> str:
@@ -184,6 +204,28 @@ def curve_title(groups: Groups, task: int) -> str:
     worst = max(known, key=lambda method: known[method][0] - known[method][1])
     title = _change(worst, name, *known[worst])
     return title if best == worst else f"{title}; {method_label(best)} has {fraction(known[best][1], 2)}"
+
+
+def subset_title(groups: Groups) -> str:
+    """`On the subset, MAS ends at .45, finetune at .28`: the best of those that go on learning, and the worst."""
+    final = {method: mean(run.map_subset[-1] for run in group) for method, group in groups.items()}
+    learners = [m for m, group in groups.items() if in_sequence(group[0]) and m not in CONTROLS]
+    known = {method: value for method in learners if (value := final[method]) is not None}
+    if not known:
+        return "The subset"
+    best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+    title = f"On the subset, {method_label(best)} ends at {fraction(known[best], 2)}"
+    return title if best == worst else f"{title}, {method_label(worst)} at {fraction(known[worst], 2)}"
+
+
+def memory_title(groups: Groups) -> str:
+    """`EBLL keeps most: 41 MB; MAS-alpha, which knows most, 27 MB`."""
+    final = {method: mean(run.method_bytes[-1] for run in group) or 0.0 for method, group in groups.items()}
+    most, best = max(final, key=final.__getitem__), max(groups, key=lambda method: _map_all(groups[method]))
+    if most == best:
+        return f"{method_label(most)} keeps {'most: ' * (len(final) > 1)}{megabytes(final[most])}"
+    knows = f"{method_label(best)}, which knows most, {megabytes(final[best])}"
+    return f"{method_label(most)} keeps most: {megabytes(final[most])}; {knows}"
 
 
 def forgetting_title(rows: Sequence[Row]) -> str:

@@ -34,20 +34,31 @@ tbody th { font-weight: 600; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 1rem; }
 th:last-child, td:last-child { padding-right: 1rem; }
 .compare th:first-child { position: sticky; left: 0; background: var(--card); z-index: 1; }
+.dense { font-size: .84rem; }
+.dense th, .dense td { padding: .45rem .32rem; }
+.dense th:first-child { padding-left: .7rem; }
+.dense th:last-child, .dense td:last-child { padding-right: .6rem; }
+.dense thead th { font-size: .74rem; letter-spacing: -.01em; }
+.dense td small { font-size: .7rem; letter-spacing: -.01em; }
 td small { display: block; color: var(--muted); font-size: .78rem; font-weight: 400; white-space: nowrap; }
 td, .compare td { white-space: nowrap; }
 .facts td:first-child { white-space: normal; overflow-wrap: break-word; min-width: 9rem; }
 .facts th:first-child { white-space: nowrap; }
+.marks td, .marks thead th:not(:first-child) { text-align: center; padding-left: .15rem; padding-right: .15rem; }
+.marks thead th { font-size: .7rem; }
 .pairs td, .pairs th { white-space: normal; overflow-wrap: anywhere; }
 .pairs th { text-align: left; width: 14rem; color: var(--muted); font-weight: 500; }
 .pairs td { text-align: left; }
 .swatch { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }
 .grid { display: grid; gap: 1rem; margin-top: 1rem; }
 .wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); }
+.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 170px), 1fr)); }
 .narrow { grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); }
 .grid > * { min-width: 0; }
 figure { margin: 0; }
 .grid figure { padding: .6rem; }
+.start { align-items: start; }
+.small figure { padding: .35rem; }
 .grid img { display: block; width: 100%; height: auto; }
 .query { padding: 1rem; margin-top: 1rem; }
 .query .task { color: var(--muted); font-weight: 400; margin-left: .5em; font-size: .9rem; }

@@ -5,12 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+import statistics
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tripletcl.evaluation.result import MethodSummary, RunResult, Spread, summarise
-from tripletcl.report.formatting import MINUS, MISSING, counted, duration, fraction, method_label, signed
+from tripletcl.report.formatting import (
+    MINUS,
+    MISSING,
+    counted,
+    duration,
+    fraction,
+    megabytes,
+    method_label,
+    shortened,
+    signed,
+)
 from tripletcl.report.runs import CONTROLS, group_by_method, task_names
 
 if TYPE_CHECKING:
@@ -18,18 +29,30 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-TERMINAL_TASKS = 6
-"""A terminal shows the tasks one by one up to this many, above it only their mean."""
+NARROW_TERMINAL = 80
+"""Characters of a terminal that says nothing of its width."""
 
+NAME_WIDTH = 20
+"""Characters of a method's name in a terminal."""
+
+EXPENDABLE = (
+    *("mrr", "recall@5", "backward_transfer", "map_tasks", "runs", "lams", "seconds", "method_bytes"),
+    *("map_mean", "map_subset", "map_open", "gap_closed"),
+)
+"""Columns that a narrow terminal goes without, the first of them first."""
 
 GAP = "Gap closed = (method \N{MINUS SIGN} finetune) / (joint \N{MINUS SIGN} finetune) in MAP over all facts."
+OPEN = "Open vocabulary: MAP over all facts from the vectors alone."
+SUBSET = "Subset: MAP of the chosen facts on all test images."
+MEMORY = "Memory: what the method keeps after the last task, 1 MB = 10\N{SUPERSCRIPT SIX} bytes."
+LAMS = "Chosen lam: the weight of each task, or each run's median."
 
 
 @dataclass(frozen=True)
 class Column:
     """What a column is called, which direction is better (+1, -1, 0 neither) and how its numbers are written.
 
-    The short title is for a terminal of 80 characters.
+    The short title is for a terminal. A column that is not always there is left out where no run has it.
     """
 
     title: str
@@ -37,17 +60,21 @@ class Column:
     better: int = 1
     text: Callable[[float | None], str] = fraction
     shows_std: bool = True
+    always: bool = True
 
 
 COLUMNS = {
     "map_mean": Column("mean of tasks", "mean"),
     "map_all": Column("all facts", "all"),
+    "map_open": Column("open vocabulary", "open", always=False),
+    "map_subset": Column("subset", "sub", always=False),
     "forgetting": Column("forgetting", "lost", better=-1),
     "backward_transfer": Column("backward transfer", "BWT", text=signed),
     "recall@5": Column("recall@5", "R@5"),
     "mrr": Column("MRR", "MRR"),
     "gap_closed": Column("gap closed", "gap"),
     "seconds": Column("time", "time", better=0, text=duration, shows_std=False),
+    "method_bytes": Column("memory", "mem", better=0, text=megabytes, shows_std=False, always=False),
 }
 
 
@@ -69,8 +96,9 @@ def comparison_rows(results: Sequence[RunResult]) -> list[Row]:
     Returns:
         Dicts with `method`, `runs` (how many), `map_tasks` (task name to `Spread`; MAP on the task's own test images
         at the last stage) and a `Spread` or None for `map_mean` (mean over the tasks), `map_all` (all facts, all test
-        images), `forgetting`, `backward_transfer`, `recall@5`, `mrr`, `gap_closed` and `seconds`. A run's gap is
-        closed between finetune and joint of the same seed and split.
+        images), `map_open`, `map_subset`, `forgetting`, `backward_transfer`, `recall@5`, `mrr`, `gap_closed`, `seconds`
+        and `method_bytes` (at the last stage); and `lams`, the weights chosen, see `chosen_lams`. A run's gap is closed
+        between finetune and joint of the same split and seed.
 
     Raises:
         UserError: no runs, a run given twice, or runs of different numbers of tasks.
@@ -88,13 +116,27 @@ def _row(summary: MethodSummary, group: list[RunResult], names: list[str]) -> Ro
         "map_tasks": {name: Spread.of([run.map_tasks[task] for run in group]) for task, name in enumerate(names)},
         "map_mean": summary.map_tasks,
         "map_all": summary.map_all,
+        "map_open": Spread.of([_last(run.map_open) for run in group]),
+        "map_subset": Spread.of([_last(run.map_subset) for run in group]),
         "forgetting": summary.forgetting,
         "backward_transfer": summary.backward_transfer,
         "recall@5": summary.recall.get("5"),
         "mrr": summary.mrr,
         "gap_closed": summary.gap_closed,
         "seconds": summary.seconds,
+        "method_bytes": Spread.of([_last(run.method_bytes) for run in group]),
+        "lams": chosen_lams(group),
     }
+
+
+def _last(stages: Sequence[float]) -> float | None:
+    return stages[-1] if stages else None
+
+
+def chosen_lams(group: Sequence[RunResult]) -> list[float]:
+    """The weights that were chosen automatically: of a single run task by task, of several the median of each."""
+    runs = [[lam for lam in run.lams if lam is not None] for run in group]
+    return runs[0] if len(runs) == 1 else [statistics.median(lams) for lams in runs if lams]
 
 
 def table_caption(rows: Sequence[Row]) -> str:
@@ -106,6 +148,11 @@ def table_caption(rows: Sequence[Row]) -> str:
         "AP is divided by the number of images that show the fact in the gallery, and ties count against the query.",
         "Recall@5 and MRR go from image to fact: the rank of each true fact of a test image among all facts.",
         *([GAP] if any(row["gap_closed"] for row in rows) else []),
+        *[
+            sentence
+            for key, sentence in {"map_open": OPEN, "map_subset": SUBSET, "method_bytes": MEMORY, "lams": LAMS}.items()
+            if any(row[key] for row in rows)
+        ],
         "One run a method." if spread_over == "one run" else f"± is the standard deviation over {spread_over}.",
     ]
     if _contestants(rows):
@@ -114,28 +161,36 @@ def table_caption(rows: Sequence[Row]) -> str:
 
 
 def table_cells(
-    rows: Sequence[Row], max_tasks: int | None = None, short: bool = False
+    rows: Sequence[Row], without: Collection[str] = (), short: bool = False
 ) -> tuple[list[str], list[list[Cell]]]:
-    """Titles and printed cells of every column after the method's name; more than max_tasks tasks are left out."""
+    """Titles and printed cells of every column after the method's name, without those of the keys given."""
     titles: list[str] = []
     columns: list[list[Cell]] = []
-    for column, values in _columns(rows, max_tasks):
+    for column, values in _columns(rows, without):
         best = _best(rows, column, values)
         titles.append(column.short if short else column.title)
         columns.append([_cell(column, value, index in best) for index, value in enumerate(values)])
-    if len({row["runs"] for row in rows}) > 1:
+    if any(row["lams"] for row in rows) and "lams" not in without:
+        titles.append("lam" if short else "chosen lam")
+        columns.append([Cell(_lams_text(row["lams"])) for row in rows])
+    if len({row["runs"] for row in rows}) > 1 and "runs" not in without:
         titles.append("runs")
         columns.append([Cell(str(row["runs"])) for row in rows])
     return titles, [list(line) for line in zip(*columns, strict=True)]
 
 
-def _columns(rows: Sequence[Row], max_tasks: int | None = None) -> Iterator[tuple[Column, list[Spread | None]]]:
-    names = list(rows[0]["map_tasks"])
-    if max_tasks is None or len(names) <= max_tasks:
-        for name in names:
-            yield Column(name, name), [row["map_tasks"][name] for row in rows]
+def _columns(rows: Sequence[Row], without: Collection[str]) -> Iterator[tuple[Column, list[Spread | None]]]:
+    for name in rows[0]["map_tasks"] if "map_tasks" not in without else ():
+        yield Column(name, name), [row["map_tasks"][name] for row in rows]
     for key, column in COLUMNS.items():
-        yield column, [row[key] for row in rows]
+        if key not in without and (column.always or any(row[key] for row in rows)):
+            yield column, [row[key] for row in rows]
+
+
+def _lams_text(lams: Sequence[float]) -> str:
+    """`3`, where all are the same, or `3, 6, 1.5`."""
+    texts = [f"{lam:.3g}" for lam in lams]
+    return ", ".join(texts if len(set(texts)) > 1 else texts[:1]) or MISSING
 
 
 def _cell(column: Column, value: Spread | None, best: bool) -> Cell:
@@ -161,32 +216,51 @@ def _best(rows: Sequence[Row], column: Column, values: Sequence[Spread | None]) 
     return {index for index, mean in means.items() if column.text(mean) == best}
 
 
-def terminal_table(rows: Sequence[Row], title: str | None = None) -> Table:
-    """The table for a terminal, standard deviations below the means; print `table_caption` below it."""
+def terminal_table(rows: Sequence[Row], title: str | None = None, width: int = NARROW_TERMINAL) -> Table:
+    """The table for a terminal, standard deviations below the means; print `table_caption` below it.
+
+    A table wider than the terminal goes without some columns and says without which.
+    """
+    from rich.text import Text
+
+    for count in range(len(EXPENDABLE) + 1):
+        table = _rich_table(rows, EXPENDABLE[:count])
+        if sum(column.width or 0 for column in table.columns) + len(table.columns) - 1 <= width:
+            break
+    shown = table_cells(rows, EXPENDABLE[:count])[0]
+    table.title = title
+    if left_out := [name for name in table_cells(rows)[0] if name not in shown]:
+        table.caption = Text(f"for lack of width without {', '.join(left_out)}", justify="left")
+    return table
+
+
+def _rich_table(rows: Sequence[Row], without: Collection[str]) -> Table:
+    """Columns as wide as their widest cell, so that nothing but a title of several words is broken."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    titles, lines = table_cells(rows, max_tasks=TERMINAL_TASKS, short=True)
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    table.add_column("method", no_wrap=True, max_width=20)
-    for name, column in zip(titles, zip(*lines, strict=True), strict=True):
-        widest = max(max(len(cell.mean.split()[0]), len(cell.std) + 1) for cell in column)
-        table.add_column(Text(name), justify="right", min_width=widest)
-    for row, line in zip(rows, lines, strict=True):
+    titles, lines = table_cells(rows, without, short=True)
+    names = [shortened(method_label(row["method"]), NAME_WIDTH) for row in rows]
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column("method", width=max(map(len, ["method", *names])))
+    for title, column in zip(titles, zip(*lines, strict=True), strict=True):
+        needed = [len(cell.mean) for cell in column] + [len(cell.std) + 1 for cell in column]
+        table.add_column(Text(title), justify="right", width=max(*needed, *map(len, title.split())))
+    for name, line in zip(names, lines, strict=True):
         cells = [Text(cell.mean, style="bold" if cell.best else "") for cell in line]
         for text, cell in zip(cells, line, strict=True):
             text.append(f"\n±{cell.std}" if cell.std else "", style="not bold dim")
-        table.add_row(Text(method_label(row["method"])), *cells)
+        table.add_row(Text(name), *cells)
     return table
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
     """The table as GitHub-flavoured Markdown, its caption below it."""
     titles, lines = table_cells(rows)
-    header = ["method", *(_markdown(title) for title in titles)]
+    header = ["method", *(markdown_text(title) for title in titles)]
     body = [
-        [_markdown(method_label(row["method"])), *(_markdown_cell(cell) for cell in line)]
+        [markdown_text(method_label(row["method"])), *(_markdown_cell(cell) for cell in line)]
         for row, line in zip(rows, lines, strict=True)
     ]
     rule = ["---", *["---:"] * len(titles)]
@@ -194,7 +268,8 @@ def markdown_table(rows: Sequence[Row]) -> str:
     return f"{table}\n\n{table_caption(rows)}\n"
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """The text with every character escaped that Markdown would take for its own."""
     return re.sub(r"([\\`*_{}\[\]<>&|#~$])", r"\\\1", " ".join(text.split()))
 
 
@@ -208,11 +283,11 @@ def csv_table(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = list(_numbers(rows[0]))
-    writer.writerow(["method", "runs", *(title for name in names for title in (name, f"{name} std"))])
+    writer.writerow(["method", "runs", "lams", *(title for name in names for title in (name, f"{name} std"))])
     for row in rows:
         numbers = _numbers(row).values()
         values = [value for number in numbers for value in ((number.mean, number.std) if number else (None, None))]
-        writer.writerow([row["method"], row["runs"], *values])
+        writer.writerow([row["method"], row["runs"], " ".join(map(str, row["lams"])), *values])
     return text.getvalue()
 
 

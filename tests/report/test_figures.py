@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,17 +15,11 @@ import pytest
 from PIL import Image
 
 from tripletcl.errors import UserError
+from tripletcl.report.bars import ap_figure, final_figure, forgetting_figure
+from tripletcl.report.curves import curve_figures, memory_figure, subset_figure
+from tripletcl.report.drawing import DARK, method_styles, spaced, title_lines
+from tripletcl.report.heatmaps import matrix_figures
 from tripletcl.report.pictures import figure_uri, thumbnail_uri
-from tripletcl.report.plots import (
-    DARK,
-    ap_figure,
-    curve_figures,
-    final_figure,
-    forgetting_figure,
-    matrix_figures,
-    method_styles,
-    spaced,
-)
 
 WORDS = "{http://www.w3.org/2000/svg}text"
 
@@ -91,13 +86,92 @@ def test_nothing_to_draw_without_forgetting(six_runs):
     assert forgetting_figure(six_runs[:1]) is None
 
 
-def test_a_method_keeps_its_colour_and_differs_from_the_others():
-    methods = ["finetune", "ewc", "si", "mas", "lwf", "imm-mean", "imm-mode", "ebll", "frozen", "joint"]
+def test_a_method_keeps_its_colour_and_differs_from_the_others(many_runs):
+    methods = list(dict.fromkeys(run.method for run in many_runs))
     styles = method_styles(methods)
-    assert len({style.color for style in styles.values()}) == len(methods)
+    assert len({style.color for style in styles.values()}) == len(methods) == 13
     assert method_styles(["mas"])["mas"].color == styles["mas"].color
     assert styles["joint"].dash == "--"
     assert all(style.color in DARK for style in styles.values())
+    assert len({DARK[style.color] for style in styles.values()}) == 13
+    twice = method_styles([*methods, *(f"more {i}" for i in range(12))]).values()
+    assert len({(style.color, style.marker) for style in twice}) == 25  # a colour comes back with another mark
+
+
+def lines_of(figure, methods: list[str], everything: list[str]) -> dict[str, list[float]]:
+    """The full-strength line of each method, found by its colour."""
+    styles = method_styles(everything)
+    drawn = {
+        line.get_color(): line for line in figure.axes[0].lines if len(line.get_ydata()) > 2 and line.get_zorder() == 3
+    }
+    return {method: list(drawn[styles[method].color].get_ydata()) for method in methods}
+
+
+def test_memory_by_stage_of_those_that_keep_something(make_run):
+    matrix = [[0.1, 0.1, 0.1], *[[0.5, 0.5, 0.5]] * 3]
+    kept = {"finetune": [0] * 4, "mas": [0, 8e6, 8e6, 8e6], "ebll": [0, 4e6, 6e6, 8.2e6], "si": []}
+    runs = [make_run(m, matrix, method_bytes=k, map_all=0.4 if m == "mas" else 0.3) for m, k in kept.items()]
+    runs.append(make_run("joint", matrix[:2], method_bytes=[0, 0]))
+    figure = memory_figure(runs)
+    found = lines_of(figure, ["mas", "ebll"], ["finetune", "mas", "ebll", "si", "joint"])
+    assert found["mas"][1:] == [8e6, 8e6, 8e6]
+    assert found["ebll"][1:] == [4e6, 6e6, 8.2e6]
+    assert np.isnan([found["mas"][0], found["ebll"][0]]).all()  # before training nothing is kept, and nothing drawn
+    assert [text.get_text() for text in figure.axes[0].texts] == ["8.0 MB MAS", "8.2 MB EBLL"]
+    assert figure.get_label() == "EBLL keeps most: 8.2 MB; MAS, which knows most, 8.0 MB"
+    assert memory_figure([runs[0], runs[3]]) is None
+
+
+def test_subset_by_stage_with_joint_as_a_level(six_runs):
+    subset = {"finetune": [0.1, 0.5, 0.2], "mas": [0.1, 0.4, 0.3], "joint": [0.1, 0.6]}
+    runs = [replace(run, map_subset=[value + 0.02 * run.seed for value in subset[run.method]]) for run in six_runs]
+    figure = subset_figure(runs)
+    found = lines_of(figure, ["finetune", "mas"], ["finetune", "mas", "joint"])
+    assert found["finetune"] == pytest.approx([0.11, 0.51, 0.21])  # the mean over seeds
+    assert found["mas"] == pytest.approx([0.11, 0.41, 0.31])
+    (level,) = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert set(level.get_ydata()) == {0.61}
+    assert figure.get_label() == "On the subset, MAS ends at .31, finetune at .21"
+    assert subset_figure(six_runs) is None
+
+
+@pytest.mark.parametrize("methods", [3, 13])
+def test_no_label_touches_another_or_leaves_the_picture(many_runs, methods):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    known = list(dict.fromkeys(run.method for run in many_runs))
+    shown = known if methods == 13 else ["finetune", "mas", "joint"]
+    runs = [run for run in many_runs if run.method in shown]
+    figures = [*curve_figures(runs).values(), subset_figure(runs), memory_figure(runs)]
+    for figure in figures:
+        canvas = FigureCanvasAgg(figure)
+        boxes = [text.get_window_extent(canvas.get_renderer()) for text in figure.axes[0].texts]
+        assert len(boxes) == (methods if figure is not figures[-1] else {3: 1, 13: 10}[methods])
+        boxes.sort(key=lambda box: box.y0)
+        digits = 0.72  # of a line's height: what is above and below the letters may overlap
+        assert all(a.y0 + digits * a.height <= b.y0 for a, b in itertools.pairwise(boxes))
+        assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+        assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+
+
+def test_matrices_of_many_methods_are_small_multiples(six_runs, many_runs):
+    few, many = matrix_figures(six_runs), matrix_figures(many_runs)
+    assert next(iter(many)) == "finetune"
+    assert len(many) == 13
+    area = [figure.get_figwidth() * figure.get_figheight() for figure in (many["mas"], few["mas"])]
+    assert area[0] < 0.6 * area[1]  # four tasks on less paper than two
+    assert len([text for text in many["mas"].axes[0].texts if text.get_text()]) == 5 * 4
+    assert "MAS" in texts(many["mas"])[-2]
+
+
+def test_a_title_in_two_lines_of_like_length():
+    assert title_lines("short", 4.2) == ["short"]
+    assert title_lines("finetune forgets task 1: .64 → .16; mas+lwf has .48", 4.2) == [
+        "finetune forgets task 1:",
+        ".64 → .16; mas+lwf has .48",
+    ]
+    assert len(title_lines("word " * 60, 4.2)) == 2
+    assert title_lines("MAS\n.62 → .58", 2) == ["MAS", ".62 → .58"]
 
 
 def test_labels_are_moved_apart_and_stay_inside():

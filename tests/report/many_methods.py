@@ -1,0 +1,70 @@
+"""A comparison as large as people make them: every method of the literature, several splits, numbers drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tripletcl.evaluation.result import RunResult
+
+PARAMETER_BYTES = 13_500_000
+
+METHODS: dict[str, tuple[float, float, float, float]] = {
+    # method: (what remains of a task after each later one, what is learned of a task, bytes kept at once, a task)
+    "finetune": (0.55, 0.62, 0, 0),
+    "si": (0.75, 0.58, 3, 0),
+    "ewc": (0.80, 0.57, 2, 0),
+    "imm": (0.82, 0.50, 0, 2),
+    "lwf": (0.78, 0.60, 1, 0),
+    "ebll": (0.80, 0.58, 1, 0.2),
+    "mas": (0.91, 0.58, 2, 0),
+    "mas-scopelocal": (0.87, 0.57, 2, 0),
+    "mas_alpha": (0.90, 0.57, 3, 0),
+    "analytic": (0.95, 0.45, 0.4, 0.05),
+    "mas+lwf": (0.93, 0.59, 3, 0),
+    "frozen": (1.0, 0.62, 0, 0),
+    "joint": (1.0, 0.66, 0, 0),
+}
+
+
+def drawn_runs(splits: int = 3, tasks: int = 4, methods: dict[str, tuple[float, float, float, float]] = METHODS):
+    """Runs of every method on every split; a run's numbers depend on its method and split alone."""
+    return [drawn_run(m, split, tasks, *numbers) for split in range(splits) for m, numbers in methods.items()]
+
+
+def drawn_run(
+    method: str, split: int, tasks: int, remains: float, learned: float, at_once: float, each: float
+) -> RunResult:
+    generator = np.random.default_rng([split, *method.encode()])
+    matrix = stages(method, tasks, remains, learned) * generator.normal(1, 0.04, (1, tasks))
+    matrix = np.clip(matrix + generator.normal(0, 0.01, matrix.shape), 0.01, 1)
+    facts = [f"<person, action {i}, thing {i % 7}>" for i in range(40)]
+    kept = [0.0] + [at_once + each * stage for stage in range(1, len(matrix))]
+    return RunResult(
+        method=method,
+        seed=0,
+        split=f"random-{split}",
+        tasks=[f"task {task + 1}" for task in range(tasks)],
+        map_matrix=matrix.tolist(),
+        map_matrix_all=(0.8 * matrix).tolist(),
+        map_all=(0.8 * matrix.mean(axis=1)).tolist(),
+        recall={"1": 0.2, "5": float(0.7 * matrix[-1].mean()), "10": 0.6},
+        mrr=float(0.6 * matrix[-1].mean()),
+        ap=[(fact, float(np.clip(generator.normal(matrix[-1].mean(), 0.2), 0, 1))) for fact in facts],
+        seconds=float(generator.normal(200, 10)),
+        map_open=(0.6 * matrix.mean(axis=1)).tolist(),
+        map_subset=(0.1 + 0.8 * matrix[:, : tasks // 2].mean(axis=1)).tolist(),
+        method_bytes=[int(PARAMETER_BYTES * factor) for factor in kept],
+        lams=[None, *generator.choice([1.5, 3, 6], tasks - 1).tolist()] if method in ("mas", "ewc", "si") else [],
+    )
+
+
+def stages(method: str, tasks: int, remains: float, learned: float) -> np.ndarray:
+    """`[stages, tasks]`: a task is known little before it is learned, and less with every task after."""
+    if method == "joint":
+        return np.stack([np.full(tasks, 0.03), np.full(tasks, learned)])
+    matrix = np.full((tasks + 1, tasks), 0.05)
+    for task in range(tasks):
+        for stage in range(task + 1, tasks + 1):
+            taught = learned if method != "frozen" or task == 0 else 0.12
+            matrix[stage, task] = 0.05 + (taught - 0.05) * remains ** (stage - task - 1)
+    return matrix

@@ -1,0 +1,73 @@
+"""The table of properties and the list of methods say what the methods themselves declare."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+
+import pytest
+
+from tripletcl.cli import main
+from tripletcl.config.method import validated_method
+from tripletcl.continual import Properties
+from tripletcl.methods import METHODS
+from tripletcl.report import described_methods, promises_of, properties_markdown
+from tripletcl.report.formatting import MISSING
+
+
+def test_markdown_has_a_mark_for_each_property() -> None:
+    promises = {"mas-lam3.0": Properties(adaptive=True, constant_memory=False), "joint": None, "a|b": Properties()}
+    lines = properties_markdown(promises).splitlines()
+    assert lines[0] == (
+        "| method | constant memory | problem agnostic | on pretrained | unlabeled data | adaptive | consistent |"
+    )
+    assert lines[2] == f"| MAS-lam3.0 | {MISSING} | ✓ | ✓ | ✓ | ✓ | {MISSING} |"
+    assert lines[3] == "| joint |  |  |  |  |  |  |"
+    assert lines[4].startswith(r"| a\|b |")
+    assert "Adaptive: other inputs" in lines[-1]
+
+
+def test_promises_are_those_of_the_settings() -> None:
+    assert promises_of([{"name": "joint"}]) is None
+    assert promises_of([{"name": "mas"}]) == METHODS["mas"].properties
+    both = promises_of([{"name": "mas"}, {"name": "frozen"}])
+    assert both is not None
+    assert both.adaptive  # one of them is
+    for name in METHODS:
+        assert promises_of([{"name": name}]) in (METHODS[name].properties, None)
+
+
+def test_every_method_is_described_with_its_settings() -> None:
+    described = {method["name"]: method for method in json.loads(json.dumps(described_methods()))}
+    assert list(described) == list(METHODS)
+    assert described["mas"]["settings"]["lam"] == {"default": 1.0, "choices": ["auto"]}
+    assert described["mas"]["settings"]["penalty"] == {"default": "proximal", "choices": ["proximal", "gradient"]}
+    assert described["joint"]["joint"]
+    assert described["frozen"]["settings"] == {}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_defaults_and_choices_are_settings_that_a_config_takes(name: str) -> None:
+    (described,) = [method for method in described_methods() if method["name"] == name]
+    assert described["summary"]
+    assert set(described["settings"]) == set(inspect.signature(METHODS[name]).parameters)
+    defaults = {key: setting["default"] for key, setting in described["settings"].items()}
+    assert validated_method({"name": name, **defaults}) == {"name": name, **defaults}
+
+
+def test_the_command_lists_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["tripletcl", "methods", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert not end.value.code
+        return capsys.readouterr().out
+
+    lines = printed().splitlines()
+    assert [line.partition(":")[0] for line in lines if not line.startswith(" ")] == list(METHODS)
+    mas = lines.index(f"mas: {described_methods()[1]['summary']}")
+    assert lines[mas + 1].startswith("  promises: constant memory, problem agnostic, on pretrained, unlabeled data")
+    assert lines[mas + 2].startswith("  settings: lam 1.0 | auto, penalty proximal | gradient")
+    assert max(map(len, lines)) <= 120
+    assert json.loads(printed("--json")) == described_methods()

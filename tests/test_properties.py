@@ -1,0 +1,182 @@
+"""What every method promises, held against what it does on the toy sequence: the table of properties is measured.
+
+Problem agnostic and consistent are held by the tests of each method: what they mean is in its own equations.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from toy import ToyLearner, ToySource, run_toy, toy_tasks
+
+from tripletcl.continual import Method, Position, Task, Training
+from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.loop import train_task
+from tripletcl.continual.optimization import build_optimizer
+from tripletcl.continual.task import plain_batches
+from tripletcl.methods import METHODS
+from tripletcl.methods.analytic import Analytic
+
+OTHER_SETTINGS: list[tuple[str, dict[str, Any]]] = [
+    ("mas", {"scope": "local"}),
+    ("mas", {"accumulate": "ema"}),
+    ("ewc", {"form": "separate"}),
+    ("ewc", {"fisher": "loss"}),
+    ("imm", {"merge": "mean"}),
+    ("analytic", {"trunk": "first"}),
+]
+"""Settings that may change what a method can promise."""
+
+CASES = {name: (name, {}) for name, method in METHODS.items() if not method.joint}
+CASES |= {f"{name} {' '.join(settings.values())}": (name, settings) for name, settings in OTHER_SETTINGS}
+TRAINING = Training(epochs=3, batch_size=16, lr=0.05, checkpoint_minutes=0)
+SOURCE = ToySource()
+
+
+def made(case: str) -> Method:
+    """The method of a case; four thousand random features would take a toy test seconds."""
+    name, settings = CASES[case]
+    return METHODS[name](**({"features": 100} if name == "analytic" else {}), **settings)
+
+
+def inputs(items: np.ndarray) -> Iterator[Tensor]:
+    return plain_batches(SOURCE, items, TRAINING.batch_size)
+
+
+def same(left: Any, right: Any) -> bool:
+    """Are two states the same, bit for bit?"""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    return torch.equal(left, right) if isinstance(left, Tensor) else bool(left == right)
+
+
+@dataclass
+class Lived:
+    """A method that went through training on two tasks: what there was before and after the second."""
+
+    before: dict[str, Any]
+    learner_before: dict[str, Tensor]
+    learner_after: dict[str, Tensor]
+    random: Tensor
+    after: dict[str, Any]
+
+
+def lived(case: str, folder: Path) -> Lived:
+    """Train two tasks and look over the method's shoulder."""
+    method, seen = made(case), {}
+    before_task, after_task = method.before_task, method.after_task
+
+    def before(task: Task) -> None:
+        seen["before"] = copy.deepcopy(method.state_dict())
+        seen["learner_before"] = copy.deepcopy(method.learner.state_dict())
+        before_task(task)
+
+    def after(task: Task) -> None:
+        seen["learner_after"] = copy.deepcopy(method.learner.state_dict())
+        seen["random"] = torch.get_rng_state()
+        after_task(task)
+        seen["after"] = copy.deepcopy(method.state_dict())
+
+    method.before_task, method.after_task = before, after  # type: ignore[method-assign]
+    run_toy(folder, method, tasks=toy_tasks()[:2], training=TRAINING)
+    return Lived(**seen)
+
+
+def told(case: str, of: Lived, task: Task) -> dict[str, Any]:
+    """The state of one that saw no training of the second task: it is told the weights and sees the task's inputs."""
+    method, learner = made(case), ToyLearner()
+    method.start(learner, inputs)
+    learner.load_state_dict(of.learner_before)
+    method.load_state_dict(copy.deepcopy(of.before))
+    method.before_task(task)
+    learner.load_state_dict(of.learner_after)
+    torch.set_rng_state(of.random)
+    method.after_task(task)
+    return method.state_dict()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_constant_memory(tmp_path: Path, case: str) -> None:
+    method, kept = made(case), []
+    after_task = method.after_task
+
+    def measured(task: Task) -> None:
+        after_task(task)
+        kept.append(method.memory_bytes())
+
+    method.after_task = measured  # type: ignore[method-assign]
+    run_toy(tmp_path / "run", method, tasks=toy_tasks(10), training=replace(TRAINING, epochs=1))
+    grows = kept[9] > kept[1]
+    assert grows != method.properties.constant_memory, kept
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_unlabeled_what_is_kept_follows_from_weights_and_inputs_alone(tmp_path: Path, case: str) -> None:
+    """No label reaches it, neither when the task ends nor through the loss while it is learned."""
+    task = toy_tasks()[1]
+    mislabelled = replace(task, targets=-task.targets[::-1].copy(), classes=task.classes + 5)
+    found = lived(case, tmp_path / "run")
+    assert same(told(case, found, mislabelled), found.after) == made(case).properties.unlabeled
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_adaptive_other_inputs_make_it_keep_other_things(tmp_path: Path, case: str) -> None:
+    task, other = toy_tasks()[1:3]
+    found = lived(case, tmp_path / "run")
+    shown = [told(case, found, replace(task, importance_items=items)) for items in (task.items, other.items)]
+    assert same(*shown) != made(case).properties.adaptive
+
+
+def learn(method: Method, learner: ToyLearner, task: Task) -> None:
+    """Train one task as the loop does."""
+    method.before_task(task)
+    if any(p.requires_grad for p in learner.parameters()):
+        accelerator, optimizer = make_accelerator("cpu"), build_optimizer(learner.parameters(), TRAINING)
+        torch.manual_seed(0)
+        train_task(
+            learner, task, method, SOURCE, optimizer, TRAINING, accelerator,
+            seed=0, start=Position(1), on_check=lambda *_: None, save=lambda *_: None,
+        )  # fmt: skip
+    method.after_task(task)
+    learner.eval()
+
+
+def drift(method: Method, pretrained: ToyLearner) -> tuple[float, float]:
+    """How far outputs and representation of the first task's inputs move when a second task is learned.
+
+    The method meets a network that was trained without it: it may look at it, once, with the first task's inputs.
+    """
+    first, second = toy_tasks()[:2]
+    learner = copy.deepcopy(pretrained).eval()
+    method.start(learner, inputs)
+    method.before_task(first)
+    method.after_task(first)
+    outputs, representation = all_of(learner, first), all_of(learner.represent, first)
+    learn(method, learner, second)
+    moved = all_of(learner, first) - outputs, all_of(learner.represent, first) - representation
+    return moved[0].square().mean().item(), moved[1].square().mean().item()
+
+
+@torch.no_grad()
+def all_of(function: Callable[[Tensor], Tensor], task: Task) -> Tensor:
+    """The function of all of a task's inputs."""
+    return torch.cat([function(batch) for batch in inputs(task.items)])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_on_pretrained_a_network_trained_without_it_is_protected(tmp_path: Path, case: str) -> None:
+    """Its outputs move less than without the method; where the method answers by a read-out of its own, which grows
+    with the classes, that goes for the representation."""
+    pretrained, _ = run_toy(tmp_path / "plain", Method(), tasks=toy_tasks()[:1], training=TRAINING)
+    method = made(case)
+    protected, plain = drift(method, pretrained), drift(Method(), pretrained)
+    what = 1 if isinstance(method, Analytic) else 0
+    assert (protected[what] < plain[what]) == method.properties.on_pretrained, (protected, plain)

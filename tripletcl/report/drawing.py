@@ -1,0 +1,155 @@
+"""What all pictures share: the methods' colours and marks, titles, margins and ticks."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tripletcl.evaluation.result import UPPER_BOUND
+from tripletcl.report.formatting import fraction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, PAPER, FILL = "#1f2431", "#5b6473", "#dde1e8", "#fffffe", "#0b4fb5"
+DARK = {INK: "#e8ebf1", MUTED: "#a4adbb", GRID: "#353c49", PAPER: "#10141b", FILL: "#67a6ff"}
+"""Each colour's twin on a dark page; `figure_uri` hands both to the browser."""
+
+NAMED = {"finetune": ("#d1500f", "#ff8f52"), "mas": ("#1257c9", "#5ea2ff")}
+NAMED |= {"joint": ("#717a88", "#98a3b1"), "frozen": ("#b0b7c2", "#667080")}
+OTHERS = (
+    ("#2f9e6b", "#5fd69e"),
+    ("#5b1f8c", "#7a50e8"),
+    ("#c99e00", "#ffd20f"),
+    ("#75102a", "#b8504f"),
+    ("#4ba5f0", "#87f4ff"),
+    ("#434a00", "#f4f0d8"),
+    ("#a957f7", "#b864b6"),
+    ("#d474be", "#e8a7e5"),
+    ("#233459", "#797ce1"),
+    ("#b71a51", "#f53512"),
+    ("#58c97d", "#87fe88"),
+    ("#8a449a", "#dc248e"),
+)
+"""(light, dark) pairs that stay apart, by lightness too, for readers who confuse red and green."""
+
+DARK |= dict([*NAMED.values(), *OTHERS])
+MARKERS = "osD^vPX*"
+
+NARROW, WIDE = 3.6, 4.2
+"""Widths of a figure in inches: three or two stand abreast on a page, and a phone shows them at about full size."""
+
+MANY = 6
+"""More methods than this are drawn smaller and thinner."""
+
+TITLE_POINTS, TITLE_DENSITY = 10.5, 11.9
+"""A title's size, and how many of its characters fit in an inch, in a wide font."""
+
+RC = {
+    "font.size": 10,
+    "text.parse_math": False,  # a method or task may be called `$x$`
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9.5,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "grid.color": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn, the same in every picture."""
+
+    color: str
+    marker: str
+    dash: str = "-"
+    width: float = 1.8
+
+
+def method_styles(methods: Sequence[str]) -> dict[str, Style]:
+    """Colours of the methods: finetune warm, MAS strong blue, joint grey and dashed, frozen light, others in order."""
+    unnamed = [method for method in methods if method not in NAMED]
+    colors = {method: OTHERS[index % len(OTHERS)][0] for index, method in enumerate(unnamed)}
+    colors |= {method: light for method, (light, _) in NAMED.items()}
+    width = 1.8 if len(methods) <= MANY else 1.3
+    return {
+        method: Style(
+            colors[method],
+            MARKERS[index % len(MARKERS)],
+            dash="--" if method == UPPER_BOUND else "-",
+            width=2.6 if method == "mas" else width,
+        )
+        for index, method in enumerate(methods)
+    }
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Everything is drawn inside it; also a decorator."""
+    import matplotlib
+
+    with matplotlib.rc_context(RC):
+        yield
+
+
+def titled_figure(
+    title: str, size: tuple[float, float], left: float, bottom: float, right: float, points: float = TITLE_POINTS
+) -> tuple[Figure, Axes]:
+    """A figure and its axes, size and margins in inches, with a left-aligned title of up to two lines above."""
+    from matplotlib.figure import Figure
+
+    width, height = size
+    lines = title_lines(title, width, points)
+    top = 0.26 + 0.018 * points * len(lines)
+    figure = Figure(figsize=size, facecolor="none", label=" ".join(title.split()))
+    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+    axes = figure.add_axes(box, facecolor="none")
+    place = (0.1 / width, 1 - 0.08 / height)
+    figure.text(*place, "\n".join(lines), fontsize=points, weight="bold", va="top", linespacing=1.25)
+    return figure, axes
+
+
+def title_lines(title: str, width: float, points: float = TITLE_POINTS) -> list[str]:
+    """The title in at most two lines of about the same length; a line break in it is kept."""
+    fits = int(TITLE_DENSITY * (width - 0.2) * TITLE_POINTS / points)
+    if "\n" in title:
+        return [line[:fits] for line in title.split("\n")[:2]]
+    lines = textwrap.wrap(title, fits)
+    while len(lines) == 2 and len(narrower := textwrap.wrap(title, max(map(len, lines)) - 1)) == 2:
+        lines = narrower
+    return lines[:2]
+
+
+def left_margin(labels: Sequence[str]) -> float:
+    """Inches that the longest label left of the axes takes."""
+    return 0.3 + 0.082 * max(map(len, labels))
+
+
+def spaced(values: Sequence[float], gap: float, top: float) -> list[float]:
+    """Sorted heights moved up as little as keeps them `gap` apart, then down as far as `top` demands."""
+    heights = list(values)
+    for index in range(1, len(heights)):
+        heights[index] = max(heights[index], heights[index - 1] + gap)
+    for index in reversed(range(len(heights))):
+        above = heights[index + 1] - gap if index + 1 < len(heights) else top
+        heights[index] = min(heights[index], above)
+    return heights
+
+
+def fraction_ticks(axis: Axis) -> None:
+    """A few round ticks, without leading zeros."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(lambda value, _: "0" if abs(value) < 1e-9 else fraction(value, 2).rstrip("0").rstrip("."))
