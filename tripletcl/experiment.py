@@ -261,8 +261,11 @@ def build(config: Config, progress: CountProgress | None = None) -> Experiment:
     chosen = chosen_facts(config, table)
     embedder = build_embedder(config.model, config.seed).to(accelerator.device)
     groups = deal_facts(config, table, embedder, chosen)
+    first = sorted({u for i in groups[0] for u in table.facts[i].units if u is not None})
     if config.model.centre:  # on the first task alone: the names of later facts are not known yet
-        embedder.text.set_centre(sorted({u for i in groups[0] for u in table.facts[i].units if u is not None}))
+        embedder.text.set_centre(first)
+    if config.model.whiten:
+        embedder.text.whiten(first)
     unlabelled = unlabelled_images(config)
     images = image_source(config, [*table.paths, *unlabelled], accelerator.device, progress)
     source: InputSource = images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -47,14 +47,28 @@ def efficientnet_lite0_logits(state: dict[str, Tensor], images: Tensor) -> Tenso
     return x.mean(dim=(2, 3)) @ state["_fc.weight"].T + state["_fc.bias"]
 
 
-def wildcard_l2(outputs: Tensor, targets: Tensor, present: Tensor, root: bool = False) -> float:
+def squared_distance(x: list[float], y: list[float]) -> float:
+    return sum((a - b) ** 2 for a, b in zip(x, y, strict=True))
+
+
+def distance(x: list[float], y: list[float]) -> float:
+    return math.sqrt(squared_distance(x, y))
+
+
+def cosine_distance(x: list[float], y: list[float]) -> float:
+    inner = sum(a * b for a, b in zip(x, y, strict=True))
+    return 1 - inner / math.hypot(*x) / math.hypot(*y)
+
+
+def wildcard(
+    outputs: Tensor, targets: Tensor, present: Tensor, between: Callable[[list[float], list[float]], float]
+) -> float:
     """One distance at a time."""
     total = 0.0
     for b in range(outputs.shape[0]):
         for u in range(outputs.shape[1]):
             if present[b, u]:
-                squared = sum((x - y) ** 2 for x, y in zip(outputs[b, u].tolist(), targets[b, u].tolist(), strict=True))
-                total += math.sqrt(squared) if root else squared
+                total += between(outputs[b, u].tolist(), targets[b, u].tolist())
     return total / outputs.shape[0]
 
 

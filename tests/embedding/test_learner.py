@@ -75,6 +75,9 @@ def written_out(learner: FactLearner, out: Tensor, targets: Tensor, name: str) -
             if text is None:
                 continue
             target = learner.embedder.text([text])[0]
+            if name == "wildcard_cosine":
+                total = total + 1 - nn.functional.cosine_similarity(out[image, u], target, dim=0)
+                continue
             if name != "contrastive":
                 distance = (out[image, u] - target).norm()
                 total = total + (distance.square() if name == "wildcard_l2" else distance)
@@ -87,7 +90,7 @@ def written_out(learner: FactLearner, out: Tensor, targets: Tensor, name: str) -
     return total / len(rows)
 
 
-@pytest.mark.parametrize("name", ["contrastive", "wildcard_l2", "wildcard_l2_root"])
+@pytest.mark.parametrize("name", ["contrastive", "wildcard_l2", "wildcard_l2_root", "wildcard_cosine"])
 def test_loss_and_gradient_equal_the_definition(name: str) -> None:
     learner, _, batch = learner_and_batch(name)
     parameters = list(learner.embedder.parameters())

@@ -95,8 +95,8 @@ class Data(Section):
 class Loss(Section):
     """What pulls an image's unit vectors towards the text's."""
 
-    name: Literal["contrastive", "wildcard_l2", "wildcard_l2_root"] = "contrastive"
-    """Softmax over the unit vectors the task knows, or the squared or plain distance to the fact's own."""
+    name: Literal["contrastive", "wildcard_l2", "wildcard_l2_root", "wildcard_cosine"] = "contrastive"
+    """Softmax over the unit vectors the task knows, or a distance to the fact's own: squared, plain, or 1 - cosine."""
     temperature: Annotated[float, Field(gt=0)] = 0.05
     """Of the softmax."""
     negatives: Literal["task", "seen"] = "task"

@@ -3,7 +3,7 @@
 from tripletcl.embedding.backbones import Backbone, build_backbone
 from tripletcl.embedding.embedder import FactEmbedder, build_embedder
 from tripletcl.embedding.image import ImageBranch
-from tripletcl.embedding.losses import contrastive, wildcard_l2, wildcard_l2_root
+from tripletcl.embedding.losses import contrastive, wildcard_cosine, wildcard_l2, wildcard_l2_root
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
 from tripletcl.embedding.torch_pair import check_torch_pair
@@ -21,6 +21,7 @@ __all__ = [
     "build_text_encoder",
     "check_torch_pair",
     "contrastive",
+    "wildcard_cosine",
     "wildcard_l2",
     "wildcard_l2_root",
 ]

@@ -124,14 +124,15 @@ class FactEmbedder(nn.Module):
         Raises:
             UserError: the text has a trained map, or a width of its own.
         """
-        if self.text.projection is not None:
+        if self.spec.text_projection:
             raise UserError(
                 "an analytic read-out needs text vectors that stand still; set model.text_projection to false"
             )
         self.image.install_analytic(width, seed)
-        self.text.add_whitening()
+        if not self.spec.whiten:
+            self.text.add_whitening()
         self.spec = dataclasses.replace(
-            self.spec, random_features=width, random_seed=seed, scored_by=scored_by, text_projection=True
+            self.spec, random_features=width, random_seed=seed, scored_by=scored_by, whiten=True
         )
 
     def read_out(self, weight: Tensor, facts: Sequence[Fact]) -> None:
@@ -245,6 +246,8 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
             f"the vectors of text encoder {spec.text!r} are {encoder.width} wide but width is {spec.width}: "
             f"set width to {encoder.width}, or text_projection to true"
         )
+    if spec.text_projection and spec.whiten:
+        raise UserError("whiten and text_projection are two maps of the text vectors; set one of them alone")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         image = ImageBranch(
@@ -258,6 +261,8 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
         )
         projection = spec.width if spec.text_projection else None
         text = TextBranch(encoder, projection=projection, normalise=spec.text_normalise)
+        if spec.whiten:
+            text.add_whitening()
     return FactEmbedder(spec, image, text)
 
 

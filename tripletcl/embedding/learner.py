@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.embedding.embedder import FactEmbedder, ScoredBy
-from tripletcl.embedding.losses import contrastive, wildcard_l2, wildcard_l2_root
+from tripletcl.embedding.losses import contrastive, wildcard_cosine, wildcard_l2, wildcard_l2_root
 
-LossName = Literal["contrastive", "wildcard_l2", "wildcard_l2_root"]
+LossName = Literal["contrastive", "wildcard_l2", "wildcard_l2_root", "wildcard_cosine"]
+DISTANCES = {"wildcard_l2": wildcard_l2, "wildcard_l2_root": wildcard_l2_root, "wildcard_cosine": wildcard_cosine}
 
 
 class TaskLike(Protocol):
@@ -67,7 +68,7 @@ class FactLearner(nn.Module):
     Args:
         embedder: The shared visual-language embedding.
         facts: All facts of the sequence; a task's `classes` are positions in it.
-        loss: "contrastive", "wildcard_l2" or "wildcard_l2_root".
+        loss: "contrastive", or one of DISTANCES.
         temperature: Of the contrastive softmax.
         negatives: What the softmax tells a fact's unit from: "task", the units of the task's facts, or "seen", those of
             the tasks before as well. A name is no image: old images are kept in neither case.
@@ -133,8 +134,7 @@ class FactLearner(nn.Module):
         targets = torch.stack(
             [v[ids[:, u].clamp(min=0)] if len(v) else torch.zeros_like(out[:, u]) for u, v in enumerate(vectors)], dim=1
         )
-        distance = wildcard_l2 if self.loss_name == "wildcard_l2" else wildcard_l2_root
-        return distance(out, targets, ids >= 0)
+        return DISTANCES[self.loss_name](out, targets, ids >= 0)
 
     def install_readout(self, width: int, seed: int, targets: ScoredBy) -> None:
         """Make room for an analytic read-out of `width` random features; the heads answer until `set_readout`."""

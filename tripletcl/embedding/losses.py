@@ -35,14 +35,29 @@ def wildcard_l2_root(outputs: Tensor, targets: Tensor, present: Tensor) -> Tenso
     return torch.linalg.vector_norm(difference, dim=-1).sum(dim=1).mean()
 
 
+def wildcard_cosine(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
+    """Mean over the batch of `sum_u present_u * (1 - cos(outputs_u, targets_u))`: directions alone, as in a search.
+
+    Args, Raises: as in `wildcard_l2`.
+    """
+    _check_wildcard(outputs, targets, present)
+    absent = ~present.unsqueeze(-1)  # masked before the cosine: what an absent unit holds may not be finite
+    cosine = F.cosine_similarity(outputs.masked_fill(absent, 1.0), targets.masked_fill(absent, 1.0), dim=-1)  # [B, U]
+    return ((1 - cosine) * present).sum(dim=1).mean()
+
+
 def _wildcard_difference(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
+    _check_wildcard(outputs, targets, present)
+    return (outputs - targets).masked_fill(~present.unsqueeze(-1), 0.0)  # [B, U, D]
+
+
+def _check_wildcard(outputs: Tensor, targets: Tensor, present: Tensor) -> None:
     # Shapes are compared because [B, 1] or [B] would broadcast in silence and unmask absent units.
     if outputs.ndim != 3 or outputs.shape != targets.shape or present.shape != outputs.shape[:2]:
         raise ValueError(
             "outputs and targets must be [B, U, D] and present [B, U], "
             f"but they are {tuple(outputs.shape)}, {tuple(targets.shape)} and {tuple(present.shape)}"
         )
-    return (outputs - targets).masked_fill(~present.unsqueeze(-1), 0.0)  # [B, U, D]
 
 
 def contrastive(

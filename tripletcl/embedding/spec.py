@@ -41,6 +41,9 @@ class EmbedderSpec:
     """Give every text vector length 1."""
     centre: bool = False
     """Subtract the mean vector of the first task's texts."""
+    whiten: bool = False
+    """Whiten the text vectors by the first task's texts (`TextBranch.whiten`); an analytic read-out whitens them anew
+    by all texts so far."""
     image_size: int = 128
     """Pixels of the square that images are cut to."""
     random_features: int = 0
