@@ -83,7 +83,7 @@ def test_the_rule_against_its_plain_twin(seed: int) -> None:
 
     expected, tried, found = plain_rule(score, rule), [0.0], [scores[0.0]]
     while not rule.ends(found):
-        tried.append(rule.lam(len(found)))
+        tried.append(rule.lam(Method(), len(found)))
         found.append(score(tried[-1]))
     assert tried == pytest.approx(expected)
 
@@ -248,3 +248,10 @@ def test_held_out_items_are_scored_plain_and_never_trained_on(tmp_path: Path, mo
     assert not asked[True] & held_out
     plain = [tasks[1].validation_items, tasks[2].validation_items, *(task.importance_items for task in tasks)]
     assert asked[False] == {int(item) for items in plain for item in items}
+
+
+def test_a_method_has_its_own_start_unless_one_is_given() -> None:
+    method = METHODS["lwf"]()
+    assert Stability().lam(method, 1) == method.high_lam
+    assert Stability(start=7.0, decay=0.1).lam(method, 3) == pytest.approx(0.07)
+    assert Stability().lam(method, 0) == 0.0

@@ -113,6 +113,7 @@ class Method:
         name: The key in METHODS and in every table.
         joint: Trained on all tasks at once: the upper bound, no continual learner.
         properties: What it promises.
+        high_lam: A weight so high that hardly anything new is learned: where `lam: auto` starts to look.
         lam: The weight of what it adds to the loss.
         lam_is_auto: It is chosen anew for every task (`tripletcl.continual.stability`).
     """
@@ -120,6 +121,8 @@ class Method:
     name: ClassVar[str] = "finetune"
     joint: ClassVar[bool] = False
     properties: ClassVar[Properties] = Properties(on_pretrained=False)  # there is nothing that it protects
+
+    high_lam: ClassVar[float] = 1000.0
 
     lam: float = 0.0
     lam_is_auto: bool = False

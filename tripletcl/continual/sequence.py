@@ -116,8 +116,8 @@ class SequenceRunner:
         origin, scores = state.get("start", state), list(state.get("scores", []))
         start = {key: origin[key] for key in ("model", "method", "random", "scaler") if key in origin}
         while True:
-            searched.lam = self.stability.lam(position.attempt)
-            scores.append(self._tried(position, state, {"start": start, "scores": list(scores)}))
+            searched.lam = self.stability.lam(searched, position.attempt)
+            scores.append(self._tried(searched, position, state, {"start": start, "scores": list(scores)}))
             self._tick()
             end = replace(position, epoch=self.training.epochs, step=0)
             self.folder.log("attempt", end, lam=searched.lam, score=scores[-1])
@@ -128,7 +128,7 @@ class SequenceRunner:
             state = {**start, "scores": list(scores), "seconds": self.seconds}
             self.folder.save(position, state)
 
-    def _tried(self, position: Position, state: State, kept: State) -> float:
+    def _tried(self, searched: Method, position: Position, state: State, kept: State) -> float:
         """The score of an attempt on the held-out items; FAILED where a large weight made the loss infinite."""
         task = self.tasks[position.stage]
         try:
@@ -136,7 +136,7 @@ class SequenceRunner:
         except Diverged as error:
             if position.attempt in (0, self.stability.attempts):  # there is no smaller weight left to try
                 raise
-            log.warning("lam %g is too large: %s", self.stability.lam(position.attempt), error)
+            log.warning("lam %g is too large: %s", searched.lam, error)
             return FAILED
         return validation_score(self.learner, task, self.source, self.training.batch_size, self.accelerator.device)
 

@@ -25,7 +25,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 
-from tripletcl.continual.method import Learner
+from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.task import InputSource, Task, validation_batches
 from tripletcl.errors import UserError
 
@@ -44,16 +44,17 @@ class Stability:
 
     drop: Annotated[float, Ge(0), Le(1)] = 0.2
     """Part of the fine-tuned model's score on the new task that may be lost for stability."""
-    start: Annotated[float, Gt(0)] = 100.0
-    """The first lam that is tried, for every task."""
+    start: Annotated[float, Gt(0)] | None = None
+    """The first lam that is tried, for every task; null is the method's own, `Method.high_lam`."""
     decay: Annotated[float, Gt(0), Lt(1)] = 0.5
     """What lam is multiplied by after a try that lost more."""
     attempts: Annotated[int, Ge(1)] = 6
     """How many values of lam are tried at most; each costs a training of the task, and fine-tuning one more."""
 
-    def lam(self, attempt: int) -> float:
-        """The weight of an attempt: attempt 0 is fine-tuning, attempt 1 the first try."""
-        return 0.0 if attempt == 0 else self.start * self.decay ** (attempt - 1)
+    def lam(self, method: Method, attempt: int) -> float:
+        """The weight of a method's attempt: attempt 0 is fine-tuning, attempt 1 the first try."""
+        start = method.high_lam if self.start is None else self.start
+        return 0.0 if attempt == 0 else start * self.decay ** (attempt - 1)
 
     def passes(self, scores: Sequence[float]) -> bool:
         """Does the newest try keep enough of the fine-tuned model's score? Scores are by attempt."""

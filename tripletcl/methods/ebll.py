@@ -67,6 +67,7 @@ class EBLL(Method):
 
     name: ClassVar[str] = "ebll"
     properties: ClassVar[Properties] = Properties(constant_memory=False, unlabeled=False)
+    high_lam: ClassVar[float] = 30.0
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class IMM(Method):
 
     name: ClassVar[str] = "imm"
     properties: ClassVar[Properties] = Properties(adaptive=True)
+    high_lam: ClassVar[float] = 100.0
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class LwF(Method):
 
     name: ClassVar[str] = "lwf"
     properties: ClassVar[Properties] = Properties()
+    high_lam: ClassVar[float] = 30.0
 
     def __init__(self, lam: Lam = 1.0, target: Target = "embedding", temperature: float = 2.0) -> None:
         self.weigh(lam)

@@ -50,6 +50,7 @@ class SI(Method):
 
     name: ClassVar[str] = "si"
     properties: ClassVar[Properties] = Properties(on_pretrained=False, unlabeled=False)
+    high_lam: ClassVar[float] = 1e6
 
     def __init__(self, lam: Lam = 1.0, xi: float = 0.1, penalty: PenaltyForm = "proximal") -> None:
         self.weigh(lam)
