@@ -265,7 +265,7 @@ def build(config: Config, progress: CountProgress | None = None) -> Experiment:
     if config.model.centre:  # on the first task alone: the names of later facts are not known yet
         embedder.text.set_centre(first)
     if config.model.whiten:
-        embedder.text.whiten(first)
+        embedder.text.whiten(first, config.model.whitening_floor)
     unlabelled = unlabelled_images(config)
     images = image_source(config, [*table.paths, *unlabelled], accelerator.device, progress)
     source: InputSource = images

@@ -147,7 +147,7 @@ class FactEmbedder(nn.Module):
         """
         assert self.image.analytic is not None
         self.facts = tuple(facts)
-        self.text.whiten([text for fact in facts for text in fact.units if text is not None])
+        self.text.whiten([text for fact in facts for text in fact.units if text is not None], self.spec.whitening_floor)
         self.image.analytic.solve(weight, self.encode_facts(facts)[0])
 
     def closed_scores(self, representation: Tensor, facts: Sequence[Fact]) -> Tensor | None:

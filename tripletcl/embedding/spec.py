@@ -44,6 +44,8 @@ class EmbedderSpec:
     whiten: bool = False
     """Whiten the text vectors by the first task's texts (`TextBranch.whiten`); an analytic read-out whitens them anew
     by all texts so far."""
+    whitening_floor: float = 0.1
+    """Added to the variance of every direction, in parts of the largest: 1e6 only centres; less separates further."""
     image_size: int = 128
     """Pixels of the square that images are cut to."""
     random_features: int = 0

@@ -16,9 +16,6 @@ from tripletcl.embedding.weights import minilm_folder
 from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.errors import UserError
 
-WHITENING_FLOOR = 0.1
-"""A lower one separates the facts that were taught further (docs/recipe.md), and the facts that were not less."""
-
 
 class TextEncoder(Protocol):
     """A frozen encoder; it holds no state that is trained or saved."""
@@ -158,7 +155,7 @@ class TextBranch(nn.Module):
         nn.init.zeros_(self.projection.bias)
 
     @torch.no_grad()
-    def whiten(self, texts: Sequence[str], floor: float = WHITENING_FLOOR) -> None:
+    def whiten(self, texts: Sequence[str], floor: float) -> None:
         """Set the map to `x -> A (x - mean)`, `A = (cov + floor * largest eigenvalue of cov)^(-1/2)`, of these texts.
 
         An encoder of sentences puts all short texts into a narrow cone (unrelated words have a cosine near .3). What
