@@ -69,7 +69,7 @@ def test_every_method_on_every_split_with_every_seed(tmp_path: Path) -> None:
 def test_names_tell_settings_apart_where_they_must() -> None:
     methods = ["mas", {"name": "mas", "lam": 3, "penalty": "gradient"}, ["mas", "frozen"], "joint"]
     promises = method_promises(config_of(methods=methods))
-    assert list(promises) == ["mas-lam1.0-penaltyproximal", "mas-lam3.0-penaltygradient", "mas+frozen", "joint"]
+    assert list(promises) == ["mas-lam1.0-proximal", "mas-lam3.0-gradient", "mas+frozen", "joint"]
     assert promises["joint"] is None
 
 
@@ -273,7 +273,7 @@ def test_a_stopped_command_says_that_it_goes_on(
     ("folder", "label"),
     [
         ("mas-lam3.0-split0-seed0", "mas-lam3.0"),
-        ("mas-scopelocal-split-1-seed12", "mas-scopelocal"),
+        ("mas-local-split-1-seed12", "mas-local"),
         ("mas-split0-seed0", "mas"),
         ("mas-by-hand", "mas-by-hand"),
         ("another", "mas"),

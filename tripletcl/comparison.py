@@ -88,7 +88,7 @@ def method_labels(methods: Iterable[MethodSettings]) -> list[str]:
 def _with_settings(method: MethodSettings, same: list[MethodSettings]) -> str:
     """The name and the settings in which it differs from others of the same name."""
     parts = [
-        f"{key}{value}"
+        value if isinstance(value, str) else f"{key}{value}"  # a word says by itself what it is: mas-local, imm-mean
         for position, settings in enumerate(method)
         for key, value in settings.items()
         if len({str(other[position].get(key)) for other in same}) > 1
