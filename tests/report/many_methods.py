@@ -17,7 +17,7 @@ METHODS: dict[str, tuple[float, float, float, float]] = {
     "lwf": (0.78, 0.60, 1, 0),
     "ebll": (0.80, 0.58, 1, 0.2),
     "mas": (0.91, 0.58, 2, 0),
-    "mas-local": (0.87, 0.57, 2, 0),
+    "mas-scopelocal": (0.87, 0.57, 2, 0),
     "mas_alpha": (0.90, 0.57, 3, 0),
     "analytic": (0.95, 0.45, 0.4, 0.05),
     "mas+lwf": (0.93, 0.59, 3, 0),

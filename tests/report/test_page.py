@@ -148,7 +148,7 @@ def test_a_page_of_many_methods_has_an_end(tmp_path, many_runs, photos):
     example = ExampleQuery("a dog", "task 1", {run.method: hits for run in many_runs})
     html, page = report(tmp_path, many_runs, examples=[example])
     assert '<div class="grid small">' in html
-    assert "Of 13 methods only finetune, MAS, MAS-local, MAS+LwF, joint." in page.text
+    assert "Of 13 methods only finetune, MAS, MAS-scopelocal, MAS+LwF, joint." in page.text
     assert len(page.all("article")) == 1
     assert page.text.count("of 3 right") == 5
     facts = page.text.partition("Best and worst facts")[2]

@@ -197,7 +197,7 @@ def test_a_narrow_terminal_goes_without_columns_and_says_so(many_runs):
     assert "MRR" not in header
     assert "without task 1, task 2" in " ".join(lines[-3:])
     assert max(map(len, lines)) <= 80
-    assert len([line for line in lines if line.startswith("MAS-local ")]) == 1
+    assert len([line for line in lines if line.startswith("MAS-scopelocal ")]) == 1
     assert len(lines) == 2 + 2 * 13 + 2  # no number is broken in two: a title, means, deviations, what is missing
 
 
