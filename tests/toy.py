@@ -53,6 +53,9 @@ class ToyLearner(nn.Module):
             return self.analytic(representation)
         return self.net[3](representation)
 
+    def trunk(self) -> Iterable[nn.Parameter]:
+        return self.net[:3].parameters()
+
     def begin_task(self, task: Task) -> None:
         pass
 

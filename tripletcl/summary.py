@@ -116,6 +116,8 @@ def _example(fact: int, task: int, table: FactTable, vectors: dict[str, dict[str
 def _hits(fact: int, table: FactTable, vectors: dict[str, Tensor]) -> list[ExampleHit]:
     images = vectors["image_ids"].numpy()
     scores = cosine_sums(unit_blocks(vectors["images"]), unit_blocks(vectors["facts"][[fact]]))[:, 0].numpy()
+    if "closed" in vectors:  # as in the evaluation: added to the mean cosine, so as often as there are units to the sum
+        scores = scores + table.facts[fact].order * vectors["closed"][:, fact].numpy()
     relevant = table.relevance("test", images, np.array([fact]))[:, 0]
     best = np.argsort(-scores, kind="stable")[:HITS_SHOWN]
     return [ExampleHit(table.paths[images[i]], float(scores[i]), bool(relevant[i])) for i in best]

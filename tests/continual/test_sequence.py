@@ -3,12 +3,13 @@ from __future__ import annotations
 import gc
 import itertools
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from toy import ToySource, assert_same, run_toy, toy_tasks, weights
+from toy import ToyLearner, ToySource, assert_same, run_toy, toy_tasks, weights
 
 from tripletcl.continual import Method, RunFolder, Task, Training, sequence
 from tripletcl.continual.optimization import build_optimizer, learning_rate
@@ -138,3 +139,16 @@ def test_learning_rate(schedule: str) -> None:
     assert learning_rate(training, 0.125) == pytest.approx(1.0)
     assert learning_rate(training, 0.25) == pytest.approx(2.0)
     assert learning_rate(training, 1.0) == pytest.approx(2.0 if schedule == "constant" else 0.0)
+
+
+@pytest.mark.parametrize("optimizer", SETTINGS)
+def test_the_trunk_has_its_own_part_of_the_learning_rate(tmp_path: Path, optimizer: str) -> None:
+    start, moved = weights(ToyLearner()), {}
+    for part in (0.0, 0.5, 1.0):
+        training = replace(SETTINGS[optimizer], epochs=1, batch_size=120, weight_decay=0.0, trunk_lr=part)  # one step
+        learner, _ = run_toy(tmp_path / str(part), Method(), tasks=toy_tasks(1), training=training)
+        moved[part] = {name: value - start[name] for name, value in weights(learner).items()}
+    assert not moved[0.0]["net.0.weight"].any()
+    torch.testing.assert_close(2 * moved[0.5]["net.0.weight"], moved[1.0]["net.0.weight"])
+    assert moved[1.0]["net.0.weight"].any()
+    assert torch.equal(moved[0.0]["net.3.weight"], moved[1.0]["net.3.weight"])

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tripletcl.continual.method import Learner, Method
-from tripletcl.continual.optimization import Training, learning_rate
+from tripletcl.continual.optimization import Training, learning_rate, set_lr
 from tripletcl.continual.run_folder import Position
 from tripletcl.continual.task import Batch, InputSource, Task, epoch_batches, steps_per_epoch
 from tripletcl.errors import UserError
@@ -113,8 +113,7 @@ def train_step(
     clip_norm: float | None,
 ) -> Tensor:
     """One step; returns the loss, the method's term included."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    set_lr(optimizer, lr)
     method.before_forward()
     with accelerator.autocast() if accelerator.mixed_precision != "no" else nullcontext():
         representation = learner.represent(batch.inputs)

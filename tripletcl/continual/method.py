@@ -43,6 +43,10 @@ class Learner(Protocol):
         """Make ready for the task's targets. Called again on a resume: must depend on nothing but the task."""
         ...
 
+    def trunk(self) -> Iterable[nn.Parameter]:
+        """The parameters of `represent`."""
+        ...
+
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
         """The task's scalar loss of a batch."""
         ...

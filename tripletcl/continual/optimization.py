@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Lt
-from torch import nn
+
+from tripletcl.continual.method import Learner
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Training:
     """Made anew for every task: old momentum belongs to an old task."""
     lr: Annotated[float, Gt(0)] = 0.01
     """Peak learning rate."""
+    trunk_lr: Annotated[float, Ge(0)] = 1.0
+    """Learning rate of the pretrained trunk, in parts of lr: new heads learn fast, what lies below them slowly."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     """Of SGD."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
@@ -40,14 +42,25 @@ class Training:
     """Time between checkpoints inside a task; 0 writes one after every step."""
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over the parameters that are trained."""
-    chosen = [p for p in parameters if p.requires_grad]
+def build_optimizer(learner: Learner, training: Training) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over the parameters that are trained; `set_lr` sets their learning rates."""
+    trunk = set(learner.trunk())
+    trained = [p for p in learner.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p not in trunk], "scale": 1.0},
+        {"params": [p for p in trained if p in trunk], "scale": training.trunk_lr},
+    ]
+    groups = [group for group in groups if group["params"]]
+    common: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay, "foreach": True}
     if training.optimizer == "sgd":
-        return torch.optim.SGD(
-            chosen, lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay, foreach=True
-        )
-    return torch.optim.AdamW(chosen, lr=training.lr, weight_decay=training.weight_decay, foreach=True)
+        return torch.optim.SGD(groups, momentum=training.momentum, **common)
+    return torch.optim.AdamW(groups, **common)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its part of the learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["scale"]
 
 
 def learning_rate(training: Training, progress: float) -> float:

@@ -164,7 +164,7 @@ class SequenceRunner:
 
     def _train(self, position: Position, state: State | None, kept: State) -> None:
         """Train a task; state is that of a checkpoint in its middle."""
-        optimizer = self.accelerator.prepare_optimizer(build_optimizer(self.learner.parameters(), self.training))
+        optimizer = self.accelerator.prepare_optimizer(build_optimizer(self.learner, self.training))
         if state is not None:
             load_optimizer_state(optimizer, self.names, state["optimizer"])
 

@@ -114,6 +114,11 @@ class FactLearner(nn.Module):
         """A representation `[B, C]` to un-normalised unit vectors `[B, 3, D]`."""
         return self.embedder.image.readout(representation)
 
+    def trunk(self) -> Iterable[nn.Parameter]:
+        """The parameters of `represent`: the image branch below its heads."""
+        image = self.embedder.image
+        return [*image.shared.parameters(), *image.branches.parameters()]
+
     def begin_task(self, task: TaskLike) -> None:
         """Know the task's facts and, for negatives, perhaps the names of those before."""
         others = task.seen if self.negatives == "seen" else ()
