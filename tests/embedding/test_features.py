@@ -70,3 +70,16 @@ def test_a_full_disk_is_said_and_leaves_nothing(branch: ImageBranch, source: Ima
     with pytest.raises(UserError, match="disk is full"):
         FeatureSource.open(source, branch, tmp_path / "features", progress=full)
     assert list((tmp_path / "features").iterdir()) == []
+
+
+def test_pooled_stages_have_features_of_their_own(source: ImageSource, tmp_path: Path) -> None:
+    widths = {}
+    for pooled in ((), ("layer1",), ("layer1", "layer2")):
+        torch.manual_seed(0)
+        branch = ImageBranch(build_backbone("timm/resnet10t", "none"), 4, freeze_until="layer4", pooled=pooled).eval()
+        cached = FeatureSource.open(source, branch, tmp_path / "cache")
+        images = source.batch(np.arange(5), None)
+        torch.testing.assert_close(cached.batch(np.arange(5), None), branch.features(images), rtol=1e-2, atol=1e-2)
+        widths[pooled] = cached.array.shape[2]
+    assert sorted(widths.values()) == list(widths.values())
+    assert len(set(widths.values())) == 3

@@ -40,7 +40,7 @@ class FeatureSource:
     ) -> FeatureSource:
         """Take the features from the folder, or compute and store them there.
 
-        They are found by what they depend on: the images' content and size and the frozen weights.
+        They are found by what they depend on: the images' content and size, the frozen weights, the stages pooled.
         """
         path = folder / f"features-{_key(source, branch)}.npy"
         if not path.exists():
@@ -66,6 +66,8 @@ def _key(source: ImageSource, branch: ImageBranch) -> str:
     for name, tensor in {"mean": branch.mean, "std": branch.std, **branch.frozen.state_dict()}.items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    for stage in branch.pooled if not branch.trunk_is_open else ():
+        digest.update(stage.encode())
     return digest.hexdigest()[:24]
 
 

@@ -86,10 +86,10 @@ class ImageBranch(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """What the frozen stages make of images `[B, 3, H, W]` in [0, 1]; the same at every time of training."""
         pixels = (_fast_layout(images) - self.mean) / self.std
-        return self.frozen(pixels) if self._trunk_is_open else self._with_pooled(self.frozen, pixels)
+        return self.frozen(pixels) if self.trunk_is_open else self._with_pooled(self.frozen, pixels)
 
     @property
-    def _trunk_is_open(self) -> bool:
+    def trunk_is_open(self) -> bool:
         """Is there a stage behind the frozen ones?"""
         return bool(next(self.shared.children(), None) or next(self.branches[0].children(), None))
 
@@ -102,7 +102,7 @@ class ImageBranch(nn.Module):
 
         The means of the `pooled` stages stand behind it.
         """
-        if not self._trunk_is_open:
+        if not self.trunk_is_open:
             return features
         shared = self._with_pooled(self.shared, _fast_layout(features))
         return torch.cat([branch(shared) for branch in self.branches], dim=1)
