@@ -14,7 +14,7 @@ from toy import ToyLearner, assert_same, run_toy, toy_tasks
 from tripletcl.continual import Batch, Method, Properties, Task, Training
 from tripletcl.errors import UserError
 from tripletcl.mas import MAS
-from tripletcl.methods import build_method, method_name
+from tripletcl.methods import Analytic, build_method, Frozen, method_name
 from tripletcl.methods.combined import Combined
 from tripletcl.methods.ebll import EBLL
 from tripletcl.methods.imm import IMM
@@ -152,6 +152,8 @@ def test_settings_make_a_combination() -> None:
     [
         (lambda: [MAS(), LwF(), MAS()], "each method once, not mas, lwf, mas"),
         (lambda: [MAS(), Joint()], "joint training sees all tasks at once"),
+        (lambda: [MAS(), Frozen()], "frozen lets nothing be trained any more"),
+        (lambda: [Analytic(), LwF()], "analytic lets nothing be trained any more"),
         (lambda: [MAS(lam="auto"), LwF(lam="auto")], "only one weight of a combination can be auto"),
     ],
 )

@@ -116,6 +116,7 @@ class Method:
     Attributes:
         name: The key in METHODS and in every table.
         joint: Trained on all tasks at once: the upper bound, no continual learner.
+        stands_still: After some task it lets nothing be trained any more.
         properties: What it promises.
         high_lam: A weight so high that hardly anything new is learned: where `lam: auto` starts to look.
         lam: The weight of what it adds to the loss.
@@ -124,6 +125,7 @@ class Method:
 
     name: ClassVar[str] = "finetune"
     joint: ClassVar[bool] = False
+    stands_still: ClassVar[bool] = False
     properties: ClassVar[Properties] = Properties(on_pretrained=False)  # there is nothing that it protects
 
     high_lam: ClassVar[float] = 1000.0

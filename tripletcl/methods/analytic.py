@@ -46,6 +46,7 @@ class Analytic(Method):
     """
 
     name: ClassVar[str] = "analytic"
+    stands_still: ClassVar[bool] = True
     properties: ClassVar[Properties] = Properties(
         constant_memory=False, problem_agnostic=False, unlabeled=False, consistent=True
     )

@@ -18,13 +18,15 @@ class Combined(Method):
     A promise is kept where every one keeps it; "adaptive" and "consistent" are kept where one does.
 
     Raises:
-        UserError: a method twice, joint training among them, or more than one weight to be chosen automatically.
+        UserError: a method twice, joint training or one that stands still among them, or more than one weight to be chosen automatically.
     """
 
     def __init__(self, methods: Sequence[Method]) -> None:
         self.methods = {method.name: method for method in methods}
         if len(self.methods) < len(methods):
             raise UserError(f"a combination holds each method once, not {', '.join(m.name for m in methods)}")
+        if still := [method.name for method in methods if method.stands_still]:
+            raise UserError(f"{still[0]} lets nothing be trained any more, so there is nothing for another to protect")
         if any(method.joint for method in methods):
             raise UserError("joint training sees all tasks at once, so there is nothing to combine it with")
         if sum(method.lam_is_auto for method in methods) > 1:

@@ -11,6 +11,7 @@ class Frozen(Method):
     """Learns the first task, then stands still."""
 
     name: ClassVar[str] = "frozen"
+    stands_still: ClassVar[bool] = True
     properties: ClassVar[Properties] = Properties()
 
     def __init__(self) -> None:
