@@ -14,7 +14,7 @@ from toy import ToyLearner, assert_same, run_toy, toy_tasks
 from tripletcl.continual import Batch, Method, Properties, Task, Training
 from tripletcl.errors import UserError
 from tripletcl.mas import MAS
-from tripletcl.methods import Analytic, build_method, Frozen, method_name
+from tripletcl.methods import Analytic, Frozen, build_method, method_name
 from tripletcl.methods.combined import Combined
 from tripletcl.methods.ebll import EBLL
 from tripletcl.methods.imm import IMM

@@ -15,9 +15,9 @@ Deviations: an image shares the weight 1 among the facts that it shows; the ridg
 searches for it; the features are normalised per image and not by the first task, so nothing depends on which task was
 first.
 
-Limits: what the frozen network does not see cannot be read out, so on drawings and digits, far from the photographs it
-was pretrained on, a trained trunk wins; memory is quadratic in the number of random features (4,000: 128 MB) and grows
-by a column a class.
+Limits: what the frozen network does not see cannot be read out, so far from the photographs it was pretrained on, on
+drawings and digits, it stays below joint training of a trunk; memory is quadratic in the number of random features
+(4,000: 128 MB) and grows by a column a class.
 """
 
 from __future__ import annotations

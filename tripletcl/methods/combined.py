@@ -18,7 +18,8 @@ class Combined(Method):
     A promise is kept where every one keeps it; "adaptive" and "consistent" are kept where one does.
 
     Raises:
-        UserError: a method twice, joint training or one that stands still among them, or more than one weight to be chosen automatically.
+        UserError: a method twice, joint training or one that stands still among them, or more than one weight to be
+            chosen automatically.
     """
 
     def __init__(self, methods: Sequence[Method]) -> None:
