@@ -223,8 +223,9 @@ def test_no_more_at_once_than_there_are_places(tmp_path: Path) -> None:
 
 
 PARENT = """
-import sys
+import signal, sys
 from tripletcl import processes
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with Ctrl-C ignored
 processes.PATIENCE_SECONDS = float(sys.argv[2])
 code = "import os, sys, time, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); " + sys.argv[3]
 code += "; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"

@@ -139,7 +139,7 @@ def learn(method: Method, learner: ToyLearner, task: Task) -> None:
     """Train one task as the loop does."""
     method.before_task(task)
     if any(p.requires_grad for p in learner.parameters()):
-        accelerator, optimizer = make_accelerator("cpu"), build_optimizer(learner.parameters(), TRAINING)
+        accelerator, optimizer = make_accelerator("cpu"), build_optimizer(learner, TRAINING)
         torch.manual_seed(0)
         train_task(
             learner, task, method, SOURCE, optimizer, TRAINING, accelerator,

@@ -31,7 +31,7 @@ def test_markdown_has_a_mark_for_each_property() -> None:
 def test_promises_are_those_of_the_settings() -> None:
     assert promises_of([{"name": "joint"}]) is None
     assert promises_of([{"name": "mas"}]) == METHODS["mas"].properties
-    both = promises_of([{"name": "mas"}, {"name": "frozen"}])
+    both = promises_of([{"name": "mas"}, {"name": "lwf"}])
     assert both is not None
     assert both.adaptive  # one of them is
     for name in METHODS:
