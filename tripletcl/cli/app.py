@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from tripletcl.cli.index import index
+from tripletcl.cli.options import AsJson, ConfigArgument, Overrides, RunArgument, Stage, ready
+from tripletcl.cli.query import describe, query
 
+if TYPE_CHECKING:
     from tripletcl.data import CheckReport
     from tripletcl.evaluation import RunResult
 
@@ -27,13 +29,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
-
-ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings over the config's: section.key=value.")]
-RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-Stage = Annotated[int | None, typer.Option(help="The model after this task (0: before training); default the last.")]
-Top = Annotated[int, typer.Option("-k", "--top", min=1, help="How many results.")]
+for command in (index, query, describe):
+    app.command()(command)
 
 
 @app.command()
@@ -54,7 +51,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train one method on a sequence of tasks; the same command again goes on where it stopped."""
-    console = _ready()
+    console = ready()
     from tripletcl import runs
     from tripletcl.cli.progress import progress_bars
     from tripletcl.config import load_config
@@ -85,7 +82,7 @@ def compare(
 @app.command()
 def evaluate(run: RunArgument, stage: Stage = None, as_json: AsJson = False) -> None:
     """Embed the test images with a run's model and print MAP per task and over all, recall and the rest."""
-    console = _ready()
+    console = ready()
     from tripletcl import runs
     from tripletcl.cli.progress import progress_bars
 
@@ -108,87 +105,12 @@ def evaluate(run: RunArgument, stage: Stage = None, as_json: AsJson = False) -> 
 
 
 @app.command()
-def index(
-    run: RunArgument,
-    images: Annotated[Path, typer.Argument(help="A folder of images.")],
-    out: Annotated[Path | None, typer.Option(help="Index folder; default RUN/index.")] = None,
-    stage: Stage = None,
-) -> None:
-    """Embed a folder of images with a run's model, so that `query` can search it."""
-    console = _ready()
-    from tripletcl.cli.progress import progress_bars
-    from tripletcl.retrieval import FactIndex
-
-    embedder = _embedder(run, stage)
-    with progress_bars(console) as bars:
-        built = FactIndex.build(embedder, images, progress=lambda done, total: bars.count("embedding", done, total))
-    folder = out or run / "index"
-    built.save(folder)
-    print(f"{len(built)} images indexed in {folder}")
-    for path, reason in built.skipped:
-        print(f"left out: {path}: {reason}")
-
-
-@app.command()
-def query(
-    run: RunArgument,
-    units: Annotated[list[str], typer.Argument(help="subject predicate object; ? for any; quote or use commas.")],
-    k: Top = 10,
-    index: Annotated[Path | None, typer.Option(help="Index folder; default RUN/index.")] = None,
-    stage: Stage = None,
-    as_json: AsJson = False,
-) -> None:
-    """Find the images that show a fact: `tripletcl query RUN person riding horse`, `... ? riding ?`."""
-    _ready()
-    from tripletcl.retrieval import FactIndex, parse_query, unknown_units
-
-    asked = parse_query(units)
-    embedder = _embedder(run, stage)
-    searched = FactIndex.load(index or run / "index", embedder)
-    hits = searched.search(asked, k)
-    notes = [
-        f"{new.text!r} was never trained as a {new.unit}: answered by the text encoder (nearest known: {new.nearest})"
-        for new in unknown_units(asked, embedder, embedder.vocabulary)
-    ]
-    if as_json:
-        found = [{"path": str(hit.path), "score": hit.score} for hit in hits]
-        print(json.dumps({"query": str(asked), "notes": notes, "hits": found}))
-        return
-    for note in notes:
-        print(note)
-    for hit in hits:
-        print(f"{hit.score:.3f}  {hit.path}")
-
-
-@app.command()
-def describe(
-    run: RunArgument,
-    image: Annotated[Path, typer.Argument(help="An image.")],
-    k: Top = 5,
-    stage: Stage = None,
-    as_json: AsJson = False,
-) -> None:
-    """Name the facts that an image shows, among those the run has learned."""
-    _ready()
-    from tripletcl.retrieval import describe as rank_facts
-
-    embedder = _embedder(run, stage)
-    vectors, present = embedder.encode_facts(embedder.facts)
-    ranked = rank_facts(embedder.encode_images([image]), embedder.facts, vectors, present, k)[0]
-    if as_json:
-        print(json.dumps([{"fact": shown.fact.units, "score": shown.score} for shown in ranked]))
-        return
-    for shown in ranked:
-        print(f"{shown.score:.3f}  {shown.fact}")
-
-
-@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs.")],
     out: Annotated[Path | None, typer.Option(help="The HTML file; default report.html beside the first run.")] = None,
 ) -> None:
     """Write one self-contained page: table, task x stage matrices, curves, forgetting, example queries."""
-    _ready()
+    ready()
     from tripletcl.summary import write_summary
 
     target = out or runs[0] / "report.html"
@@ -199,7 +121,7 @@ def report(
 @app.command()
 def methods(as_json: AsJson = False) -> None:
     """List the methods: what each is, what it promises, and its settings with their defaults."""
-    _ready()
+    ready()
     from tripletcl.report import described_methods
 
     described = described_methods()
@@ -217,7 +139,7 @@ def data_check(
     as_json: AsJson = False,
 ) -> None:
     """Count a fact table and report missing and broken images, facts without a test image, leaks: with row numbers."""
-    console = _ready()
+    console = ready()
     from tripletcl.cli.progress import progress_bars
     from tripletcl.data import check_table
 
@@ -241,7 +163,7 @@ def data_scenes(
     seed: int = 0,
 ) -> None:
     """Draw the scenes data set into a folder: images and facts.csv."""
-    console = _ready()
+    console = ready()
     from tripletcl.cli.progress import progress_bars
     from tripletcl.data import write_scenes
 
@@ -258,25 +180,8 @@ def data_scenes(
     print(table)
 
 
-def _ready() -> Console:
-    """What every working command does first: check the install, send the library's log to the terminal."""
-    import logging
-    import os
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's and faiss's threads would spin against each other
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from rich.console import Console
-
-    from tripletcl.embedding.torch_pair import check_torch_pair
-
-    check_torch_pair()
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("tripletcl").setLevel(logging.INFO)
-    return Console(stderr=True)
-
-
 def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool) -> None:
-    console = _ready()
+    console = ready()
     from tripletcl.comparison import compare as run_all
     from tripletcl.comparison import comparison_objects, method_promises, plan
     from tripletcl.config import load_config
@@ -293,15 +198,6 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool)
         return
     _print_results(results)
     print(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex, properties.md; compare.json")
-
-
-def _embedder(run: Path, stage: int | None) -> Any:
-    """The model of a run's stage, or of a `save_pretrained` folder."""
-    from tripletcl.embedding import FactEmbedder
-    from tripletcl.runs import Run
-
-    saved = (run / "embedder.json").exists()
-    return FactEmbedder.from_pretrained(run if saved else Run.open(run).stage_folder(stage))
 
 
 def _print_results(results: list[RunResult]) -> None:
