@@ -5,6 +5,7 @@ from tripletcl import FactEmbedder, FactIndex
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from tripletcl.embedding import FactEmbedder
     from tripletcl.errors import UserError
     from tripletcl.retrieval import FactIndex
+
+# torch and faiss each bring a pool of OpenMP threads, which would spin against each other: a search beside a model then
+# takes two to four times as long. Read when the first of them is imported, and nothing here imports them before.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

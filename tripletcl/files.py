@@ -26,12 +26,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except Exception as error:
-        raise _explained(error, path) from error
+        with explained(path):
+            write(temporary)
+            sync_to_disk(temporary)
+            temporary.replace(path)
+            sync_to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -47,10 +46,20 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         UserError: the disk is full or the file cannot be written.
     """
+    with explained(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say what is written when the disk is full or the folder may not be written.
+
+    Raises:
+        UserError: one of the two happened within the block; any other error is passed on.
+    """
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-    except OSError as error:
+        yield
+    except Exception as error:
         raise _explained(error, path) from error
 
 
@@ -75,11 +84,9 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
 def _held(path: Path, busy: str | None) -> IO[str]:
     """The open lock file, held."""
     while True:
-        try:
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("w")
-        except OSError as error:
-            raise _explained(error, path) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -98,7 +105,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
+    """Return when a file's content, or the names in a folder, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -108,9 +116,9 @@ def _sync(path: Path) -> None:
 
 def _explained(error: Exception, path: Path) -> Exception:
     """A full disk or a forbidden folder in words; libraries below hide the errno in their message."""
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-    if full:
+    code = getattr(error, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error) for words in ("No space left", "disk is full")):
         return UserError(f"the disk is full: {path} could not be written; what was saved before is untouched")
-    if isinstance(error, PermissionError):
-        return UserError(f"{path} may not be written: {error.strerror}")
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"{path} may not be written: {os.strerror(code)}")
     return error

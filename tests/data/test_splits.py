@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tripletcl.data.facts import Fact, FactTable
 from tripletcl.data.readers import read_table
-from tripletcl.data.splits import bisect, split_facts
+from tripletcl.data.splits import bisect, held_out_facts, split_facts
 from tripletcl.errors import UserError
 
 
@@ -157,3 +157,45 @@ def test_task_without_rows_is_refused(split: str, kind: str) -> None:
 def test_real_facts(data_root: Path) -> None:
     table = read_table(data_root / "facts" / "facts.csv")
     assert [len(task) for task in split_facts(table, 4, seed=1)] == [42, 42, 41, 41]
+
+
+# Facts held out
+
+
+def composed() -> list[Fact]:
+    return [Fact(s, p, o) for s in ("dog", "cat") for p in ("chasing", "eating") for o in (None, "mouse", "bird")] + [
+        Fact("dog"),
+        Fact("owl", "flying"),
+    ]
+
+
+@given(st.integers(-(2**70), 2**70), st.sampled_from([0.1, 0.25, 0.5]))
+def test_every_unit_of_a_fact_held_out_is_taught_in_its_place(seed: int, share: float) -> None:
+    facts = composed()
+    held = held_out_facts(table_of(facts), share, seed).tolist()
+    assert len(held) == round(share * 13)
+    taught = [fact for number, fact in enumerate(facts) if number not in held]
+    for number in held:
+        assert facts[number].order > 1
+        for place, unit in enumerate(facts[number].units):
+            assert unit is None or any(fact.units[place] == unit for fact in taught)
+    backwards = held_out_facts(table_of(facts[::-1]), share, seed)
+    assert {str(facts[::-1][number]) for number in backwards} == {str(facts[number]) for number in held}
+
+
+def test_facts_held_out_differ_by_seed_and_can_be_tested() -> None:
+    table = table_of(composed())
+    assert len({tuple(held_out_facts(table, 0.25, seed).tolist()) for seed in range(8)}) > 4
+    untested = table.splits.copy()
+    untested[(table.rows[:, 1] < 6) & (table.splits == "test")] = "train"
+    only_cats = FactTable(table.root, table.images, table.facts, table.rows, untested)
+    assert all(held_out_facts(only_cats, 0.25, seed).min() >= 6 for seed in range(8))
+
+
+def test_no_more_can_be_held_out_than_leave_every_unit_taught() -> None:
+    assert held_out_facts(table_of(composed()), 0.0, 0).tolist() == []
+    with pytest.raises(UserError, match=r"12 facts cannot be held out: of \d+ alone, each unit is taught"):
+        held_out_facts(table_of(composed()), 0.9, 0)
+    alone = table_of([Fact("dog", "running"), Fact("cat", "sleeping")])
+    with pytest.raises(UserError, match="1 facts cannot be held out: of 0 alone"):
+        held_out_facts(alone, 0.5, 0)

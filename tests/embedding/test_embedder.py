@@ -52,6 +52,44 @@ def test_images_may_be_paths_pictures_or_arrays(embedder: FactEmbedder, pictures
     assert embedder.encode_images([]).shape == (0, 3, 384)
 
 
+def test_vectors_are_what_is_read_out_of_representations(embedder: FactEmbedder, pictures: list[Path]) -> None:
+    representation = embedder.represent_images(pictures, batch_size=2)
+    assert representation.shape == (5, 2 * 1280)
+    assert torch.equal(embedder.vectors_of(representation), embedder.encode_images(pictures, batch_size=2))
+    outputs = embedder.vectors_of(representation, normalise=False)
+    assert torch.equal(outputs, embedder.encode_images(pictures, batch_size=2, normalise=False))
+    assert embedder.represent_images([]).shape == (0, 2 * 1280)
+    assert embedder.vectors_of(representation[:0]).shape == (0, 3, 384)
+
+
+def test_decoded_images_are_taken_as_they_are(embedder: FactEmbedder, pictures: list[Path]) -> None:
+    decoded = [embedder.decode(path) for path in pictures]
+    assert all(pixels.shape == (3, 64, 64) and embedder.decode(pixels) is pixels for pixels in decoded)
+    assert torch.equal(embedder.encode_images(decoded), embedder.encode_images(pictures))
+
+
+def test_the_trunk_is_all_below_the_read_out(embedder: FactEmbedder, pictures: list[Path]) -> None:
+    before = embedder.trunk_fingerprint(), embedder.represent_images(pictures[:2])
+    assert not embedder.trunk_stands_still
+    for tensor in (embedder.image.heads[1].bias, embedder.text.centre):
+        with torch.no_grad():
+            tensor[0] += 1
+            assert embedder.trunk_fingerprint() == before[0]
+            assert torch.equal(embedder.represent_images(pictures[:2]), before[1])
+            tensor[0] -= 1
+    for tensor in (embedder.image.branches[1].head.bn2.bias, embedder.image.frozen.stem.bn1.running_mean):
+        with torch.no_grad():
+            tensor[0] += 1
+            assert embedder.trunk_fingerprint() != before[0]
+            tensor[0] -= 1
+    larger = build_embedder(dataclasses.replace(SPEC, image_size=96), seed=0)
+    assert larger.trunk_fingerprint() != before[0]
+
+
+def test_a_network_frozen_to_its_end_stands_still() -> None:
+    assert build_embedder(EmbedderSpec(freeze_until="head", image_size=64), seed=0).trunk_stands_still
+
+
 def test_images_are_scaled_to_the_unit_interval(embedder: FactEmbedder) -> None:
     array = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     pixels = torch.from_numpy(array.transpose(2, 0, 1).copy())[None] / 255
@@ -117,6 +155,14 @@ def test_a_saved_embedder_gives_equal_vectors(embedder: FactEmbedder, pictures: 
     loaded.save_pretrained(tmp_path / "again")
     for name in ("embedder.json", "model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
+
+
+def test_the_fingerprint_lies_beside_the_weights(embedder: FactEmbedder, tmp_path: Path) -> None:
+    embedder.save_pretrained(tmp_path)
+    about = json.loads((tmp_path / "embedder.json").read_text())
+    assert about.pop("fingerprint") == embedder.fingerprint()
+    (tmp_path / "embedder.json").write_text(json.dumps(about))  # as earlier versions wrote it
+    assert FactEmbedder.from_pretrained(tmp_path).fingerprint() == embedder.fingerprint()
 
 
 def test_loading_needs_no_pretrained_weights(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,20 +18,30 @@ COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "dark 
 
 
 class ColourEmbedder:
-    """A unit's vector is its colour, of length 1."""
+    """A unit's vector is its colour, of length 1; its trunk, which is none, stands still if you say so."""
 
-    def __init__(self, name: str = "colours-1") -> None:
-        self.name = name
+    def __init__(self, name: str = "colours-1", trunk_stands_still: bool = False) -> None:
+        self.name, self.trunk_stands_still = name, trunk_stands_still
         self.photos_read: list[Path] = []
         self.texts_read: list[str] = []
 
-    def encode_images(self, paths: Sequence[Path], batch_size: int = 64, normalise: bool = True) -> Tensor:
+    def decode(self, image: Path) -> np.ndarray:
         try:
-            pixels = np.stack([np.asarray(Image.open(path).convert("RGB"))[0] for path in paths])
+            pixels = np.asarray(Image.open(image).convert("RGB"))[0]
         except OSError as error:
             raise UserError(f"cannot read a photo: {error}") from None
-        self.photos_read += paths
-        return functional.normalize(torch.from_numpy(pixels).float(), dim=-1)  # [N, 3, 3]
+        self.photos_read.append(image)
+        return pixels
+
+    def represent_images(self, images: Sequence[Any]) -> Tensor:
+        pixels = [image if isinstance(image, np.ndarray) else self.decode(image) for image in images]
+        return torch.from_numpy(np.stack(pixels)).float().flatten(1)  # [N, 9]
+
+    def vectors_of(self, representation: Tensor, normalise: bool = True) -> Tensor:
+        return functional.normalize(representation.unflatten(1, (3, 3)), dim=-1)
+
+    def encode_images(self, images: Sequence[Any], batch_size: int = 64, normalise: bool = True) -> Tensor:
+        return self.vectors_of(self.represent_images(images))
 
     def encode_units(self, texts: list[str]) -> Tensor:
         self.texts_read += texts
@@ -38,3 +49,6 @@ class ColourEmbedder:
 
     def fingerprint(self) -> str:
         return self.name
+
+    def trunk_fingerprint(self) -> str:
+        return "pixels"

@@ -9,7 +9,8 @@ import torch
 
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
-from tripletcl.retrieval import ShownFact, describe
+from tripletcl.retrieval import Calibration, ShownFact, describe
+from tripletcl.retrieval.calibration import Steps
 
 
 def random_facts() -> tuple[list[Fact], torch.Tensor, torch.Tensor]:
@@ -44,3 +45,22 @@ def test_k_cuts_and_ties_stay_in_the_order_of_the_facts() -> None:
     assert len(describe(image, facts, vectors, present, k=10)[0]) == 3
     with pytest.raises(UserError, match="k must be at least 1, not 0"):
         describe(image, facts, vectors, present, k=0)
+
+
+def test_closed_scores_are_added_and_probabilities_rank() -> None:
+    facts, vectors, present = random_facts()
+    images = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1))
+    plain = describe(images, facts, vectors, present, k=12)
+    closed = torch.randn(4, 12, generator=torch.Generator().manual_seed(2))
+    curves = {"any": Steps([-3, 3], [0, 0.5]), "SP": Steps([-3, 0, 3], [0, 0.9, 0.9])}
+    described = describe(images, facts, vectors, present, 12, closed, Calibration("model", {}, curves, 1))
+    for row, (before, after) in enumerate(zip(plain, described, strict=True)):
+        cosines = {shown.fact: shown.score for shown in before}
+        scores = {fact: cosines[fact] + float(closed[row, number]) for number, fact in enumerate(facts)}
+        assert {shown.fact: shown.score for shown in after} == pytest.approx(scores, abs=1e-6)
+        for shown in after:
+            wide = shown.score / 12 + 0.25
+            expected = min(0.9, 0.3 * shown.score + 0.9) if shown.fact.order == 2 else wide
+            assert shown.probability == pytest.approx(expected, abs=1e-6)
+        keys = [(shown.probability, shown.score) for shown in after]
+        assert keys == sorted(keys, reverse=True), "by probability, ties by score"

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 import pytest
 
-from tripletcl.retrieval import FactIndex
+from tripletcl.retrieval import FactIndex, exact_search
 
 WIDTH = 16
 PATTERNS = [pattern for pattern in itertools.product([0, 1], repeat=3) if any(pattern)]
@@ -85,6 +85,22 @@ def test_equal_photos_come_in_the_order_of_their_paths_however_they_were_added()
     assert [hit.path.name for hit in index.search_vectors(one.reshape(1, -1), 99)[0]] == [*names, "z.jpg"]
 
 
+@pytest.mark.parametrize("part", ["a few", "the best", "all but three"])
+def test_deleted_rows_are_not_found(photos: np.ndarray, part: str) -> None:
+    rows = photos[49_950:50_050].reshape(100, -1)  # 40 of them are the same
+    asked = queries(1)
+    deleted = np.zeros(100, bool)
+    deleted[{"a few": [3, 50, 60], "the best": slice(45, 95), "all but three": slice(3, None)}[part]] = True
+    scores = rows.astype(np.float64) @ asked.astype(np.float64).T
+    scores[deleted] = -np.inf
+    for query, (found, at) in enumerate(exact_search.search(rows, asked, 7, deleted)):
+        best = np.sort(scores[:, query].astype(np.float32))[::-1][: min(7, int((~deleted).sum()))]
+        assert np.sort(found)[::-1][: len(best)].tolist() == pytest.approx(best.tolist(), abs=1e-6)
+        assert not deleted[at].any()
+        ties = set(np.flatnonzero(scores[:, query].astype(np.float32) == best[-1]))
+        assert ties <= set(at.tolist())
+
+
 def test_the_threshold_of_faiss_is_left_as_it_was(index: FactIndex) -> None:
     before = faiss.cvar.distance_compute_blas_threshold
     index.search_vectors(queries(2))
@@ -93,8 +109,12 @@ def test_the_threshold_of_faiss_is_left_as_it_was(index: FactIndex) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_can_search(index: FactIndex, two_threads: None) -> None:
+@pytest.mark.parametrize("place", ["in memory", "on disk"])
+def test_a_forked_child_can_search(index: FactIndex, two_threads: None, tmp_path: Path, place: str) -> None:
     """faiss alone hangs: the child waits for the threads its parent searched with."""
+    if place == "on disk":
+        index.save(tmp_path)
+        index = FactIndex.load(tmp_path)
     expected = [index.search_vectors(queries(count)) for count in (1, 2)]
     child = os.fork()
     if child == 0:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,7 @@ from colour_embedder import ColourEmbedder
 
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
-from tripletcl.retrieval import FactIndex, Query
-from tripletcl.retrieval import index as index_module
+from tripletcl.retrieval import FactIndex, Query, store
 
 Write = Callable[..., Path]
 
@@ -119,7 +119,7 @@ def test_no_readable_photo_is_an_error(embedder: ColourEmbedder, tmp_path: Path)
     with pytest.raises(UserError, match="missing"):
         FactIndex.build(embedder, tmp_path / "missing")
     (tmp_path / "broken.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match="none of the 1 photos can be read; the first: cannot read"):
+    with pytest.raises(UserError, match=r"none of the 1 photos can be read; the first, .*broken\.jpg: cannot read"):
         FactIndex.build(embedder, tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_a_loaded_index_answers_alike_and_grows_on(
     loaded.add_photos([photo("new.png", "green", "green", "green")])
     loaded.save(tmp_path / "index")
     assert len(FactIndex.load(tmp_path / "index")) == 6
-    assert sorted(path.suffix for path in (tmp_path / "index").iterdir()) == [".faiss", ".json"]
+    assert sorted(path.suffix for path in (tmp_path / "index").iterdir()) == [".db", ".f32"]
 
 
 def test_an_empty_index_survives(tmp_path: Path) -> None:
@@ -216,49 +216,60 @@ def test_no_index_is_named(tmp_path: Path) -> None:
         FactIndex.load(tmp_path / "nowhere")
 
 
-def edit_header(folder: Path, **changes: object) -> None:
-    header = folder / "index.json"
-    header.write_text(json.dumps({**json.loads(header.read_text()), **changes}))
+def edit(folder: Path, statement: str) -> None:
+    with closing(sqlite3.connect(folder / "index.db")) as database, database:
+        database.execute(statement)
 
 
 def flip_a_bit(folder: Path) -> None:
-    (path,) = folder.glob("*.faiss")
+    (path,) = folder.glob("*.f32")
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
-    "vectors cut": lambda folder: os.truncate(next(folder.glob("*.faiss")), 40),
+    "vectors cut": lambda folder: os.truncate(next(folder.glob("*.f32")), 40),
     "vectors altered": flip_a_bit,
-    "vectors gone": lambda folder: next(folder.glob("*.faiss")).unlink(),
-    "header cut": lambda folder: os.truncate(folder / "index.json", 40),
-    "header no text": lambda folder: (folder / "index.json").write_bytes(b"\xff\xfe"),
-    "header no dict": lambda folder: (folder / "index.json").write_text("[]"),
-    "header lacks a field": lambda folder: (folder / "index.json").write_text('{"format": 1}'),
-    "a path lost": lambda folder: edit_header(folder, paths=["a.png"]),
-    "paths no list": lambda folder: edit_header(folder, paths=5),
-    "another width": lambda folder: edit_header(folder, width=4),
+    "vectors gone": lambda folder: next(folder.glob("*.f32")).unlink(),
+    "database cut": lambda folder: os.truncate(folder / "index.db", 5000),
+    "database no database": lambda folder: (folder / "index.db").write_bytes(b"\xff\xfe" * 4096),
+    "database of something else": lambda folder: edit(folder, "DROP TABLE meta"),
+    "a table lost": lambda folder: edit(folder, "DROP TABLE photos"),
+    "a field lost": lambda folder: edit(folder, "DELETE FROM meta WHERE key = 'model'"),
+    "a photo too many": lambda folder: edit(folder, "INSERT INTO photos VALUES (5, 'f.png', 1, 1, NULL, NULL)"),
+    "a photo without a name": lambda folder: edit(folder, "UPDATE photos SET path = 7 WHERE row = 1"),
+    "another width": lambda folder: edit(folder, "UPDATE files SET width = 12"),
+    "other rows": lambda folder: edit(folder, "UPDATE files SET rows = 4, size = 144"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_damage_is_noticed(index: FactIndex, tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    index.save(tmp_path)
-    damage(tmp_path)
+    index.save(tmp_path / "index")
+    damage(tmp_path / "index")
     with pytest.raises(UserError, match=r"the index in .* is damaged"):
-        FactIndex.load(tmp_path)
+        FactIndex.load(tmp_path / "index")
 
 
-def test_a_later_format_is_refused(index: FactIndex, tmp_path: Path) -> None:
-    index.save(tmp_path)
-    edit_header(tmp_path, format=2, more="fields")
-    with pytest.raises(UserError, match="has format 2, and this version reads 1"):
-        FactIndex.load(tmp_path)
+def test_other_formats_are_refused(index: FactIndex, tmp_path: Path) -> None:
+    index.save(tmp_path / "later")
+    edit(tmp_path / "later", "UPDATE meta SET value = 3 WHERE key = 'format'")
+    edit(tmp_path / "later", "DROP TABLE photos")
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "index.json").write_text('{"format": 1}')
+    for name, words in (
+        ("later", "has format 3, and this version reads 2"),
+        ("earlier", "has format 1.*build it again"),
+    ):
+        with pytest.raises(UserError, match=words):
+            FactIndex.load(tmp_path / name)
+        with pytest.raises(UserError, match=words):
+            index.save(tmp_path / name)
 
 
-@pytest.mark.parametrize("step", ["write_atomically", "write_text"])
-def test_a_save_that_breaks_off_leaves_the_old_index_whole(
+@pytest.mark.parametrize("step", ["_extended", "_changing", "_sweep"])
+def test_a_save_that_breaks_off_leaves_an_index_whole(
     index: FactIndex, tmp_path: Path, photo: Write, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     index.save(tmp_path / "index")
@@ -268,10 +279,22 @@ def test_a_save_that_breaks_off_leaves_the_old_index_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(index_module, step, power_cut)
+        patch.setattr(store.Writer, step, power_cut)
         with pytest.raises(KeyboardInterrupt):
             index.save(tmp_path / "index")
-    assert len(FactIndex.load(tmp_path / "index")) == 5
+    assert len(FactIndex.load(tmp_path / "index")) == (6 if step == "_sweep" else 5)
     index.save(tmp_path / "index")
     assert len(FactIndex.load(tmp_path / "index")) == 6
     assert len(list((tmp_path / "index").iterdir())) == 2
+
+
+def test_a_file_is_no_place_for_an_index(index: FactIndex, photos: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.png is a file, and an index needs a folder"):
+        index.save(photos / "a.png")
+
+
+def test_what_else_lies_in_the_folder_stays(index: FactIndex, photos: Path) -> None:
+    before = set(photos.iterdir())
+    index.save(photos)
+    index.save(photos)
+    assert {path.name for path in set(photos.iterdir()) - before} == {"index.db", "vectors-2.f32"}

@@ -8,7 +8,7 @@ from tripletcl.data.facts import SPLITS, UNITS, Fact, FactTable
 from tripletcl.data.images import decode_image, list_images
 from tripletcl.data.readers import read_table
 from tripletcl.data.scenes import write_scenes
-from tripletcl.data.splits import split_facts
+from tripletcl.data.splits import held_out_facts, split_facts
 
 if TYPE_CHECKING:
     from tripletcl.data.augment import Augment
@@ -26,6 +26,7 @@ __all__ = [
     "Problem",
     "check_table",
     "decode_image",
+    "held_out_facts",
     "list_images",
     "read_table",
     "split_facts",

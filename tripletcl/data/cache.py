@@ -80,6 +80,18 @@ class ImageCache:
         except OSError as error:
             raise UserError(f"the image cache cannot be kept in {folder}: {error.strerror or error}") from error
 
+    @classmethod
+    def stored(cls, paths: Sequence[str | Path], size: int, folder: str | Path) -> ImageCache | None:
+        """The cache of exactly these images as it lies in the folder, or None; no image file is looked at.
+
+        For images that may be gone by now: the pixels are those of when they were last opened.
+        """
+        files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - as in `open`
+        found = _load(Path(folder) / f"images-{size}-{_key(files)}", size)
+        if found is None or [entry[0] for entry in found.manifest["images"]] != files:
+            return None
+        return cls(found.pixels, _fingerprint(found.digests, size))
+
     def __len__(self) -> int:
         return len(self._pixels)
 

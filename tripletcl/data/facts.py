@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -66,6 +67,7 @@ class FactTable:
         rows: `[R, 2]` int64, (image id, fact id) of each row.
         splits: `[R]` str, "train" or "test" of each row.
         groups: The user's own task name of each fact (`[F]`), where the file has a column for it.
+        starts: Of a table that was put together from several (`joined`), the first image id of each.
     """
 
     root: Path
@@ -74,6 +76,7 @@ class FactTable:
     rows: np.ndarray
     splits: np.ndarray
     groups: tuple[str, ...] | None = None
+    starts: tuple[int, ...] = (0,)
 
     @classmethod
     def from_rows(cls, root: Path, rows: Iterable[tuple[str, Fact, str]]) -> FactTable:
@@ -93,6 +96,40 @@ class FactTable:
             splits=np.array([split for _, _, split in rows], dtype=np.str_),
         )
 
+    def joined(self, others: Sequence[FactTable]) -> FactTable:
+        """This table and others behind it: the ids of its images and facts stay as they are.
+
+        A fact that was known keeps its id. Every table's images have ids of their own, so that what one table says of
+        a photo stays apart from what another says of it; only as test images do two entries of one file show the facts
+        of both, since a photo is no wrong answer to a fact that it is known to show.
+        """
+        facts = {fact: number for number, fact in enumerate(self.facts)}
+        images, starts = list(self.images), [0]
+        rows, splits = [self.rows], [self.splits]
+        for table in others:
+            ids = np.array([facts.setdefault(fact, len(facts)) for fact in table.facts], dtype=np.int64)
+            starts.append(len(images))
+            rows.append(np.stack([table.rows[:, 0] + len(images), ids[table.rows[:, 1]]], axis=1))
+            splits.append(table.splits)
+            images += [str(path.absolute()) for path in table.paths]
+        whole = FactTable(
+            self.root, tuple(images), tuple(facts), np.concatenate(rows), np.concatenate(splits), None, tuple(starts)
+        )
+        return whole._with_shared_test_rows() if others else self
+
+    def _with_shared_test_rows(self) -> FactTable:
+        """Test rows of a file that several tables have hold for each of its entries."""
+        entries: dict[str, list[int]] = {}
+        for image in np.unique(self.rows_of("test")[:, 0]).tolist():
+            entries.setdefault(os.path.abspath(self.paths[image]), []).append(image)  # noqa: PTH100 - keeps links
+        same = {image: ids for ids in entries.values() if len(ids) > 1 for image in ids}
+        known = set(map(tuple, self.rows_of("test").tolist()))
+        shared = {(other, fact) for image, fact in known if image in same for other in same[image]} - known
+        if not shared:
+            return self
+        rows = np.concatenate([self.rows, np.array(sorted(shared), dtype=np.int64)])
+        return replace(self, rows=rows, splits=np.concatenate([self.splits, np.repeat("test", len(shared))]))
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -101,12 +138,20 @@ class FactTable:
         """The full path of each image, `[N]`."""
         return tuple(self.root / image for image in self.images)
 
-    def rows_of(self, split: str, facts: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """The (image id, fact id) rows `[R', 2]` of a split, of the given facts only where facts is given."""
+    def rows_of(
+        self, split: str, facts: Sequence[int] | np.ndarray | None = None, table: int | None = None
+    ) -> np.ndarray:
+        """The (image id, fact id) rows `[R', 2]` of a split; of some facts, or of one of the tables put together."""
         keep = self.splits == split
         if facts is not None:
             keep &= np.isin(self.rows[:, 1], facts)
+        if table is not None:
+            keep &= self.table_of(self.rows[:, 0]) == table
         return self.rows[keep]
+
+    def table_of(self, images: np.ndarray) -> np.ndarray:
+        """Which of the tables that were put together each image belongs to, from 0."""
+        return np.searchsorted(self.starts, images, side="right") - 1
 
     def relevance(self, split: str, images: np.ndarray, facts: np.ndarray) -> np.ndarray:
         """`[N', F']` bool: does image i have a row of fact f in this split?"""

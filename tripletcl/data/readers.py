@@ -57,7 +57,9 @@ class Scan:
     bad: list[BadRow]
 
 
-def read_table(path: str | Path, root: str | Path | None = None, task_column: str | None = None) -> FactTable:
+def read_table(
+    path: str | Path, root: str | Path | None = None, task_column: str | None = None, absolute: bool = False
+) -> FactTable:
     """Read a table with the columns image, subject, predicate, object, split from a .csv, .jsonl or .parquet file.
 
     Predicate and object may be empty (the fact lacks that unit); split is "train" or "test". Blanks around a value do
@@ -69,11 +71,12 @@ def read_table(path: str | Path, root: str | Path | None = None, task_column: st
         path: The file; its suffix says the format. Text is UTF-8, with or without a byte order mark.
         root: The folder that the image paths are relative to; the file's own folder where not given.
         task_column: One more column, which names the task of each row's fact; it becomes `FactTable.groups`.
+        absolute: Image paths may be absolute.
 
     Raises:
         UserError: The file cannot be read, has no rows or lacks a column, or a row is bad: the first one is named.
     """
-    scan = scan_table(path, root, task_column)
+    scan = scan_table(path, root, task_column, absolute)
     if scan.bad:
         first = scan.bad[0]
         where = f"{scan.counted_in} {first.number}: {first.reason}"
@@ -86,7 +89,9 @@ def read_table(path: str | Path, root: str | Path | None = None, task_column: st
     return replace(table, groups=tuple(groups[fact] for fact in table.facts))
 
 
-def scan_table(path: str | Path, root: str | Path | None = None, task_column: str | None = None) -> Scan:
+def scan_table(
+    path: str | Path, root: str | Path | None = None, task_column: str | None = None, absolute: bool = False
+) -> Scan:
     """Read every row of a table file, going on past the bad ones; arguments as for `read_table`.
 
     Raises:
@@ -104,7 +109,7 @@ def scan_table(path: str | Path, root: str | Path | None = None, task_column: st
     groups: dict[Fact, Row] = {}
     for number, record in records:
         try:
-            row = _row(number, record, task_column)
+            row = _row(number, record, task_column, absolute)
             _check_group(row, groups.setdefault(row.fact, row), counted_in)
         except UserError as error:
             scan.bad.append(BadRow(number, str(error)))
@@ -214,7 +219,7 @@ def _check_columns(path: Path, columns: list[str], required: Iterable[str]) -> N
         raise UserError(f"{path} has the column {_listed(double)} twice")
 
 
-def _row(number: int, record: Mapping[str, object] | str, task_column: str | None) -> Row:
+def _row(number: int, record: Mapping[str, object] | str, task_column: str | None, absolute: bool) -> Row:
     if isinstance(record, str):
         raise UserError(record)
     image, subject, predicate, object_, split = (_cell(record, column) for column in COLUMNS)
@@ -223,7 +228,7 @@ def _row(number: int, record: Mapping[str, object] | str, task_column: str | Non
     group = _cell(record, task_column) if task_column else None
     if group == "":
         raise UserError(f"the task column {_shown(task_column)} is empty")
-    return Row(number, _image(image), Fact(subject, predicate, object_), split, group)
+    return Row(number, _image(image, absolute), Fact(subject, predicate, object_), split, group)
 
 
 def _cell(record: Mapping[str, object], column: str) -> str:
@@ -240,12 +245,12 @@ def _cell(record: Mapping[str, object], column: str) -> str:
     return value.strip()
 
 
-def _image(text: str) -> str:
+def _image(text: str, absolute: bool) -> str:
     """An image path in its one normal form, so that `./a.jpg` and `a.jpg` are the same image."""
     if not text:
         raise UserError("image is empty")
     path = PurePath(text)
-    if path.is_absolute() or path.drive:
+    if (path.is_absolute() or path.drive) and not absolute:
         raise UserError(f"image {_shown(text)} is absolute; image paths are relative to the root folder")
     if ".." in path.parts:
         raise UserError(f"image {_shown(text)} has a '..'; image paths stay below the root folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Literal
 
 import numpy as np
@@ -52,6 +53,41 @@ def split_facts(
     for name, facts in zip(names, split, strict=True):
         _check_rows(table, name, facts)
     return split
+
+
+def held_out_facts(table: FactTable, share: float, seed: int) -> np.ndarray:
+    """Choose facts that are not to be taught, though each of their units is, in its place, by another fact.
+
+    They are drawn among the facts of order 2 and 3 that have test rows; the draw depends on the seed and the facts'
+    words alone.
+
+    Args:
+        table: The facts and their rows.
+        share: Part of the facts of order 2 and 3.
+        seed: Any integer.
+
+    Returns:
+        Their ids, ascending.
+
+    Raises:
+        UserError: fewer can be held out.
+    """
+    composed = [number for number, fact in enumerate(table.facts) if fact.order > 1]
+    trained, tested = (set(table.rows_of(split)[:, 1].tolist()) for split in SPLITS)
+    taught = Counter(unit for number in trained for unit in enumerate(table.facts[number].units))
+    wanted = round(share * len(composed))
+    chosen: list[int] = []
+    for number in sorted(composed, key=lambda number: _place(seed, "unseen", *table.facts[number].units)):
+        units = [(place, text) for place, text in enumerate(table.facts[number].units) if text is not None]
+        own = int(number in trained)
+        if len(chosen) < wanted and number in tested and all(taught[unit] > own for unit in units):
+            chosen.append(number)
+            taught.subtract(units if own else [])
+    if len(chosen) < wanted:
+        raise UserError(
+            f"{wanted} facts cannot be held out: of {len(chosen)} alone, each unit is taught by another fact too"
+        )
+    return np.array(sorted(chosen), dtype=np.int64)
 
 
 def bisect(vectors: np.ndarray, tasks: int, seed: int) -> list[np.ndarray]:
@@ -109,11 +145,13 @@ def _checked_count(table: FactTable, tasks: int | None, by: str) -> int:
 def _at_random(table: FactTable, tasks: int, seed: int) -> list[np.ndarray]:
     """Deal out the facts in the order of a hash of seed and words: no library's random stream to depend on."""
 
-    def place(fact: int) -> bytes:
-        return hashlib.sha256(repr((seed, *table.facts[fact].units)).encode()).digest()
-
-    order = sorted(range(len(table.facts)), key=place)
+    order = sorted(range(len(table.facts)), key=lambda fact: _place(seed, *table.facts[fact].units))
     return [np.sort(part) for part in np.array_split(np.array(order, dtype=np.int64), tasks)]
+
+
+def _place(*what: object) -> bytes:
+    """Where a fact stands in a random order."""
+    return hashlib.sha256(repr(what).encode()).digest()
 
 
 def _by_column(table: FactTable, tasks: int | None) -> tuple[list[np.ndarray], list[str]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,8 @@ SPEC_FILE, WEIGHTS_FILE = "embedder.json", "model.safetensors"
 ScoredBy = Literal["text", "indicators", "both"]
 CLOSED_WEIGHT = {"both": 8.0, "indicators": 1e4}
 """Against the mean cosine: a fact's score spreads over the images about a quarter to an eighth as far as its cosine."""
+READOUT_ROWS = 1024
+"""Representations read out at a time: an analytic read-out expands each to thousands of random features."""
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
@@ -68,36 +71,84 @@ class FactEmbedder(nn.Module):
             for unit in range(len(UNITS))
         )
 
-    @torch.no_grad()
     def encode_images(
         self, images: Sequence[ImageLike], batch_size: int | None = None, normalise: bool = True
     ) -> Tensor:
-        """Vectors `[N, 3, D]` of images, in eval mode.
+        """Vectors `[N, 3, D]` of images, in eval mode: `vectors_of` what `represent_images` returns.
 
         Args:
-            images: Paths, Pillow images, or uint8 arrays, of any size.
-            batch_size: How many at a time; by default 128, but 16 on the CPU, which is several times slower where a
-                layer's output outgrows what the allocator keeps.
+            images: Paths, Pillow images, uint8 arrays of any size, or what `decode` returned.
+            batch_size: How many at a time; see `represent_images`.
             normalise: Give each unit's vector length 1.
 
         Raises:
             UserError: an image cannot be decoded.
         """
+        return self.vectors_of(self.represent_images(images, batch_size), normalise)
+
+    def decode(self, image: ImageLike) -> np.ndarray:
+        """An image as the model sees it, uint8 `[3, S, S]`; what this returned before is passed on as it is.
+
+        Threads may call it while the model works.
+
+        Raises:
+            UserError: the image cannot be decoded.
+        """
+        seen = (3, self.image_size, self.image_size)
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == seen:
+            return image
+        return decode_image(image, self.image_size)
+
+    @torch.no_grad()
+    def represent_images(self, images: Sequence[ImageLike], batch_size: int | None = None) -> Tensor:
+        """What the read-out reads of images, in eval mode: pooled features `[N, C]`, with a fork `[N, 2C]`.
+
+        Args:
+            images: As for `encode_images`.
+            batch_size: How many at a time; by default 128, but 16 on the CPU, which is several times slower where a
+                layer's output outgrows what the allocator keeps.
+
+        Raises:
+            UserError: an image cannot be decoded.
+        """
         batch_size = batch_size or (16 if self.device.type == "cpu" else 128)
+        with self._in_eval_mode():
+            branch = self.image
+            blocks = [branch.represent(branch.features(x)).float() for x in self._pixels(images, batch_size)]
+            if not blocks:  # nothing to read the width from
+                blocks = [branch.represent(branch.features(self._blank())).float()[:0]]
+        return torch.cat(blocks)
+
+    @torch.no_grad()
+    def vectors_of(self, representation: Tensor, normalise: bool = True) -> Tensor:
+        """Vectors `[N, 3, D]` of what `represent_images` returned, `[N, C]`, in eval mode.
+
+        Args:
+            representation: On any device.
+            normalise: Give each unit's vector length 1.
+        """
+        with self._in_eval_mode():
+            blocks = [self.image.readout(rows.to(self.device)).float() for rows in representation.split(READOUT_ROWS)]
+        vectors = torch.cat(blocks)
+        return F.normalize(vectors, dim=-1) if normalise else vectors
+
+    @contextmanager
+    def _in_eval_mode(self) -> Iterator[None]:
         training = self.image.training
         self.image.eval()
         try:
-            blocks = [self.image(pixels).float() for pixels in self._pixels(images, batch_size)]
+            yield
         finally:
             self.image.train(training)
-        vectors = torch.cat(blocks) if blocks else torch.zeros(0, len(UNITS), self.image.width, device=self.device)
-        return F.normalize(vectors, dim=-1) if normalise else vectors
 
     def _pixels(self, images: Sequence[ImageLike], batch_size: int) -> Iterator[Tensor]:
         """Batches `[B, 3, S, S]` in [0, 1]; threads decode the next one meanwhile."""
-        decoded = in_threads(lambda image: decode_image(image, self.image_size), images)
+        decoded = in_threads(self.decode, images)
         while batch := list(islice(decoded, batch_size)):
-            yield torch.from_numpy(np.stack(batch)).to(self.device).float() / 255
+            yield torch.from_numpy(np.stack(batch)).to(self.device).float().div_(255)
+
+    def _blank(self) -> Tensor:
+        return torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
 
     @torch.no_grad()
     def encode_units(self, texts: Sequence[str]) -> Tensor:
@@ -150,6 +201,16 @@ class FactEmbedder(nn.Module):
         self.text.whiten([text for fact in facts for text in fact.units if text is not None], self.spec.whitening_floor)
         self.image.analytic.solve(weight, self.encode_facts(facts)[0])
 
+    @torch.no_grad()
+    def answers(self, representation: Tensor, facts: Sequence[Fact]) -> tuple[Tensor, Tensor | None]:
+        """`vectors_of` and `closed_scores` at once: an analytic read-out then expands a representation only once."""
+        analytic = self.image.analytic
+        if analytic is None or not analytic.classes:
+            return self.vectors_of(representation), self.closed_scores(representation, facts)
+        scores = torch.cat([analytic.scores(rows.to(self.device)) for rows in representation.split(READOUT_ROWS)])
+        vectors = F.normalize(torch.tensordot(scores, analytic.targets, dims=1), dim=-1)
+        return vectors, self._closed(scores, facts)
+
     def closed_scores(self, representation: Tensor, facts: Sequence[Fact]) -> Tensor | None:
         """What is added to the mean cosine, `[N, F]`: the scores of facts that were taught; 0 for all others.
 
@@ -162,9 +223,15 @@ class FactEmbedder(nn.Module):
         """
         if self.spec.scored_by == "text" or self.image.analytic is None:
             return None
+        return self._closed(self.image.analytic.scores(representation), facts)
+
+    def _closed(self, scores: Tensor, facts: Sequence[Fact]) -> Tensor | None:
+        """The columns `[N, F]` of the read-out's scores `[N, K]` that belong to facts."""
+        if self.spec.scored_by == "text" or self.image.analytic is None:
+            return None
         known = {fact: column for column, fact in enumerate(self.facts[: self.image.analytic.classes])}
         columns = torch.tensor([known.get(fact, -1) for fact in facts], dtype=torch.int64, device=self.device)
-        scores = F.pad(self.image.analytic.scores(representation), (0, 1))  # a last column of zeros, which -1 picks
+        scores = F.pad(scores, (0, 1))  # a last column of zeros, which -1 picks
         return CLOSED_WEIGHT[self.spec.scored_by] * scores[:, columns]
 
     @staticmethod
@@ -180,11 +247,23 @@ class FactEmbedder(nn.Module):
 
     def fingerprint(self) -> str:
         """16 hex digits that change with any weight; the same on every device."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
-        return digest.hexdigest()[:16]
+        return _digest(self.state_dict())
+
+    @property
+    def trunk_stands_still(self) -> bool:
+        """Is nothing below the read-out trained any more?
+
+        So it is behind an analytic read-out that knows classes, and in a network frozen to its end: what
+        `represent_images` returned then holds for the stages to come.
+        """
+        analytic = self.image.analytic is not None and self.image.analytic.classes > 0
+        return analytic or not self.image.trunk_is_open
+
+    def trunk_fingerprint(self) -> str:
+        """16 hex digits, equal for two models whose `represent_images` returns the same."""
+        readout = ("heads.", "analytic.")
+        trunk = {name: x for name, x in self.image.state_dict().items() if not name.startswith(readout)}
+        return _digest(trunk, self.spec.backbone, self.spec.image_size, *self.spec.pooled)
 
     def save_pretrained(self, folder: str | Path, facts: Sequence[Fact] | None = None) -> None:
         """Write `embedder.json` and `model.safetensors` with all image weights, each whole or not at all.
@@ -200,6 +279,7 @@ class FactEmbedder(nn.Module):
             "library_version": version("tripletcl"),
             "spec": dataclasses.asdict(self.spec),
             "weights_sha256": sha256(folder / WEIGHTS_FILE),
+            "fingerprint": self.fingerprint(),
             "facts": [fact.units for fact in (self.facts if facts is None else facts)],
         }
         write_text(folder / SPEC_FILE, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
@@ -264,6 +344,14 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
         if spec.whiten:
             text.add_whitening()
     return FactEmbedder(spec, image, text)
+
+
+def _digest(tensors: Mapping[str, Tensor], *settings: object) -> str:
+    digest = hashlib.sha256(repr(settings).encode() if settings else b"")
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

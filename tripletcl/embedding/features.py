@@ -42,12 +42,18 @@ class FeatureSource:
 
         They are found by what they depend on: the images' content and size, the frozen weights, the stages pooled.
         """
-        path = folder / f"features-{_key(source, branch)}.npy"
+        path = _path(source, branch, folder)
         if not path.exists():
             with locked(path.with_suffix(".lock")):
                 if not path.exists():  # another process may have computed them meanwhile
                     write_atomically(path, lambda temporary: _compute(temporary, source, branch, batch_size, progress))
         return cls(np.load(path, mmap_mode="r"), source.device)
+
+    @classmethod
+    def stored(cls, source: ImageSource, branch: ImageBranch, folder: Path) -> FeatureSource | None:
+        """The features if they lie in the folder, or None: nothing is computed."""
+        path = _path(source, branch, folder)
+        return cls(np.load(path, mmap_mode="r"), source.device) if path.exists() else None
 
     def __len__(self) -> int:
         return len(self.array)
@@ -59,6 +65,10 @@ class FeatureSource:
         else:
             views = torch.randint(VIEWS, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
         return torch.from_numpy(self.array[ids, views]).to(self.device).float()
+
+
+def _path(source: ImageSource, branch: ImageBranch, folder: Path) -> Path:
+    return folder / f"features-{_key(source, branch)}.npy"
 
 
 def _key(source: ImageSource, branch: ImageBranch) -> str:

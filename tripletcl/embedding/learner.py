@@ -71,7 +71,8 @@ class FactLearner(nn.Module):
         loss: "contrastive", or one of DISTANCES.
         temperature: Of the contrastive softmax.
         negatives: What the softmax tells a fact's unit from: "task", the units of the task's facts, or "seen", those of
-            the tasks before as well. A name is no image: old images are kept in neither case.
+            the tasks before as well. A task of one fact has nothing to tell it from, so there it is "seen" too. A name
+            is no image: old images are kept in neither case.
         learn_temperature: Train it (as a logarithm).
         from_features: The inputs are features of the frozen trunk, not images.
     """
@@ -121,7 +122,7 @@ class FactLearner(nn.Module):
 
     def begin_task(self, task: TaskLike) -> None:
         """Know the task's facts and, for negatives, perhaps the names of those before."""
-        others = task.seen if self.negatives == "seen" else ()
+        others = task.seen if self.negatives == "seen" or len(task.classes) == 1 else ()
         self.vocabulary = Vocabulary([self.facts[i] for i in task.classes], [self.facts[i] for i in others])
         self.encoded = [self.embedder.text.encode(texts) for texts in self.vocabulary.texts]
         device = self.log_temperature.device
@@ -179,8 +180,8 @@ class FactLearner(nn.Module):
     def functions(
         self, task: TaskLike, inputs: Callable[[np.ndarray], Iterator[Tensor]]
     ) -> Iterable[tuple[Callable[[Tensor], Tensor], Iterable[Tensor]]]:
-        """The image branch on the task's images, and a trained text projection on the task's unit texts."""
+        """The image branch on the task's images, and a trained text projection on the task's unit texts, if any."""
         yield self.forward, inputs(task.importance_items)
         projection = self.embedder.text.projection
-        if projection is not None and projection.weight.requires_grad:
+        if projection is not None and projection.weight.requires_grad and self.encoded:
             yield projection, [torch.cat(self.encoded)]

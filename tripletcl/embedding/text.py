@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -170,9 +170,19 @@ class TextBranch(nn.Module):
         self.projection.weight.copy_(map_)
         self.projection.bias.copy_(-map_ @ mean)
 
+    @property
+    def encoded(self) -> dict[str, Tensor]:
+        """The encoder's vector of every text that it was asked for so far; they never change."""
+        return dict(self._encoded)
+
+    def know(self, encoded: Mapping[str, Tensor]) -> None:
+        """Take vectors that the same encoder gave before: it need not be asked for these texts again."""
+        self._encoded |= encoded
+
     def _raw(self, texts: Sequence[str]) -> Tensor:
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
-        self._encoded |= zip(new, self.encoder.encode(new), strict=True)
+        if new:
+            self._encoded |= zip(new, self.encoder.encode(new), strict=True)
         return torch.stack([self._encoded[text] for text in texts]) if texts else torch.zeros(0, len(self.centre))
 
 

@@ -1,8 +1,11 @@
 """Asking a photo collection: structured queries with wildcards, and which facts a photo shows."""
 
-from tripletcl.retrieval.describe import ShownFact, describe
-from tripletcl.retrieval.index import FactIndex, Hit
-from tripletcl.retrieval.model import Embedder
+from tripletcl.retrieval.answering import answer
+from tripletcl.retrieval.calibration import Calibration, calibration_error, fit_calibration
+from tripletcl.retrieval.database import About
+from tripletcl.retrieval.describe import ShownFact, describe, describe_photos
+from tripletcl.retrieval.index import FactIndex, Hit, writing
+from tripletcl.retrieval.model import Embedder, PhotoEmbedder
 from tripletcl.retrieval.query import (
     Query,
     UnknownUnit,
@@ -11,17 +14,36 @@ from tripletcl.retrieval.query import (
     query_vectors,
     unknown_units,
 )
+from tripletcl.retrieval.request import Request, Term, notes_on, parse_request
+from tripletcl.retrieval.sheet import contact_sheet
+from tripletcl.retrieval.store import about_index
+from tripletcl.retrieval.sync import Changes
 
 __all__ = [
+    "About",
+    "Calibration",
+    "Changes",
     "Embedder",
     "FactIndex",
     "Hit",
+    "PhotoEmbedder",
     "Query",
+    "Request",
     "ShownFact",
+    "Term",
     "UnknownUnit",
+    "about_index",
+    "answer",
+    "calibration_error",
+    "contact_sheet",
     "describe",
+    "describe_photos",
+    "fit_calibration",
+    "notes_on",
     "parse_query",
+    "parse_request",
     "query_vector",
     "query_vectors",
     "unknown_units",
+    "writing",
 ]

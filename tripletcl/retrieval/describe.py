@@ -5,30 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tripletcl.data.facts import Fact
+from tripletcl.data.images import ImageLike
+from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation.cosine import mean_cosines, unit_blocks
+from tripletcl.retrieval.calibration import ANY, Calibration, pattern
 
 
 @dataclass(frozen=True, slots=True)
 class ShownFact:
-    """A fact that a photo may show, and the mean cosine over the fact's units."""
+    """A fact that a photo may show.
+
+    Attributes:
+        fact: The fact.
+        score: The mean cosine over its units and, where the model has one, its closed score.
+        probability: That the photo shows it; None without a calibration.
+    """
 
     fact: Fact
     score: float
+    probability: float | None = None
 
 
 @torch.no_grad()
 def describe(
-    image_vectors: Tensor, facts: Sequence[Fact], fact_vectors: Tensor, present: Tensor, k: int = 5
+    image_vectors: Tensor,
+    facts: Sequence[Fact],
+    fact_vectors: Tensor,
+    present: Tensor,
+    k: int = 5,
+    closed: Tensor | None = None,
+    calibration: Calibration | None = None,
 ) -> list[list[ShownFact]]:
-    """The k facts each photo shows best, ranked by the mean cosine over the units a fact has.
+    """The k facts each photo shows best, ranked by probability, or by score where there is no calibration.
 
-    The mean and not the sum, which would put every fact of three units before the shorter ones. Ties stay in the
-    order of the facts.
+    The score is the mean cosine and not the sum, which would put every fact of three units before the shorter ones.
+    Ties in probability stand by score, and ties in score stay in the order of the facts.
 
     Args:
         image_vectors: `[N, 3, D]`.
@@ -36,6 +53,8 @@ def describe(
         fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
         present: `[F, 3]` bool.
         k: More than F gives all F.
+        closed: `[N, F]` what is added to the mean cosine (`FactEmbedder.closed_scores`).
+        calibration: Of the model that gave the vectors.
 
     Returns:
         For each photo its facts, best first.
@@ -47,8 +66,44 @@ def describe(
         raise UserError(f"k must be at least 1, not {k}")
     device = image_vectors.device
     scores = mean_cosines(unit_blocks(image_vectors), unit_blocks(fact_vectors.to(device)), present.to(device))
-    best = scores.sort(dim=1, descending=True, stable=True)  # [N, F]
-    return [
-        [ShownFact(facts[fact], score) for score, fact in zip(photo_scores, photo_facts, strict=True)]
-        for photo_scores, photo_facts in zip(best.values[:, :k].tolist(), best.indices[:, :k].tolist(), strict=True)
+    scores = (scores if closed is None else scores + closed.to(scores)).cpu()
+    if calibration is None:
+        return [_best(facts, photo, None, k) for photo in scores.tolist()]
+    curves = [calibration.shown.get(pattern(fact.units), calibration.shown[ANY]) for fact in facts]
+    found = [curve.probability(scores[:, fact].numpy()) for fact, curve in enumerate(curves)]
+    probabilities = np.stack(found, axis=1) if found else np.zeros(scores.shape)
+    pairs = zip(scores.tolist(), probabilities.tolist(), strict=True)
+    return [_best(facts, photo, probable, k) for photo, probable in pairs]
+
+
+def describe_photos(
+    embedder: FactEmbedder, photos: Sequence[ImageLike], k: int = 5, calibration: Calibration | None = None
+) -> list[list[ShownFact]]:
+    """`describe` photos by the facts that a model was taught, with its closed scores.
+
+    Args:
+        embedder: The model.
+        photos: Paths, Pillow images, uint8 arrays, or what `embedder.decode` returned.
+        k: How many facts of each.
+        calibration: Of this model.
+
+    Raises:
+        UserError: k is not positive, the model was taught no fact, or a photo cannot be read.
+    """
+    if not embedder.facts:
+        raise UserError("this model has not been taught any fact yet, so it can describe nothing")
+    representation = embedder.represent_images(photos)
+    with torch.no_grad():
+        closed = embedder.closed_scores(representation, embedder.facts)
+    vectors, present = embedder.encode_facts(embedder.facts)
+    return describe(embedder.vectors_of(representation), embedder.facts, vectors, present, k, closed, calibration)
+
+
+def _best(
+    facts: Sequence[Fact], scores: Sequence[float], probabilities: Sequence[float] | None, k: int
+) -> list[ShownFact]:
+    shown = [
+        ShownFact(fact, score, None if probabilities is None else probabilities[number])
+        for number, (fact, score) in enumerate(zip(facts, scores, strict=True))
     ]
+    return sorted(shown, key=lambda fact: (-(fact.probability or 0), -fact.score))[:k]

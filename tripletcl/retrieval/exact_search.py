@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 import faiss
 import numpy as np
@@ -15,49 +16,92 @@ QUERIES_PER_THREAD = 4
 
 ALWAYS, NEVER = 1, 2**31 - 1
 
+Found = tuple[np.ndarray, np.ndarray]
+"""Scores (float32) and row numbers (int64), `[k']` each."""
+
+
+class Candidates(Protocol):
+    """What a structure offers a search."""
+
+    count: int
+
+    def candidates(self, queries: np.ndarray, k: int, deleted: np.ndarray | None) -> list[np.ndarray]:
+        """For each query rows below `count` that are likely to be among its best k, each once, none deleted."""
+
+
 if hasattr(os, "register_at_fork"):
     # A forked child has none of its parent's OpenMP threads and would wait for them for ever. One thread needs none.
     os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
 
 
-def search(index: faiss.Index, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def search(vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray | None = None) -> list[Found]:
     """The k best rows for each query, and all rows tied with the k-th.
 
-    Scores are recomputed in float64 and rounded to float32, so that equal rows have equal scores: faiss's own depend
-    on the place of a row and on the number of queries in their last bits.
+    Scores are recomputed by `scores`, so that equal rows have equal scores: faiss's own depend on the place of a row
+    and on the number of queries in their last bits.
 
     Args:
-        index: A flat inner-product index of N rows.
+        vectors: `[N, W]` float32, searched where they are; a memory map will do.
         queries: `[Q, W]` float32.
         k: At least 1; more than N gives all N.
+        deleted: `[N]` bool, rows that are not to be found.
 
     Returns:
-        For each query its scores (float32) and row numbers, `[k']` each, k' >= min(k, N), in no particular order.
+        For each query its scores and rows, k' >= k where there are as many, in no particular order.
     """
-    if not index.ntotal or not len(queries):
+    if deleted is not None and not deleted.any():
+        deleted = None
+    if not len(vectors) or not len(queries):
         return [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in queries]
-    wide = min(k + 1, index.ntotal)
-    scores, rows = _faiss_search(index, queries, wide)
-    return [
-        _rescored(index, query, _with_ties(index, query, k, s, r))
-        for query, s, r in zip(queries, scores, rows, strict=True)
-    ]
+    spare = k if deleted is not None else 0  # deleted rows are found like any other, and dropped
+    asked = min(k + 1 + spare, len(vectors))
+    found = []
+    for query, *first in zip(queries, *_faiss_search(vectors, queries, asked), strict=True):
+        rows = _with_ties(vectors, query, k, (first[0], first[1]), deleted)
+        found.append((scores(vectors, query, rows), rows))
+    return found
 
 
-def _with_ties(index: faiss.Index, query: np.ndarray, k: int, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Look further down until the last row found is clearly worse than the k-th."""
-    while len(rows) < index.ntotal and scores[k - 1] - scores[-1] <= ROUNDING:
-        scores, rows = (found[0] for found in _faiss_search(index, query[None], min(4 * len(rows), index.ntotal)))
-    return rows
+def search_by(
+    structure: Candidates, vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray
+) -> list[Found]:
+    """`search`, but among the rows that a structure covers only those that it proposes are looked at.
+
+    The rows behind them are all searched, and so are those of a query for which it proposes too few.
+    """
+    covered = structure.count
+    proposed = structure.candidates(queries, k, deleted[:covered] if deleted[:covered].any() else None)
+    tail = search(vectors[covered:], queries, k, deleted[covered:])
+    enough = min(k, covered - int(deleted[:covered].sum()))
+    found = []
+    for query, rows, (_, behind) in zip(queries, proposed, tail, strict=True):
+        if len(rows) < enough:
+            found += search(vectors, query[None], k, deleted)
+        else:
+            together = np.concatenate([rows, behind + covered])
+            found.append((scores(vectors, query, together), together))
+    return found
 
 
-def _rescored(index: faiss.Index, query: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    vectors = index.reconstruct_batch(rows)  # [k', W]
-    return (vectors.astype(np.float64) * query).sum(axis=1).astype(np.float32), rows
+def scores(vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The inner products of rows with a query, summed in float64 and rounded to float32, `[len(rows)]`."""
+    return (vectors[rows].astype(np.float64) * query).sum(axis=1).astype(np.float32)
 
 
-def _faiss_search(index: faiss.Index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """faiss's search, by its own loop for few queries and by a matrix product for many.
+def _with_ties(vectors: np.ndarray, query: np.ndarray, k: int, found: Found, deleted: np.ndarray | None) -> np.ndarray:
+    """Look further down until the last row found is clearly worse than the k-th that is not deleted."""
+    while True:
+        scores, rows = found
+        there = slice(None) if deleted is None else ~deleted[rows]
+        best = scores[there]
+        if len(rows) == len(vectors) or (len(best) >= k and best[k - 1] - scores[-1] > ROUNDING):
+            return rows[there]
+        wider_scores, wider_rows = _faiss_search(vectors, query[None], min(4 * len(rows), len(vectors)))
+        found = wider_scores[0], wider_rows[0]
+
+
+def _faiss_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> Found:
+    """faiss's search, by its own loop for few queries and by a matrix product for many; `[Q, k]` each.
 
     Its own choice (a product from 128,000 numbers of queries on) is up to 6 times slower for 8 to 300 queries. The
     threshold's unit is queries in older releases and numbers in newer ones; the two extremes mean the same in both.
@@ -67,6 +111,6 @@ def _faiss_search(index: faiss.Index, queries: np.ndarray, k: int) -> tuple[np.n
     many = len(queries) >= QUERIES_PER_THREAD * faiss.omp_get_max_threads()
     faiss.cvar.distance_compute_blas_threshold = ALWAYS if many else NEVER
     try:
-        return index.search(queries, k)
+        return faiss.knn(queries, vectors, k, faiss.METRIC_INNER_PRODUCT)
     finally:
         faiss.cvar.distance_compute_blas_threshold = before

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
+from torch.nn import functional
 
-from tripletcl.data.images import SUFFIXES, list_images
+from tripletcl.data.images import SUFFIXES, in_threads, list_images
 from tripletcl.errors import UserError
-from tripletcl.retrieval.model import Embedder
+from tripletcl.retrieval.model import PhotoEmbedder
+from tripletcl.retrieval.table import UNKNOWN, Broken, Stamp, stamp_of
+
+
+@dataclass
+class Encoded:
+    """Some photos, encoded.
+
+    Attributes:
+        photos: Names and stamps of the n that can be read.
+        vectors: `[n, 3 * D]` float32, each unit's block of length 1.
+        features: `[n, C]` float32, their representations.
+        broken: The others.
+    """
+
+    photos: list[tuple[str, Stamp]]
+    vectors: np.ndarray
+    features: np.ndarray
+    broken: dict[str, Broken]
 
 
 def find_photos(folder_or_paths: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -26,16 +49,51 @@ def find_photos(folder_or_paths: str | Path | Iterable[str | Path]) -> list[Path
     return photos
 
 
-def encode_photos(embedder: Embedder, paths: list[Path]) -> list[Tensor | str]:
-    """The vectors `[3, D]` of each photo, or the reason why it cannot be read.
+def encode_photos(embedder: PhotoEmbedder, names: Sequence[str], batch_size: int) -> Iterator[Encoded]:
+    """Photos batch by batch in their order; threads decode those ahead while the model works.
 
-    The model reads many photos at once and refuses them all where one is broken, so a refused batch is halved until
-    the broken ones stand alone.
+    What cannot be decoded is found then, photo by photo, so a batch is never encoded twice.
+
+    Raises:
+        UserError: a vector is not finite.
     """
+    with closing(in_threads(lambda name: _decoded(embedder, name), names)) as decoded:
+        for start in range(0, len(names), batch_size):
+            batch = names[start : start + batch_size]
+            yield _encoded(embedder, list(zip(batch, islice(decoded, len(batch)), strict=True)))
+
+
+def unit_rows(vectors: Tensor, names: Sequence[str | Path]) -> np.ndarray:
+    """Vectors `[N, 3, D]` as rows of an index, `[N, 3 * D]`: each unit of length 1.
+
+    Raises:
+        UserError: the vector of a photo is not finite.
+    """
+    rows = functional.normalize(vectors.detach().float(), dim=-1).flatten(1).cpu().numpy()
+    if len(broken := np.flatnonzero(~np.isfinite(rows).all(axis=1))):
+        raise UserError(f"the vector of {names[broken[0]]} is not finite; the model that made it has diverged")
+    return rows
+
+
+def _decoded(embedder: PhotoEmbedder, name: str) -> tuple[Stamp, np.ndarray | str]:
+    """A photo's stamp and pixels, or why there are none."""
     try:
-        return list(embedder.encode_images(paths))
+        stamp = stamp_of(name)  # before the content: a change in between is seen the next time
+    except OSError:
+        stamp = UNKNOWN
+    try:
+        return stamp, embedder.decode(Path(name))
     except UserError as error:
-        if len(paths) == 1:
-            return [str(error)]
-        half = len(paths) // 2
-        return encode_photos(embedder, paths[:half]) + encode_photos(embedder, paths[half:])
+        return stamp, str(error).removeprefix(f"{name}: ")
+
+
+def _encoded(embedder: PhotoEmbedder, found: list[tuple[str, tuple[Stamp, np.ndarray | str]]]) -> Encoded:
+    broken = {name: (stamp, pixels) for name, (stamp, pixels) in found if isinstance(pixels, str)}
+    readable = [(name, stamp, pixels) for name, (stamp, pixels) in found if not isinstance(pixels, str)]
+    photos = [(name, stamp) for name, stamp, _ in readable]
+    if not photos:
+        nothing = np.zeros((0, 0), np.float32)
+        return Encoded([], nothing, nothing, broken)
+    representation = embedder.represent_images([pixels for _, _, pixels in readable])
+    rows = unit_rows(embedder.vectors_of(representation), [name for name, _ in photos])
+    return Encoded(photos, rows, representation.float().cpu().numpy(), broken)

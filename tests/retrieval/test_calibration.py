@@ -1,0 +1,148 @@
+"""Scores to probabilities: right where the truth is known, monotone, kept on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tripletcl.data.facts import Fact
+from tripletcl.errors import UserError
+from tripletcl.evaluation.cosine import unit_blocks
+from tripletcl.retrieval.calibration import (
+    Calibration,
+    Logistic,
+    Steps,
+    _fit_logistic,
+    _fit_steps,
+    calibration_error,
+    fact_scores,
+    fit_calibration,
+    pattern,
+)
+
+FACTS = [
+    Fact(f"s{i % 3}", *[f"p{i % 4}", f"o{i % 5}"][: order - 1])
+    for order in (1, 2, 3)
+    for i in range({1: 3, 2: 6, 3: 20}[order])
+]
+
+
+def world(photos: int = 600, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Photos that show one fact of three units, and those it implies; vectors are its units' with noise."""
+    rng = np.random.default_rng(seed)
+    texts = {text: rng.standard_normal(16) for fact in FACTS for text in fact.units if text}
+    facts = np.stack([[texts[text] if text else np.zeros(16) for text in fact.units] for fact in FACTS])
+    whole = [number for number, fact in enumerate(FACTS) if fact.order == 3]
+    shown = rng.choice(whole, photos)
+    images = facts[shown] / 4 + rng.standard_normal((photos, 3, 16)) / 2
+    relevant = np.array(
+        [
+            [all(u is None or u == v for u, v in zip(fact.units, FACTS[other].units, strict=True)) for fact in FACTS]
+            for other in shown
+        ]
+    )
+    normalise = torch.nn.functional.normalize
+    return normalise(torch.tensor(images).float(), dim=-1), normalise(torch.tensor(facts).float(), dim=-1), relevant
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Calibration:
+    images, facts, relevant = world()
+    return fit_calibration("model", FACTS, images, facts, relevant)
+
+
+def test_well_calibrated_scores_stay_as_they_are() -> None:
+    """Truth drawn with probability sigmoid(score): both fits give that probability back."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(-1, 2, 40_000)
+    p = 1 / (1 + np.exp(-scores))
+    truth = rng.random(len(p)) < p
+    curve = _fit_logistic(scores, truth)
+    assert (curve.slope, curve.offset) == (pytest.approx(1, abs=0.05), pytest.approx(0, abs=0.05))
+    assert np.abs(_fit_steps(scores, truth).probability(scores) - p).mean() < 0.02
+    assert calibration_error(p, truth)[0] < 0.01
+    assert calibration_error(p, truth)[1] == pytest.approx((p * (1 - p)).mean(), abs=0.005)
+
+
+def test_the_error_of_probabilities_by_hand() -> None:
+    p = np.array([[0.1, 0.1], [0.9, 0.9]])
+    truth = np.array([[False, True], [True, True]])
+    error, brier = calibration_error(p, truth, bins=10)
+    assert error == pytest.approx(0.5 * abs(0.1 - 0.5) + 0.5 * abs(0.9 - 1))
+    assert brier == pytest.approx((0.01 + 0.81 + 0.01 + 0.01) / 4)
+    assert calibration_error(truth.astype(float), truth) == (0, 0)
+
+
+def test_probabilities_are_monotone_and_within_bounds(fitted: Calibration) -> None:
+    scores = np.linspace(-3, 12, 1001)
+    for curve in fitted.shown.values():
+        found = curve.probability(scores)
+        assert (np.diff(found) >= 0).all()
+        assert found.min() >= 0
+        assert found.max() <= 1
+    assert all(curve.slope > 0 for curve in fitted.asked.values())
+
+
+def test_each_kind_of_question_has_its_curve(fitted: Calibration) -> None:
+    assert set(fitted.asked) == {"any", "photo", "S", "P", "O", "SP", "SO", "PO", "SPO"}
+    assert set(fitted.shown) == {"any", "S", "SP", "SPO"}
+
+
+def test_what_was_fitted_on_some_photos_holds_for_others(fitted: Calibration) -> None:
+    images, facts, relevant = world(seed=0)
+    assert fitted.photos == len(images)
+    first = fit_calibration("model", FACTS, images[:300], facts, relevant[:300])
+    scores = fact_scores(unit_blocks(images[300:]), FACTS, facts, None)
+    p = np.stack([first.shown[pattern(fact.units)].probability(scores[:, n]) for n, fact in enumerate(FACTS)], axis=1)
+    error, brier = calibration_error(p, relevant[300:])
+    share = relevant.mean()
+    assert error < 0.01
+    assert brier < 0.5 * share * (1 - share)  # to say the base rate of everything would cost this without the half
+
+
+def test_closed_scores_count() -> None:
+    images, facts, relevant = world()
+    told = fit_calibration("model", FACTS, images, facts, relevant, torch.tensor(relevant * 4.0))
+    scores = fact_scores(unit_blocks(images), FACTS, facts, torch.tensor(relevant * 4.0))
+    assert scores[relevant].min() > 2 > scores[~relevant].max()
+    for number, fact in enumerate(FACTS):
+        p = told.shown[pattern(fact.units)].probability(scores[:, number])
+        assert np.array_equal(p > 0.5, relevant[:, number])
+    plain = fit_calibration("model", FACTS, images, facts, relevant)
+    assert told.asked == plain.asked  # an index has no closed scores
+
+
+def test_a_kind_with_few_true_pairs_shares_the_curve_of_all() -> None:
+    images, facts, relevant = world(photos=60)
+    assert "SPO" in fit_calibration("model", FACTS, images, facts, relevant).shown
+    assert "SPO" not in fit_calibration("model", FACTS, images[:40], facts, relevant[:40]).shown
+
+
+def test_photos_that_say_nothing_cannot_calibrate() -> None:
+    images, facts, relevant = world(photos=8)
+    for nothing in (np.zeros_like(relevant), np.ones_like(relevant)):
+        with pytest.raises(UserError, match="cannot be calibrated"):
+            fit_calibration("model", FACTS, images, facts, nothing)
+    with pytest.raises(UserError, match="cannot be calibrated"):
+        fit_calibration("model", [], images, facts[:0], relevant[:, :0])
+
+
+def test_saved_and_loaded_for_its_own_model_alone(fitted: Calibration, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    fitted.save(path)
+    assert Calibration.load(path, "model") == fitted
+    assert Calibration.load(path, "another") is None
+    assert Calibration.load(tmp_path / "missing.json", "model") is None
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
+    assert Calibration.load(path, "model") is None
+    path.write_text('{"format"')
+    assert Calibration.load(path, "model") is None
+
+
+def test_curves() -> None:
+    assert Logistic(2, -1).logit(np.array([0.5, 1])).tolist() == [0, 1]
+    assert Steps([0, 1], [0.2, 0.4]).probability(np.array([-1, 0.5, 2])).tolist() == pytest.approx([0.2, 0.3, 0.4])

@@ -1,0 +1,199 @@
+"""Phrases as people type them, and what they ask for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tripletcl.data.facts import Fact
+from tripletcl.errors import UserError
+from tripletcl.retrieval.lexicon import Lexicon
+from tripletcl.retrieval.phrases import read_phrase
+from tripletcl.retrieval.stems import stem
+
+FACTS = [
+    Fact(*fact.split(", "))
+    for fact in [
+        "dog",
+        "horse",
+        "dog, brown",
+        "dog, black and white",
+        "dog, running",
+        "dog, running on, beach",
+        "dog, running in, snow",
+        "dog, carrying, ball",
+        "dog, jumping over, hurdle",
+        "dog, playing with, dog",
+        "person, riding, horse",
+        "person, riding, bicycle",
+        "person, reading, book",
+        "person, drinking, drink",
+        "person, taking, picture",
+        "person, sitting on, bench",
+        "person, playing, air hockey",
+        "person, lying",
+        "person, walking, dog",
+        "person, swinging on, bars",
+        "person, jumping over, bar",
+        "horse, pulling, wagon",
+    ]
+]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "understood"),
+    [
+        # Units in order, and their forms
+        ("person riding horse", "<person, riding, horse>"),
+        ("dog", "<dog, ?, ?>"),
+        ("Dogs", "<dog, ?, ?>"),
+        ("a person rides a horse", "<person, riding, horse>"),
+        ("people rode horses", "<person, riding, horse>"),
+        ("the dog ran on the beach", "<dog, running on, beach>"),
+        ("dogs run in the snow", "<dog, running in, snow>"),
+        ("a person lay", "<person, lying, ?>"),
+        ("a person is reading the books", "<person, reading, book>"),
+        ("a dog is jumping over hurdles.", "<dog, jumping over, hurdle>"),
+        ("a photo of a dog running on a beach", "<dog, running on, beach>"),
+        ("the dog that carried the ball", "<dog, carrying, ball>"),
+        # The longest known text, and the one that is spelled so
+        ("someone playing air hockey", "<?, playing, air hockey>"),
+        ("a person taking pictures", "<person, taking, picture>"),
+        ("person swinging on bars", "<person, swinging on, bars>"),
+        ("person jumping over bars", "<person, jumping over, bars>"),
+        ("drink", "<?, ?, drink>"),
+        ("drinks", "<?, drinking, ?>"),
+        ("a person drinks a drink", "<person, drinking, drink>"),
+        # Without some units
+        ("riding a horse", "<?, riding, horse>"),
+        ("walking the dog", "<?, walking, dog>"),
+        ("running dog", "<dog, running, ?>"),
+        ("running", "<?, running, ?>"),
+        ("brown", "<?, brown, ?>"),
+        ("on the beach", "<?, ?, beach>"),
+        ("snow", "<?, ?, snow>"),
+        ("person horse", "<person, ?, horse>"),
+        ("who is riding a horse?", "<?, riding, horse>"),
+        # New words keep their place and their text
+        ("cyclist on a bike", "<cyclist, ?, bike>"),
+        ("a person riding a brown horse", "<person, riding, brown horse>"),
+        ("a cat sleeping on a sofa", "<cat, sleeping on, sofa>"),
+        ("a person juggles torches", "<person, juggles, torches>"),
+        ("unicorns devour glitter", "<unicorns, devour, glitter>"),
+        ("elephant", "<elephant, ?, ?>"),
+        ("the Eiffel Tower", "<Eiffel Tower, ?, ?>"),
+        ("juggling balls", "<?, juggling, ball>"),
+        ("a person jumps into the snow", "<person, jumps into, snow>"),
+        ("a dog runs across the snow", "<dog, running across, snow>"),
+        ("a happy dog carrying a ball", "<happy dog, carrying, ball>"),
+        # The other way round
+        ("a ball carried by a dog", "<dog, carrying, ball>"),
+        # Several facts
+        ("brown dog", "<dog, brown, ?>"),
+        ("the dog is brown", "<dog, brown, ?>"),
+        ("a black and white dog", "<dog, black and white, ?>"),
+        ("a brown dog running in the snow", "<dog, running in, snow> + <dog, brown, ?>"),
+        ("a person riding a horse on the beach", "<person, riding, horse> + <?, ?, beach>"),
+        ("a person riding a horse and a dog running", "<person, riding, horse> + <dog, running, ?>"),
+        ("a person sitting on a bench and reading a book", "<person, sitting on, bench> + <?, reading, book>"),
+        ("a dog and a dog", "<dog, ?, ?>"),
+    ],
+)
+def test_a_phrase_is_understood(phrase: str, understood: str) -> None:
+    reading = read_phrase(phrase, FACTS)
+    assert " + ".join(map(str, reading.queries)) == understood
+    assert reading.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("phrase", "understood", "left_out"),
+    [
+        ("two dogs running on the beach", "<dog, running on, beach>", ("two",)),
+        ("3 horses", "<horse, ?, ?>", ("3",)),
+        ("a couple of dogs", "<dog, ?, ?>", ("couple", "of")),
+        ("a couple", "<couple, ?, ?>", ()),
+        ("a man in a red shirt riding a bike", "<man, riding, bike>", ("in", "red", "shirt")),
+    ],
+)
+def test_what_is_not_asked_for_is_told(phrase: str, understood: str, left_out: tuple[str, ...]) -> None:
+    reading = read_phrase(phrase, FACTS)
+    assert (" + ".join(map(str, reading.queries)), reading.left_out) == (understood, left_out)
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=str)
+def test_every_fact_is_understood_as_itself(fact: Fact) -> None:
+    subject, predicate, object_ = (unit or "" for unit in fact.units)
+    for phrase in (f"{subject} {predicate} {object_}", f"the {subject} is {predicate} the {object_}"):
+        (query,) = read_phrase(phrase, FACTS).queries
+        assert query.units == fact.units
+
+
+def test_a_new_word_is_never_replaced_by_a_known_one() -> None:
+    for word in ("cat", "puppy", "pony", "blue", "cyclist"):
+        assert word in read_phrase(f"a {word} carrying a ball", FACTS).queries[0].units
+
+
+def test_where_nothing_is_known_up_to_three_words_are_the_units() -> None:
+    assert str(read_phrase("robot hugs robot").queries[0]) == "<robot, hugs, robot>"
+    assert str(read_phrase("a robot hugging a tall tree").queries[0]) == "<robot, hugging, tall tree>"
+
+
+@pytest.mark.parametrize("phrase", ["", "the", "a photo of", "two", "there is someone", "."])
+def test_a_phrase_that_asks_for_nothing(phrase: str) -> None:
+    with pytest.raises(UserError, match="asks for nothing"):
+        read_phrase(phrase, FACTS)
+
+
+@pytest.mark.parametrize("phrase", ["a dog without a ball", "no dogs", "a dog that isn't running"])
+def test_negations_are_sent_to_the_minus(phrase: str) -> None:
+    with pytest.raises(UserError, match="behind a minus"):
+        read_phrase(phrase, FACTS)
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        "run runs running ran",
+        "ride rides riding rode ridden",
+        "lie lies lying lay lain",
+        "carry carries carrying carried",
+        "swim swims swimming swam swum",
+        "hit hits hitting",
+        "ski skis skiing skied",
+        "dog dogs",
+        "person people persons",
+        "child children",
+        "bus buses",
+        "leaf leaves",
+        "shot shots",
+        "glass glasses",
+    ],
+)
+def test_forms_of_one_word_share_a_stem(forms: str) -> None:
+    assert len({stem(form) for form in forms.split()}) == 1
+
+
+def test_other_words_do_not() -> None:
+    words = [
+        "dog",
+        "cat",
+        "horse",
+        "house",
+        "bird",
+        "board",
+        "boat",
+        "bar",
+        "bear",
+        "car",
+        "cart",
+        "bike",
+        "ride",
+        "read",
+    ]
+    assert len({stem(word) for word in words}) == len(words)
+
+
+def test_attributes_are_known_predicates_without_an_object_that_nobody_does() -> None:
+    lexicon = Lexicon(FACTS)
+    assert lexicon.attribute(["brown"]) == "brown"
+    assert lexicon.attribute(["black", "and", "white"]) == "black and white"
+    assert [lexicon.attribute([word]) for word in ("running", "lay", "riding", "purple")] == [None] * 4

@@ -1,0 +1,90 @@
+"""Contact sheets, by their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from tripletcl.errors import UserError
+from tripletcl.retrieval import Hit, contact_sheet
+from tripletcl.retrieval.sheet import CAPTION, CELL, COLUMNS, GAP, MISSING, MOST, draw_sheet, shortened
+
+
+def cell(sheet: Image.Image, row: int, column: int, top: int = GAP) -> np.ndarray:
+    """The photo at a place of the grid, without its edge."""
+    left, upper = GAP + column * (CELL + GAP), top + row * (CELL + CAPTION + GAP)
+    return np.asarray(sheet)[upper + 4 : upper + CELL - 4, left + 4 : left + CELL - 4]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Callable[..., list[Hit]]:
+    def write(count: int) -> list[Hit]:
+        for number in range(count):
+            Image.new("RGB", (30, 20), (number, 2 * number, 3 * number)).save(tmp_path / f"{number:03}.png")
+        return [Hit(tmp_path / f"{number:03}.png", 1 - number / 100) for number in range(count)]
+
+    return write
+
+
+def test_each_photo_stands_in_its_place(photos: Callable[..., list[Hit]], tmp_path: Path) -> None:
+    contact_sheet(photos(7), tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (GAP + COLUMNS * (CELL + GAP), GAP + 2 * (CELL + CAPTION + GAP))
+        for number in range(7):
+            assert (cell(sheet, number // COLUMNS, number % COLUMNS) == [number, 2 * number, 3 * number]).all()
+        assert (cell(sheet, 1, 2) == 255).all()
+        captions = np.asarray(sheet)[GAP + CELL : GAP + CELL + CAPTION]
+    for number in range(COLUMNS):
+        under = captions[:, GAP + number * (CELL + GAP) :][:, :CELL]
+        assert (under[: CAPTION // 2] < 128).any(), "rank and score"
+        assert (under[CAPTION // 2 :] < 128).any(), "name"
+
+
+def test_a_photo_that_cannot_be_read_is_a_grey_cell(photos: Callable[..., list[Hit]], tmp_path: Path) -> None:
+    hits = photos(3)
+    hits[0].path.write_bytes(b"no image at all")
+    hits[1].path.unlink()
+    sheet = draw_sheet(hits)
+    for column in (0, 1):
+        found = cell(sheet, 0, column)
+        assert (found[40:] == MISSING).all()
+        assert (found[:40] != MISSING).any(), "it says so"
+    assert (cell(sheet, 0, 2) == [2, 4, 6]).all()
+
+
+def test_a_title_moves_the_grid_down_and_is_cut_to_it(photos: Callable[..., list[Hit]]) -> None:
+    plain, titled = draw_sheet(photos(1)), draw_sheet(photos(1), "a long title " * 20)
+    assert titled.width == plain.width == 2 * GAP + CELL
+    lower = titled.height - plain.height
+    assert lower > 0
+    assert np.array_equal(np.asarray(titled)[lower + GAP :], np.asarray(plain)[GAP:])
+    assert (np.asarray(titled)[: lower + GAP, -GAP:] == 255).all()
+
+
+def test_a_sheet_does_not_grow_for_ever(photos: Callable[..., list[Hit]]) -> None:
+    hit = photos(1)[0]
+    assert draw_sheet([hit] * (MOST + 60)).height == draw_sheet([hit] * MOST).height
+    assert draw_sheet([]).height == GAP
+
+
+def test_long_names_lose_their_middle() -> None:
+    font = ImageFont.load_default(13)
+    short = shortened("holiday-" * 10 + "4711.jpg", font, 120)
+    assert font.getlength(short) <= 120
+    assert short.startswith("holiday")
+    assert "…" in short
+    assert short.endswith("711.jpg")
+    assert shortened("a.jpg", font, 120) == "a.jpg"
+    assert shortened("a\nb.jpg", font, 120) == "a�b.jpg"
+    assert shortened("a.jpg", font, 0) == "…"
+
+
+def test_only_whole_png_files(photos: Callable[..., list[Hit]], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"sheet\.jpg does not end in \.png"):
+        contact_sheet(photos(1), tmp_path / "sheet.jpg")
+    contact_sheet(photos(1), tmp_path / "new folder" / "sheet.PNG")
+    assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["sheet.PNG"]

@@ -1,0 +1,256 @@
+"""Structures propose the rows that brute force finds, in every pattern, none of them deleted; and their life."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from tripletcl.errors import UserError
+from tripletcl.retrieval import exact_search, graphs, quantised, structures
+from tripletcl.retrieval.projection import learn_projection
+from tripletcl.retrieval.structures import KINDS, Structure, build_structure, choose_kind, load_structure
+
+COUNT, WIDTH, KEPT = 6_000, 32, 24
+PATTERNS = [pattern for pattern in itertools.product([0, 1], repeat=3) if any(pattern)]
+STRUCTURES = KINDS[1:]
+KINDS_OF_UNITS = (5, 20, 60)
+"""Few subjects, so that many photos show each about equally well, and many objects."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def narrow() -> Iterator[None]:
+    """A projection that leaves something out although the vectors are short, and codes learned from few rows."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(structures, "UNIT_WIDTH", KEPT)
+    patch.setattr(quantised, "LEAST", 2_560)
+    yield
+    patch.undo()
+
+
+def lengthened(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def drawn_texts() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [lengthened(rng.standard_normal((kinds, WIDTH))) for kinds in KINDS_OF_UNITS]
+
+
+def drawn_photos(count: int, seed: int) -> np.ndarray:
+    """Photos of facts: each unit near the text of one thing, a little of another, differing more in some directions."""
+    rng, texts = np.random.default_rng(seed), drawn_texts()
+    units = []
+    for known in texts:
+        first, second = rng.integers(len(known), size=(2, count))
+        weight = rng.uniform(0.6, 1, size=(count, 1))
+        noise = rng.standard_normal((count, WIDTH)) * 0.9 ** np.arange(WIDTH) * 0.15
+        units.append(lengthened(weight * known[first] + (1 - weight) * known[second] + noise))
+    return np.concatenate(units, axis=1)
+
+
+def drawn_queries(pattern: tuple[int, ...], count: int = 20) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    texts = [known[rng.integers(len(known), size=count)] for known in drawn_texts()]
+    return (np.stack(texts, axis=1) * np.array(pattern)[None, :, None]).reshape(count, -1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    return drawn_photos(COUNT, seed=2)
+
+
+@pytest.fixture(scope="module")
+def built(photos: np.ndarray) -> dict[str, Structure]:
+    return {kind: build_structure(kind, photos) for kind in STRUCTURES}
+
+
+@pytest.fixture(params=STRUCTURES)
+def structure(request: pytest.FixtureRequest, built: dict[str, Structure]) -> Structure:
+    return built[request.param]
+
+
+def recall(
+    photos: np.ndarray, queries: np.ndarray, found: list[np.ndarray], k: int = 10, deleted: np.ndarray | None = None
+) -> float:
+    """The share of the k best by brute force; a row that scores as the k-th best counts."""
+    scores = queries.astype(np.float64) @ photos.T.astype(np.float64)
+    if deleted is not None:
+        scores[:, deleted] = -np.inf
+    least = np.sort(scores, axis=1)[:, -k]
+    hits = [(each[rows] >= best - 1e-6).sum() for each, rows, best in zip(scores, found, least, strict=True)]
+    return float(np.minimum(hits, k).mean() / k)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_every_pattern_finds_what_brute_force_finds(
+    structure: Structure, photos: np.ndarray, pattern: tuple[int, ...]
+) -> None:
+    queries = drawn_queries(pattern)
+    found = structure.candidates(queries, k=10)
+    for rows in found:
+        assert len(rows) == len(set(rows.tolist())) < COUNT / 20
+        assert rows.dtype == np.int64
+    assert recall(photos, queries, found) > 0.95
+
+
+def test_weights_and_exclusions_and_photos_can_be_asked(structure: Structure, photos: np.ndarray) -> None:
+    whole, other = drawn_queries((1, 1, 1)), drawn_queries((0, 1, 1))[::-1]
+    for queries in (2 * whole + other, whole - 0.5 * other, photos[:20]):
+        queries = np.ascontiguousarray(queries)
+        assert recall(photos, queries, structure.candidates(queries, k=10)) > 0.9
+
+
+def test_queries_asked_together_are_answered_as_alone(structure: Structure) -> None:
+    queries = np.concatenate([drawn_queries(pattern, count=2) for pattern in PATTERNS])
+    together = structure.candidates(queries, k=10)
+    for query, rows in zip(queries, together, strict=True):
+        assert set(structure.candidates(query[None], k=10)[0].tolist()) == set(rows.tolist())
+    assert structure.candidates(queries[:0], k=10) == []
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_deleted_rows_are_never_proposed(structure: Structure, photos: np.ndarray, pattern: tuple[int, ...]) -> None:
+    deleted = np.random.default_rng(3).random(COUNT) < 0.1
+    queries = drawn_queries(pattern)
+    found = structure.candidates(queries, 10, deleted)
+    assert not any(deleted[rows].any() for rows in found)
+    assert recall(photos, queries, found, deleted=deleted) > 0.9
+
+
+@pytest.mark.parametrize("pattern", [(1, 0, 0), (1, 1, 1)])
+def test_a_search_finds_its_photos_where_all_that_is_near_is_deleted(
+    structure: Structure, photos: np.ndarray, pattern: tuple[int, ...]
+) -> None:
+    query = drawn_queries(pattern, count=1)
+    deleted = np.zeros(COUNT, dtype=bool)
+    deleted[np.argsort(-(photos @ query[0]))[: COUNT // 10]] = True
+    [(_, rows)] = exact_search.search_by(structure, photos, query, 10, deleted)
+    assert not deleted[rows].any()
+    assert recall(photos, query, [rows], deleted=deleted) > 0.85
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_the_same_seed_gives_the_same_structure_however_many_threads(
+    kind: str, photos: np.ndarray, tmp_path: Path
+) -> None:
+    before, files = faiss.omp_get_max_threads(), []
+    try:
+        for number, (threads, seed) in enumerate([(1, 0), (2, 0), (1, 1)]):
+            faiss.omp_set_num_threads(threads)
+            files.append(tmp_path / str(number))
+            build_structure(kind, photos[:1000], seed=seed).save(files[-1])
+    finally:
+        faiss.omp_set_num_threads(before)
+    first, again, other = (file.read_bytes() for file in files)
+    assert first == again
+    assert first != other
+
+
+def test_what_is_loaded_answers_as_what_was_saved(structure: Structure, tmp_path: Path) -> None:
+    path = tmp_path / "structure"
+    structure.save(path)
+    loaded = load_structure(path)
+    assert (loaded.kind, loaded.count) == (structure.kind, COUNT)
+    assert loaded.memory_bytes() == structure.memory_bytes() == pytest.approx(path.stat().st_size, rel=0.02)
+    deleted = np.arange(COUNT) % 10 == 0
+    for pattern in PATTERNS:
+        queries = drawn_queries(pattern)
+        for one, other in zip(
+            structure.candidates(queries, 10, deleted), loaded.candidates(queries, 10, deleted), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_damaged_file_is_refused(structure: Structure, tmp_path: Path) -> None:
+    path = tmp_path / "structure"
+    structure.save(path)
+    whole = path.read_bytes()
+    for place in (0, 30, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(UserError, match="structure is damaged"):
+            load_structure(path)
+    for content in (b"", b"{}", whole[:90], whole[:-1], whole + b"0"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="structure is damaged"):
+            load_structure(path)
+    path.unlink()
+    with pytest.raises(UserError, match="No such file"):
+        load_structure(path)
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+@pytest.mark.parametrize("count", [1, 3, 200])
+def test_a_few_photos_are_enough(kind: str, count: int, tmp_path: Path) -> None:
+    few = drawn_photos(count, seed=4)
+    build_structure(kind, few).save(tmp_path / "few")
+    structure = load_structure(tmp_path / "few")
+    queries = drawn_queries((1, 0, 1), count=3)
+    assert recall(few, queries, structure.candidates(queries, k=1), k=1) == 1
+    deleted = np.arange(count) % 2 == 1
+    for rows in structure.candidates(queries, 1000, deleted):  # k beyond what there is
+        np.testing.assert_array_equal(rows, np.flatnonzero(~deleted))
+
+
+def test_rows_on_disk_do_as_well(photos: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", photos[:1000])
+    steps: list[tuple[int, int]] = []
+    on_disk = build_structure(
+        "hnsw", np.load(tmp_path / "rows.npy", mmap_mode="r"), progress=lambda done, all_: steps.append((done, all_))
+    )
+    in_memory = build_structure("hnsw", photos[:1000])
+    queries = drawn_queries((1, 1, 0))
+    for one, other in zip(on_disk.candidates(queries, 10), in_memory.candidates(queries, 10), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert steps == sorted(steps)
+    assert steps[-1][0] == steps[-1][1]
+
+
+def test_the_memory_foreseen_is_the_memory_taken(built: dict[str, Structure]) -> None:
+    for kind, made_by in (("hnsw", graphs), ("ivfpq", quantised)):
+        foreseen = COUNT * made_by.bytes_a_row(3, KEPT)
+        assert foreseen == pytest.approx(built[kind].memory_bytes(), rel=0.2)  # centroids weigh much among few photos
+
+
+def test_codes_take_a_tenth_of_the_vectors() -> None:
+    assert quantised.bytes_a_row(3, 96) < 0.1 * 4 * 3 * 384
+
+
+def test_the_kind_follows_from_the_number_of_photos_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    gigabyte = 10**9
+    monkeypatch.setattr(structures, "UNIT_WIDTH", 96)
+    assert choose_kind(8_813, 1152, 16 * gigabyte) == (
+        "flat",
+        "flat: 8,813 photos are searched exactly, in about 3 ms; hnsw above 100,000",
+    )
+    assert choose_kind(100_000, 1152)[0] == "flat"
+    assert choose_kind(100_001, 1152, 16 * gigabyte)[0] == "hnsw"
+    assert choose_kind(1_000_000, 1152, 16 * gigabyte)[0] == "hnsw"
+    kind, why = choose_kind(1_000_000, 1152, 2 * gigabyte)
+    assert kind == "ivfpq"
+    assert why.startswith("ivfpq: graphs over 1,000,000 photos take 1.")
+    assert choose_kind(300_000, 384)[0] == "flat"  # shorter rows are compared faster
+    assert choose_kind(0, 0)[0] == "flat"
+
+
+def test_an_unknown_kind_is_named(photos: np.ndarray) -> None:
+    with pytest.raises(UserError, match="no structure 'tree'; there are hnsw, ivfpq"):
+        build_structure("tree", photos)
+
+
+def test_a_projection_keeps_inner_products_but_for_what_it_leaves_out(photos: np.ndarray) -> None:
+    """Against the definition: the residual of every row, computed in full."""
+    projection = learn_projection(photos, 3, KEPT, np.random.default_rng(0))
+    query = drawn_queries((1, 0, 1), count=1)
+    rows, asked = projection.rows(photos), projection.queries(query)
+    assert not asked.reshape(3, KEPT)[1].any()
+    centred = photos.reshape(-1, 3, WIDTH) - projection.means  # [N, 3, D]
+    inside = np.einsum("nud,ude,ufe->nuf", centred, projection.bases, projection.bases)
+    left_out = ((centred - inside) * query.reshape(3, WIDTH)).sum(axis=(1, 2))
+    constant = float((projection.means * query.reshape(3, WIDTH)).sum())
+    np.testing.assert_allclose(rows @ asked[0] + constant + left_out, photos @ query[0], atol=1e-5)
+    assert left_out.std() < 0.2 * (photos @ query[0]).std()

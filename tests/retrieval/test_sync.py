@@ -1,0 +1,187 @@
+"""An index follows its folder: what is new, changed, gone, broken; in memory and on disk alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from colour_embedder import ColourEmbedder
+
+from tripletcl.errors import UserError
+from tripletcl.retrieval import Changes, FactIndex, writing
+
+Write = Callable[..., Path]
+Opened = Callable[[], Iterator[FactIndex]]
+
+
+@pytest.fixture
+def photos(photo: Write) -> Path:
+    for number, colours in enumerate((("red", "green", "blue"), ("red", "blue", "blue"), ("blue", "green", "red"))):
+        photo(f"{number}.png", *colours)
+    return photo("trip/3.png", "dark red", "green", "green").parents[1]
+
+
+@pytest.fixture(params=["in memory", "on disk"])
+def opened(request: pytest.FixtureRequest, embedder: ColourEmbedder, tmp_path: Path) -> Opened:
+    """The same index, opened again and again."""
+    kept = FactIndex(embedder)
+
+    @contextmanager
+    def in_memory() -> Iterator[FactIndex]:
+        yield kept
+
+    return in_memory if request.param == "in memory" else lambda: writing(tmp_path / "index", embedder)
+
+
+def touch(path: Path) -> None:
+    """Another time of modification, whatever the clock's grain."""
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+
+
+def vectors(index: FactIndex) -> dict[Path, list[float]]:
+    return {index.paths[row]: index.rows([row])[0].tolist() for row in np.flatnonzero(~index.deleted)}
+
+
+def test_only_what_is_new_or_changed_is_encoded_and_what_is_gone_leaves(
+    opened: Opened, embedder: ColourEmbedder, photos: Path, photo: Write
+) -> None:
+    with opened() as index:
+        first = index.sync(photos)
+    assert sorted(first.added) == sorted(embedder.photos_read) == sorted(photos.rglob("*.png"))
+    embedder.photos_read.clear()
+    with opened() as index:
+        assert index.sync(photos) == Changes()
+    assert embedder.photos_read == []
+
+    new = photo("trip/new.png", "green", "green", "green")
+    changed = photo("1.png", "green", "blue", "blue")
+    touch(changed)
+    (photos / "2.png").unlink()
+    with opened() as index:
+        assert index.sync(photos) == Changes([new], [changed], [photos / "2.png"], [])
+        assert index.search("green, blue", k=1)[0].path == changed
+        assert index.search("blue green red", k=1)[0].score < 3
+    assert sorted(embedder.photos_read) == sorted([new, changed])
+    with opened() as index:
+        assert vectors(index) == vectors(FactIndex.build(ColourEmbedder(), photos))
+
+
+def test_a_photo_is_the_same_by_path_size_and_time(opened: Opened, embedder: ColourEmbedder, photos: Path) -> None:
+    with opened() as index:
+        index.sync(photos)
+    embedder.photos_read.clear()
+    touch(photos / "0.png")
+    (photos / "1.png").rename(photos / "renamed.png")
+    with opened() as index:
+        changes = index.sync(photos)
+    assert changes == Changes([photos / "renamed.png"], [photos / "0.png"], [photos / "1.png"], [])
+    assert sorted(embedder.photos_read) == [photos / "0.png", photos / "renamed.png"]
+
+
+def test_broken_photos_are_listed_each_time_and_tried_again_when_they_change(
+    opened: Opened, embedder: ColourEmbedder, photos: Path, photo: Write
+) -> None:
+    tried: list[Path] = []
+    decode = embedder.decode
+    embedder.decode = lambda path: (tried.append(path), decode(path))[1]  # type: ignore[method-assign]
+    broken = photos / "broken.jpg"
+    broken.write_bytes(b"no image at all")
+    for attempt in range(2):
+        with opened() as index:
+            ((path, reason),) = index.sync(photos).skipped
+            assert index.skipped == [(path, reason)]
+        assert path == broken
+        assert reason.startswith("cannot read")
+        assert tried.count(broken) == 1, attempt
+    broken.write_bytes((photos / "0.png").read_bytes())
+    with opened() as index:
+        assert index.sync(photos) == Changes(added=[broken])
+        assert index.skipped == []
+    broken.write_bytes(b"broken again")
+    (photos / "0.png").unlink()
+    with opened() as index:
+        changes = index.sync(photos)
+        assert ([path for path, _ in changes.skipped], changes.removed) == ([broken], [photos / "0.png"])
+        assert len(index) == 3
+    broken.unlink()
+    with opened() as index:
+        assert index.sync(photos) == Changes()
+        assert index.skipped == []
+
+
+def test_photos_of_other_folders_stay(opened: Opened, embedder: ColourEmbedder, photos: Path) -> None:
+    with opened() as index:
+        index.sync(photos)
+    (photos / "0.png").unlink()
+    with opened() as index:
+        assert index.sync(photos / "trip") == Changes()
+        assert len(index) == 4
+
+
+def test_a_folder_that_is_empty_or_not_there_empties_no_index(opened: Opened, photos: Path, tmp_path: Path) -> None:
+    with opened() as index:
+        index.sync(photos)
+    photos.rename(tmp_path / "unplugged")
+    for words in ("does not exist", "no photo in"):
+        with pytest.raises(UserError, match=words), opened() as index:
+            index.sync(photos)
+        photos.mkdir(exist_ok=True)
+    with opened() as index:
+        assert len(index) == 4
+
+
+def test_photos_are_added_encoded_again_and_removed_by_path(
+    opened: Opened, embedder: ColourEmbedder, photos: Path
+) -> None:
+    some = [photos / "0.png", photos / "trip" / "3.png"]
+    with opened() as index:
+        assert index.add_photos(some).added == some
+    with opened() as index:
+        assert index.add_photos(photos).added == [photos / "1.png", photos / "2.png"]
+    embedder.photos_read.clear()
+    with opened() as index:
+        assert index.update([some[0]]).changed == [some[0]]
+        assert embedder.photos_read == [some[0]]
+        assert len(index) == 4
+        assert index.remove([some[0], photos / "trip"]) == some
+        assert sorted(index.photos) == [photos / "1.png", photos / "2.png"]
+    for change in (FactIndex.remove, FactIndex.update):
+        with pytest.raises(UserError, match=r"3\.png is not in the index, nor any photo below it"), opened() as index:
+            change(index, [photos / "1.png", some[1]])
+    with opened() as index:
+        assert len(index) == 2
+
+
+def test_removed_rows_are_moved_together_when_they_are_a_tenth(opened: Opened, photo: Write) -> None:
+    for number in range(20):
+        folder = photo(f"{number:02}.png", *(("red", "green", "blue") * 2)[number % 3 :][:3]).parent
+    with opened() as index:
+        index.sync(folder)
+    (folder / "00.png").unlink()
+    (folder / "01.png").unlink()
+    with opened() as index:
+        index.sync(folder)
+        assert (len(index), len(index.paths), np.flatnonzero(index.deleted).tolist()) == (18, 20, [0, 1])
+        assert index.paths[0] == Path()
+        assert all(hit.path.name > "01.png" for hit in index.search("red", k=20))
+    (folder / "19.png").unlink()
+    with opened() as index:
+        index.sync(folder)
+        assert (len(index), len(index.paths), index.deleted.any()) == (17, 17, False)
+        fresh = FactIndex.build(ColourEmbedder(), folder)
+        assert index.photos == index.paths == fresh.paths
+        assert np.array_equal(index.rows(), fresh.rows())
+        assert index.search(["red", "? blue", "green, ?, red"]) == fresh.search(["red", "? blue", "green, ?, red"])
+
+
+def test_the_progress_counts_what_is_encoded(opened: Opened, photos: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    for _ in range(2):
+        with opened() as index:
+            index.sync(photos, batch_size=3, progress=lambda *at: seen.append(at))
+    assert seen == [(3, 4), (4, 4)]

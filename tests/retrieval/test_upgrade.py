@@ -1,0 +1,176 @@
+"""An index follows the model without its photos: exactly where it can, by a learned map where it must."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from colour_embedder import ColourEmbedder
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from tripletcl.errors import UserError
+from tripletcl.retrieval import FactIndex, writing
+from tripletcl.retrieval import upgrade as upgrade_module
+from tripletcl.retrieval.upgrade import KEEP, upgrade
+
+TURN = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+
+
+class TurnedEmbedder(ColourEmbedder):
+    """A newer model: every unit vector, of photos and of texts, is turned."""
+
+    def __init__(self, trunk: str = "other pixels", trunk_stands_still: bool = False) -> None:
+        super().__init__("turned", trunk_stands_still)
+        self.trunk = trunk
+
+    def vectors_of(self, representation: Tensor, normalise: bool = True) -> Tensor:
+        return super().vectors_of(representation) @ TURN
+
+    def encode_units(self, texts: list[str]) -> Tensor:
+        return super().encode_units(texts) @ TURN
+
+    def trunk_fingerprint(self) -> str:
+        return self.trunk
+
+
+def drawn(folder: Path, count: int, seed: int) -> list[Path]:
+    """Photos of any colours."""
+    folder.mkdir()
+    pixels = np.random.default_rng(seed).integers(1, 256, (count, 1, 3, 3), dtype=np.uint8)
+    for number, photo in enumerate(pixels):
+        Image.fromarray(photo).save(folder / f"{number:03}.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> list[Path]:
+    return drawn(tmp_path / "indexed", 30, seed=1)
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> list[Path]:
+    return drawn(tmp_path / "others", 40, seed=2)
+
+
+def gone(photos: list[Path]) -> None:
+    for photo in photos:
+        photo.unlink()
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_photos_that_are_gone_are_found_by_the_new_model(
+    tmp_path: Path, indexed: list[Path], others: list[Path], on_disk: bool
+) -> None:
+    old, new = ColourEmbedder(), TurnedEmbedder()
+    anew = FactIndex.build(new, indexed)
+    index = FactIndex.build(old, indexed)
+    index.save(tmp_path / "index")
+    gone(indexed)
+    if on_disk:
+        with writing(tmp_path / "index") as held:
+            done = upgrade(held, old, new, others, stage=4, keep=0)
+        index = FactIndex.load(tmp_path / "index", new)
+    else:
+        done = upgrade(index, old, new, others, stage=4, keep=0)
+    assert done.how.startswith("orthogonal")
+    assert (done.model, done.stage, done.photos) == ("turned", 4, 30)
+    assert (done.learned_from, done.held_out) == (40, 8)
+    assert done.held_out_error[done.how] < 1e-6 < done.held_out_error["identity"]
+    assert (index.model, index.stage) == ("turned", 4)
+    assert list(index.paths) == indexed, "rows and paths stay"
+    np.testing.assert_allclose(index.rows(), anew.rows(), atol=1e-6)
+    hits, expected = (of.search("red, ?, blue", k=30) for of in (index, anew))
+    assert [hit.path for hit in hits] == [hit.path for hit in expected]
+    assert not set(old.photos_read[30:] + new.photos_read[30:]) & set(indexed)
+
+
+def test_a_part_of_the_old_vectors_stays(indexed: list[Path], others: list[Path]) -> None:
+    old, new = ColourEmbedder(), TurnedEmbedder()
+    before, after = old.encode_images(indexed), new.encode_images(indexed)
+    for keep in (KEEP, 1.0):
+        index = FactIndex.build(old, indexed)
+        upgrade(index, old, new, others, keep=keep)
+        expected = functional.normalize((1 - keep) * after + keep * before, dim=-1).flatten(1)
+        np.testing.assert_allclose(index.rows(), expected.numpy(), atol=1e-5)
+
+
+def test_an_index_that_keeps_features_is_exact_and_no_photo_is_read(indexed: list[Path]) -> None:
+    old, new = ColourEmbedder(trunk_stands_still=True), TurnedEmbedder("pixels", trunk_stands_still=True)
+    anew = FactIndex.build(new, indexed)
+    index = FactIndex.build(old, indexed)
+    read = len(old.photos_read), len(new.photos_read)
+    done = upgrade(index, old, new, [], stage=2)
+    assert (done.how, done.held_out_error, done.keep) == ("exact", {}, 0.0)
+    assert (len(old.photos_read), len(new.photos_read)) == read
+    np.testing.assert_array_equal(index.rows(), anew.rows())
+    assert (index.model, index.stage) == ("turned", 2)
+
+
+def test_features_of_another_trunk_are_not_used(indexed: list[Path], others: list[Path]) -> None:
+    old, new = ColourEmbedder(trunk_stands_still=True), TurnedEmbedder()
+    index = FactIndex.build(old, indexed)
+    assert upgrade(index, old, new, others).how.startswith("orthogonal")
+    assert index.features is None
+
+
+def test_vectors_may_be_given_instead_of_photos(indexed: list[Path], others: list[Path]) -> None:
+    old, new = ColourEmbedder(), TurnedEmbedder()
+    by_photos, by_vectors = FactIndex.build(old, indexed), FactIndex.build(old, indexed)
+    upgrade(by_photos, old, new, others)
+    read = len(new.photos_read)
+    upgrade(by_vectors, old, new, (old.encode_images(others), new.encode_images(others)))
+    np.testing.assert_allclose(by_vectors.rows(), by_photos.rows(), atol=1e-6)
+    assert len(new.photos_read) == read + len(others)
+
+
+def test_nothing_is_done_to_an_index_of_the_new_model(indexed: list[Path]) -> None:
+    index = FactIndex.build(embedder := ColourEmbedder(), indexed)
+    before = index.rows().copy()
+    assert upgrade(index, ColourEmbedder("older"), embedder, []).how == "nothing"
+    np.testing.assert_array_equal(index.rows(), before)
+
+
+def test_an_index_of_neither_model_is_refused_with_both_names(indexed: list[Path], others: list[Path]) -> None:
+    index = FactIndex.build(ColourEmbedder("a third"), indexed)
+    with pytest.raises(UserError, match="made by model a third, not by colours-1"):
+        upgrade(index, ColourEmbedder(), TurnedEmbedder(), others)
+    assert index.model == "a third"
+
+
+def test_too_few_photos_that_can_be_read_leave_the_index_alone(indexed: list[Path], others: list[Path]) -> None:
+    index = FactIndex.build(old := ColourEmbedder(), indexed)
+    before = index.rows().copy()
+    for photo in others[:21]:
+        photo.write_text("no photo")
+    with pytest.raises(UserError, match="19 photos are too few"):
+        upgrade(index, old, TurnedEmbedder(), others)
+    np.testing.assert_array_equal(index.rows(), before)
+    assert index.model == old.fingerprint()
+
+
+@pytest.mark.parametrize("keep", [-0.1, 1.5])
+def test_what_is_kept_is_a_part(indexed: list[Path], keep: float) -> None:
+    with pytest.raises(UserError, match="from 0 to 1"):
+        upgrade(FactIndex.build(old := ColourEmbedder(), indexed), old, TurnedEmbedder(), [], keep=keep)
+
+
+def test_of_many_photos_some_are_drawn_by_the_seed(
+    indexed: list[Path], others: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade_module, "MOST_PHOTOS", 25)
+    seen: list[tuple[int, int]] = []
+    read = []
+    for seed in (0, 0, 1):
+        old, new = ColourEmbedder(), TurnedEmbedder()
+        index = FactIndex.build(old, indexed)
+        done = upgrade(index, old, new, others, seed=seed, progress=lambda *at: seen.append(at))
+        assert done.learned_from == 25
+        read.append(sorted(new.photos_read))
+        pairs = old.encode_images(others), new.encode_images(others)
+        assert upgrade(FactIndex.build(old, indexed), old, new, pairs, seed=seed).learned_from == 25
+    assert read[0] == read[1] != read[2]
+    assert seen[-1] == (50, 50), "two models embed each"
