@@ -7,6 +7,7 @@ from tripletcl.evaluation.evaluator import FactEvaluator, StageScores
 from tripletcl.evaluation.matrix import backward_transfer, forgetting, forward_transfer
 from tripletcl.evaluation.recall import image_to_fact, recall_of_ranks, true_fact_ranks
 from tripletcl.evaluation.result import MethodSummary, RunResult, Spread, gap_closed, gap_closed_among, summarise
+from tripletcl.evaluation.unseen import UnseenScores, score_unseen, unseen_facts
 
 __all__ = [
     "FactEvaluator",
@@ -14,6 +15,7 @@ __all__ = [
     "RunResult",
     "Spread",
     "StageScores",
+    "UnseenScores",
     "average_precision",
     "average_precision_of",
     "backward_transfer",
@@ -28,7 +30,9 @@ __all__ = [
     "mean_cosines",
     "merge_relevance",
     "recall_of_ranks",
+    "score_unseen",
     "summarise",
     "true_fact_ranks",
     "unit_blocks",
+    "unseen_facts",
 ]

@@ -21,12 +21,12 @@ IMAGES_PER_BLOCK = 1024
 
 @dataclass(frozen=True)
 class StageScores:
-    """The scores of one stage, fractions in [0, 1].
+    """The scores of one stage, fractions in [0, 1]; None where there is no test image to tell it by.
 
     Attributes:
         map_tasks: `[T]` MAP of each task's facts; the gallery is the task's own test images.
         map_tasks_all: `[T]` MAP of each task's facts; the gallery is all test images.
-        map_all: MAP of all facts over all test images.
+        map_all: MAP of all tasks' facts over all test images.
         ap: (fact, AP over all test images) of each fact that has a test image.
         recall: Image-to-fact recall over all true (image, fact) pairs, keys "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank over the same pairs.
@@ -35,12 +35,12 @@ class StageScores:
         map_open: As map_all, from the vectors alone; None where nothing was added to their cosines.
     """
 
-    map_tasks: list[float]
-    map_tasks_all: list[float]
-    map_all: float
+    map_tasks: list[float | None]
+    map_tasks_all: list[float | None]
+    map_all: float | None
     ap: list[tuple[str, float]]
-    recall: dict[str, float]
-    mrr: float
+    recall: dict[str, float | None]
+    mrr: float | None
     left_out: int
     map_subset: float | None = None
     map_open: float | None = None
@@ -49,7 +49,8 @@ class StageScores:
 class FactEvaluator:
     """Scores test images against facts, by task and over all.
 
-    The own gallery of a task is the test images that have a row of one of the task's facts. A photo may show several
+    The own gallery of a task is the test images that have a row of one of the task's facts; of a task of one fact, all
+    test images: its own would hold nothing but right answers. A photo may show several
     facts: it is relevant to each, and a negative of none of them. Facts with equal vectors are one query, which has
     the images of all of them and counts once in a mean, under the name of the first (see `equal_queries`).
 
@@ -62,6 +63,8 @@ class FactEvaluator:
             Where it learns, give the groups of the untrained model: a model that maps its facts to one vector would
             else be scored as if it had been asked one question.
         subset: Ids of the facts whose MAP is to be told apart.
+        origins: Of a table put together from several, which of them each task's own gallery is taken from; by default
+            from all.
 
     Attributes:
         merged: How many facts are merged into an earlier one.
@@ -78,17 +81,19 @@ class FactEvaluator:
         present: Tensor,
         groups: Tensor | None = None,
         subset: np.ndarray | None = None,
+        origins: Sequence[int] | None = None,
     ) -> None:
         if len(fact_vectors) != len(table.facts):
             raise ValueError(f"{len(fact_vectors)} fact vectors for the table's {len(table.facts)} facts")
         for number, task in enumerate(tasks, start=1):
             if not len(task):
                 raise UserError(f"task {number} has no facts, so it cannot be evaluated")
-        self.table = table
+        self.table, self.origins = table, origins
         fact_vectors, present = fact_vectors.detach().cpu(), present.cpu()
         self.groups = equal_queries(fact_vectors, present) if groups is None else groups.cpu()
         self.queries = self.groups.unique()
         self.tasks = [self._queries_of(task) for task in tasks]
+        self.dealt = torch.cat(self.tasks).unique()
         self.subset = None if subset is None else self._queries_of(subset)
         self.fact_vectors, self.present = fact_vectors[self.queries], present[self.queries]
         self.merged = len(self.groups) - len(self.queries)
@@ -103,25 +108,25 @@ class FactEvaluator:
             closed: `[N, F]` what is added to the mean cosine of an image and a fact (`FactEmbedder.closed_scores`).
 
         Raises:
-            UserError: a vector holds NaN, or a task or the subset has no test image among these.
+            UserError: a vector holds NaN.
         """
         images, facts = self._blocks(image_vectors, closed)
         relevant = self._relevance(image_ids).to(image_vectors.device)  # [N, Q]
-        for number, task in enumerate(self.tasks, start=1):
-            if not relevant[:, task].any():
-                raise UserError(f"task {number} has no test image, so it has no MAP; every task needs test rows")
         ap = average_precision_of_blocks(images, facts, relevant)  # [Q]
-        recall = recall_of_ranks(_ranks(images, facts, self.present.to(images.device), relevant))
+        recall = _recall(images, facts, self.present.to(images.device), relevant)
         answerable = (~ap.isnan()).nonzero().flatten().tolist()
         return StageScores(
-            map_tasks=[_own_gallery_map(images, facts, relevant, task) for task in self.tasks],
-            map_tasks_all=[mean_average_precision(ap[task]) for task in self.tasks],
-            map_all=mean_average_precision(ap),
+            map_tasks=[
+                _own_gallery_map(images, facts, relevant, task, own)
+                for task, own in zip(self.tasks, self._own_images(image_ids), strict=True)
+            ],
+            map_tasks_all=[_map(ap[task]) for task in self.tasks],
+            map_all=_map(ap[self.dealt]),
             ap=[(str(self.table.facts[self.queries[query]]), ap[query].item()) for query in answerable],
             recall={str(k): recall[f"recall@{k}"] for k in CUTOFFS},
             mrr=recall["mrr"],
             left_out=len(ap) - len(answerable),
-            map_subset=None if self.subset is None else mean_average_precision(ap[self.subset]),
+            map_subset=None if self.subset is None else _map(ap[self.subset]),
             map_open=None if closed is None else self._map_open(image_vectors, relevant),
         )
 
@@ -139,8 +144,15 @@ class FactEvaluator:
         closed = closed[:, self.queries.to(closed.device)].to(images)
         return torch.cat([images, closed], dim=1), torch.cat([facts, units.diag()], dim=1)
 
-    def _map_open(self, image_vectors: Tensor, relevant: Tensor) -> float:
-        return mean_average_precision(average_precision_of_blocks(*self._blocks(image_vectors, None), relevant))
+    def _map_open(self, image_vectors: Tensor, relevant: Tensor) -> float | None:
+        return _map(average_precision_of_blocks(*self._blocks(image_vectors, None), relevant)[self.dealt])
+
+    def _own_images(self, image_ids: np.ndarray) -> list[Tensor]:
+        """`[N]` bool for each task: is the image of the table that the task's own gallery is taken from?"""
+        if self.origins is None:
+            return [torch.ones(len(image_ids), dtype=torch.bool)] * len(self.tasks)
+        table = torch.from_numpy(self.table.table_of(image_ids))
+        return [table == origin for origin in self.origins]
 
     def _queries_of(self, facts: np.ndarray) -> Tensor:
         """The places among the queries of what these facts are merged into."""
@@ -152,9 +164,22 @@ class FactEvaluator:
         return merge_relevance(torch.from_numpy(relevant), self.groups)[1]
 
 
-def _own_gallery_map(images: Tensor, facts: Tensor, relevant: Tensor, task: Tensor) -> float:
-    gallery = relevant[:, task].any(dim=1)
-    return mean_average_precision(average_precision_of_blocks(images[gallery], facts[task], relevant[gallery][:, task]))
+def _map(ap: Tensor) -> float | None:
+    """The MAP, or None where no fact has a relevant image."""
+    return None if ap.isnan().all() else mean_average_precision(ap)
+
+
+def _own_gallery_map(images: Tensor, facts: Tensor, relevant: Tensor, task: Tensor, own: Tensor) -> float | None:
+    gallery = relevant[:, task].any(dim=1) & own.to(relevant.device)
+    if gallery.any() and relevant[gallery][:, task].all():  # of a single fact: no image there can be a wrong answer
+        gallery = torch.ones_like(gallery)
+    return _map(average_precision_of_blocks(images[gallery], facts[task], relevant[gallery][:, task]))
+
+
+def _recall(images: Tensor, facts: Tensor, present: Tensor, relevant: Tensor) -> dict[str, float | None]:
+    if not relevant.any():
+        return {**{f"recall@{k}": None for k in CUTOFFS}, "mrr": None}
+    return {**recall_of_ranks(_ranks(images, facts, present, relevant))}
 
 
 def _ranks(images: Tensor, facts: Tensor, present: Tensor, relevant: Tensor) -> Tensor:

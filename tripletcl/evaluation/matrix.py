@@ -1,8 +1,10 @@
 """What a sequence forgets and transfers, read off its matrix of scores.
 
 R is `[T + 1, T]`: R[t, i] is the score of task i (1..T, column i - 1) at stage t; stage 0 is before training, stage t
-after task t. All three numbers are None where they are undefined: one task only, or a matrix that is not
-`[T + 1, T]` (joint training has no stages between; a sequence may have stopped early).
+after task t. A score that is not known is None: a task that came later was not asked for before, and test photos may
+be gone; the means are over the tasks whose scores are known. All three numbers are None where they are undefined: one
+task only, or a matrix that is not `[T + 1, T]` (joint training has no stages between; a sequence may have stopped
+early), or nothing known.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Matrix = Sequence[Sequence[float]]
+Matrix = Sequence[Sequence[float | None]]
 
 
 def forgetting(matrix: Matrix) -> float | None:
@@ -22,7 +24,8 @@ def forgetting(matrix: Matrix) -> float | None:
     scores = _stages_by_tasks(matrix)
     if scores is None:
         return None
-    return float((scores[1:-1, :-1].max(axis=0) - scores[-1, :-1]).mean())
+    best = np.where(np.isnan(scores), -np.inf, scores)[1:-1, :-1].max(axis=0)
+    return _mean(np.where(np.isfinite(best), best, np.nan) - scores[-1, :-1])
 
 
 def backward_transfer(matrix: Matrix) -> float | None:
@@ -33,7 +36,7 @@ def backward_transfer(matrix: Matrix) -> float | None:
     scores = _stages_by_tasks(matrix)
     if scores is None:
         return None
-    return float((scores[-1, :-1] - scores[1:].diagonal()[:-1]).mean())
+    return _mean(scores[-1, :-1] - scores[1:].diagonal()[:-1])
 
 
 def forward_transfer(matrix: Matrix) -> float | None:
@@ -44,11 +47,17 @@ def forward_transfer(matrix: Matrix) -> float | None:
     scores = _stages_by_tasks(matrix)
     if scores is None:
         return None
-    return float((scores[:-1].diagonal()[1:] - scores[0, 1:]).mean())
+    return _mean(scores[:-1].diagonal()[1:] - scores[0, 1:])
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """The mean of those that are known."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def _stages_by_tasks(matrix: Matrix) -> np.ndarray | None:
-    """The matrix as `[T + 1, T]` float64, or None where the three numbers are undefined."""
+    """The matrix as `[T + 1, T]` float64, NaN for None; or None where the three numbers are undefined."""
     scores = np.array(matrix, dtype=np.float64)
     stages, tasks = scores.shape if scores.ndim == 2 else (0, 0)
     return scores if tasks > 1 and stages == tasks + 1 else None

@@ -19,7 +19,8 @@ LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
 class RunResult:
     """Everything measured on one run of one method: one seed, one split into tasks.
 
-    All scores are fractions in [0, 1]. A stage is the model after task t; stage 0 is before training. Joint training
+    All scores are fractions in [0, 1]; one that is not known is None: of a task that was added later, before it was, and
+    of a task whose test photos are gone. A stage is the model after task t; stage 0 is before training. Joint training
     has two stages, before and after.
 
     Attributes:
@@ -44,30 +45,31 @@ class RunResult:
     seed: int
     split: str
     tasks: list[str]
-    map_matrix: list[list[float]]
-    map_matrix_all: list[list[float]]
-    map_all: list[float]
-    recall: dict[str, float]
-    mrr: float
+    map_matrix: list[list[float | None]]
+    map_matrix_all: list[list[float | None]]
+    map_all: list[float | None]
+    recall: dict[str, float | None]
+    mrr: float | None
     ap: list[tuple[str, float]]
     seconds: float
     map_open: list[float] = dataclasses.field(default_factory=list)
-    map_subset: list[float] = dataclasses.field(default_factory=list)
+    map_subset: list[float | None] = dataclasses.field(default_factory=list)
     method_bytes: list[int] = dataclasses.field(default_factory=list)
     lams: list[float | None] = dataclasses.field(default_factory=list)
 
     @property
-    def map_tasks(self) -> list[float]:
+    def map_tasks(self) -> list[float | None]:
         """`[T]` MAP of each task on its own gallery at the last stage."""
         return self.map_matrix[-1]
 
     @property
-    def map_tasks_mean(self) -> float:
-        """The mean of `map_tasks`."""
-        return statistics.fmean(self.map_tasks)
+    def map_tasks_mean(self) -> float | None:
+        """The mean of `map_tasks`, over those that are known."""
+        known = [score for score in self.map_tasks if score is not None]
+        return statistics.fmean(known) if known else None
 
     @property
-    def map_all_final(self) -> float:
+    def map_all_final(self) -> float | None:
         """MAP of all facts over all test images at the last stage."""
         return self.map_all[-1]
 
@@ -108,10 +110,12 @@ def gap_closed(result: RunResult, finetune: RunResult, joint: RunResult) -> floa
     """How much of the way from fine-tuning (0) to joint training (1) a method goes.
 
     (MAP - MAP_finetune) / (MAP_joint - MAP_finetune), each of all facts over all test images at the last stage. None
-    where joint training is no better than fine-tuning: there is no gap to close.
+    where joint training is no better than fine-tuning: there is no gap to close; and where one is not known.
     """
-    gap = joint.map_all_final - finetune.map_all_final
-    return (result.map_all_final - finetune.map_all_final) / gap if gap > 0 else None
+    found, lower, upper = result.map_all_final, finetune.map_all_final, joint.map_all_final
+    if found is None or lower is None or upper is None or upper <= lower:
+        return None
+    return (found - lower) / (upper - lower)
 
 
 def gap_closed_among(result: RunResult, results: Iterable[RunResult]) -> float | None:

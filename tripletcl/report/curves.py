@@ -67,7 +67,7 @@ def curve_figures(runs: Sequence[RunResult]) -> dict[str, Figure]:
 def _task_curves(groups: Groups, task: int, names: list[str], top: float) -> Figure:
     values = {method: matrices(group)[:, :, task] for method, group in groups.items()}
     lines = _lines(groups, values, since=task + 1)
-    figure, axes = _chart(curve_title(groups, task), lines, len(names), top, lambda value: fraction(value, 2))
+    figure, axes = stage_chart(curve_title(groups, task), lines, len(names), top, lambda value: fraction(value, 2))
     axes.axvline(task + 1, color=GRID, linewidth=5, zorder=0)
     axes.set_xlabel(f"after task (band: {shortened(names[task], 20)} is learned)")
     fraction_ticks(axes.yaxis)
@@ -87,7 +87,7 @@ def subset_figure(runs: Sequence[RunResult]) -> Figure | None:
     values = {m: np.array([run.map_subset for run in group], dtype=float) for m, group in shown.items()}
     top = max(float(np.nanmax(found)) for found in values.values()) or 1.0
     lines = _lines(groups, values)
-    figure, axes = _chart(subset_title(shown), lines, len(runs[0].tasks), top, lambda value: fraction(value, 2))
+    figure, axes = stage_chart(subset_title(shown), lines, len(runs[0].tasks), top, lambda value: fraction(value, 2))
     axes.set_xlabel("after task")
     fraction_ticks(axes.yaxis)
     return figure
@@ -108,7 +108,7 @@ def memory_figure(runs: Sequence[RunResult]) -> Figure | None:
     values = {m: np.array([[np.nan, *run.method_bytes[1:]] for run in group]) for m, group in keeping.items()}
     top = max(float(np.nanmax(found)) for found in values.values())
     lines = _lines(groups, values)
-    figure, axes = _chart(memory_title(keeping), lines, len(runs[0].tasks), top, megabytes, first=1)
+    figure, axes = stage_chart(memory_title(keeping), lines, len(runs[0].tasks), top, megabytes, first=1)
     axes.set_xlabel("after task")
     axes.yaxis.set_major_formatter(lambda value, _: megabytes(value) if value else "0")
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -125,7 +125,7 @@ def _lines(groups: Groups, values: dict[str, np.ndarray], since: int = 0) -> dic
     }
 
 
-def _chart(
+def stage_chart(
     title: str, lines: dict[str, Line], tasks: int, top: float, number: Callable[[float], str], first: int = 0
 ) -> tuple[Figure, Axes]:
     """All lines over the stages from the first, their last values and names beside their ends."""

@@ -56,9 +56,10 @@ def _heat_map(method: str, group: Sequence[RunResult], top: float, names: list[s
     figure, axes = titled_figure(title, (width, height), left, 0.24 if size.small else 0.45, 0.1, size.title)
     for stage in range(stages):
         for task in range(tasks):
-            _cell(axes, stage, task, matrix[stage, task] / top)
+            heat_cell(axes, stage, task, matrix[stage, task] / top)
             if tasks <= size.numbered:
-                _number(axes, stage, task, matrix[stage, task], top, size.text if tasks <= 6 else 0.75 * size.text)
+                points = size.text if tasks <= 6 else 0.75 * size.text
+                heat_number(axes, stage, task, matrix[stage, task], top, points)
     _label(axes, rows, stages, in_sequence(group[0]), size)
     return figure
 
@@ -93,10 +94,12 @@ def _strength(share: float) -> float:
     return 0.05 + 0.95 * min(max(float(np.nan_to_num(share)), 0.0), 1.0)
 
 
-def _cell(axes: Axes, stage: int, task: int, share: float) -> None:
-    axes.add_patch(_square(stage, task, facecolor=FILL, alpha=_strength(share), linewidth=0))
+def heat_cell(axes: Axes, column: int, row: int, share: float) -> None:
+    """A filled cell, the stronger the nearer the share is to 1."""
+    axes.add_patch(_square(column, row, facecolor=FILL, alpha=_strength(share), linewidth=0))
 
 
-def _number(axes: Axes, stage: int, task: int, value: float, top: float, points: float) -> None:
+def heat_number(axes: Axes, column: int, row: int, value: float, top: float, points: float) -> None:
+    """A cell's value, in a colour that can be read on it."""
     color = PAPER if _strength(value / top) > 0.62 else INK
-    axes.text(stage, task, fraction(value, 2), ha="center", va="center", fontsize=points, color=color)
+    axes.text(column, row, fraction(value, 2), ha="center", va="center", fontsize=points, color=color)

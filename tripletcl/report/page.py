@@ -13,6 +13,8 @@ import yaml
 
 from tripletcl.evaluation.result import UPPER_BOUND, RunResult
 from tripletcl.files import write_text
+from tripletcl.report.drift import NOTE as DRIFT_NOTE
+from tripletcl.report.drift import Drifts, comparable, drift_sentence
 from tripletcl.report.formatting import counted, fraction, method_label
 from tripletcl.report.pictures import figure_uri, thumbnail_uri
 from tripletcl.report.properties import CAPTION, TITLES, Promises, property_cells
@@ -89,6 +91,7 @@ def write_report(
     examples: Sequence[ExampleQuery] = (),
     scenes: Sequence[tuple[str, Path]] | None = None,
     command: str | None = None,
+    drifts: Drifts | None = None,
 ) -> Path:
     """Write the report of a comparison as one self-contained HTML file.
 
@@ -105,6 +108,7 @@ def write_report(
         examples: Queries and what each method found for them; of many methods the plain one, the best and joint.
         scenes: (caption, image) pairs of training images; those of one caption stand in one strip.
         command: The command line that repeats the runs.
+        drifts: Of each method what `tripletcl drift` measured on its runs.
 
     Returns:
         The path written.
@@ -120,6 +124,7 @@ def write_report(
         _curves(runs),
         _end(runs),
         _kept(runs, promises or {}),
+        _drift(drifts or {}, groups),
         _examples(examples, groups),
         _scenes(scenes or ()),
         _facts(groups),
@@ -241,6 +246,18 @@ def _kept(runs: Sequence[RunResult], promises: Promises) -> str:
     return _section(
         "What is kept, and what is promised", " ".join(notes), f'<div class="grid wide start">{"".join(cards)}</div>'
     )
+
+
+def _drift(drifts: Drifts, groups: Groups) -> str:
+    """What an index of photos is worth after more was learned."""
+    from tripletcl.report.drift import gallery_figures, upgrade_figures
+
+    shown = {method: comparable(drifts[method]) for method in exemplars(groups) if drifts.get(method)}
+    if not shown:
+        return ""
+    said = "".join(f"<p>{escape(drift_sentence(method, runs))}</p>" for method, runs in shown.items())
+    figures = [*upgrade_figures(shown), *gallery_figures(shown)]
+    return _section("What becomes of a photo index", DRIFT_NOTE, said + _grid(figures, "narrow"))
 
 
 def _properties(promises: Promises) -> str:

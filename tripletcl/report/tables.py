@@ -129,7 +129,7 @@ def _row(summary: MethodSummary, group: list[RunResult], names: list[str]) -> Ro
     }
 
 
-def _last(stages: Sequence[float]) -> float | None:
+def _last(stages: Sequence[float | None]) -> float | None:
     return stages[-1] if stages else None
 
 

@@ -1,0 +1,143 @@
+"""Can a gallery that an old model embedded be searched by the queries of a newer one?
+
+M[s, t] is the MAP of the queries of model t (the model after task t) over a gallery that model s embedded: for s < t an
+index gone stale, for s = t one embedded anew. Three groups of facts tell three stories, each of the facts known to the
+one or the other model:
+
+    all   those taught up to max(s, t)
+    old   those taught up to min(s, t): both models know them
+    new   those taught after min(s, t), up to max(s, t): only the newer model knows them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from tripletcl.evaluation.average_precision import average_precision_of
+
+GROUPS = ("all", "old", "new")
+
+
+@dataclass(frozen=True)
+class Compatibility:
+    """What a gallery of model s is worth to the queries of a later model t, on the same facts throughout.
+
+    Attributes:
+        gallery: s.
+        queries: t > s.
+        group: The facts asked for: "all", "old" or "new".
+        before: M(s, s): the old model searching its own gallery.
+        stale: M(s, t): the new model searching the old gallery.
+        reembedded: M(t, t): the new model searching a gallery of its own.
+    """
+
+    gallery: int
+    queries: int
+    group: str
+    before: float
+    stale: float
+    reembedded: float
+
+    @property
+    def compatible(self) -> bool:
+        """The empirical criterion of backward compatibility, M(s, t) > M(s, s).
+
+        Shen et al., "Towards backward-compatible representation learning", CVPR 2020. Strictly: where queries are texts
+        and the text branch stands still the two are equal, and an update gains nothing on an old gallery.
+        """
+        return self.stale > self.before
+
+    @property
+    def update_gain(self) -> float | None:
+        """(M(s, t) - M(s, s)) / (M(t, t) - M(s, s)): the part of the update's worth that comes without re-embedding.
+
+        Shen et al., CVPR 2020, who divide by what a new model trained without regard to the old one gains; here it is
+        the new model itself. None where the new model is no better than the old one: there is nothing to gain.
+        """
+        gain = self.reembedded - self.before
+        return (self.stale - self.before) / gain if gain > 0 else None
+
+
+def cross_average_precision(galleries: Sequence[Tensor], queries: Sequence[Tensor], relevant: Tensor) -> np.ndarray:
+    """The average precision of each query by each model over each model's gallery.
+
+    Args:
+        galleries: Of each of S models `[N, 3, D]`, the same images.
+        queries: Of each of them `[Q, 3, D]`, the same facts; zero in the units a fact lacks.
+        relevant: `[N, Q]` bool.
+
+    Returns:
+        `[S, S, Q]`, the galleries first; NaN for a fact that no image is relevant to.
+    """
+    return np.stack([[average_precision_of(g, q, relevant).numpy() for q in queries] for g in galleries])
+
+
+def facts_of(group: str, gallery: int, queries: int, taught: np.ndarray) -> np.ndarray:
+    """`[Q]` bool: the facts of a group, by the task that each was first taught in (from 1)."""
+    known, asked = min(gallery, queries), max(gallery, queries)
+    return taught <= (known if group == "old" else asked) if group != "new" else (known < taught) & (taught <= asked)
+
+
+def mean_of(ap: np.ndarray, facts: np.ndarray) -> float | None:
+    """MAP of some facts, those without a relevant image left out; None where no fact has one.
+
+    Args:
+        ap: `[Q]`.
+        facts: `[Q]` bool.
+    """
+    answerable = ap[facts & ~np.isnan(ap)]
+    return float(answerable.mean()) if len(answerable) else None
+
+
+def compatibility_matrix(
+    ap: np.ndarray, stages: Sequence[int], taught: np.ndarray, group: str
+) -> list[list[float | None]]:
+    """M[s, t], the galleries down and the queries across; None where the group has no fact.
+
+    Args:
+        ap: `[S, S, Q]` from `cross_average_precision`.
+        stages: The S models, ascending.
+        taught: `[Q]` the task that each fact was first taught in, from 1.
+        group: "all", "old" or "new".
+    """
+    return [
+        [mean_of(ap[row, column], facts_of(group, s, t, taught)) for column, t in enumerate(stages)]
+        for row, s in enumerate(stages)
+    ]
+
+
+def compatibilities(ap: np.ndarray, stages: Sequence[int], taught: np.ndarray, group: str) -> list[Compatibility]:
+    """Every gallery s searched by every later model t, on the same facts throughout; arguments as above."""
+    found = []
+    for row, s in enumerate(stages):
+        for column, t in list(enumerate(stages))[row + 1 :]:
+            facts = facts_of(group, s, t, taught)
+            before, stale, reembedded = (
+                mean_of(ap[g, q], facts) for g, q in ((row, row), (row, column), (column, column))
+            )
+            if before is not None and stale is not None and reembedded is not None:
+                found.append(Compatibility(s, t, group, before, stale, reembedded))
+    return found
+
+
+def average_compatibility(pairs: Sequence[Compatibility]) -> float | None:
+    """AC = 2 / (S (S - 1)) sum over s < t of [M(s, t) > M(s, s)]: the share of pairs that are compatible.
+
+    The average multi-model compatibility of Biondi et al., "CoReS: Compatible representations via stationarity", TPAMI
+    2023. None where there is no pair.
+    """
+    return sum(pair.compatible for pair in pairs) / len(pairs) if pairs else None
+
+
+def average_accuracy(matrix: Sequence[Sequence[float | None]]) -> float | None:
+    """AA = 2 / (S (S + 1)) sum over s <= t of M(s, t): the mean over every gallery and the models from its own on.
+
+    The average multi-model accuracy of Biondi et al., TPAMI 2023, of MAP. None where a group has no facts.
+    """
+    values = [value for row, line in enumerate(matrix) for value in line[row:]]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,0 +1,100 @@
+"""Zero-shot composition: facts that were never taught, made of units that were."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tripletcl.data.facts import Fact
+from tripletcl.evaluation.average_precision import average_precision_of, mean_average_precision
+from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
+
+
+@dataclass(frozen=True)
+class UnseenScores:
+    """How well facts are found that were never taught; fractions in [0, 1], by the cosines of vectors alone.
+
+    Attributes:
+        map_unseen: MAP of the unseen facts over all test images; None where none has a test image.
+        map_taught: MAP of the facts taught, over the same images; None where none has one.
+        chance: What a collapsed embedding scores on the unseen facts: their mean share of the test images.
+        unseen: How many unseen facts have a test image.
+        taught: How many facts taught have one.
+        ap: (fact, AP) of each unseen fact.
+    """
+
+    map_unseen: float | None
+    map_taught: float | None
+    chance: float | None
+    unseen: int
+    taught: int
+    ap: list[tuple[str, float]]
+
+
+def unseen_facts(facts: Sequence[Fact], taught: Collection[int]) -> list[int]:
+    """The facts of order 2 and 3 that were not taught, but each unit of which was, in its place, in another fact.
+
+    Args:
+        facts: The F facts.
+        taught: Ids of those taught.
+
+    Returns:
+        Ids, ascending.
+    """
+    known = [{facts[number].units[unit] for number in taught} for unit in range(3)]
+    return [
+        number
+        for number, fact in enumerate(facts)
+        if number not in taught
+        and fact.order > 1
+        and all(text is None or text in known[unit] for unit, text in enumerate(fact.units))
+    ]
+
+
+def score_unseen(
+    facts: Sequence[Fact],
+    taught: Collection[int],
+    image_vectors: Tensor,
+    fact_vectors: Tensor,
+    present: Tensor,
+    relevant: Tensor,
+) -> UnseenScores:
+    """MAP of the unseen facts and of those taught.
+
+    Facts with equal vectors are one query (`equal_queries`); one that is merged with a fact that was taught is not
+    unseen.
+
+    Args:
+        facts: The F facts.
+        taught: Ids of those taught.
+        image_vectors: `[N, 3, D]` of the test images.
+        fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
+        present: `[F, 3]` bool.
+        relevant: `[N, F]` bool.
+
+    Raises:
+        UserError: a vector holds NaN.
+    """
+    groups = equal_queries(fact_vectors, present)
+    queries, shown = merge_relevance(relevant, groups)
+    known = set(groups[sorted(taught)].tolist())
+    new = set(groups[unseen_facts(facts, taught)].tolist()) - known
+    ap = average_precision_of(image_vectors, fact_vectors[queries], shown)
+    found = {query: value for query, value in zip(queries.tolist(), ap.tolist(), strict=True) if value == value}
+    unseen, old = ([query for query in found if query in among] for among in (new, known))
+    share = shown[:, torch.isin(queries, torch.tensor(unseen, dtype=torch.int64))].double().mean()
+    return UnseenScores(
+        map_unseen=_map(found, unseen),
+        map_taught=_map(found, old),
+        chance=share.item() if unseen else None,
+        unseen=len(unseen),
+        taught=len(old),
+        ap=[(str(facts[query]), found[query]) for query in unseen],
+    )
+
+
+def _map(found: dict[int, float], queries: list[int]) -> float | None:
+    return mean_average_precision(torch.tensor([found[query] for query in queries])) if queries else None
