@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,9 +135,37 @@ def test_index_query_describe(workplace: Path, compared: Path) -> None:
     unknown = json.loads(tripletcl("query", "runs/mas-split0-seed0", "zebra", "--json").stdout)
     assert "never trained" in unknown["notes"][0]
     image = found["hits"][0]["path"]
-    ranked = json.loads(tripletcl("describe", "runs/mas-split0-seed0", image, "--json").stdout)
-    assert all(row["fact"] in facts for row in ranked)
-    assert [row["score"] for row in ranked] == sorted((row["score"] for row in ranked), reverse=True)
+    (described,) = json.loads(tripletcl("describe", "runs/mas-split0-seed0", image, "--json").stdout)
+    assert all(row["fact"] in facts for row in described["facts"])
+    probabilities = [row["probability"] for row in described["facts"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_an_index_follows_its_folder(workplace: Path, compared: Path) -> None:
+    run, album = "runs/mas-split0-seed0", workplace / "album"
+    album.mkdir()
+    pictures = sorted(next((workplace / "cache" / "scenes").glob("*/images")).glob("*"))[:5]
+    for picture in pictures[:4]:
+        shutil.copy(picture, album)
+    (album / "broken.jpg").write_bytes(b"no picture")
+    out = ["--out", "album.index"]
+    first = tripletcl("index", run, "album", *out)
+    assert "4 photos in album.index: 4 added, 0 changed, 0 removed, 1 skipped" in first.stdout
+    assert "flat: 4 photos" in first.stdout
+    assert f"skipped: {album / 'broken.jpg'}: not an image" in first.stdout
+    shutil.copy(pictures[4], album)
+    (album / pictures[0].name).unlink()
+    again = json.loads(tripletcl("index", run, str(album), *out, "--json").stdout)
+    assert [again[key] for key in ("photos", "added", "changed", "removed", "stage", "kind")] == [4, 1, 0, 1, 2, "flat"]
+    assert "4 photos in album.index: 0 added" in tripletcl("index", "add", run, str(album), *out).stdout
+    removed = tripletcl("index", "remove", run, str(album / pictures[1].name), *out)
+    assert "3 photos in album.index: 0 added, 0 changed, 1 removed" in removed.stdout
+    about = json.loads(tripletcl("index", "info", run, *out, "--json").stdout)
+    assert (about["photos"], about["stage"], len(about["skipped"])) == (3, 2, 1)
+    assert about["model"] in tripletcl("index", "info", run, *out).stdout
+    refused = tripletcl("index", run, str(album), *out, "--stage", "1", code=2)
+    assert f"was made by model {about['model']}, not by " in refused.stderr
+    assert "tripletcl index upgrade" in refused.stderr
 
 
 def test_from_a_script(workplace: Path, compared: Path) -> None:
@@ -208,8 +237,12 @@ def test_killed_at_any_moment_the_numbers_stay(workplace: Path, compared: Path) 
         (["train", "small.yaml", "data.table=missing.csv"], "missing.csv"),
         (["train", "small.yaml", "method={name: mas, lam: -1}", "--out", "negative"], "at least 0"),
         (["evaluate", "."], "no run folder"),
-        (["query", "runs/mas-split0-seed0", "a", "b", "c", "d"], "quote"),
+        (["query", "runs/mas-split0-seed0", "dog", "--index", "no-index"], "no index in no-index"),
         (["index", "runs/mas-split0-seed0", "no-folder"], "no-folder"),
+        (["index", "runs/mas-split0-seed0", "runs", "--kind", "tree"], "no index of kind 'tree'"),
+        (["index", "add", "runs/mas-split0-seed0", "no-photo.jpg"], "no photo no-photo.jpg"),
+        (["index", "remove", "runs/mas-split0-seed0", "a.jpg", "--out", "no-index"], "no index in no-index"),
+        (["index", "info", "runs/mas-split0-seed0", "--out", "runs"], "no index in runs"),
         (["report", "cache"], "no run folder"),
     ],
 )

@@ -135,6 +135,25 @@ def test_adaptive_other_inputs_make_it_keep_other_things(tmp_path: Path, case: s
     assert same(*shown) != made(case).properties.adaptive
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if made(case).properties.adaptive])
+def test_adaptive_importance_of_other_inputs_can_be_added_after_the_last_task(tmp_path: Path, case: str) -> None:
+    """With weight 0 nothing changes, bit for bit; what is added afresh does not depend on what was there."""
+    first, second, other = toy_tasks()
+    states = []
+    for number, tasks in enumerate(([first, second], [first, other])):
+        method = made(case)
+        learner, _ = run_toy(tmp_path / str(number), method, tasks=tasks, training=TRAINING)
+        before = copy.deepcopy(method.state_dict())
+        method.add_importance(other, 0.0)
+        assert same(method.state_dict(), before)
+        method.add_importance(other, 2.0)
+        assert not same(method.state_dict(), before)
+        learner.load_state_dict(ToyLearner().state_dict())
+        method.add_importance(other, 1.0, afresh=True)
+        states.append(method.state_dict())
+    assert same(*({key: state[key] for key in ("omega", "weight", "weighted") if key in state} for state in states))
+
+
 def learn(method: Method, learner: ToyLearner, task: Task) -> None:
     """Train one task as the loop does."""
     method.before_task(task)

@@ -6,13 +6,16 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from tripletcl.config import dump_config
 from tripletcl.data import Fact, FactTable
+from tripletcl.drift import read_drift
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult, cosine_sums, unit_blocks
 from tripletcl.experiment import load_table
@@ -29,7 +32,7 @@ from tripletcl.report import (
     properties_markdown,
     write_report,
 )
-from tripletcl.runs import Run
+from tripletcl.runs import Run, read_settings
 
 HITS_SHOWN = 8
 TRAINING_IMAGES_SHOWN = 8
@@ -68,12 +71,13 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
         page,
         list(results.values()),
         title="Facts learned task after task",
-        settings=dump_config(finished[0].config),
+        settings=dump_config(read_settings(finished[0].path)),
         environment=environment,
         promises={results[run.path].method: promises_of(run.config.method) for run in finished},
         examples=[_example(fact, task, table, vectors) for task, fact in _queries(table, groups)],
         scenes=[(f"task {t + 1}", path) for t, facts in enumerate(groups) for path in _training_images(table, facts)],
         command=command,
+        drifts=_drifts(finished, results),
     )
     return page
 
@@ -91,6 +95,15 @@ def named_result(run: Run) -> RunResult | None:
         return None
     label = re.sub(r"-split-?\d+-seed-?\d+$", "", run.path.name)
     return replace(result, method=label) if label.startswith(f"{result.method}-") else result
+
+
+def _drifts(runs: Sequence[Run], results: dict[Path, RunResult]) -> dict[str, list[dict[str, Any]]]:
+    """What `tripletcl drift` measured on runs, by method."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        if (measured := read_drift(run.path)) is not None:
+            found.setdefault(results[run.path].method, []).append(measured)
+    return found
 
 
 def _groups(run: Run, tasks: int) -> list[np.ndarray]:
@@ -119,13 +132,17 @@ def _hits(fact: int, table: FactTable, vectors: dict[str, Tensor]) -> list[Examp
     if "closed" in vectors:  # as in the evaluation: added to the mean cosine, so as often as there are units to the sum
         scores = scores + table.facts[fact].order * vectors["closed"][:, fact].numpy()
     relevant = table.relevance("test", images, np.array([fact]))[:, 0]
-    best = np.argsort(-scores, kind="stable")[:HITS_SHOWN]
+    there = (i for i in np.argsort(-scores, kind="stable") if table.paths[images[i]].exists())
+    best = list(islice(there, HITS_SHOWN))
     return [ExampleHit(table.paths[images[i]], float(scores[i]), bool(relevant[i])) for i in best]
 
 
 def _training_images(table: FactTable, facts: np.ndarray) -> list[Path]:
-    """Some of a task's training images, spread evenly over it."""
+    """Some of a task's training images, spread evenly over those that are still there."""
     images = np.unique(table.rows_of("train", facts)[:, 0])
+    images = images[[table.paths[image].exists() for image in images]]
+    if not len(images):
+        return []
     chosen = images[np.linspace(0, len(images) - 1, min(TRAINING_IMAGES_SHOWN, len(images))).astype(int)]
     return [table.paths[i] for i in chosen]
 

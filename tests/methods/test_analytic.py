@@ -73,6 +73,40 @@ def test_a_class_that_comes_again_goes_on_in_its_column(tmp_path: Path) -> None:
     assert torch.allclose(learner.analytic.weight, at_once.analytic.weight, atol=1e-6)
 
 
+def test_a_handful_of_images_is_kept_beside_the_sums_and_solved_as_if_in_them(tmp_path: Path) -> None:
+    """Three lessons of two and three images, one of a class known before, and a large task behind them."""
+    first, rest = toy_tasks(2)
+    cuts = [(0, 2, 7), (2, 5, 0), (5, 7, 8), (7, 60, 9)]
+    lessons = [Task("", rest.items[a:b], rest.targets[a:b], np.array([c])) for a, b, c in cuts]
+    for count in range(1, 5):
+        method = Analytic(features=230, ridge=0.3)
+        tasks = [first, *lessons[:count]]
+        learner, _ = run_toy(tmp_path / str(count), method, tasks=tasks)
+        assert len(method.later.get("phi", ())) == (0, 2, 5, 7, 0)[count]
+        classes = [task.classes[0] for task in tasks]
+        phi, y = [], []
+        for task in tasks:
+            with torch.no_grad():
+                phi.append(learner.expand(learner.represent(ToySource().batch(task.items, None))).double())
+            y.append(torch.eye(10, dtype=torch.float64)[[task.classes[0]] * len(task)])
+        together, shown = torch.cat(phi), torch.cat(y)
+        expected = torch.linalg.solve(
+            together.T @ together + 0.3 * torch.eye(230, dtype=torch.float64), together.T @ shown
+        )[:, sorted(set(classes))]
+        assert (weight_of(learner, method.classes) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_what_was_begun_ahead_is_what_is_solved(tmp_path: Path) -> None:
+    method = Analytic(features=64)
+    learner, _ = run_toy(tmp_path / "run", method, tasks=toy_tasks(3))
+    state, solved = method.state_dict(), method.solution()
+    again = Analytic(features=64)
+    again.get_ready(state)
+    again.start(learner, method.inputs)
+    again.load_state_dict(state)
+    assert torch.equal(again.solution(), solved)
+
+
 def test_random_features_depend_on_the_seed_alone_and_have_length_one_on_average() -> None:
     x = torch.randn(40, 12)
     readouts = [AnalyticReadout([8, 4], 3000, seed, (3,)) for seed in (1, 1, 2)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from tripletcl.errors import UserError
@@ -14,6 +15,9 @@ def main() -> None:
     """Run the command line: a user's mistake is one sentence and exit code 2."""
     from tripletcl.cli.app import app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # the names of photos need not be Unicode
     try:
         app()
     except UserError as error:

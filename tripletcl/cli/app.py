@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tripletcl.cli.index import index
+from tripletcl.cli.drift import drift, upgrade
+from tripletcl.cli.field import adapt, tasks, teach
+from tripletcl.cli.index import index_app
 from tripletcl.cli.options import AsJson, ConfigArgument, Overrides, RunArgument, Stage, ready
 from tripletcl.cli.query import describe, query
+from tripletcl.cli.serve import serve
+from tripletcl.cli.unseen import print_unseen
+from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
+    from tripletcl.cli.progress import Bars
     from tripletcl.data import CheckReport
     from tripletcl.evaluation import RunResult
 
@@ -29,8 +35,10 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
-for command in (index, query, describe):
+app.add_typer(index_app, name="index")
+for command in (query, describe, adapt, teach, tasks, drift, serve):
     app.command()(command)
+index_app.command()(upgrade)
 
 
 @app.command()
@@ -44,28 +52,55 @@ def demo(
 
 @app.command()
 def train(
-    config: ConfigArgument,
+    config: Annotated[
+        str | None, typer.Argument(help="A YAML file, or the name of a shipped config; with --continue a table.")
+    ] = None,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; an interrupted run there goes on.")] = None,
+    go_on: Annotated[
+        Path | None,
+        typer.Option("--continue", metavar="RUN", help="Learn a further table as one more task of this run."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no result.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train one method on a sequence of tasks; the same command again goes on where it stopped."""
-    console = ready()
-    from tripletcl import runs
-    from tripletcl.cli.progress import progress_bars
-    from tripletcl.config import load_config
-    from tripletcl.methods import method_name
+    """Train one method on a sequence of tasks; the same command again goes on where it stopped.
 
-    settings = load_config(config, overrides or ())
-    folder = out or Path("runs") / f"{Path(config).stem}-{method_name(settings.method)}-seed{settings.seed}"
+    A finished run learns on: tripletcl train --continue RUN TABLE.csv
+    """
+    console = ready()
+    from tripletcl.cli.progress import progress_bars
+
     with progress_bars(console) as bars:
-        result = runs.train(settings, folder, progress=bars.step, preparing=bars.count)
+        result, folder = _train(config, overrides or [], out, go_on, bars)
     if as_json:
         print(json.dumps(result.to_dict()))
     elif not quiet:
         _print_results([result])
         print(f"run folder: {folder}")
+
+
+def _train(
+    config: str | None, overrides: list[str], out: Path | None, go_on: Path | None, bars: Bars
+) -> tuple[RunResult, Path]:
+    """Train a config, or go on with a run; the result and the run's folder."""
+    from tripletcl import runs
+    from tripletcl.config import load_config
+    from tripletcl.continuing import continue_run
+    from tripletcl.methods import method_name
+
+    if go_on is not None:
+        if out is not None:
+            raise UserError("a run that goes on stays where it is: --continue and --out do not go together")
+        if config is not None and "=" in config:  # a setting, and no table
+            config, overrides = None, [config, *overrides]
+        table = None if config is None else Path(config)
+        return continue_run(go_on, table, overrides, progress=bars.step, preparing=bars.count), go_on
+    if config is None:
+        raise UserError("name a config to train, or a run to go on with: tripletcl train --continue RUN TABLE")
+    settings = load_config(config, overrides)
+    folder = out or Path("runs") / f"{Path(config).stem}-{method_name(settings.method)}-seed{settings.seed}"
+    return runs.train(settings, folder, progress=bars.step, preparing=bars.count), folder
 
 
 @app.command()
@@ -80,9 +115,17 @@ def compare(
 
 
 @app.command()
-def evaluate(run: RunArgument, stage: Stage = None, as_json: AsJson = False) -> None:
+def evaluate(
+    run: RunArgument,
+    stage: Stage = None,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Only facts never taught, of units that were.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Embed the test images with a run's model and print MAP per task and over all, recall and the rest."""
     console = ready()
+    if unseen:
+        print_unseen(run, stage, as_json)
+        return
     from tripletcl import runs
     from tripletcl.cli.progress import progress_bars
 

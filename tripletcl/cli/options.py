@@ -25,7 +25,6 @@ def ready() -> Console:
     import logging
     import os
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's and faiss's threads would spin against each other
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from rich.console import Console
 

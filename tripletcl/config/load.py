@@ -48,6 +48,14 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
         raise UserError(f"{source}: {problems}") from error
 
 
+def changed_config(config: Config, overrides: Sequence[str]) -> Config:
+    """A config with other values for some settings, `section.key=value`, checked as a whole."""
+    values = config.model_dump(mode="json")
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(_expanded(values), "the settings given")
+
+
 def dump_config(config: Config) -> str:
     """The resolved config as YAML; equal settings give equal text."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -45,6 +45,17 @@ class Augmentation(Section):
     """Strength of brightness, contrast and saturation changes."""
 
 
+class Further(Section):
+    """One more table, learned as one more task behind the others; short for it is the table alone."""
+
+    table: str
+    """A CSV, JSON Lines or Parquet file; its image paths are relative to its folder, or absolute."""
+    taught: str | None = None
+    """The fact, where the table was made of a handful of photos (`tripletcl teach`)."""
+    training: Training | None = None
+    """How this task is trained; null as the others."""
+
+
 class Data(Section):
     """Which facts, which images, which tasks."""
 
@@ -57,9 +68,14 @@ class Data(Section):
     split: Literal["random", "semantic", "column"] = "random"
     """How facts are dealt to tasks: at random, by clusters of their text vectors, or by a column of the table."""
     split_seed: int = 0
-    """Of the random and the semantic split."""
+    """Of the random and the semantic split, and of what is unseen."""
+    unseen: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the facts of two or three units that no task teaches, though each unit is taught in another fact; their
+    test rows stay, for `tripletcl evaluate --unseen`."""
     task_column: str | None = None
     """The table's column with each fact's task, for `split: column`."""
+    further: list[Further] = []
+    """Tables learned behind the first one's tasks, each as one task (`tripletcl train --continue`)."""
     importance: str = "train"
     """Images that importance is computed on: "train", "test", "both", or a folder of unlabelled images."""
     importance_images: Annotated[int, Field(ge=1)] | None = None
@@ -76,6 +92,12 @@ class Data(Section):
     """Compute what lies below `model.freeze_until` once for each image and its mirror image."""
     augmentation: Augmentation = Augmentation()
     scenes: Scenes = Scenes()
+
+    @field_validator("further", mode="before")
+    @classmethod
+    def _tables(cls, further: Any) -> Any:
+        entries = [further] if isinstance(further, str) else further
+        return [{"table": each} if isinstance(each, str) else each for each in entries]
 
     @field_validator("subset")
     @classmethod

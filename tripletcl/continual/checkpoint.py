@@ -1,5 +1,7 @@
 """One checkpoint = one safetensors file: tensors of a nested state, everything else as JSON in its header.
 
+A checkpoint may lean on another one beside it: tensors that are as they are there are not written again.
+
 safetensors holds no code and knows its own length, so a file cut short is found out and a pickle is refused.
 """
 
@@ -23,11 +25,44 @@ from tripletcl.files import write_atomically
 State = dict[str, Any]
 
 
-def save_state(path: Path, state: State) -> None:
-    """Write a nested dict of tensors and JSON values; keys may hold dots but no slash."""
+def save_state(path: Path, state: State, base: Path | None = None) -> None:
+    """Write a nested dict of tensors and JSON values; keys may hold dots but no slash.
+
+    Args:
+        base: A checkpoint in the same folder, to lean on where most of the bytes are the same; it must stay there.
+    """
     tensors: dict[str, Tensor] = {}
-    values = _split(state, "", tensors)
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, {"values": json.dumps(values)}))
+    about = {"values": json.dumps(_split(state, "", tensors))}
+    shared = _shared(tensors, base) if base is not None else []
+    if base is not None and 2 * sum(tensors[key].nbytes for key in shared) > sum(t.nbytes for t in tensors.values()):
+        about |= {"base": base.name, "shared": json.dumps(shared)}
+        tensors = {key: tensor for key, tensor in tensors.items() if key not in set(shared)}
+    own = {key: tensor.clone().contiguous() for key, tensor in tensors.items()}  # views of one storage are refused
+    write_atomically(path, lambda temporary: save_file(own, temporary, about))
+
+
+def _shared(tensors: dict[str, Tensor], base: Path) -> list[str]:
+    """Which tensors are the same in a checkpoint that stands by itself, bit for bit."""
+    try:
+        with safe_open(base, framework="pt") as file:
+            both = sorted(set(file.keys()) & tensors.keys())
+            return [key for key in both if _same(file.get_tensor(key), tensors[key])]
+    except (SafetensorError, OSError):
+        return []
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    return left.shape == right.shape and left.dtype == right.dtype and torch.equal(left, right)
+
+
+def base_of(path: Path) -> Path | None:
+    """The checkpoint that this one leans on; None where it stands by itself, or cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            name = (file.metadata() or {}).get("base")
+    except (SafetensorError, OSError):
+        return None
+    return path.with_name(name) if name else None
 
 
 def load_state(path: Path) -> State:
@@ -38,9 +73,14 @@ def load_state(path: Path) -> State:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {})["values"])
+            about = file.metadata() or {}
+            state = json.loads(about["values"])
             for key in file.keys():  # noqa: SIM118  (safe_open is no dict)
                 _place(state, key.split("/"), file.get_tensor(key))
+        if "base" in about:
+            with safe_open(path.with_name(about["base"]), framework="pt") as file:
+                for key in json.loads(about["shared"]):
+                    _place(state, key.split("/"), file.get_tensor(key))
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise UserError(
             f"{path} is no whole checkpoint (cut short, damaged or not a safetensors file): {error}"
@@ -48,12 +88,25 @@ def load_state(path: Path) -> State:
     return state
 
 
+def load_values(path: Path) -> State:
+    """What a checkpoint holds beside its tensors, read from its header alone.
+
+    Raises:
+        UserError: it is damaged, or something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(json.loads((file.metadata() or {})["values"]))
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise UserError(f"{path} is no whole checkpoint: {error}") from error
+
+
 def _split(tree: State, prefix: str, tensors: dict[str, Tensor]) -> State:
     """Move the tensors out into one flat dict; what is left is JSON."""
     values: State = {}
     for key, value in tree.items():
         if isinstance(value, Tensor):
-            tensors[prefix + key] = value.detach().cpu().clone().contiguous()
+            tensors[prefix + key] = value.detach().cpu()
         elif isinstance(value, dict):
             values[key] = _split(value, f"{prefix}{key}/", tensors)
         else:

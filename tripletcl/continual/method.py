@@ -162,6 +162,9 @@ class Method:
         self.learner = learner
         self.inputs = inputs
 
+    def get_ready(self, state: dict[str, Any]) -> None:
+        """A state will be loaded after `start`: begin in a thread what takes long to learn a little more from there."""
+
     def before_task(self, task: Task) -> None:
         """Freeze a teacher, restore weights."""
 
@@ -180,6 +183,17 @@ class Method:
 
     def after_task(self, task: Task) -> None:
         """Importance, anchor, merge."""
+
+    def add_importance(self, task: Task, weight: float, afresh: bool = False) -> None:
+        """Measure importance on a task's `importance_items`, with the model as the last task left it, and add it.
+
+        For methods that are `adaptive`: what a user looks at is what is to be remembered.
+
+        Args:
+            weight: How much it counts beside the tasks', >= 0; 0 leaves all as it is.
+            afresh: Put it in place of what the tasks before have left.
+        """
+        raise UserError(f"{self.name} does not measure importance on images, so it cannot be adapted")
 
     def state_dict(self) -> dict[str, Any]:
         """All that is carried from step to step: nested dicts of tensors (keyed by parameter name) and plain values."""

@@ -2,7 +2,10 @@
 
 RUN/config.yaml           the resolved settings; a folder of other settings is refused
 RUN/environment.json      versions and machine
-RUN/metrics.jsonl         one line a logged step ("train"), a finished stage ("stage"), a tried lam ("attempt")
+RUN/tables/               the tables that it learned from, as they were then
+RUN/kept/                 what would be computed again else: texts' vectors, test images' features of a trunk that stands
+RUN/metrics.jsonl         one line a logged step ("train"), a finished stage ("stage"), a tried lam ("attempt"), photos
+                          that importance was measured on ("adapt")
 RUN/checkpoints/*.safetensors
 RUN/stages/stage-02/      the model after task 2 (`FactEmbedder.from_pretrained`)
 RUN/result.json           the figures, when all is done
@@ -12,17 +15,21 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import AbstractContextManager
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tripletcl.continual.checkpoint import State, load_state, save_state
+from tripletcl.continual.checkpoint import State, base_of, load_state, load_values, save_state
 from tripletcl.errors import UserError
 from tripletcl.files import append_line, locked, write_text
 
 log = logging.getLogger("tripletcl")
 
+SETTINGS = "config.yaml"
 KEPT_CHECKPOINTS = 2
 
 DIGITS = {"stage": 3, "attempt": 3, "epoch": 5, "step": 7}
@@ -43,16 +50,30 @@ class Position:
 
 
 class RunFolder:
-    """Opens or makes a run folder and keeps others out while it is open (use as a context manager)."""
+    """Opens or makes a run folder; `locked` keeps others out.
 
-    def __init__(self, path: Path, config: str, environment: dict[str, Any] | None = None) -> None:
-        self.path = Path(path)
+    Args:
+        path: The folder.
+        config: Its settings, as text.
+        environment: Versions and machine, kept with a new run.
+        kept_from: Checkpoints at the start of this stage and of every later one are kept, so that what was learned
+            there can be taken back; the later ones lean on the first. None keeps the newest two alone.
+
+    Raises:
+        UserError: the folder holds something else, or a run of other settings.
+    """
+
+    def __init__(
+        self, path: Path, config: str, environment: dict[str, Any] | None = None, kept_from: int | None = None
+    ) -> None:
+        self.path, self.kept_from = Path(path), kept_from
+        self._holds_lock = False
         self._claim(config)
         if environment is not None and not (self.path / "environment.json").exists():
             write_text(self.path / "environment.json", json.dumps(environment, indent=1))
 
     def _claim(self, config: str) -> None:
-        settings, started = self.path / "config.yaml", (self.path / "metrics.jsonl").exists()
+        settings, started = self.path / SETTINGS, (self.path / "metrics.jsonl").exists()
         if started and settings.exists() and (there := settings.read_text(encoding="utf-8")) != config:
             raise UserError(
                 f"{self.path} holds a run of another config ({_difference(there, config)}); "
@@ -64,9 +85,18 @@ class RunFolder:
         if not started:  # nothing was computed yet: a run that failed on its data may be corrected in its place
             write_text(settings, config)
 
-    def locked(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def locked(self) -> Iterator[None]:
         """Hold the folder against a second process; the system lets go when this one ends, however it ends."""
-        return locked(self.path / "lock", busy=f"another process is training in {self.path}")
+        if self._holds_lock:
+            yield
+            return
+        with locked(self.path / "lock", busy=f"another process is training in {self.path}"):
+            self._holds_lock = True
+            try:
+                yield
+            finally:
+                self._holds_lock = False
 
     # --- metrics -------------------------------------------------------------------------------------------------
 
@@ -79,7 +109,11 @@ class RunFolder:
 
     def log(self, kind: str, position: Position, **values: Any) -> None:
         """Append one line."""
-        append_line(self.path / "metrics.jsonl", json.dumps({"kind": kind, **asdict(position), **values}))
+        self.append({"kind": kind, **asdict(position), **values})
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Append a line that was put together before."""
+        append_line(self.path / "metrics.jsonl", json.dumps(line))
 
     def forget_after(self, position: Position) -> None:
         """Drop what was logged at or after a position that is about to be done again."""
@@ -90,9 +124,45 @@ class RunFolder:
 
     def save(self, position: Position, state: State) -> None:
         """Write a checkpoint and drop all but the newest two: a damaged one leaves one to go back to."""
-        save_state(self._checkpoint(position), {"position": asdict(position), **state})
-        for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
+        path = self._checkpoint(position)
+        whole = (p for p in reversed(self._checkpoints()) if p != path and base_of(p) is None)
+        base = next(whole, None) if self._is_kept(path) else None
+        save_state(path, {"position": asdict(position), **state}, base)
+        self._drop_all_but(KEPT_CHECKPOINTS)
+
+    def _drop_all_but(self, newest: int) -> None:
+        paths = self._checkpoints()
+        kept = {path for path in paths if path in paths[-newest:] or self._is_kept(path)}
+        kept |= {base for path in kept if (base := base_of(path)) is not None}
+        for old in set(paths) - kept:
             old.unlink()
+
+    def _is_kept(self, path: Path) -> bool:
+        """Is it the start of a stage that may be gone back to?"""
+        stage, *within = map(int, re.findall(r"\d+", path.name))
+        return self.kept_from is not None and stage >= self.kept_from and not any(within)
+
+    def has_checkpoint(self, stage: int) -> bool:
+        """Is the start of a stage kept?"""
+        return self._checkpoint(Position(stage)).exists()
+
+    def forget_stages_after(self, stage: int) -> None:
+        """Drop every checkpoint, model and logged line of the stages behind one, which stays as it was at its end."""
+        for path in self._checkpoints():
+            if path.name > self._checkpoint(Position(stage)).name:
+                path.unlink()
+        for folder in sorted((self.path / "stages").glob("stage-*")):
+            if int(folder.name.removeprefix("stage-")) > stage:
+                (folder / "vectors.safetensors").unlink(missing_ok=True)  # first: without it, it is no stage
+                shutil.rmtree(folder)
+        if any(m["stage"] >= stage for m in self.metrics):
+            self.forget_after(Position(stage))
+
+    @property
+    def position(self) -> Position | None:
+        """Where the newest checkpoint goes on, by its name."""
+        paths = self._checkpoints()
+        return Position(*map(int, re.findall(r"\d+", paths[-1].stem))) if paths else None
 
     def newest(self) -> tuple[Position, State] | None:
         """The newest whole checkpoint; a damaged one is passed over, and said."""
@@ -104,6 +174,13 @@ class RunFolder:
                 log.warning("%s; the checkpoint before it is used", error)
                 path.rename(path.with_suffix(".damaged"))
         return None
+
+    def newest_values(self) -> State:
+        """What the newest checkpoint holds beside tensors; empty where there is none that can be read."""
+        for path in reversed(self._checkpoints()):
+            with suppress(UserError):
+                return load_values(path)
+        return {}
 
     def _checkpoint(self, position: Position) -> Path:
         place = "-".join(f"{key}-{value:0{DIGITS[key]}d}" for key, value in asdict(position).items())
@@ -119,8 +196,7 @@ class RunFolder:
     def finish(self, result: dict[str, Any]) -> None:
         """Write the run's figures; a folder with this file is done and needs no checkpoint but the last."""
         write_text(self.path / "result.json", json.dumps(result, indent=1))
-        for old in self._checkpoints()[:-1]:
-            old.unlink()
+        self._drop_all_but(1)
 
     @property
     def result(self) -> dict[str, Any] | None:

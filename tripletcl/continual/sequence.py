@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ from tripletcl.continual.task import InputSource, Task, derived_seed, plain_batc
 
 log = logging.getLogger("tripletcl")
 
+
+def now() -> str:
+    """The time of day with its place on earth, as logs have it: `2026-11-20T12:06:13+01:00`."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 FinishStage = Callable[[int], dict[str, Any]]
 """Stage (0 = before training, t = after task t) to the figures to keep."""
 
@@ -43,11 +50,9 @@ class SequenceRunner:
     Args:
         learner: The model with its loss (`Learner`), on the accelerator's device.
         folder: Where checkpoints and metrics go; an interrupted run there is taken up.
+        training: How each task is trained: one for all, or one each.
         finish_stage: Called before training and after every task; what it returns goes to the metrics.
         stability: How the weight of a method with `lam: auto` is chosen for every task.
-
-    Raises:
-        UserError: a weight is to be chosen, and a task has too few held-out items to choose it by.
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class SequenceRunner:
         tasks: Sequence[Task],
         method: Method,
         source: InputSource,
-        training: Training,
+        training: Training | Sequence[Training],
         accelerator: Accelerator,
         folder: RunFolder,
         finish_stage: FinishStage,
@@ -66,24 +71,39 @@ class SequenceRunner:
         progress: Progress | None = None,
     ) -> None:
         self.learner, self.tasks, self.method, self.source = learner, tasks, method, source
-        self.training, self.accelerator, self.folder, self.finish_stage = training, accelerator, folder, finish_stage
+        self.trainings = [training] * len(tasks) if isinstance(training, Training) else list(training)
+        self.accelerator, self.folder, self.finish_stage = accelerator, folder, finish_stage
         self.seed, self.stability, self.progress = seed, stability, progress
         self.names = {p: name for name, p in learner.named_parameters()}
+        self.batch_size = self.trainings[0].batch_size
+        """Of the task at hand."""
         self.seconds, self.clock = 0.0, time.monotonic()
         """Time spent in training and in the method's hooks, evaluation left out; goes on over a resume."""
 
-    def run(self) -> None:
-        """Train every task that the folder has not seen finished."""
+    def check(self) -> None:
+        """Look at the tasks before anything is trained.
+
+        Raises:
+            UserError: the method cannot do what is asked of it, or a task has too few held-out items for `lam: auto`.
+        """
         self.method.check(self.tasks)
-        self.method.start(self.learner, self._inputs)
         if self.method.searched is not None:
             check_validation(self.tasks)
+
+    def run(self, found: tuple[Position, State] | None = None) -> None:
+        """Train every task that the folder has not seen finished.
+
+        Args:
+            found: What `RunFolder.newest` returned, where that has been read already.
+        """
+        self.check()
+        self.method.start(self.learner, self._inputs)
         with self.folder.locked():
-            start, state = self.folder.newest() or (Position(), None)
+            start, state = found or self.folder.newest() or (Position(), None)
             self.folder.forget_after(start)
             if state is None:
                 torch.manual_seed(derived_seed(self.seed))
-                self.folder.log("stage", start, after=0, **self.finish_stage(0))
+                self.folder.log("stage", start, after=0, time=now(), **self.finish_stage(0))
             for stage in range(start.stage, len(self.tasks)):
                 position = start if stage == start.stage else Position(stage)
                 self._run_task(position, state)
@@ -92,7 +112,7 @@ class SequenceRunner:
                 self._restore(state)
 
     def _run_task(self, position: Position, state: State | None) -> None:
-        self.clock = time.monotonic()
+        self.clock, self.batch_size = time.monotonic(), self.trainings[position.stage].batch_size
         searched = self.method.searched
         if searched is None or position.stage == 0:
             self._attempt(position, state)
@@ -100,11 +120,12 @@ class SequenceRunner:
             position = self._search(searched, position, state)
         self.method.after_task(self.tasks[position.stage])
         self._tick()
-        end = replace(position, epoch=self.training.epochs, step=0)
+        end = replace(position, epoch=self.trainings[position.stage].epochs, step=0)
         figures = self.finish_stage(position.stage + 1)
         if searched is not None:
             figures = {"lam": searched.lam if position.stage > 0 else None, **figures}
-        self.folder.log("stage", end, after=position.stage + 1, seconds=round(self.seconds, 2), **figures)
+        about = {"after": position.stage + 1, "time": now(), "items": len(self.tasks[position.stage])}
+        self.folder.log("stage", end, **about, seconds=round(self.seconds, 2), **figures)
         self.folder.save(Position(position.stage + 1), self._state())
 
     def _search(self, searched: Method, position: Position, state: State | None) -> Position:
@@ -119,7 +140,7 @@ class SequenceRunner:
             searched.lam = self.stability.lam(searched, position.attempt)
             scores.append(self._tried(searched, position, state, {"start": start, "scores": list(scores)}))
             self._tick()
-            end = replace(position, epoch=self.training.epochs, step=0)
+            end = replace(position, epoch=self.trainings[position.stage].epochs, step=0)
             self.folder.log("attempt", end, lam=searched.lam, score=scores[-1])
             if self.stability.ends(scores):
                 self._say_kept(searched, position, scores)
@@ -138,7 +159,7 @@ class SequenceRunner:
                 raise
             log.warning("lam %g is too large: %s", searched.lam, error)
             return FAILED
-        return validation_score(self.learner, task, self.source, self.training.batch_size, self.accelerator.device)
+        return validation_score(self.learner, task, self.source, self.batch_size, self.accelerator.device)
 
     def _say_kept(self, searched: Method, position: Position, scores: list[float]) -> None:
         found = (self.tasks[position.stage].name, searched.name, searched.lam, scores[-1], scores[0])
@@ -164,7 +185,8 @@ class SequenceRunner:
 
     def _train(self, position: Position, state: State | None, kept: State) -> None:
         """Train a task; state is that of a checkpoint in its middle."""
-        optimizer = self.accelerator.prepare_optimizer(build_optimizer(self.learner, self.training))
+        training = self.trainings[position.stage]
+        optimizer = self.accelerator.prepare_optimizer(build_optimizer(self.learner, training))
         if state is not None:
             load_optimizer_state(optimizer, self.names, state["optimizer"])
 
@@ -178,7 +200,7 @@ class SequenceRunner:
             self.method,
             self.source,
             optimizer,
-            self.training,
+            training,
             self.accelerator,
             seed=self.seed,
             start=position,
@@ -192,17 +214,17 @@ class SequenceRunner:
         self.seconds, self.clock = self.seconds + now - self.clock, now
 
     def _inputs(self, items: np.ndarray) -> Iterator[Tensor]:
-        return plain_batches(self.source, items, self.training.batch_size)
+        return plain_batches(self.source, items, self.batch_size)
 
     def _on_check(self, position: Position, loss: float) -> None:
         self.folder.log("train", position, loss=loss)
         if self.progress is not None:
-            task = self.tasks[position.stage]
-            steps = steps_per_epoch(task, self.training.batch_size)
+            task, training = self.tasks[position.stage], self.trainings[position.stage]
+            steps = steps_per_epoch(task, training.batch_size)
             done = position.epoch * steps + position.step + 1
             searched = self.method.searched if position.stage > 0 else None
             label = task.name if searched is None else f"{task.name}, lam {searched.lam:g}"
-            self.progress(label, done, steps * self.training.epochs, loss)
+            self.progress(label, done, steps * training.epochs, loss)
 
     def _state(self) -> State:
         state: State = {

@@ -70,12 +70,18 @@ class MASAlpha(Method):
         self.penalty.after_step(lr, self.weight)
 
     def after_task(self, task: Task) -> None:
+        self.add_importance(task, 1.0)
+
+    def add_importance(self, task: Task, weight: float, afresh: bool = False) -> None:
         omega = task_importance(self.learner, task, self.inputs, **self.measure)
+        if afresh:
+            self.penalty.forget()
+            self.inverse_sums = 0.0
         total = sum(value.sum().item() for value in omega.values())
         if total:  # a task without importance has no share to be made equal
             parameters = dict(self.learner.protected.named_parameters())
-            self.penalty.update(parameters, omega, add=1 / total, anchor="mean")
-            self.inverse_sums += 1 / total
+            self.penalty.update(parameters, omega, add=weight / total, anchor="mean")
+            self.inverse_sums += weight / total
         self.penalty.log_scale(task.name, self.weight)
 
     def state_dict(self) -> dict[str, Any]:

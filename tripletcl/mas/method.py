@@ -90,8 +90,18 @@ class MAS(Method):
     def after_step(self, lr: float) -> None:
         self.penalty.after_step(lr, self.lam)
 
+    def add_importance(self, task: Task, weight: float, afresh: bool = False) -> None:
+        omega = self._importance(task)
+        if afresh:
+            self.penalty.forget()
+        self.penalty.update(dict(self.learner.protected.named_parameters()), omega, add=weight)
+        self.penalty.log_scale(task.name, self.lam)
+
+    def _importance(self, task: Task) -> dict[str, Tensor]:
+        return normalised(task_importance(self.learner, task, self.inputs, **self.measure), self.normalise)
+
     def after_task(self, task: Task) -> None:
-        omega = normalised(task_importance(self.learner, task, self.inputs, **self.measure), self.normalise)
+        omega = self._importance(task)
         keep, add = self._weights()
         self.penalty.update(dict(self.learner.protected.named_parameters()), omega, keep=keep, add=add)
         self.measured += bool(omega)

@@ -83,6 +83,10 @@ class QuadraticPenalty:
         self.anchor = dict(zip(names, moved, strict=True))
         self.bind(parameters)
 
+    def forget(self) -> None:
+        """Be as before the first task."""
+        self.omega, self.anchor, self._parameters = {}, {}, []
+
     def bind(self, parameters: dict[str, nn.Parameter]) -> None:
         """Pair the stored tensors with a model's parameters."""
         self._parameters = [parameters[name] for name in self.omega]

@@ -8,6 +8,14 @@ are kept. After each task `W = (G + ridge * I)^-1 C` is the ridge regression on 
 on everything at once gives, in whatever order the tasks came (recursive least squares; ACIL, Zhuang et al., NeurIPS
 2022; RanPAC, McDonnell et al., NeurIPS 2023). Columns of C are added as classes arrive.
 
+A task of a few images alone (a lesson of a handful of photos) does not touch the sums: its rows P, Y are kept beside
+them, and with `A = G + ridge * I` and the solution `W` of the sums alone, by the matrix inversion lemma,
+
+    U = A^-1 P^T,    W' = W + U (I + P U)^-1 (Y - P W)
+
+is the solution of everything, without a new factor of A. So the sums, which are large, stay on disk as they are, and
+what was learned last can be taken back by leaving its rows out.
+
 Targets, for facts: the indicators of the facts themselves ("indicators", closed vocabulary), their unit text vectors
 ("text", open vocabulary: a linear function of the same W), or the sum of both scores ("both").
 
@@ -23,6 +31,7 @@ drawings and digits, it stays below joint training of a trunk; memory is quadrat
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -32,6 +41,12 @@ from torch import Tensor, nn
 
 from tripletcl.continual import Batch, Inputs, Learner, Method, Properties, Task
 from tripletcl.errors import UserError
+
+FEATURES_PER_ROW = 32
+"""So many random features for each row that is kept beside the sums: with more rows, a new factor costs no more."""
+
+Later = dict[str, Tensor]
+"""Rows that are not in the sums: "phi" `[n, M]` and the class indicators "shown" `[n, K]`."""
 
 
 class Analytic(Method):
@@ -64,6 +79,9 @@ class Analytic(Method):
         self.features, self.ridge, self.targets, self.trunk, self.seed = features, ridge, targets, trunk, seed
         self.learned = False
         self.classes: list[int] = []
+        self.later: Later = {}
+        self._ahead: Future[tuple[Tensor, Tensor]] | None = None
+        """What `_solved` gives for the sums as they stand, or will."""
 
     def start(self, learner: Learner, inputs: Inputs) -> None:
         super().start(learner, inputs)
@@ -71,20 +89,46 @@ class Analytic(Method):
         self.gram = torch.zeros(self.features, self.features, dtype=torch.float64)
         self.correlation = torch.zeros(self.features, 0, dtype=torch.float64)
 
+    def get_ready(self, state: dict[str, Any]) -> None:
+        self._ahead = ThreadPoolExecutor(1).submit(self._solved, state["gram"], state["correlation"])
+
     def before_task(self, task: Task) -> None:
         if self.learned or self.trunk == "pretrained":
             self.learner.requires_grad_(False)
 
     @torch.no_grad()
     def after_task(self, task: Task) -> None:
-        self.learned = True
         self.learner.eval()
         columns = self._columns(task.classes)
-        for phi, indicators in self._rows(task):
+        kept = len(self.later["phi"]) if self.later else 0
+        if self.learned and (kept + len(task)) * FEATURES_PER_ROW <= self.features:
+            self._keep(columns, *map(torch.cat, zip(*self._rows(task), strict=True)))
+        else:
+            self._add(columns, self._rows(task))
+        self.learned = True
+        self.learner.set_readout(self.solution(), np.array(self.classes))
+
+    def _add(self, columns: list[int], rows: Iterator[tuple[Tensor, Tensor]]) -> None:
+        """Add rows to the sums, those that were kept beside them first."""
+        self.correlation = self._widened(self.correlation)
+        if self.later:
+            phi, shown = self.later["phi"].double(), self._widened(self.later["shown"]).double()
+            self.gram = self.gram.to(phi.device).add_(phi.T @ phi)
+            self.correlation = self.correlation.to(phi.device).add_(phi.T @ shown)
+        for phi, indicators in rows:
             self.gram = self.gram.to(phi.device).add_(phi.T @ phi)
             self.correlation = self.correlation.to(phi.device)
             self.correlation[:, columns] += (phi.T @ indicators).double()
-        self.learner.set_readout(self.solution(), np.array(self.classes))
+        self.later, self._ahead = {}, None
+
+    def _keep(self, columns: list[int], phi: Tensor, indicators: Tensor) -> None:
+        """Keep rows beside the sums."""
+        shown = indicators.new_zeros(len(phi), len(self.classes))
+        shown[:, columns] = indicators
+        if self.later:
+            phi = torch.cat([self.later["phi"].to(phi), phi])
+            shown = torch.cat([self._widened(self.later["shown"]).to(shown), shown])
+        self.later = {"phi": phi, "shown": shown}
 
     def _rows(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
         """Random features `[B, M]` and indicators `[B, K]` of the task's images."""
@@ -96,16 +140,34 @@ class Analytic(Method):
             yield self.learner.expand(self.learner.represent(inputs).float()), self.learner.indicators(batch)
 
     def _columns(self, classes: np.ndarray) -> list[int]:
-        """The columns of C that belong to these classes; new classes get new ones."""
+        """The columns that belong to these classes; new classes get new ones."""
         self.classes += [c for c in classes.tolist() if c not in self.classes]
-        self.correlation = nn.functional.pad(self.correlation, (0, len(self.classes) - self.correlation.shape[1]))
         return [self.classes.index(c) for c in classes.tolist()]
+
+    def _widened(self, columns: Tensor) -> Tensor:
+        """A column for every class, zeros for those that came later."""
+        return nn.functional.pad(columns, (0, len(self.classes) - columns.shape[1]))
 
     def solution(self) -> Tensor:
         """W `[M, K]`, in float64."""
-        regularised = self.gram.clone()
+        ahead = self._solved(self.gram, self.correlation) if self._ahead is None else self._ahead.result()
+        factor, weight = (part.to(self.gram.device) for part in ahead)
+        weight = self._widened(weight)
+        if not self.later:
+            return weight
+        phi, shown = self.later["phi"].to(weight), self._widened(self.later["shown"]).to(weight)
+        solved = torch.cholesky_solve(phi.T, factor)  # U, [M, n]
+        inner = phi @ solved
+        inner.diagonal().add_(1)
+        return weight + solved @ torch.linalg.solve(inner, shown - phi @ weight)
+
+    @torch.no_grad()
+    def _solved(self, gram: Tensor, correlation: Tensor) -> tuple[Tensor, Tensor]:
+        """The Cholesky factor of `A = G + ridge * I`, and `A^-1 C`."""
+        regularised = gram.clone()
         regularised.diagonal().add_(self.ridge)
-        return torch.cholesky_solve(self.correlation, torch.linalg.cholesky(regularised))
+        factor = torch.linalg.cholesky(regularised)
+        return factor, torch.cholesky_solve(correlation, factor)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -113,9 +175,11 @@ class Analytic(Method):
             "gram": self.gram,
             "correlation": self.correlation,
             "classes": list(self.classes),
+            "later": dict(self.later),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.learned = state["learned"]
         self.gram, self.correlation = state["gram"], state["correlation"]
         self.classes = list(state["classes"])
+        self.later = dict(state.get("later", {}))

@@ -70,6 +70,11 @@ class Combined(Method):
         for method in self.methods.values():
             method.after_task(task)
 
+    def add_importance(self, task: Task, weight: float, afresh: bool = False) -> None:
+        for method in self.methods.values():
+            if method.properties.adaptive:
+                method.add_importance(task, weight, afresh)
+
     def state_dict(self) -> dict[str, Any]:
         return {name: method.state_dict() for name, method in self.methods.items()}
 

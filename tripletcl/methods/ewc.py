@@ -36,6 +36,7 @@ from tripletcl.continual import Batch, Inputs, Lam, Learner, Method, Properties,
 from tripletcl.continual.task import derived_seed
 from tripletcl.errors import UserError
 from tripletcl.mas import Engine, PenaltyForm, QuadraticPenalty, Scalar, importance, task_importance
+from tripletcl.mas.penalty import Anchor
 
 
 class EWC(Method):
@@ -98,20 +99,29 @@ class EWC(Method):
         self.penalty.after_step(lr, self.lam)
 
     def after_task(self, task: Task) -> None:
-        if self.fisher == "loss":
-            information = loss_fisher(self.learner, task, self.inputs)
-        else:
-            noise = gaussian_projections(np.random.default_rng(derived_seed(self.seed, self.tasks)), self.draws)
-            information = task_importance(
-                self.learner, task, self.inputs, scalar=noise, statistic=torch.square, engine=self.engine
-            )
-        parameters = dict(self.learner.protected.named_parameters())
-        if self.form == "online":
-            self.penalty.update(parameters, information, keep=self.gamma)
-        else:
-            self.penalty.update(parameters, information, anchor="mean")
+        self._add(self._information(task), keep=self.gamma)
         self.tasks += 1
         self.penalty.log_scale(task.name, self.lam)
+
+    def add_importance(self, task: Task, weight: float, afresh: bool = False) -> None:
+        information = self._information(task)
+        if afresh:
+            self.penalty.forget()
+        self._add(information, add=weight)
+        self.penalty.log_scale(task.name, self.lam)
+
+    def _information(self, task: Task) -> dict[str, Tensor]:
+        if self.fisher == "loss":
+            return loss_fisher(self.learner, task, self.inputs)
+        noise = gaussian_projections(np.random.default_rng(derived_seed(self.seed, self.tasks)), self.draws)
+        return task_importance(
+            self.learner, task, self.inputs, scalar=noise, statistic=torch.square, engine=self.engine
+        )
+
+    def _add(self, information: dict[str, Tensor], keep: float = 1.0, add: float = 1.0) -> None:
+        parameters = dict(self.learner.protected.named_parameters())
+        anchor: Anchor = "newest" if self.form == "online" else "mean"
+        self.penalty.update(parameters, information, keep=keep, add=add, anchor=anchor)
 
     def state_dict(self) -> dict[str, Any]:
         return {**self.penalty.state_dict(), "tasks": self.tasks}

@@ -128,6 +128,19 @@ class IMM(Method):
             self._merge(parameters, self._weights(task, parameters))
         self.tasks += 1
 
+    @torch.no_grad()
+    def add_importance(self, task: Task, weight: float, afresh: bool = False) -> None:
+        if not self.past:
+            return
+        parameters = self._trained()
+        fisher = self._weights(task, parameters)
+        if afresh:
+            self.weighted, self.weight = {}, {}
+        for name, p in parameters.items():
+            share = weight * fisher[name]
+            self.weighted[name] = self.weighted.get(name, torch.zeros_like(p)) + share * p
+            self.weight[name] = self.weight.get(name, torch.zeros_like(p)) + share
+
     def _trained(self) -> dict[str, nn.Parameter]:
         """In the model's own order, whatever a checkpoint made of the order of the state: it decides what is drawn."""
         return {name: p for name, p in self.learner.protected.named_parameters() if p.requires_grad}

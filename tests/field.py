@@ -1,0 +1,115 @@
+"""Photos, tables and runs so small that a whole life of learning on takes a blink: colours, told by a random network."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tripletcl.config import Config, parse_config
+
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 200, 40),
+    "blue": (30, 40, 220),
+    "yellow": (230, 220, 30),
+    "purple": (150, 30, 170),
+    "cyan": (20, 210, 220),
+}
+WIDTH = 16
+MAS = {"name": "mas", "lam": 3}
+ANALYTIC = {"name": "analytic", "features": 320}
+
+
+def workplace(folder: Path) -> Path:
+    """A folder with word vectors and a table of four colours."""
+    words = [*COLOURS, "lying", "standing", "floor"]
+    vectors = np.random.default_rng(0).normal(size=(len(words), WIDTH)).round(4)
+    lines = [" ".join([word, *map(str, vector)]) for word, vector in zip(words, vectors, strict=True)]
+    (folder / "words.txt").write_text("\n".join(lines) + "\n")
+    table(folder, "base", ["red", "green", "blue", "yellow"])
+    return folder
+
+
+def photo(path: Path, colour: str, seed: int) -> Path:
+    """A noisy photo of one colour."""
+    noise = np.random.default_rng([seed, *colour.encode()]).normal(0, 45, (32, 32, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((np.array(COLOURS[colour]) + noise).clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def photos(folder: Path, colour: str, count: int) -> list[Path]:
+    """Photos of one colour."""
+    return [photo(folder / f"{colour}-{number}.png", colour, 1000 + number) for number in range(count)]
+
+
+def table(folder: Path, name: str, colours: Sequence[str], train: int = 6, test: int = 3) -> Path:
+    """Photos of some colours and the table that says so: a fact a colour, of two and of three units by turns."""
+    rows = ["image,subject,predicate,object,split"]
+    for place, colour in enumerate(colours):
+        units = f"{colour},{('lying', 'standing')[place % 2]},{'floor' if place % 3 else ''}"
+        for number in range(train + test):
+            image = f"{name}/{colour}-{number}.png"
+            photo(folder / image, colour, sum(map(ord, name)) * 100 + number)
+            rows.append(f"{image},{units},{'train' if number < train else 'test'}")
+    path = folder / f"{name}.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def settings(folder: Path, method: Any = MAS, training: dict[str, Any] | None = None, **data: Any) -> Config:
+    """A config of a tiny network and two tasks."""
+    values = {
+        "device": "cpu",
+        "data": {"table": str(folder / "base.csv"), "tasks": 2, "cache_features": True, **data},
+        "model": {
+            "backbone": "timm/test_efficientnet",
+            "weights": "none",
+            "freeze_until": "blocks0",
+            "text": str(folder / "words.txt"),
+            "width": WIDTH,
+            "image_size": 32,
+        },
+        "loss": {"name": "wildcard_cosine"},
+        "training": {"epochs": 2, "batch_size": 4, "lr": 0.02, "checkpoint_minutes": 0, **(training or {})},
+        "method": method,
+    }
+    return parse_config(values, "test")
+
+
+def contents(folder: Path, *parts: str) -> dict[str, bytes]:
+    """All files below some of a folder's parts, by their name."""
+    files = [file for part in parts for file in [folder / part, *sorted((folder / part).rglob("*"))] if file.is_file()]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def models(run: Path) -> dict[str, bytes]:
+    """The model of every stage."""
+    return {name: raw for name, raw in contents(run, "stages").items() if name.endswith("model.safetensors")}
+
+
+def killed(action: Callable[[], object], after: float) -> bool:
+    """Do something in a forked child and kill it after so many seconds, unless it has ended; was it killed?"""
+    child = os.fork()
+    if not child:
+        try:
+            torch.set_num_threads(1)  # the parent's other threads did not come along
+            action()
+        finally:
+            os._exit(0)
+    time.sleep(after)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def killed_at_random(action: Callable[[], object], times: int, seconds: float, seed: int = 0) -> int:
+    """`killed` after random shares of the time that the action takes; how often it did not come to its end."""
+    return sum(killed(action, seconds * share) for share in np.random.default_rng(seed).uniform(0, 1, times))

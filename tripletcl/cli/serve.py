@@ -1,0 +1,57 @@
+"""The command that shows a run as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tripletcl.cli.options import RunArgument, ready
+
+
+def serve(
+    run: RunArgument,
+    other: Annotated[
+        Path | None, typer.Argument(help="A run to stand beside it; default another method of its comparison.")
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="Your own photos, to be searched as well; default RUN/index, if it is there.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to serve at; any but this machine's lets others in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 7860,
+    teach: Annotated[bool, typer.Option(help="Whether visitors may teach the run new facts.")] = True,
+) -> None:
+    """Serve a page: search, describe photos, see what each task made it forget, teach new facts (tripletcl[ui])."""
+    from tripletcl.serving.server import (
+        address_of,
+        build_app,
+        build_server,
+        check_gradio,
+        is_loopback,
+        open_port,
+        private_uploads,
+    )
+
+    check_gradio()
+    console = ready()
+    listening = open_port(host, port)
+    with listening, private_uploads() as uploads:
+        from tripletcl.serving.exhibit import open_exhibit
+        from tripletcl.serving.galleries import usual_index
+        from tripletcl.serving.lessons import RunLessons
+        from tripletcl.serving.page import build_page
+        from tripletcl.serving.views import warm_up
+
+        index = index or usual_index(run)
+        exhibit = open_exhibit(run, other, index)
+        warm_up(exhibit)
+        page = build_page(exhibit, RunLessons(run, index), may_teach=teach)
+        if not is_loopback(host):
+            whom = "see these photos and teach this run" if teach else "see these photos"
+            console.print(f"warning: everyone who reaches {host} can {whom}; there is no password", style="bold")
+        server = build_server(build_app(page, uploads, host))
+        print(f"page: {address_of(listening)}", flush=True)
+        server.run(sockets=[listening])

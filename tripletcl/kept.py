@@ -1,0 +1,97 @@
+"""What a run keeps so that it need not be computed again: it holds for all stages to come.
+
+What the read-out reads of test images, where the trunk stands still: so old facts can be scored exactly after something
+new was learned, without a look at their photos. And the text encoder's vectors of the units that were named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tripletcl.embedding import FactEmbedder
+from tripletcl.files import write_atomically
+
+Stamp = list[int]
+"""A file's size and modification time in ns."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Representations `[N, C]` of images by their path, and the fingerprint of the trunk that they hold for."""
+
+    trunk: str = ""
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+    representation: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+
+    @classmethod
+    def load(cls, path: Path) -> Kept:
+        """Read what `save` wrote; nothing is kept where there is no whole file: it can be computed again."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata()
+                return cls(about["trunk"], dict(json.loads(about["stamps"])), file.get_tensor("representation"))
+        except (SafetensorError, OSError, KeyError, TypeError):
+            return cls()
+
+    @classmethod
+    def of(cls, embedder: FactEmbedder, paths: Sequence[Path], representation: Tensor) -> Kept:
+        """Keep the representation of these images."""
+        stamps = {str(path.absolute()): _stamp(path) or [] for path in paths}
+        return cls(embedder.trunk_fingerprint(), stamps, representation.cpu().contiguous())
+
+    def save(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        about = {"trunk": self.trunk, "stamps": json.dumps(list(self.stamps.items()))}
+        write_atomically(path, lambda temporary: save_file({"representation": self.representation}, temporary, about))
+
+    def without(self, paths: Sequence[Path]) -> Kept:
+        """What is kept, but for these images."""
+        names = {str(path.absolute()) for path in paths}
+        rows = [row for row, name in enumerate(self.stamps) if name not in names]
+        stamps = {name: stamp for name, stamp in self.stamps.items() if name not in names}
+        return Kept(self.trunk, stamps, self.representation[rows])
+
+    def rows(self, embedder: FactEmbedder, paths: Sequence[Path]) -> list[int | None]:
+        """Where each image stands; None where nothing is kept that holds for this model and this file.
+
+        A file that is gone is taken to be what it was.
+        """
+        if not self.stamps or embedder.trunk_fingerprint() != self.trunk:
+            return [None] * len(paths)
+        row = {name: number for number, name in enumerate(self.stamps)}
+        found = [(row.get(str(path.absolute())), path) for path in paths]
+        return [None if number is None or self._changed(path) else number for number, path in found]
+
+    def _changed(self, path: Path) -> bool:
+        return _stamp(path) not in (None, self.stamps[str(path.absolute())])
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def load_texts(path: Path) -> dict[str, Tensor]:
+    """The vectors of texts that `save_texts` wrote; none where there is no whole file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(zip(json.loads(file.metadata()["texts"]), file.get_tensor("vectors"), strict=True))
+    except (SafetensorError, OSError, KeyError, TypeError):
+        return {}
+
+
+def save_texts(path: Path, encoded: Mapping[str, Tensor]) -> None:
+    """Write vectors of texts, whole or not at all."""
+    tensors, about = {"vectors": torch.stack(list(encoded.values()))}, {"texts": json.dumps(list(encoded))}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, about))
