@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -208,6 +210,23 @@ def test_rows_on_disk_do_as_well(photos: np.ndarray, tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
     assert steps == sorted(steps)
     assert steps[-1][0] == steps[-1][1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_can_ask(structure: Structure) -> None:
+    """faiss alone hangs: the child waits for the threads its parent asked with."""
+    queries, before = drawn_queries((1, 1, 1)), faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    try:
+        expected = [rows.tolist() for rows in structure.candidates(queries, 10)]
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # ends a child that hangs
+            os._exit(0 if [rows.tolist() for rows in structure.candidates(queries, 10)] == expected else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def test_the_memory_foreseen_is_the_memory_taken(built: dict[str, Structure]) -> None:
