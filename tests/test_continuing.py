@@ -141,6 +141,7 @@ def test_what_a_still_trunk_sees_is_kept_so_old_facts_are_scored_without_photos(
     run = Path(shutil.copytree(trained["analytic"], tmp_path / "run"))
     again = Path(shutil.copytree(trained["analytic"], tmp_path / "again"))
     scored = continue_run(run, place / "more.csv")
+    assert scored == Run.open(run).result, "what is returned is what is kept"
     for name in ("base", "base.csv"):
         (place / name).rename(place / f"away-{name}")
     monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))

@@ -182,7 +182,7 @@ def collect_result(config: Config, metrics: Sequence[dict[str, Any]], tasks: lis
         map_all=[m["map_all"] for m in stages],
         recall=last["recall"],
         mrr=last["mrr"],
-        ap=last["ap"],
+        ap=[(fact, ap) for fact, ap in last["ap"]],
         seconds=last["seconds"],
         map_open=[m["map_open"] for m in stages if m["map_open"] is not None],
         map_subset=[m["map_subset"] for m in stages] if config.data.subset is not None else [],

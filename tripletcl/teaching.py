@@ -39,8 +39,13 @@ log = logging.getLogger("tripletcl")
 ONE_HELD_OUT_OF = 5
 """Photos: so many tell how well the fact was learned, and are not learned from."""
 
-EPOCHS, BATCH = 6, 8
-"""Of a short training on a handful of photos, for methods that train (docs/teaching.md)."""
+IMAGES, EPOCHS, BATCH = 240, (5, 30), 8
+"""Of a short training on a handful of photos, for methods that train: so many images are seen, in so many epochs."""
+
+PLAIN_STEPS: dict[str, tuple[float, float]] = {"wildcard_cosine": (0.1, 6.0), "contrastive": (0.03, 1.0)}
+"""(learning rate, weight of the loss) of SGD on a handful of photos, for the losses that do not depend on the outputs'
+length. AdamW moves every weight as far, whether the few photos ask for it or not, and old facts are lost; measured in
+docs/teaching.md."""
 
 Progress = Callable[[str, int, int], None]
 """(what is done, done, total)."""
@@ -77,6 +82,7 @@ def teach(
     photos: Sequence[Path],
     *,
     index: Path | None = None,
+    hold_out: bool = True,
     progress: Progress | None = None,
 ) -> Taught:
     """Teach a finished run one fact by a handful of photos, as one more task.
@@ -90,6 +96,7 @@ def teach(
         fact: Or a sentence such as "person riding unicycle", read like a query without wildcards.
         photos: Image files; those that cannot be read are skipped.
         index: A photo index to bring to the new model; by default RUN/index, where it is there.
+        hold_out: Without, all photos are learned from, and nothing tells how well.
         progress: Called as the work goes on.
 
     Raises:
@@ -102,7 +109,7 @@ def teach(
     with run.locked():
         settings = settle(run)
         readable, skipped = readable_photos(photos, settings.model.image_size)
-        rows = photo_table(fact, readable)
+        rows = photo_table(fact, readable, ONE_HELD_OUT_OF if hold_out else len(readable) + 1)
         result, experiment, further = _learned(run, settings, fact, rows, progress)
         stage = task_count(within(settings, run.path)) - len(settings.data.further) + further
         embedder = None if experiment is None else experiment.embedder
@@ -191,16 +198,20 @@ def readable_photos(photos: Sequence[Path], size: int) -> tuple[list[Path], list
     return [photo for photo, reason in reasons if reason is None], skipped
 
 
-def photo_table(fact: Fact, photos: Sequence[Path]) -> FactTable:
+def photo_table(fact: Fact, photos: Sequence[Path], every: int = ONE_HELD_OUT_OF) -> FactTable:
     """The table that says that these photos show the fact; every fifth is a test image."""
-    last = ONE_HELD_OUT_OF - 1
-    splits = ["test" if place % ONE_HELD_OUT_OF == last else "train" for place in range(len(photos))]
+    splits = ["train" if place % every else "test" for place in range(1, len(photos) + 1)]
     return FactTable.from_rows(Path("/"), [(str(p), fact, split) for p, split in zip(photos, splits, strict=True)])
 
 
-def lesson_training(training: Training, photos: int) -> Training:
-    """How a handful of photos is trained on."""
-    return replace(training, epochs=EPOCHS, batch_size=min(BATCH, photos))
+def lesson_training(training: Training, loss: str, photos: int) -> Training:
+    """How a handful of photos is trained on: a few dozen plain steps."""
+    least, most = EPOCHS
+    short = replace(training, epochs=max(least, min(most, IMAGES // photos)), batch_size=min(BATCH, photos))
+    if training.optimizer == "sgd" or loss not in PLAIN_STEPS:
+        return short
+    lr, weight = PLAIN_STEPS[loss]
+    return replace(short, optimizer="sgd", lr=lr / weight, loss_weight=weight)
 
 
 def _learned(
@@ -214,7 +225,8 @@ def _learned(
         log.info("%s has been taught %s by these photos already", run.path, fact)
         return result, None, number
     trains = not build_method(settings.method).stands_still
-    training = lesson_training(settings.training, len(rows.rows_of("train"))) if trains else None
+    photos = len(rows.rows_of("train"))
+    training = lesson_training(settings.training, settings.loss.name, photos) if trains else None
     name = str(kept_table(Path(), len(further) + 1))
     entry = Further(table=name, taught=str(fact), training=training)
     result, experiment = learn_further(run, settings, entry, rows, steps, progress, thrifty=True)

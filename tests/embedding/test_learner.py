@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -125,12 +126,25 @@ def test_a_learned_temperature_is_trained_but_belongs_to_no_learned_function() -
 
 def test_seen_negatives_add_the_names_of_earlier_tasks() -> None:
     learner, _, batch = learner_and_batch("contrastive")
-    task = SimpleNamespace(classes=np.array([0]), seen=np.array([2]))
-    batch.targets = torch.ones(6, 1, dtype=torch.bool)
-    learner.begin_task(task)
-    assert learner.loss(learner(batch.inputs), batch) == 0, "a softmax over dog alone has nothing to learn"
+    batch.targets = torch.tensor([[True, False], [False, True]] * 3)
+
+    def loss(classes: list[int], seen: list[int]) -> torch.Tensor:
+        learner.begin_task(SimpleNamespace(classes=np.array(classes), seen=np.array(seen, int)))
+        return learner.loss(learner(batch.inputs), batch)
+
+    assert loss([0, 3], [2]) == loss([0, 3], [])
     learner.negatives = "seen"
-    learner.begin_task(task)
+    assert loss([0, 3], [2]) > loss([0, 3], [])
+
+
+@pytest.mark.parametrize("negatives", ["task", "seen"])
+def test_a_task_of_one_fact_is_told_from_those_seen(negatives: Literal["task", "seen"]) -> None:
+    learner, _, batch = learner_and_batch("contrastive")
+    learner.negatives = negatives
+    batch.targets = torch.ones(6, 1, dtype=torch.bool)
+    learner.begin_task(SimpleNamespace(classes=np.array([0]), seen=np.array([], int)))
+    assert learner.loss(learner(batch.inputs), batch) == 0, "a softmax over dog alone has nothing to learn"
+    learner.begin_task(SimpleNamespace(classes=np.array([0]), seen=np.array([2])))
     out = learner(batch.inputs)
     cosines = nn.functional.cosine_similarity(out[:, :1], learner.embedder.text(["dog", "cat"])[None], dim=-1) / 0.3
     torch.testing.assert_close(learner.loss(out, batch), -torch.log_softmax(cosines, 1)[:, 0].mean())

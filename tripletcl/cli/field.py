@@ -44,6 +44,7 @@ def teach(
     run: RunArgument,
     fact: Annotated[str | None, typer.Argument(help='A fact: "person riding unicycle"; commas separate units.')] = None,
     photos: Annotated[list[Path] | None, typer.Argument(help="Photos that show it, or folders of them.")] = None,
+    learn_all: Annotated[bool, typer.Option("--all", help="Hold none of the photos out to tell how well.")] = False,
     take_back: Annotated[bool, typer.Option("--undo", help="Take back what was taught last.")] = False,
     index: Index = None,
     as_json: AsJson = False,
@@ -58,7 +59,7 @@ def teach(
         if take_back:
             done = undo(run, index=index, progress=bars.count)
         else:
-            done = learn(run, *_lesson(fact, photos or []), index=index, progress=bars.count)
+            done = learn(run, *_lesson(fact, photos or []), index=index, hold_out=not learn_all, progress=bars.count)
     if as_json:
         print(json.dumps(_as_object(done)))
     else:

@@ -91,7 +91,7 @@ def train_task(
         )
         for step, batch in enumerate(batches, first):
             lr = learning_rate(training, (epoch * steps + step + 0.5) / total)
-            loss = train_step(learner, batch, method, optimizer, accelerator, lr, training.clip_norm)
+            loss = train_step(learner, batch, method, optimizer, accelerator, lr, training)
             here = replace(start, epoch=epoch, step=step)
             watch.add(here, batch, loss)
             due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
@@ -110,7 +110,7 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     lr: float,
-    clip_norm: float | None,
+    training: Training,
 ) -> Tensor:
     """One step; returns the loss, the method's term included."""
     set_lr(optimizer, lr)
@@ -119,12 +119,12 @@ def train_step(
         representation = learner.represent(batch.inputs)
         out = learner.readout(representation)
     representation, out = representation.float(), out.float()
-    loss = learner.loss(out, batch) + method.extra_loss(batch, representation, out)
+    loss = training.loss_weight * learner.loss(out, batch) + method.extra_loss(batch, representation, out)
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(loss)
     accelerator.unscale_gradients(optimizer)
-    if clip_norm is not None:
-        nn.utils.clip_grad_norm_(learner.parameters(), clip_norm)
+    if training.clip_norm is not None:
+        nn.utils.clip_grad_norm_(learner.parameters(), training.clip_norm)
     method.before_step()
     optimizer.step()
     method.after_step(lr)

@@ -38,6 +38,8 @@ class Training:
     """Part of a task over which the learning rate rises linearly from zero."""
     clip_norm: Annotated[float, Gt(0)] | None = None
     """Largest norm of the loss gradient; null does not clip."""
+    loss_weight: Annotated[float, Gt(0)] = 1.0
+    """Of the task's own loss, beside what a method adds to it: more learns the task, less holds on to the past."""
     checkpoint_minutes: Annotated[float, Ge(0)] = 5.0
     """Time between checkpoints inside a task; 0 writes one after every step."""
 

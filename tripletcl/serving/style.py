@@ -171,11 +171,11 @@ element.addEventListener('click', event => {
 """
 """Tells Python which photo was picked, taken out or looked at, and to which stage a click in a matrix goes."""
 
-PICK = """
-picked => {
+PICK = """\
+(picked) => {
   const {photo, picked: on} = window.lastPick;
   const others = (picked || []).filter(key => key !== photo);
-  return on ? [...others, photo] : others;
+  return [on ? [...others, photo] : others];
 }
 """
 """The keys of the photos picked, after a click on a photo's +."""
