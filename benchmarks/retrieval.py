@@ -15,6 +15,7 @@ for as subjects), a fact minus half of another, and photographs as queries.
 recall@10 is the share of the ten best by exact search on the full vectors; a row that scores as the tenth best counts.
 A latency is one query on one thread: candidates, their scores by the full vectors (a memory map), the ten best. Every
 query is asked once before it is timed; with `--cold` the system is told to drop the rows from memory before each.
+"processor" is the median of the processor's time, which other work on the machine does not lengthen as it does the rest.
 Resident memory is what loading the structure adds to the process, without mapped files.
 
 `--reuse FOLDER` keeps rows, exact answers and structures there and uses those that are there already.
@@ -267,11 +268,12 @@ def measure(
     search, structure = load(folder, arrangement, rows)
     search(queries["SPO"][:1], 10)
     added = resident() - before
-    recall, seconds, proposed = {}, {}, []
+    recall, seconds, proposed = {}, [], []
     for name, asked in queries.items():
         answers = [answer(search, rows, query, cold) for query in asked[: 10 if structure is None else None]]
-        seconds[name] = [each[1] for each in answers]
-        proposed += [each[2] for each in answers]
+        if name in PATTERNS:
+            seconds += [each[1:3] for each in answers]
+            proposed += [each[3] for each in answers]
         found = [each[0] >= least - TIES for each, least in zip(answers, tenth[name], strict=False)]
         recall[name] = float(np.mean([each[:10].sum() / 10 for each in found]))
     times = json.loads((folder / "seconds.json").read_text()) if structure is not None else {}
@@ -281,23 +283,23 @@ def measure(
         "bytes": rows.nbytes if structure is None else structure.memory_bytes(),
         "resident": added,
         "candidates": np.mean(proposed),
-        "milliseconds": 1e3 * np.concatenate([seconds[pattern] for pattern in PATTERNS]),
+        "milliseconds": 1e3 * np.array(seconds),
         "recall": recall,
     }
 
 
-def answer(search: Search, rows: np.ndarray, query: np.ndarray, cold: bool) -> tuple[np.ndarray, float, int]:
-    """The ten best scores, the seconds they took, and how many candidates there were."""
+def answer(search: Search, rows: np.ndarray, query: np.ndarray, cold: bool) -> tuple[np.ndarray, float, float, int]:
+    """The ten best scores, the seconds they took by the clock and of the processor, and the number of candidates."""
     if cold:
         forget(rows)
     else:
         search(query[None], 10)
         exact_search.scores(rows, query, search(query[None], 10)[0])
-    start = time.perf_counter()
+    start = time.perf_counter(), time.process_time()
     candidates = search(query[None], 10)[0]
     scores = exact_search.scores(rows, query, candidates)
     best = np.sort(scores)[::-1][:10]
-    return best, time.perf_counter() - start, len(candidates)
+    return best, time.perf_counter() - start[0], time.process_time() - start[1], len(candidates)
 
 
 def forget(rows: np.memmap) -> None:
@@ -321,7 +323,7 @@ def resident() -> int:
 
 
 def print_table(measured: Sequence[dict[str, Any]]) -> None:
-    columns = ["arrangement", "build", "memory", "resident", "candidates", "median", "95 %"]
+    columns = ["arrangement", "build", "memory", "resident", "candidates", "median", "95 %", "processor"]
     columns += ["full", "wildcards", *WILDCARDS, *OTHERS]
     print("| " + " | ".join(columns) + " |")
     print("| --- " * len(columns) + "|")
@@ -333,7 +335,8 @@ def print_table(measured: Sequence[dict[str, Any]]) -> None:
             *(f"{each[m] / 1e6:,.0f} MB" for m in ("bytes", "resident")),
         ]
         cells += [f"{each['candidates']:,.0f}"]
-        cells += [f"{np.quantile(each['milliseconds'], q):.2f} ms" for q in (0.5, 0.95)]
+        clock, processor = each["milliseconds"].T
+        cells += [f"{value:.2f} ms" for value in (*np.quantile(clock, [0.5, 0.95]), np.median(processor))]
         cells += [f"{recall['SPO']:.3f}", f"{np.mean([recall[p] for p in WILDCARDS]):.3f}"]
         print(
             "| " + " | ".join([*cells, *(f"{recall[name]:.3f}" for name in [*WILDCARDS, *OTHERS])]) + " |", flush=True

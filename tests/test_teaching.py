@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tripletcl import teaching
 from tripletcl.adapting import adapt
 from tripletcl.cli import main
 from tripletcl.continuing import continue_run
@@ -37,6 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPLETCL_CACHE", str(folder / "cache"))
+        patch.setattr(teaching, "EPOCHS", (1, 6))
         yield folder
     torch.set_num_threads(threads)
 
@@ -127,7 +129,7 @@ def test_a_new_fact_is_found_and_the_old_ones_hardly_change(run: Path, picks: li
     assert done.map_held_out is not None
     assert [row[:2] for row in after.map_matrix[:3]] == before.map_matrix
     for old, new in zip(before.map_tasks, after.map_tasks[:2], strict=True):
-        assert new > old - 0.15  # a handful of images: one that changes places is .1 and more
+        assert new > old - 0.2  # a handful of images: one that changes places is .1 and more
 
 
 def test_what_is_taught_again_adds_photos_and_the_same_photos_do_not(run: Path, place: Path, picks: list[Path]) -> None:

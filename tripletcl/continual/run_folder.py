@@ -3,7 +3,7 @@
 RUN/config.yaml           the resolved settings; a folder of other settings is refused
 RUN/environment.json      versions and machine
 RUN/tables/               the tables that it learned from, as they were then
-RUN/kept/                 what would be computed again else: texts' vectors, test images' features of a trunk that stands
+RUN/kept/                 what would else be computed again: vectors of texts, test images' features of a still trunk
 RUN/metrics.jsonl         one line a logged step ("train"), a finished stage ("stage"), a tried lam ("attempt"), photos
                           that importance was measured on ("adapt")
 RUN/checkpoints/*.safetensors

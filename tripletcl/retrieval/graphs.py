@@ -20,7 +20,7 @@ LINKS = 16
 BUILD_BREADTH = 64
 """Photos kept in view while a photo's neighbours are searched."""
 
-BREADTH = 800
+BREADTH = 1600
 """Photos kept in view while a query is answered."""
 
 

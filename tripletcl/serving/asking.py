@@ -13,7 +13,6 @@ from tripletcl.data import UNITS, Fact, FactTable
 from tripletcl.evaluation import average_precision
 from tripletcl.retrieval import Hit, Query, Request, answer, parse_request, unknown_units
 from tripletcl.retrieval.request import Term
-from tripletcl.searching import stage_calibration
 from tripletcl.serving.galleries import Gallery, Seen
 from tripletcl.serving.shown import ShownRun, StageModel
 
@@ -21,8 +20,8 @@ Asked = Sequence[str | None]
 """What was typed: three units, or one free line."""
 
 
-_reading = threading.Lock()
-"""The stemmer behind phrases works on one word at a time."""
+_one_at_a_time = threading.Lock()
+"""The stemmer behind phrases reads one word at a time, and faiss has one setting for all threads."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def understood(asked: Asked, model: StageModel) -> Request:
     """
     if len(asked) > 1:
         return Request((Term(Query(*asked)),))
-    with _reading:
+    with _one_at_a_time:
         return parse_request(asked[0] or "", model.facts)
 
 
@@ -81,7 +80,8 @@ def ask(gallery: Gallery, shown: ShownRun, stage: int, request: Request, k: int)
     if seen is None:
         return None
     right = truth(gallery, request)
-    hits = _ranked(seen, shown, stage, request, k if right is None else len(gallery))
+    with _one_at_a_time:
+        hits = _ranked(seen, shown, stage, request, k if right is None else len(gallery))
     numbers = [gallery.number(hit.path) for hit in hits]
     if right is None:
         return Found([Tile(number, hit.score, None) for number, hit in zip(numbers, hits, strict=True)])
@@ -94,7 +94,7 @@ def ask(gallery: Gallery, shown: ShownRun, stage: int, request: Request, k: int)
 def _ranked(seen: Seen, shown: ShownRun, stage: int, request: Request, k: int) -> list[Hit]:
     """The best hits of a request; of one fact with what a read-out adds for it, as where MAP is measured."""
     if len(request.terms) > 1:
-        return answer(seen.index, request, k, stage_calibration(shown.run, shown.stage(stage)))
+        return answer(seen.index, request, k, shown.calibration(stage))
     wanted = request.terms[0].wanted
     fact = next((n for n, fact in enumerate(shown.table.facts) if fact.units == getattr(wanted, "units", None)), None)
     if seen.closed is None or fact is None or fact >= seen.closed.shape[1]:

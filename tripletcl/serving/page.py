@@ -62,7 +62,7 @@ def _frame(exhibit: Exhibit) -> Shared:
         beside = gr.Dropdown(
             [*((exhibit.others[name].label, name) for name in others), ("no other", ALONE)],
             value=beside_at_first,
-            label=f"{exhibit.main.label} beside",
+            label=f"beside {exhibit.main.label}",
             elem_id="beside",
             scale=1,
             min_width=120,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tripletcl.data import decode_image
 from tripletcl.retrieval import ShownFact, describe, describe_photos
-from tripletcl.searching import stage_calibration
 from tripletcl.serving.galleries import Seen
 from tripletcl.serving.pictures import checked
 from tripletcl.serving.shown import ShownRun, load_model
@@ -22,7 +21,7 @@ def read_photo(path: Path, shown: ShownRun, stage: int, k: int) -> list[ShownFac
     pixels = decode_image(checked(path), model.image_size, path.name)
     if not model.facts:
         return []
-    return describe_photos(model, [pixels], k, stage_calibration(shown.run, shown.stage(stage)))[0]
+    return describe_photos(model, [pixels], k, shown.calibration(stage))[0]
 
 
 def read_seen(seen: Seen, row: int, shown: ShownRun, stage: int, k: int) -> list[ShownFact]:
@@ -36,6 +35,4 @@ def read_seen(seen: Seen, row: int, shown: ShownRun, stage: int, k: int) -> list
         closed = seen.closed[[row]][:, [number[fact] for fact in model.facts]]
     facts, present = model.encode_facts(model.facts)
     vectors = seen.vectors(row)[None]
-    return describe(vectors, model.facts, facts, present, k, closed, stage_calibration(shown.run, shown.stage(stage)))[
-        0
-    ]
+    return describe(vectors, model.facts, facts, present, k, closed, shown.calibration(stage))[0]

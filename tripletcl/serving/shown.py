@@ -20,7 +20,9 @@ from tripletcl.evaluation import RunResult
 from tripletcl.evaluation.result import UPPER_BOUND
 from tripletcl.methods import method_name
 from tripletcl.report.formatting import method_label
+from tripletcl.retrieval import Calibration
 from tripletcl.runs import Run, read_settings, saved_fingerprint
+from tripletcl.searching import stage_calibration
 from tripletcl.serving.newest import Newest
 from tripletcl.summary import named_result
 
@@ -110,6 +112,7 @@ class ShownRun:
     table: FactTable
     method: str
     models: Newest[StageModel] = field(default_factory=lambda: Newest(64))
+    calibrations: Newest[Calibration | None] = field(default_factory=lambda: Newest(64))
 
     @property
     def label(self) -> str:
@@ -145,6 +148,10 @@ class ShownRun:
         """The model of a stage."""
         folder = self.folder(stage)
         return self.models.get((folder, _written(folder)), lambda: self._open(folder))
+
+    def calibration(self, stage: int) -> Calibration | None:
+        """What the scores of a stage mean, where that can be told."""
+        return self.calibrations.get(self.model(stage).key, lambda: stage_calibration(self.run, self.stage(stage)))
 
     def _open(self, folder: Path) -> StageModel:
         about = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))

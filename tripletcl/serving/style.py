@@ -58,17 +58,19 @@ b.good { color:var(--good); }
   border:3px solid transparent; box-sizing:border-box; background:var(--tint); }
 .tile.good img { border-color:var(--good); }
 .tile.bad img { border-color:var(--bad); }
-.tile figcaption { color:var(--muted); line-height:1.5; }
+.tile figcaption { color:var(--muted); line-height:27px; text-align:left; padding-left:3px; }
 .tile.good figcaption { color:var(--good); }
 .tile.bad figcaption { color:var(--bad); }
 .look:focus-visible img, .pick:focus-visible, .go:focus-visible { outline:2px solid var(--accent);
   outline-offset:1px; }
-.pick, .out { all:unset; position:absolute; top:7px; right:7px; width:25px; height:25px; border-radius:50%;
-  cursor:pointer; background:rgb(255 255 255 / .86); color:#333; line-height:25px; text-align:center;
-  box-shadow:0 0 3px rgb(0 0 0 / .4); }
-.pick::after { content:"+"; font-size:18px; font-weight:600; }
+.pick, .out { all:unset; position:absolute; right:0; width:24px; height:24px; border-radius:50%; cursor:pointer;
+  text-align:center; line-height:24px; color:var(--muted); background:var(--tint); }
+.pick { bottom:1px; }
+.out { bottom:6px; right:6px; box-shadow:0 0 3px rgb(0 0 0 / .4); }
+.pick::after { content:"+"; font-size:17px; font-weight:600; }
+.pick:hover, .out:hover { color:var(--ink); }
 .pick[aria-pressed=true] { background:var(--accent); color:#fff; }
-.pick[aria-pressed=true]::after { content:"\\2713"; font-size:15px; }
+.pick[aria-pressed=true]::after { content:"\\2713"; font-size:14px; }
 #photo img { width:100%; height:100%; object-fit:contain; }
 
 /* one photo */
@@ -127,7 +129,6 @@ dialog .close { all:unset; position:absolute; top:12px; right:12px; width:34px; 
   .sides.of2 { grid-template-columns:1fr; }
   .tiles { grid-template-columns:repeat(4,1fr); gap:.35rem; }
   .tile { font-size:.74rem; }
-  .pick, .out { width:23px; height:23px; line-height:23px; top:5px; right:5px; }
   .matrix, .tasks { font-size:.82rem; }
   .matrix { border-spacing:2px !important; }
   .matrix th, .matrix td, .tasks th, .tasks td { padding:.22rem .2rem !important; }
