@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tripletcl.data.facts import Fact
@@ -197,3 +199,9 @@ def test_attributes_are_known_predicates_without_an_object_that_nobody_does() ->
     assert lexicon.attribute(["brown"]) == "brown"
     assert lexicon.attribute(["black", "and", "white"]) == "black and white"
     assert [lexicon.attribute([word]) for word in ("running", "lay", "riding", "purple")] == [None] * 4
+
+
+def test_threads_stem_words_beside_each_other() -> None:
+    words = ["riding", "horses", "running", "children"] * 500
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(stem, words)) == [stem(word) for word in words]

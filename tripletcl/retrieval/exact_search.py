@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Protocol
 
 import faiss
@@ -29,9 +30,22 @@ class Candidates(Protocol):
         """For each query rows below `count` that are likely to be among its best k, each once, none deleted."""
 
 
+_threshold = threading.Lock()
+"""faiss has one setting for all threads."""
+
+
+def _alone_after_fork() -> None:
+    """A forked child has none of its parent's threads: neither those of OpenMP, nor one that may hold the lock.
+
+    It would wait for them for ever. One thread of OpenMP needs none.
+    """
+    global _threshold
+    _threshold = threading.Lock()
+    faiss.omp_set_num_threads(1)
+
+
 if hasattr(os, "register_at_fork"):
-    # A forked child has none of its parent's OpenMP threads and would wait for them for ever. One thread needs none.
-    os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
+    os.register_at_fork(after_in_child=_alone_after_fork)
 
 
 def search(vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray | None = None) -> list[Found]:
@@ -107,10 +121,11 @@ def _faiss_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> Found:
     threshold's unit is queries in older releases and numbers in newer ones; the two extremes mean the same in both.
     It is faiss's global, so it is put back.
     """
-    before = faiss.cvar.distance_compute_blas_threshold
     many = len(queries) >= QUERIES_PER_THREAD * faiss.omp_get_max_threads()
-    faiss.cvar.distance_compute_blas_threshold = ALWAYS if many else NEVER
-    try:
-        return faiss.knn(queries, vectors, k, faiss.METRIC_INNER_PRODUCT)
-    finally:
-        faiss.cvar.distance_compute_blas_threshold = before
+    with _threshold:
+        before = faiss.cvar.distance_compute_blas_threshold
+        faiss.cvar.distance_compute_blas_threshold = ALWAYS if many else NEVER
+        try:
+            return faiss.knn(queries, vectors, k, faiss.METRIC_INNER_PRODUCT)
+        finally:
+            faiss.cvar.distance_compute_blas_threshold = before

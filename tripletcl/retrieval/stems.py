@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
+
+_own = threading.local()
+"""A stemmer for each thread: it works on one word at a time."""
 
 IRREGULAR_FORMS = """
 be am is are was were been being, beat beaten, begin began begun, bend bent, bind bound, bite bit bitten, blow blew
@@ -39,11 +43,12 @@ def stem(word: str) -> str:
     return _stemmer().stemWord(plain[stemmed]) if stemmed in plain else stemmed  # `shots` is a form of `shot`
 
 
-@cache
 def _stemmer() -> Any:
     import snowballstemmer
 
-    return snowballstemmer.stemmer("english")
+    if not hasattr(_own, "stemmer"):
+        _own.stemmer = snowballstemmer.stemmer("english")
+    return _own.stemmer
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,10 +17,6 @@ from tripletcl.serving.shown import ShownRun, StageModel
 
 Asked = Sequence[str | None]
 """What was typed: three units, or one free line."""
-
-
-_one_at_a_time = threading.Lock()
-"""The stemmer behind phrases reads one word at a time, and faiss has one setting for all threads."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +54,7 @@ def understood(asked: Asked, model: StageModel) -> Request:
     """
     if len(asked) > 1:
         return Request((Term(Query(*asked)),))
-    with _one_at_a_time:
-        return parse_request(asked[0] or "", model.facts)
+    return parse_request(asked[0] or "", model.facts)
 
 
 def truth(gallery: Gallery, request: Request) -> np.ndarray | None:
@@ -80,8 +74,7 @@ def ask(gallery: Gallery, shown: ShownRun, stage: int, request: Request, k: int)
     if seen is None:
         return None
     right = truth(gallery, request)
-    with _one_at_a_time:
-        hits = _ranked(seen, shown, stage, request, k if right is None else len(gallery))
+    hits = _ranked(seen, shown, stage, request, k if right is None else len(gallery))
     numbers = [gallery.number(hit.path) for hit in hits]
     if right is None:
         return Found([Tile(number, hit.score, None) for number, hit in zip(numbers, hits, strict=True)])
