@@ -15,7 +15,7 @@ for as subjects), a fact minus half of another, and photographs as queries.
 recall@10 is the share of the ten best by exact search on the full vectors; a row that scores as the tenth best counts.
 A latency is one query on one thread: candidates, their scores by the full vectors (a memory map), the ten best. Every
 query is asked once before it is timed; with `--cold` the system is told to drop the rows from memory before each.
-"processor" is the median of the processor's time, which other work on the machine does not lengthen as it does the rest.
+"processor" is the median of the processor time, which other work on the machine lengthens less.
 Resident memory is what loading the structure adds to the process, without mapped files.
 
 `--reuse FOLDER` keeps rows, exact answers and structures there and uses those that are there already.
@@ -269,8 +269,9 @@ def measure(
     search(queries["SPO"][:1], 10)
     added = resident() - before
     recall, seconds, proposed = {}, [], []
+    few = 10 if cold or structure is None else None
     for name, asked in queries.items():
-        answers = [answer(search, rows, query, cold) for query in asked[: 10 if structure is None else None]]
+        answers = [answer(search, rows, query, cold) for query in asked[:few]]
         if name in PATTERNS:
             seconds += [each[1:3] for each in answers]
             proposed += [each[3] for each in answers]

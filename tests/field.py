@@ -1,8 +1,9 @@
-"""Photos, tables and runs so small that a whole life of learning on takes a blink: colours, told by a random network."""
+"""Photos, tables and runs so small that a whole life of learning on takes a blink: colours and a random network."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -110,6 +111,16 @@ def killed(action: Callable[[], object], after: float) -> bool:
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def killed_at_random(action: Callable[[], object], times: int, seconds: float, seed: int = 0) -> int:
-    """`killed` after random shares of the time that the action takes; how often it did not come to its end."""
-    return sum(killed(action, seconds * share) for share in np.random.default_rng(seed).uniform(0, 1, times))
+def killed_at_random(run: Path, action: Callable[[], object], times: int, seconds: float) -> int:
+    """Kill what is done to a run again and again, after random shares of the time that it takes; how often it died.
+
+    Each goes on where the one before was killed; where one came to its end, the run is what it was at first again.
+    """
+    untouched, kills = Path(shutil.copytree(run, run.with_name("untouched"))), 0
+    for share in np.random.default_rng(0).uniform(0, 1, times):
+        if killed(action, seconds * share):
+            kills += 1
+            continue
+        shutil.rmtree(run)
+        shutil.copytree(untouched, run)
+    return kills

@@ -102,7 +102,7 @@ def test_the_read_out_is_as_if_it_had_known_the_photos_from_the_start(
     teach(exact, NEW, picks)
     teach(exact, Fact("red", "standing"), field.photos(place / "again", "red", 4))
     embedder = FactEmbedder.from_pretrained(Run.open(exact).stage_folder())
-    groups = json.loads((exact / "tasks.json").read_text())
+    order = [fact for group in json.loads((exact / "tasks.json").read_text()) for fact in group]
     rows = [line.split(",") for line in (exact / "tables" / "base.csv").read_text().splitlines()[1:]]
     facts = list(dict.fromkeys(Fact(*row[1:4]) for row in rows))
     shown = [(Path(row[0]), facts.index(Fact(*row[1:4]))) for row in rows if row[4] == "train"]
@@ -111,8 +111,8 @@ def test_the_read_out_is_as_if_it_had_known_the_photos_from_the_start(
     phi = embedder.image.analytic.expand(embedder.represent_images([path for path, _ in shown])).double()
     truth = torch.eye(6, dtype=torch.float64)[[fact for _, fact in shown]]
     ridge = 0.15 * torch.eye(phi.shape[1], dtype=torch.float64)
-    expected = torch.linalg.solve(phi.T @ phi + ridge, phi.T @ truth)[:, sum(groups, [])]
-    assert embedder.facts == tuple([*facts, NEW, Fact("red", "standing")][i] for i in sum(groups, []))
+    expected = torch.linalg.solve(phi.T @ phi + ridge, phi.T @ truth)[:, order]
+    assert embedder.facts == tuple([*facts, NEW, Fact("red", "standing")][i] for i in order)
     found = embedder.image.analytic.weight.double()
     assert (found - expected).abs().max() < 3e-3 * expected.abs().max()  # features are kept in half precision
 
@@ -193,7 +193,7 @@ def test_after_lessons_a_table_is_learned_as_if_they_had_been_tables(run: Path, 
 
 
 def test_one_fact_alone_is_told_from_what_was_known(place: Path, tmp_path: Path, picks: list[Path]) -> None:
-    """A contrastive loss has no other name in a task of one fact; without the names of before nothing would be learned."""
+    """A contrastive loss has no other name in a task of one fact: without the names seen nothing would be learned."""
     settings = field.settings(place)
     train(settings.model_copy(update={"loss": type(settings.loss)(name="contrastive")}), tmp_path / "run")
     teach(tmp_path / "run", NEW, picks)
@@ -263,8 +263,8 @@ def test_killed_at_any_moment_run_and_index_work(indexed: tuple[Path, list[Path]
     begun = time.monotonic()
     teach(whole, NEW, picks)
     seconds = time.monotonic() - begun
-    kills = field.killed_at_random(lambda: teach(run, NEW, picks), 10, seconds)
-    assert kills >= 3
+    kills = field.killed_at_random(run, lambda: teach(run, NEW, picks), 10, seconds)
+    assert kills
     assert field.contents(run, *former) == before
     opened = Run.open(run)
     stage = opened.stage_of(FactIndex.load(run / "index").model or "")

@@ -82,6 +82,8 @@ def learn(
     """
     with run.locked():
         found, method = run.newest(), build_method(config.method)
+        if found is None and commit is not None:
+            raise UserError(f"{run.path} has no whole checkpoint to go on from")
         if found is not None and thrifty:
             method.get_ready(found[1]["method"])
         learned, encoded = found[0].stage if found else 0, load_texts(run.path / TEXTS)

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from tripletcl.continual.checkpoint import load_state, random_states, restore_random_states, save_state
+from tripletcl.continual.checkpoint import (
+    base_of,
+    load_state,
+    load_values,
+    random_states,
+    restore_random_states,
+    save_state,
+)
 from tripletcl.errors import UserError
 from tripletcl.files import write_atomically
 
@@ -77,3 +84,22 @@ def test_random_states_come_back(tmp_path: Path) -> None:
     again = torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002
     assert torch.equal(first[0], again[0])
     assert first[1:] == again[1:]
+
+
+def test_a_checkpoint_leans_on_another_where_most_is_the_same(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / f"{name}.safetensors" for name in "abc")
+    large, small = torch.randn(5000), torch.randn(10)
+    save_state(first, {"method": {"sums": large, "few": small}, "seconds": 1})
+    save_state(second, {"method": {"sums": large.clone(), "few": small + 1}, "seconds": 2}, first)
+    save_state(third, {"method": {"sums": large + 1, "few": small}, "seconds": 3}, first)
+    assert second.stat().st_size < 0.1 * first.stat().st_size < third.stat().st_size
+    assert (base_of(first), base_of(second), base_of(third)) == (None, first, None)
+    back = load_state(second)
+    assert torch.equal(back["method"]["sums"], large)
+    assert torch.equal(back["method"]["few"], small + 1)
+    assert back["seconds"] == load_values(second)["seconds"] == 2
+    first.write_bytes(first.read_bytes()[:-100])
+    with pytest.raises(UserError, match="no whole checkpoint"):
+        load_state(second)
+    save_state(second, {"sums": large}, first)
+    assert base_of(second) is None, "nothing can lean on a damaged one"

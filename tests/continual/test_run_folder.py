@@ -80,3 +80,35 @@ def test_a_pickle_in_a_checkpoint_s_place_is_not_opened(tmp_path: Path, caplog: 
         position, _ = run.newest() or pytest.fail("no checkpoint")
     assert position == Position(step=1)
     assert "not a safetensors file" in caplog.text
+
+
+def test_stages_that_may_be_gone_back_to_keep_their_start_and_what_it_leans_on(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", "a: 1\n", kept_from=2)
+    large = torch.randn(3000)
+    for stage in range(1, 6):
+        for step in (0, 1):
+            run.save(Position(stage, step=step), {"large": large, "x": torch.full((5,), float(stage))})
+    starts = [stage for stage in range(1, 7) if run.has_checkpoint(stage)]
+    assert starts[-4:] == [2, 3, 4, 5]
+    sizes = [
+        path.stat().st_size for path in sorted((tmp_path / "run" / "checkpoints").glob("stage-00[345]*step-0000000*"))
+    ]
+    assert max(sizes) < 5000 < 4 * large.numel()
+    assert run.position == Position(5, step=1)
+    run.forget_stages_after(3)
+    position, state = run.newest() or pytest.fail("no checkpoint")
+    assert (position, state["x"][0]) == (Position(3), 3)
+    assert torch.equal(state["large"], large)
+    run.kept_from = None
+    run.save(Position(4), {"large": large})
+    run.finish({})
+    assert [path.name[:9] for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["stage-004"]
+
+
+def test_who_holds_a_folder_may_ask_for_it_again(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", "a: 1\n")
+    with run.locked():
+        with run.locked():
+            pass
+        with pytest.raises(UserError, match="another process"), RunFolder(tmp_path / "run", "a: 1\n").locked():
+            pass

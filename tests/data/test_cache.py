@@ -362,3 +362,16 @@ def test_process_killed_while_building(photos: list[Path], folder: Path) -> None
 
 def build_slowly(paths: list[Path], folder: Path) -> None:
     ImageCache.open(paths, SIZE, folder, progress=lambda done, total: time.sleep(10))
+
+
+def test_what_is_stored_is_found_without_a_look_at_the_photos(photos: list[Path], folder: Path) -> None:
+    assert ImageCache.stored(photos, SIZE, folder) is None
+    opened = ImageCache.open(photos, SIZE, folder)
+    for path in photos:
+        path.unlink()
+    found = ImageCache.stored(photos, SIZE, folder)
+    assert found is not None
+    assert found.fingerprint == opened.fingerprint
+    assert np.array_equal(found[np.arange(12)], opened[np.arange(12)])
+    assert ImageCache.stored(photos[1:], SIZE, folder) is None
+    assert ImageCache.stored(photos, SIZE + 1, folder) is None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tripletcl.data.facts import Fact
 from tripletcl.data.readers import COLUMNS, read_table, scan_table
+from tripletcl.data.writer import table_text, write_table
 from tripletcl.errors import UserError
 
 HEADER = "image,subject,predicate,object,split\n"
@@ -266,3 +267,19 @@ def test_real_photographs(data_root: Path) -> None:
     assert [sum(fact.order == order for fact in table.facts) for order in (1, 2, 3)] == [5, 16, 145]
     train, test = (set(table.rows_of(split)[:, 0].tolist()) for split in ("train", "test"))
     assert (len(train), len(test), train & test) == (6257, 2556, set())
+
+
+def test_a_written_table_says_all_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    columns = [{**record, "task": f"t{record['subject']}"} for record in RECORDS]
+    path = write_jsonl(tmp_path / "photos" / "a.jsonl", columns)
+    read = read_table(path, task_column="task")
+    write_table(tmp_path / "elsewhere.csv", read, "task")
+    with pytest.raises(UserError, match="is absolute"):
+        read_table(tmp_path / "elsewhere.csv")
+    again = read_table(tmp_path / "elsewhere.csv", task_column="task", absolute=True)
+    assert (again.facts, again.groups, again.paths) == (read.facts, read.groups, read.paths)
+    assert again.rows.tolist() == read.rows.tolist()
+    assert again.splits.tolist() == read.splits.tolist()
+    assert read_table(path).groups is None
+    assert "t" not in table_text(read_table(path)).splitlines()[0].split(",")

@@ -113,3 +113,16 @@ def test_what_cannot_be() -> None:
         build_embedder(EmbedderSpec(fork_at="blocks3", pooled=("blocks2",)), seed=0)
     with pytest.raises(UserError, match=r"pooled 'head' is not possible.*blocks6"):
         build_embedder(EmbedderSpec(pooled=("head",)), seed=0)
+
+
+@pytest.mark.parametrize("scored_by", ["both", "text"])
+def test_answers_are_vectors_and_closed_scores_at_once(images: Tensor, scored_by: str) -> None:
+    embedder, asked = read_out(scored_by), [Fact("bird"), FACTS[2], FACTS[0]]
+    representation = embedder.image.represent(embedder.image.features(images))
+    vectors, closed = embedder.answers(representation, asked)
+    assert torch.allclose(vectors, embedder.vectors_of(representation), atol=1e-6)
+    expected = embedder.closed_scores(representation, asked)
+    assert (closed is None) == (expected is None)
+    assert closed is None or torch.allclose(closed, expected, atol=1e-6)
+    plain = build_embedder(SPEC, seed=0).eval()
+    assert torch.equal(plain.answers(representation, asked)[0], plain.vectors_of(representation))

@@ -83,3 +83,11 @@ def test_pooled_stages_have_features_of_their_own(source: ImageSource, tmp_path:
         widths[pooled] = cached.array.shape[2]
     assert sorted(widths.values()) == list(widths.values())
     assert len(set(widths.values())) == 3
+
+
+def test_what_is_stored_is_found_and_nothing_computed(source: ImageSource, branch: ImageBranch, tmp_path: Path) -> None:
+    assert FeatureSource.stored(source, branch, tmp_path / "cache") is None
+    opened = FeatureSource.open(source, branch, tmp_path / "cache")
+    found = FeatureSource.stored(source, branch, tmp_path / "cache")
+    assert found is not None
+    assert np.array_equal(found.array, opened.array)

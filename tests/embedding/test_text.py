@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -142,3 +143,19 @@ def test_encoders_by_name(tmp_path: Path) -> None:
         build_text_encoder("nobody/nothing")
     with pytest.raises(UserError, match=r"no text encoder"):
         build_text_encoder(str(tmp_path))
+
+
+def test_vectors_that_are_known_are_not_asked_for_again() -> None:
+    class Counting:
+        width = 4
+        asked: ClassVar[list[str]] = []
+
+        def encode(self, texts: Sequence[str]) -> torch.Tensor:
+            self.asked.extend(texts)
+            return torch.tensor([[float(len(text)), 1.0, 2.0, 3.0] for text in texts]).reshape(len(texts), 4)
+
+    first, second = TextBranch(Counting()), TextBranch(Counting())
+    vectors = first(["dog", "bird"])
+    second.know(first.encoded)
+    assert torch.equal(second(["bird", "dog"]), vectors.flip(0))
+    assert Counting.asked == ["dog", "bird"]

@@ -154,7 +154,7 @@ def test_chunk_size_does_not_matter(
 
 
 def test_every_listed_type_is_tested() -> None:
-    assert {type(layer) for layer, _ in CONV_1D + CONV_2D + CONV_SAME + LINEAR + NORM} == set(rules.RULES)
+    assert {type(layer) for layer, _ in CONV_1D + CONV_2D + CONV_SAME + LINEAR + NORM} == set(rules.rules_of_types())
 
 
 def test_channels_last_input() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 import signal
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from tripletcl.errors import UserError
-from tripletcl.retrieval import exact_search, graphs, quantised, structures
+from tripletcl.retrieval import ahead, exact_search, graphs, quantised, structures
 from tripletcl.retrieval.projection import learn_projection
 from tripletcl.retrieval.structures import KINDS, Structure, build_structure, choose_kind, load_structure
 
@@ -273,3 +274,19 @@ def test_a_projection_keeps_inner_products_but_for_what_it_leaves_out(photos: np
     constant = float((projection.means * query.reshape(3, WIDTH)).sum())
     np.testing.assert_allclose(rows @ asked[0] + constant + left_out, photos @ query[0], atol=1e-5)
     assert left_out.std() < 0.2 * (photos @ query[0]).std()
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(700, None), slice(3, 900, 2)])
+def test_what_is_read_ahead_are_the_rows_themselves(photos: np.ndarray, tmp_path: Path, part: slice) -> None:
+    photos[:1000].tofile(tmp_path / "rows")
+    whole = np.memmap(tmp_path / "rows", np.float32, "r", shape=(1000, 3 * WIDTH)).view(np.ndarray)
+    vectors, mapped = whole[part], ahead._mapping(whole)
+    assert mapped is not None
+    rows = np.array([0, 5, len(vectors) - 1])
+    for row, (start, length) in zip(rows, ahead._pages(vectors, mapped, rows), strict=True):
+        assert start % mmap.PAGESIZE == 0
+        assert vectors[row].tobytes() in mapped[start : start + length]
+    query = drawn_queries((1, 1, 1), count=1)[0]
+    scores = exact_search.scores(vectors, query, rows)
+    np.testing.assert_array_equal(scores, exact_search.scores(np.array(vectors), query, rows))
+    assert ahead._mapping(np.array(vectors)) is None

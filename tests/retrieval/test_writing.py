@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -227,9 +229,9 @@ def test_a_commit_that_was_killed_is_rolled_back_by_who_reads_next(hot_journal: 
 
 def test_readers_see_what_was_committed_and_keep_what_they_have_loaded(folder: Path, drawer: Drawer) -> None:
     """Two processes load and search all the time while a third adds, changes and moves rows."""
-    go, done = folder / "go", folder / "done"
+    done = folder / "done"
 
-    def read() -> None:
+    def read(reader: int) -> None:
         embedder, seen = ColourEmbedder(), set()
         while not done.exists():
             index = FactIndex.load(folder, embedder)
@@ -239,13 +241,14 @@ def test_readers_see_what_was_committed_and_keep_what_they_have_loaded(folder: P
                 row = index.rows(paths[hit.path]).astype(np.float64)
                 assert hit.score == pytest.approx(float(row[0] + row[4]), abs=1e-6)
             seen.add(len(index))
-            go.touch()
-        assert len(seen) > 1
+            if len(seen) > 1:
+                (folder / f"saw-a-change-{reader}").touch()
 
-    readers = [in_child(read) for _ in range(2)]
-    while not go.exists():
-        time.sleep(0.001)
-    for number in range(12):
+    readers = [in_child(partial(read, reader)) for reader in range(2)]
+    for number in itertools.count():  # a reader may be slow to start
+        if number >= 12 and len(list(folder.glob("saw-a-change-*"))) == len(readers):
+            break
+        assert number < 1000, "a reader never saw a change"
         with writing(folder, ColourEmbedder()) as index:
             drawer.draw("0.png")
             drawer.draw(f"new-{number}.png")

@@ -93,7 +93,7 @@ def _train(
         if out is not None:
             raise UserError("a run that goes on stays where it is: --continue and --out do not go together")
         if config is not None and "=" in config:  # a setting, and no table
-            config, overrides = None, [config, *overrides]
+            overrides, config = [config, *overrides], None
         table = None if config is None else Path(config)
         return continue_run(go_on, table, overrides, progress=bars.step, preparing=bars.count), go_on
     if config is None:

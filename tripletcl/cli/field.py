@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tripletcl.teaching import Taught
 
 Index = Annotated[Path | None, typer.Option(help="Photo index that follows; default RUN/index, if it is there.")]
-FACTS_SHOWN = 3
+NAME_WIDTH, LEAST_FACTS_WIDTH = 24, 16
+"""Characters in the table of tasks."""
 
 
 def adapt(
@@ -109,27 +110,38 @@ def _print_taught(done: Taught, taken_back: bool) -> None:
 
 
 def _print_tasks(known: list[KnownTask], adapted: list[Adaptation]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
+    from tripletcl.report.formatting import shortened
+
+    rows = [row for task in known for row in _rows(task, [event for event in adapted if event.after == task.number])]
+    console, titles = Console(), ("", "task", "facts", "images", "learned", "then", "MAP now", "change")
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    widths[1] = min(widths[1], NAME_WIDTH)
+    widths[2] = max(LEAST_FACTS_WIDTH, min(widths[2], console.width - sum(widths) + widths[2] - 2 * len(widths)))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False)
+    for title, width in zip(titles, widths, strict=True):
+        left = title in ("task", "facts", "learned")
+        table.add_column(title, justify="left" if left else "right", no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*(shortened(cell, width) for cell, width in zip(row, widths, strict=True)))
+    console.print(table)
+
+
+def _rows(task: KnownTask, adapted: list[Adaptation]) -> list[tuple[str, ...]]:
+    """A task's row, and one for each time that importance was measured after it."""
     from tripletcl.report.formatting import MISSING, fraction, signed
 
-    table = Table()
-    for column in ("", "task", "facts", "images", "learned", "MAP then", "now", "change"):
-        table.add_column(column, justify="left" if column in ("task", "facts", "learned") else "right")
-    for task in known:
-        images = MISSING if task.images is None else f"{task.images:,}"
-        scores = fraction(task.map_then), fraction(task.map_now), signed(task.change)
-        table.add_row(str(task.number), task.name, _some(task.facts), images, _time(task.learned), *scores)
-        for event in (event for event in adapted if event.after == task.number):
-            how = "in place of the tasks'" if event.recompute else f"weight {event.weight:g}"
-            table.add_row("", "adapted", f"importance on {event.folder}, {how}", f"{event.images:,}", _time(event.time))
-    Console().print(table)
-
-
-def _some(facts: tuple[str, ...]) -> str:
-    rest = len(facts) - FACTS_SHOWN
-    return f"{len(facts)}: {', '.join(facts[:FACTS_SHOWN])}{', ...' if rest > 0 else ''}"
+    images = MISSING if task.images is None else f"{task.images:,}"
+    facts = f"{len(task.facts)}: {', '.join(task.facts)}"
+    scores = fraction(task.map_then), fraction(task.map_now), signed(task.change)
+    rows: list[tuple[str, ...]] = [(str(task.number), task.name, facts, images, _time(task.learned), *scores)]
+    for event in adapted:
+        how = "in place of the tasks'" if event.recompute else f"weight {event.weight:g}"
+        rows.append(("", "adapted", f"{how}: {event.folder}", f"{event.images:,}", _time(event.time), "", "", ""))
+    return rows
 
 
 def _time(iso: str) -> str:

@@ -21,16 +21,13 @@ Top = Annotated[int, typer.Option("-k", "--top", min=1, help="How many results."
 
 
 def ready() -> Console:
-    """What every working command does first: check the install, send the library's log to the terminal."""
+    """What every working command does first: send the library's log to the terminal."""
     import logging
     import os
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from rich.console import Console
 
-    from tripletcl.embedding.torch_pair import check_torch_pair
-
-    check_torch_pair()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("tripletcl").setLevel(logging.INFO)
     return Console(stderr=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from tripletcl.errors import UserError
 
@@ -92,6 +91,8 @@ def resized_crop(images: Tensor, boxes: Tensor) -> Tensor:
 
 def colour_jitter(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
     """Scale brightness, contrast about the image's mean grey, and saturation about each pixel's grey, by `[B]` each."""
+    from torchvision.transforms.v2.functional import rgb_to_grayscale
+
     images = (images * _per_image(brightness)).clamp(0, 1)
     grey = rgb_to_grayscale(images).mean(dim=(1, 2, 3))  # [B]
     images = _blend(images, _per_image(grey), contrast)

@@ -19,8 +19,8 @@ LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
 class RunResult:
     """Everything measured on one run of one method: one seed, one split into tasks.
 
-    All scores are fractions in [0, 1]; one that is not known is None: of a task that was added later, before it was, and
-    of a task whose test photos are gone. A stage is the model after task t; stage 0 is before training. Joint training
+    All scores are fractions in [0, 1]; one that is not known is None: that of a task added later, before it was, and of
+    a task whose test photos are gone. A stage is the model after task t; stage 0 is before training. Joint training
     has two stages, before and after.
 
     Attributes:

@@ -2,16 +2,16 @@
 
 A rule is a plain function `rule(layer, input, grad_output, f) -> {"weight": ..., "bias": ...}`. `input` and
 `grad_output` have the batch on axis 0, row n of `grad_output` is the gradient of sample n's own scalar, and `f` is the
-absolute value or the square, applied to every sample's gradient BEFORE the sum over samples. `RULES` holds them by
-exact type, because a subclass may compute something else.
+absolute value or the square, applied to every sample's gradient BEFORE the sum over samples.
+`rules_of_types` holds them by exact type, because a subclass may compute something else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-import timm.layers
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -47,9 +47,10 @@ def convolution(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic) ->
 
 def convolution_same(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
     """timm's Conv2dSame, which pads by the size of its input."""
+    from timm.layers import pad_same
 
     def pad(x: Tensor) -> Tensor:
-        return timm.layers.pad_same(x, layer.kernel_size, layer.stride, layer.dilation)
+        return pad_same(x, layer.kernel_size, layer.stride, layer.dilation)
 
     weight = _convolution_weight(layer, input, grad_output, f, pad=pad)
     return {"weight": weight, "bias": f(_flat_space(grad_output).sum(2)).sum(0)}
@@ -150,24 +151,34 @@ def _flat_space(x: Tensor) -> Tensor:
     return x.reshape(*x.shape[:2], -1)
 
 
-RULES: dict[type[nn.Module], Rule] = {
-    nn.Linear: linear,
-    nn.Conv1d: convolution,
-    nn.Conv2d: convolution,
-    nn.Conv3d: convolution,
-    timm.layers.Conv2dSame: convolution_same,
-    nn.BatchNorm1d: batch_norm,
-    nn.BatchNorm2d: batch_norm,
-    nn.BatchNorm3d: batch_norm,
-    timm.layers.BatchNormAct2d: batch_norm,
-    nn.GroupNorm: group_norm,
-    timm.layers.GroupNorm: group_norm,
-    timm.layers.GroupNorm1: group_norm,
-    timm.layers.GroupNormAct: group_norm,
-    nn.LayerNorm: layer_norm,
-    timm.layers.LayerNorm: layer_norm,
-    timm.layers.LayerNorm2d: layer_norm_2d,
-}
+@cache
+def rules_of_types() -> dict[type[nn.Module], Rule]:
+    """The rules by layer type; timm takes two seconds to import, for which whoever measures nothing should not wait."""
+    from timm import layers
 
-# These go on inside their forward after the affine map: the map's output is what enters the named submodule.
-OUTPUT_ENTERS: dict[type[nn.Module], str] = {timm.layers.BatchNormAct2d: "drop", timm.layers.GroupNormAct: "drop"}
+    return {
+        nn.Linear: linear,
+        nn.Conv1d: convolution,
+        nn.Conv2d: convolution,
+        nn.Conv3d: convolution,
+        layers.Conv2dSame: convolution_same,
+        nn.BatchNorm1d: batch_norm,
+        nn.BatchNorm2d: batch_norm,
+        nn.BatchNorm3d: batch_norm,
+        layers.BatchNormAct2d: batch_norm,
+        nn.GroupNorm: group_norm,
+        layers.GroupNorm: group_norm,
+        layers.GroupNorm1: group_norm,
+        layers.GroupNormAct: group_norm,
+        nn.LayerNorm: layer_norm,
+        layers.LayerNorm: layer_norm,
+        layers.LayerNorm2d: layer_norm_2d,
+    }
+
+
+@cache
+def output_enters() -> dict[type[nn.Module], str]:
+    """These go on inside their forward after the affine map: the map's output is what enters the named submodule."""
+    from timm import layers
+
+    return {layers.BatchNormAct2d: "drop", layers.GroupNormAct: "drop"}

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from tripletcl.errors import UserError
-from tripletcl.mas.rules import OUTPUT_ENTERS, RULES, Statistic
+from tripletcl.mas.rules import Statistic, output_enters, rules_of_types
 
 Scalar = Callable[[Tensor], Tensor]
 """Outputs [B, ...] to one number a sample [B], or to K of them [B, K]."""
@@ -60,7 +60,7 @@ def per_sample_statistic(
             added up, sum_nk f(d s_k(F(x_n)) / d theta), by one pass forward and K passes backward; engine "loop" calls
             it with B = 1.
         statistic: f, `abs` (MAS importance) or `torch.square` (Fisher information).
-        engine: "hooks" is one pass a batch, for the layer types in `RULES`; "loop" one pass a sample, for any layer.
+        engine: "hooks" is one pass a batch, for layer types that have a rule; "loop" one pass a sample, for any layer.
         scope: "global" differentiates the scalar of the model's outputs. "local" differentiates ||y_l||^2 of every
             layer's OWN output, its input held constant: sum_n f(d ||y_nl||^2 / d theta_l), by a forward pass alone.
 
@@ -197,7 +197,7 @@ class _Tap:
     def attach(self) -> None:
         # Last before and first after the layer: other hooks may change what goes in and what comes out.
         self.handles.append(self.layer.register_forward_pre_hook(self._enter, with_kwargs=True))
-        inner = OUTPUT_ENTERS.get(type(self.layer))
+        inner = output_enters().get(type(self.layer))
         if inner:
             submodule = self.layer.get_submodule(inner)
             self.handles.append(submodule.register_forward_pre_hook(lambda _, args: self._tap(args[0])))
@@ -241,7 +241,7 @@ class _Tap:
         if self.input._version != self.version:
             raise self.error("has its input changed in place after it was called")
         dtype = _at_least_float32(self.input.dtype)
-        values = RULES[type(self.layer)](self.layer, self.input.to(dtype), grad_output.to(dtype), self.f)
+        values = rules_of_types()[type(self.layer)](self.layer, self.input.to(dtype), grad_output.to(dtype), self.f)
         for name in self.parameters:
             self.found[name] = self.found[name].add_(values[name]) if name in self.found else values[name]
         self.passes -= 1
@@ -294,8 +294,9 @@ def _taps(model: nn.Module, batch: int, f: Statistic, anchor: Tensor, local: boo
 
 
 def _check_rule(tap: _Tap) -> None:
-    if type(tap.layer) not in RULES:
-        allowed = ", ".join(sorted({kind.__name__ for kind in RULES}))
+    rules = rules_of_types()
+    if type(tap.layer) not in rules:
+        allowed = ", ".join(sorted({kind.__name__ for kind in rules}))
         raise tap.error(f"owns trainable parameters and is none of the layer types with an exact rule ({allowed})")
     others = tap.parameters.keys() - {"weight", "bias"}
     if others:

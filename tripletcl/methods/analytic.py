@@ -156,18 +156,19 @@ class Analytic(Method):
         if not self.later:
             return weight
         phi, shown = self.later["phi"].to(weight), self._widened(self.later["shown"]).to(weight)
-        solved = torch.cholesky_solve(phi.T, factor)  # U, [M, n]
+        solved = _solve(factor, phi.T)  # U, [M, n]
         inner = phi @ solved
         inner.diagonal().add_(1)
         return weight + solved @ torch.linalg.solve(inner, shown - phi @ weight)
 
     @torch.no_grad()
     def _solved(self, gram: Tensor, correlation: Tensor) -> tuple[Tensor, Tensor]:
-        """The Cholesky factor of `A = G + ridge * I`, and `A^-1 C`."""
+        """The Cholesky factor of `A = G + ridge * I`, and `A^-1 C`; A is factorised in its place: it may be large."""
         regularised = gram.clone()
         regularised.diagonal().add_(self.ridge)
-        factor = torch.linalg.cholesky(regularised)
-        return factor, torch.cholesky_solve(correlation, factor)
+        columns = regularised.mT  # A is symmetric, and LAPACK reads columns
+        factor = torch.linalg.cholesky(columns, out=columns)
+        return factor, _solve(factor, correlation)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -183,3 +184,9 @@ class Analytic(Method):
         self.gram, self.correlation = state["gram"], state["correlation"]
         self.classes = list(state["classes"])
         self.later = dict(state.get("later", {}))
+
+
+def _solve(factor: Tensor, right: Tensor) -> Tensor:
+    """`A^-1 right` by A's Cholesky factor, which `torch.cholesky_solve` would copy."""
+    half = torch.linalg.solve_triangular(factor, right, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)

@@ -9,6 +9,8 @@ from typing import Protocol
 import faiss
 import numpy as np
 
+from tripletcl.retrieval.ahead import read_ahead
+
 ROUNDING = 1e-5
 """Two float32 sums of three cosines that are closer than this may be equal."""
 
@@ -99,6 +101,7 @@ def search_by(
 
 def scores(vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The inner products of rows with a query, summed in float64 and rounded to float32, `[len(rows)]`."""
+    read_ahead(vectors, rows)
     return (vectors[rows].astype(np.float64) * query).sum(axis=1).astype(np.float32)
 
 
