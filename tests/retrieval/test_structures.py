@@ -245,7 +245,7 @@ def test_the_kind_follows_from_the_number_of_photos_and_the_memory(monkeypatch: 
     monkeypatch.setattr(structures, "UNIT_WIDTH", 96)
     assert choose_kind(8_813, 1152, 16 * gigabyte) == (
         "flat",
-        "flat: 8,813 photos are searched exactly, in about 3 ms; hnsw above 100,000",
+        "flat: 8,813 photos are searched exactly, in about 2 ms; hnsw above 100,000",
     )
     assert choose_kind(100_000, 1152)[0] == "flat"
     assert choose_kind(100_001, 1152, 16 * gigabyte)[0] == "hnsw"

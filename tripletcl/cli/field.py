@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tripletcl.teaching import Taught
 
 Index = Annotated[Path | None, typer.Option(help="Photo index that follows; default RUN/index, if it is there.")]
-NAME_WIDTH, LEAST_FACTS_WIDTH = 24, 16
+NAME_WIDTH, LEAST_FACTS_WIDTH = 18, 12
 """Characters in the table of tasks."""
 
 
@@ -110,7 +110,6 @@ def _print_taught(done: Taught, taken_back: bool) -> None:
 
 
 def _print_tasks(known: list[KnownTask], adapted: list[Adaptation]) -> None:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -121,7 +120,7 @@ def _print_tasks(known: list[KnownTask], adapted: list[Adaptation]) -> None:
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     widths[1] = min(widths[1], NAME_WIDTH)
     widths[2] = max(LEAST_FACTS_WIDTH, min(widths[2], console.width - sum(widths) + widths[2] - 2 * len(widths)))
-    table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for title, width in zip(titles, widths, strict=True):
         left = title in ("task", "facts", "learned")
         table.add_column(title, justify="left" if left else "right", no_wrap=True, min_width=width)
@@ -137,15 +136,15 @@ def _rows(task: KnownTask, adapted: list[Adaptation]) -> list[tuple[str, ...]]:
     images = MISSING if task.images is None else f"{task.images:,}"
     facts = f"{len(task.facts)}: {', '.join(task.facts)}"
     scores = fraction(task.map_then), fraction(task.map_now), signed(task.change)
-    rows: list[tuple[str, ...]] = [(str(task.number), task.name, facts, images, _time(task.learned), *scores)]
+    rows: list[tuple[str, ...]] = [(str(task.number), task.name, facts, images, _day(task.learned), *scores)]
     for event in adapted:
         how = "in place of the tasks'" if event.recompute else f"weight {event.weight:g}"
-        rows.append(("", "adapted", f"{how}: {event.folder}", f"{event.images:,}", _time(event.time), "", "", ""))
+        rows.append(("", "adapted", f"{how}: {event.folder}", f"{event.images:,}", _day(event.time), "", "", ""))
     return rows
 
 
-def _time(iso: str) -> str:
-    return iso[:16].replace("T", " ")
+def _day(iso: str) -> str:
+    return iso.partition("T")[0]
 
 
 def _skipped(skipped: list[tuple[Path, str]]) -> list[dict[str, str]]:

@@ -26,8 +26,8 @@ UNIT_WIDTH = 96
 
 MAGIC = "tripletcl structure 1"
 
-FLAT_NUMBERS = 100_000 * 3 * 384
-"""Numbers that one thread compares with a query in about 30 ms."""
+FLAT_NUMBERS, FLAT_MILLISECONDS = 100_000 * 3 * 384, 20
+"""Numbers that one thread compares with a query in so many milliseconds."""
 
 MEMORY_SHARE = 0.25
 """The part of the machine's memory that graphs may take."""
@@ -154,14 +154,17 @@ def choose_kind(count: int, width: int, memory_bytes: int | None = None, *, unit
     """
     most = FLAT_NUMBERS // max(width, 1)
     if count <= most:
-        milliseconds = max(1, round(30 * count / most))
+        milliseconds = max(1, round(FLAT_MILLISECONDS * count / most))
         return FLAT, f"flat: {count:,} photos are searched exactly, in about {milliseconds} ms; hnsw above {most:,}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if memory_bytes is None else memory_bytes
     kept = min(UNIT_WIDTH, width // units)
     needed = count * graphs.bytes_a_row(units, kept)
     size = f"graphs over {count:,} photos take {_gigabytes(needed)}"
     if needed <= MEMORY_SHARE * memory:
-        return "hnsw", f"hnsw: more than the {most:,} photos that are searched exactly in 30 ms; {size}"
+        return (
+            "hnsw",
+            f"hnsw: more than the {most:,} photos that are searched exactly in {FLAT_MILLISECONDS} ms; {size}",
+        )
     codes = _gigabytes(count * quantised.bytes_a_row(units, kept))
     share = f"{MEMORY_SHARE:.0%} of the memory, {_gigabytes(MEMORY_SHARE * memory)}"
     return "ivfpq", f"ivfpq: {size}, more than {share}; codes take {codes}"
