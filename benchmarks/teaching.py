@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tripletcl.config import Config, load_config
+from tripletcl.config import FactConfig, load_config
 from tripletcl.data import Fact, FactTable
 from tripletcl.data.writer import write_table
 from tripletcl.embedding import FactEmbedder
@@ -92,7 +92,7 @@ def different_facts(table: FactTable, count: int) -> list[int]:
     return list(islice(chosen.values(), count))
 
 
-def trained_without(config: Config, table: FactTable, facts: list[int], out: Path) -> Path:
+def trained_without(config: FactConfig, table: FactTable, facts: list[int], out: Path) -> Path:
     """A run on the table without these facts' rows."""
     kept = ~np.isin(table.rows[:, 1], facts)
     rows = zip(table.rows[kept].tolist(), table.splits[kept].tolist(), strict=True)

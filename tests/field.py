@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tripletcl.config import Config, parse_config
+from tripletcl.config import FactConfig, parse_config
 
 COLOURS = {
     "red": (220, 30, 30),
@@ -66,7 +66,7 @@ def table(folder: Path, name: str, colours: Sequence[str], train: int = 6, test:
     return path
 
 
-def settings(folder: Path, method: Any = MAS, training: dict[str, Any] | None = None, **data: Any) -> Config:
+def settings(folder: Path, method: Any = MAS, training: dict[str, Any] | None = None, **data: Any) -> FactConfig:
     """A config of a tiny network and two tasks."""
     values = {
         "device": "cpu",

@@ -18,7 +18,7 @@ import pytest
 from tripletcl import comparison
 from tripletcl.cli import main
 from tripletcl.comparison import PlannedRun, compare, method_promises, plan, processes
-from tripletcl.config import Config, dump_config, parse_config
+from tripletcl.config import FactConfig, dump_config, parse_config
 from tripletcl.continual import RunFolder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
@@ -40,7 +40,7 @@ os.rename(f"{folder}/planned.json", f"{folder}/result.json")
 """Stands for `tripletcl train`: says something, and has a result after half a second."""
 
 
-def config_of(**compare: object) -> Config:
+def config_of(**compare: object) -> FactConfig:
     return parse_config({"seed": 10, "data": {"split_seed": 100}, "compare": compare}, "test")
 
 

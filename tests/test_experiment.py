@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tripletcl.config import Config, parse_config
+from tripletcl.config import FactConfig, parse_config
 from tripletcl.continual import Task
 from tripletcl.data import Fact, FactTable
 from tripletcl.errors import UserError
@@ -41,7 +41,7 @@ def photos(images: int = 90, fewest: int = 0) -> FactTable:
     return FactTable.from_rows(Path("photos"), [("first.jpg", fact, "train") for fact in FACTS] + rows)
 
 
-def config(**data: object) -> Config:
+def config(**data: object) -> FactConfig:
     return parse_config({"data": data}, "test")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.config import Config
+from tripletcl.config import FactConfig
 from tripletcl.continual import Position, RunFolder, Task, checked_weight
 from tripletcl.continual.checkpoint import State, state_on
 from tripletcl.continual.device import make_accelerator
@@ -83,14 +83,14 @@ def adapt(
     return Adapted(found, skipped, stage, weight)
 
 
-def _check_adaptive(settings: Config) -> None:
+def _check_adaptive(settings: FactConfig) -> None:
     if not build_method(settings.method).properties.adaptive:
         able = ", ".join(name for name, method in METHODS.items() if method.properties.adaptive)
         name = method_name(settings.method)
         raise UserError(f"{name} does not measure importance on images, so it cannot be adapted; those that do: {able}")
 
 
-def _end_of_run(run: RunFolder, settings: Config) -> tuple[Position, State]:
+def _end_of_run(run: RunFolder, settings: FactConfig) -> tuple[Position, State]:
     """The newest checkpoint, which must be that of the run's end."""
     found = run.newest()
     if found is None or found[0] != Position(task_count(within(settings, run.path))):
@@ -102,7 +102,7 @@ def _end_of_run(run: RunFolder, settings: Config) -> tuple[Position, State]:
 
 def _measured(
     run: RunFolder,
-    settings: Config,
+    settings: FactConfig,
     state: State,
     paths: Sequence[Path],
     weight: float,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tripletcl.config import Config, dump_config, parse_config
+from tripletcl.config import FactConfig, dump_config, parse_config
 from tripletcl.continual import Properties, RunFolder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult, gap_closed_among
@@ -28,7 +28,7 @@ class PlannedRun:
     """One run of a comparison; `str` is what messages call it."""
 
     label: str
-    config: Config
+    config: FactConfig
     folder: Path
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class PlannedRun:
         return self.folder / "train.log"
 
 
-def plan(config: Config, out: Path) -> list[PlannedRun]:
+def plan(config: FactConfig, out: Path) -> list[PlannedRun]:
     """Every method on every split with every seed, in the order they are run: the methods change fastest.
 
     Raises:
@@ -64,7 +64,7 @@ def plan(config: Config, out: Path) -> list[PlannedRun]:
     ]
 
 
-def planned_run(config: Config, label: str, method: MethodSettings, split: int, seed: int, out: Path) -> PlannedRun:
+def planned_run(config: FactConfig, label: str, method: MethodSettings, split: int, seed: int, out: Path) -> PlannedRun:
     """The comparison's config for one method; split and seed are added to those of the config."""
     values = config.model_dump(mode="json", exclude={"compare"})
     values |= {"method": method, "seed": config.seed + seed}
@@ -96,13 +96,13 @@ def _with_settings(method: MethodSettings, same: list[MethodSettings]) -> str:
     return "-".join([method_name(method), *parts])
 
 
-def method_promises(config: Config) -> dict[str, Properties | None]:
+def method_promises(config: FactConfig) -> dict[str, Properties | None]:
     """What each method of the comparison promises, by its label; None for joint training."""
     methods = config.compare.methods
     return dict(zip(method_labels(methods), map(promises_of, methods), strict=True))
 
 
-def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda text: None) -> list[RunResult]:
+def compare(config: FactConfig, out: Path, announce: Callable[[str], None] = lambda text: None) -> list[RunResult]:
     """Run what is not done yet, each run in a process of its own, and return all results.
 
     Args:
@@ -152,7 +152,7 @@ def _check(failed: Sequence[tuple[PlannedRun, Path | None]], count: int) -> None
     )
 
 
-def processes(config: Config, runs: int) -> list[Environment]:
+def processes(config: FactConfig, runs: int) -> list[Environment]:
     """What sets apart the processes that run at once, as many as `compare.jobs` says; one alone has the machine.
 
     Each has a GPU to itself while there are enough, and its share of the cores: two processes of one thread train

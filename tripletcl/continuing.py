@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from tripletcl.config import Config, changed_config, dump_config
+from tripletcl.config import FactConfig, changed_config, dump_config
 from tripletcl.config.schema import Further
 from tripletcl.continual import Position, RunFolder, Training
 from tripletcl.data import FactTable, read_table
@@ -90,18 +90,18 @@ def open_run(folder: Path) -> RunFolder:
     return RunFolder(folder, text, environment(), kept_from=kept_from(settings))
 
 
-def kept_from(settings: Config) -> int | None:
+def kept_from(settings: FactConfig) -> int | None:
     """The stage before what was taught last, from which on all can be taken back; None where nothing was taught."""
     taught = len(list(takewhile(lambda entry: entry.taught is not None, reversed(settings.data.further))))
     return task_count(settings) - taught if taught else None
 
 
-def task_count(settings: Config) -> int:
+def task_count(settings: FactConfig) -> int:
     """How many tasks a run has, learned or not."""
     return tasks_of_first_table(settings) + len(settings.data.further)
 
 
-def settle(run: RunFolder) -> Config:
+def settle(run: RunFolder) -> FactConfig:
     """Finish what a killed process left half done, learning apart; returns the run's settings, which are the truth."""
     settings = read_settings(run.path)
     run.forget_stages_after(task_count(within(settings, run.path)))
@@ -118,7 +118,7 @@ def settle(run: RunFolder) -> Config:
 
 def finish(
     run: RunFolder,
-    settings: Config,
+    settings: FactConfig,
     progress: StepProgress | None = None,
     preparing: CountProgress | None = None,
     *,
@@ -137,7 +137,7 @@ def finish(
 
 def learn_further(
     run: RunFolder,
-    settings: Config,
+    settings: FactConfig,
     entry: Further,
     rows: FactTable,
     progress: StepProgress | None = None,
@@ -161,19 +161,19 @@ def learn_further(
     return learn(run, within(settings, run.path), progress, preparing, thrifty=thrifty, commit=commit)
 
 
-def with_further(settings: Config, further: list[Further]) -> Config:
+def with_further(settings: FactConfig, further: list[Further]) -> FactConfig:
     """The settings with these further tables."""
     return settings.model_copy(update={"data": settings.data.model_copy(update={"further": further})})
 
 
-def set_settings(run: RunFolder, settings: Config) -> None:
+def set_settings(run: RunFolder, settings: FactConfig) -> None:
     """Let a run have these settings; its figures, which belong to the former ones, are taken away first."""
     (run.path / RESULT).unlink(missing_ok=True)
     write_text(run.path / SETTINGS, dump_config(settings))
     run.kept_from = kept_from(settings)
 
 
-def table_number(run: RunFolder, settings: Config, rows: FactTable) -> int | None:
+def table_number(run: RunFolder, settings: FactConfig, rows: FactTable) -> int | None:
     """Which of the run's tables has the same rows, from 0; None where none has."""
     text = table_text(rows)
     kept = [run.path / BASE_TABLE, *(kept_table(run.path, i + 1) for i in range(len(settings.data.further)))]
@@ -183,7 +183,7 @@ def table_number(run: RunFolder, settings: Config, rows: FactTable) -> int | Non
     return None
 
 
-def _training(settings: Config, overrides: Sequence[str]) -> Training | None:
+def _training(settings: FactConfig, overrides: Sequence[str]) -> Training | None:
     """How the new task is trained; None as the others.
 
     Raises:
@@ -195,7 +195,7 @@ def _training(settings: Config, overrides: Sequence[str]) -> Training | None:
     return changed.training if overrides else None
 
 
-def _start_anew(run: RunFolder, settings: Config, training: Training) -> Config:
+def _start_anew(run: RunFolder, settings: FactConfig, training: Training) -> FactConfig:
     """Begin the task that was interrupted once more where it is to be trained in another way."""
     *before, entry = settings.data.further
     if entry.training == training:

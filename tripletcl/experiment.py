@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from tripletcl.config import Config
+from tripletcl.config import FactConfig
 from tripletcl.config.schema import LABELLED
 from tripletcl.continual import InputSource, Task, Training, plain_batches
 from tripletcl.continual.device import make_accelerator
@@ -46,19 +46,19 @@ HELD_OUT, DRAWN = 1, 2
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def load_table(config: Config, progress: CountProgress | None = None) -> FactTable:
+def load_table(config: FactConfig, progress: CountProgress | None = None) -> FactTable:
     """All that the config's tables say, put together."""
     first, *further = load_tables(config, progress)
     return first.joined(further)
 
 
-def load_tables(config: Config, progress: CountProgress | None = None) -> list[FactTable]:
+def load_tables(config: FactConfig, progress: CountProgress | None = None) -> list[FactTable]:
     """The first table, whose facts are dealt to tasks, and the further ones, each a task."""
     further = [read_table(Path(entry.table), absolute=True) for entry in config.data.further]
     return [_first_table(config, progress), *further]
 
 
-def _first_table(config: Config, progress: CountProgress | None) -> FactTable:
+def _first_table(config: FactConfig, progress: CountProgress | None) -> FactTable:
     """The fact table of `data.table`; scenes are drawn where they do not lie in the cache yet."""
     data = config.data
     if data.table == "scenes":
@@ -75,20 +75,20 @@ def _first_table(config: Config, progress: CountProgress | None) -> FactTable:
     return read_table(Path(data.table), root=root, task_column=data.task_column, absolute=True)
 
 
-def tasks_of_first_table(config: Config) -> int:
+def tasks_of_first_table(config: FactConfig) -> int:
     """How many tasks the facts of `data.table` are dealt to."""
     if config.data.tasks is not None:
         return config.data.tasks
     return len(set(_first_table(config, None).groups or ()))
 
 
-def split_name(config: Config) -> str:
+def split_name(config: FactConfig) -> str:
     """What tables call the way the facts were dealt to tasks."""
     return config.data.split if config.data.split == "column" else f"{config.data.split}-{config.data.split_seed}"
 
 
 def deal_facts(
-    config: Config, table: FactTable, embedder: FactEmbedder, chosen: np.ndarray | None = None
+    config: FactConfig, table: FactTable, embedder: FactEmbedder, chosen: np.ndarray | None = None
 ) -> list[np.ndarray]:
     """The fact ids of each task; the semantic split clusters the facts read as phrases, "dog riding bicycle"."""
     vectors = None
@@ -125,7 +125,7 @@ def taught_first(table: FactTable, groups: Sequence[np.ndarray], chosen: np.ndar
     return moved
 
 
-def chosen_facts(config: Config, table: FactTable) -> np.ndarray | None:
+def chosen_facts(config: FactConfig, table: FactTable) -> np.ndarray | None:
     """Ids of the facts that `data.subset` asks for; None where it is not set.
 
     It is read as a query is: `?` is any unit and none at all, so "person playing ?" has <person, playing> as well.
@@ -150,7 +150,7 @@ def _is_as(wanted: Sequence[str | None], fact: Fact) -> bool:
     return all(unit is None or unit == (own or "").casefold() for unit, own in zip(wanted, fact.units, strict=True))
 
 
-def images_held_out(config: Config, table: FactTable) -> np.ndarray:
+def images_held_out(config: FactConfig, table: FactTable) -> np.ndarray:
     """Ids of the training images that no method may train on: the same ones for every task, split and method.
 
     They are drawn from each table by itself, so that one that comes later changes nothing; of the few photos that a
@@ -173,7 +173,7 @@ def drawn(items: np.ndarray, count: int | None, seed: int) -> np.ndarray:
 
 
 def fact_tasks(
-    config: Config,
+    config: FactConfig,
     table: FactTable,
     groups: Sequence[np.ndarray],
     names: Sequence[str],
@@ -218,7 +218,7 @@ def fact_tasks(
 
 
 def labelled_images(
-    config: Config, table: FactTable, facts: np.ndarray, held_out: np.ndarray, origin: int | None = None
+    config: FactConfig, table: FactTable, facts: np.ndarray, held_out: np.ndarray, origin: int | None = None
 ) -> np.ndarray:
     """Ids of the images of some facts that importance is computed on: those trained on, the test images, or both."""
     splits = {"train": ["train"], "test": ["test"], "both": ["train", "test"]}.get(config.data.importance, [])
@@ -247,7 +247,7 @@ class Experiment:
             network.
     """
 
-    config: Config
+    config: FactConfig
     tables: list[FactTable]
     table: FactTable
     groups: list[np.ndarray]
@@ -350,7 +350,7 @@ def task_names(count: int) -> list[str]:
 
 
 def build(
-    config: Config,
+    config: FactConfig,
     progress: CountProgress | None = None,
     *,
     learned: int = 0,
@@ -406,7 +406,7 @@ def build(
     )  # fmt: skip
 
 
-def know_first_texts(config: Config, table: FactTable, facts: np.ndarray, embedder: FactEmbedder) -> None:
+def know_first_texts(config: FactConfig, table: FactTable, facts: np.ndarray, embedder: FactEmbedder) -> None:
     """Centre or whiten the text vectors by the first task alone: the names of later facts are not known yet."""
     texts = sorted({unit for fact in facts for unit in table.facts[fact].units if unit is not None})
     if config.model.centre:
@@ -445,7 +445,7 @@ def open_images(
     return Joined([*table.starts, len(table.images)][: len(sources)], sources), former
 
 
-def unlabelled_images(config: Config) -> list[Path]:
+def unlabelled_images(config: FactConfig) -> list[Path]:
     """The unlabelled images that importance is computed on, where `data.importance` names a folder."""
     if config.data.importance in LABELLED:
         return []

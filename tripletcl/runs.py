@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tripletcl.config import Config, dump_config, parse_config
+from tripletcl.config import FactConfig, dump_config, parse_config
 from tripletcl.continual import RunFolder, SequenceRunner
 from tripletcl.continual.run_folder import SETTINGS
 from tripletcl.data.writer import write_table
@@ -51,7 +51,7 @@ KEPT, TEXTS = "kept/test.safetensors", "kept/texts.safetensors"
 
 
 def train(
-    config: Config, folder: Path, progress: StepProgress | None = None, preparing: CountProgress | None = None
+    config: FactConfig, folder: Path, progress: StepProgress | None = None, preparing: CountProgress | None = None
 ) -> RunResult:
     """Train a config's sequence in a run folder, or go on with it, and return its figures.
 
@@ -66,7 +66,7 @@ def train(
 
 def learn(
     run: RunFolder,
-    config: Config,
+    config: FactConfig,
     progress: StepProgress | None = None,
     preparing: CountProgress | None = None,
     *,
@@ -166,7 +166,7 @@ def save_stage(run: RunFolder, stage: int, experiment: Experiment, vectors: dict
     write_atomically(folder / "vectors.safetensors", lambda temporary: save_file(tensors, temporary))
 
 
-def collect_result(config: Config, metrics: Sequence[dict[str, Any]], tasks: list[str]) -> RunResult:
+def collect_result(config: FactConfig, metrics: Sequence[dict[str, Any]], tasks: list[str]) -> RunResult:
     """The figures of a finished run, from the stages in its metrics; what a stage did not know yet is None."""
     stages = [m for m in metrics if m["kind"] == "stage"]
     last = stages[-1]
@@ -203,7 +203,7 @@ def started(folder: Path) -> bool:
     return (folder / "metrics.jsonl").exists()
 
 
-def within(config: Config, folder: Path) -> Config:
+def within(config: FactConfig, folder: Path) -> FactConfig:
     """The config with the tables that its run keeps in place of those named."""
     if not started(folder):
         return config
@@ -219,7 +219,7 @@ def within(config: Config, folder: Path) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
 
-def settings_text(config: Config, folder: Path) -> str:
+def settings_text(config: FactConfig, folder: Path) -> str:
     """What stands in the folder where it means this config, though another version wrote it; else the config.
 
     Raises:
@@ -237,7 +237,7 @@ def settings_text(config: Config, folder: Path) -> str:
     return dump_config(config)
 
 
-def read_settings(folder: Path) -> Config:
+def read_settings(folder: Path) -> FactConfig:
     """The settings of a run, as they were given."""
     path = folder / SETTINGS
     return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
@@ -253,7 +253,7 @@ class Run:
     """
 
     path: Path
-    config: Config
+    config: FactConfig
 
     @classmethod
     def open(cls, path: Path) -> Run:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.config import Config
+from tripletcl.config import FactConfig
 from tripletcl.continual import InputSource
 from tripletcl.data import Augment, ImageCache, ImageSource
 from tripletcl.embedding.features import FeatureSource
@@ -47,7 +47,7 @@ class Opener:
         UserError: features are asked for, but nothing is frozen.
     """
 
-    config: Config
+    config: FactConfig
     branch: ImageBranch
     device: torch.device
     progress: CountProgress | None = None

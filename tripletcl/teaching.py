@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tripletcl.config import Config
+from tripletcl.config import FactConfig
 from tripletcl.config.schema import Further
 from tripletcl.continual import RunFolder, Training
 from tripletcl.continuing import (
@@ -215,7 +215,7 @@ def lesson_training(training: Training, loss: str, photos: int) -> Training:
 
 
 def _learned(
-    run: RunFolder, settings: Config, fact: Fact, rows: FactTable, progress: Progress | None
+    run: RunFolder, settings: FactConfig, fact: Fact, rows: FactTable, progress: Progress | None
 ) -> tuple[RunResult, Experiment | None, int]:
     """Learn the table, unless the run knows it; the figures, what learned it, and the number among further tables."""
     steps, further = _steps(progress), settings.data.further

@@ -1,6 +1,6 @@
 """Typed settings, read from YAML and the command line."""
 
 from tripletcl.config.load import changed_config, dump_config, load_config, parse_config, shipped_configs
-from tripletcl.config.schema import Config
+from tripletcl.config.schema import Config, FactConfig
 
-__all__ = ["Config", "changed_config", "dump_config", "load_config", "parse_config", "shipped_configs"]
+__all__ = ["Config", "FactConfig", "changed_config", "dump_config", "load_config", "parse_config", "shipped_configs"]

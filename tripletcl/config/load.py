@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from tripletcl.config.schema import Config
+from tripletcl.config.schema import Config, FactConfig
 from tripletcl.errors import UserError
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def shipped_configs() -> list[str]:
@@ -21,6 +23,10 @@ def shipped_configs() -> list[str]:
     return sorted(
         p.name.removesuffix(".yaml") for p in files("tripletcl.configs").iterdir() if p.name.endswith(".yaml")
     )
+
+
+KINDS: dict[str, type[Config]] = {"facts": FactConfig}
+"""The settings by what is learned (`learns`)."""
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -41,19 +47,22 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
     """Check settings; every unknown key and wrong value is named in one message."""
+    learns = values.get("learns", "facts")
+    if learns not in KINDS:
+        raise UserError(f"{source}: learns is {learns!r}; allowed are {', '.join(KINDS)}")
     try:
-        return Config.model_validate(values)
+        return KINDS[learns].model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(_explain(problem) for problem in error.errors())
+        problems = "; ".join(_explain(problem, KINDS[learns]) for problem in error.errors())
         raise UserError(f"{source}: {problems}") from error
 
 
-def changed_config(config: Config, overrides: Sequence[str]) -> Config:
+def changed_config(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
     """A config with other values for some settings, `section.key=value`, checked as a whole."""
     values = config.model_dump(mode="json")
     for override in overrides:
         _apply(values, override)
-    return parse_config(_expanded(values), "the settings given")
+    return parse_config(_expanded(values), "the settings given")  # type: ignore[return-value]  # of the same kind
 
 
 def dump_config(config: Config) -> str:
@@ -115,17 +124,19 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise UserError(f"{override!r}: the value is no YAML") from error
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, kind: type[Config]) -> str:
     where = ".".join(str(part) for part in problem["loc"])
+    if not where:  # of the settings as a whole
+        return str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        close = get_close_matches(str(problem["loc"][-1]), _keys(problem["loc"][:-1]), n=1)
+        close = get_close_matches(str(problem["loc"][-1]), _keys(kind, problem["loc"][:-1]), n=1)
         return f"unknown key {where}" + (f" (did you mean {close[0]}?)" if close else "")
     return f"{where}: {problem['msg'].removeprefix('Value error, ')} (given {problem['input']!r})"
 
 
-def _keys(section: tuple[Any, ...]) -> list[str]:
+def _keys(kind: type[Config], section: tuple[Any, ...]) -> list[str]:
     """The keys of a section of the defaults."""
-    values: Any = Config().model_dump()
+    values: Any = kind().model_dump()
     for part in section:
         values = values.get(part, {}) if isinstance(values, dict) else {}
     return list(values) if isinstance(values, dict) else []

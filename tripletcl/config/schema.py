@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from tripletcl.config.method import validated_methods
 from tripletcl.continual import Stability, Training
@@ -132,10 +132,8 @@ class Compare(Section):
 
     methods: list[Any] = ["finetune", "mas", "joint"]
     """Names, mappings with a name and the method's settings, or lists of these: methods combined."""
-    splits: Annotated[list[int], Field(min_length=1)] = [0]
-    """Every method is run on every one of these splits into tasks: the number is added to `data.split_seed`."""
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
-    """And that with every one of these seeds: the number is added to `seed`."""
+    """Every method is run with every one of these seeds: the number is added to `seed`."""
     jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """How many runs at once; auto: one on each GPU, or without a GPU one on each core."""
 
@@ -144,16 +142,37 @@ class Compare(Section):
     def _known(cls, methods: list[Any]) -> list[list[dict[str, Any]]]:
         return [validated_methods(method) for method in methods]
 
-    @field_validator("splits", "seeds")
+    @field_validator("seeds")
     @classmethod
     def _once(cls, numbers: list[int]) -> list[int]:
-        if len(set(numbers)) < len(numbers):
-            raise ValueError("names the same run twice")
-        return numbers
+        return each_once(numbers)
+
+
+class CompareFacts(Compare):
+    """What `tripletcl compare` runs on facts."""
+
+    splits: Annotated[list[int], Field(min_length=1)] = [0]
+    """And that on every one of these splits into tasks: the number is added to `data.split_seed`."""
+
+    @field_validator("splits")
+    @classmethod
+    def _splits_once(cls, numbers: list[int]) -> list[int]:
+        return each_once(numbers)
+
+
+def each_once(entries: list[Any]) -> list[Any]:
+    """The entries themselves.
+
+    Raises:
+        ValueError: one is there twice.
+    """
+    if any(entry in entries[:number] for number, entry in enumerate(entries)):
+        raise ValueError("names the same run twice")
+    return entries
 
 
 class Config(Section):
-    """All settings of one run."""
+    """The settings that every run has, whatever it learns."""
 
     seed: int = 0
     """Of the weights, the order of batches and the augmentation."""
@@ -161,25 +180,40 @@ class Config(Section):
     """"auto" (the GPU where there is one), "cpu" or "cuda"."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision on devices that have it."""
-    data: Data = Data()
-    model: EmbedderSpec = EmbedderSpec()
-    loss: Loss = Loss()
     training: Training = Training()
     stability: Stability = Stability()
     method: list[dict[str, Any]] = [{"name": "finetune"}]
     """A name, a mapping with a name and the method's settings, or a list of these: methods combined."""
     compare: Compare = Compare()
 
+    @property
+    def validation(self) -> float:
+        """Part of the training items that no method trains on."""
+        raise NotImplementedError
+
     @field_validator("method", mode="before")
     @classmethod
     def _known(cls, method: Any) -> list[dict[str, Any]]:
         return validated_methods(method)
 
-    @field_validator("method", "compare")
-    @classmethod
-    def _auto_needs_validation(cls, value: Any, info: ValidationInfo) -> Any:
-        methods = value.methods if isinstance(value, Compare) else [value]
-        searched = any(build_method(method).searched is not None for method in methods)
-        if searched and "data" in info.data and not info.data["data"].validation:
+    @model_validator(mode="after")
+    def _auto_needs_validation(self) -> Self:
+        searched = any(build_method(m).searched is not None for m in [self.method, *self.compare.methods])
+        if searched and not self.validation:
             raise ValueError("lam: auto is chosen by images held out of training; set data.validation above 0")
-        return value
+        return self
+
+
+class FactConfig(Config):
+    """All settings of a run that learns facts."""
+
+    learns: Literal["facts"] = "facts"
+    """Facts into a shared embedding, or "objects" (`ObjectConfig`)."""
+    data: Data = Data()
+    model: EmbedderSpec = EmbedderSpec()
+    loss: Loss = Loss()
+    compare: CompareFacts = CompareFacts()
+
+    @property
+    def validation(self) -> float:
+        return self.data.validation
