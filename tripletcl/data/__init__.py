@@ -1,4 +1,4 @@
-"""Facts, tables of facts, splits into tasks, and images: decoded, cached, augmented."""
+"""Facts, tables of facts, splits into tasks, object-recognition sets, and images: decoded, cached, augmented."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,28 +6,33 @@ from tripletcl.data.cache import ImageCache
 from tripletcl.data.check import CheckReport, Problem, check_table
 from tripletcl.data.facts import SPLITS, UNITS, Fact, FactTable
 from tripletcl.data.images import decode_image, list_images
+from tripletcl.data.objects import ObjectSet, read_object_set
 from tripletcl.data.readers import read_table
 from tripletcl.data.scenes import write_scenes
 from tripletcl.data.splits import held_out_facts, split_facts
 
 if TYPE_CHECKING:
     from tripletcl.data.augment import Augment
-    from tripletcl.data.source import ImageSource
+    from tripletcl.data.source import ArraySource, ImageSource, PermutedSource
 
 __all__ = [
     "SPLITS",
     "UNITS",
+    "ArraySource",
     "Augment",
     "CheckReport",
     "Fact",
     "FactTable",
     "ImageCache",
     "ImageSource",
+    "ObjectSet",
+    "PermutedSource",
     "Problem",
     "check_table",
     "decode_image",
     "held_out_facts",
     "list_images",
+    "read_object_set",
     "read_table",
     "split_facts",
     "write_scenes",
@@ -40,8 +45,8 @@ def __getattr__(name: str) -> Any:
         from tripletcl.data.augment import Augment
 
         return Augment
-    if name == "ImageSource":
-        from tripletcl.data.source import ImageSource
+    if name in ("ArraySource", "ImageSource", "PermutedSource"):
+        from tripletcl.data import source
 
-        return ImageSource
+        return getattr(source, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

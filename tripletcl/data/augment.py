@@ -43,11 +43,11 @@ class Augment:
         """Augment a batch; the numbers depend on the generator's state alone, whatever the images' device.
 
         Args:
-            images: `[B, 3, H, W]` float in [0, 1].
+            images: `[B, C, H, W]` float in [0, 1], C = 3, or C = 1 for grey (no saturation to change).
             generator: Drawn from on its own device, the same amount whatever the settings.
 
         Returns:
-            `[B, 3, H, W]` float in [0, 1].
+            `[B, C, H, W]` float in [0, 1].
         """
         drawn = torch.rand(len(images), DRAWS, generator=generator, device=generator.device)
         return self.apply(images, drawn.to(images.device, non_blocking=True))
@@ -79,7 +79,7 @@ def crop_boxes(area: Tensor, aspect: Tensor, left: Tensor, top: Tensor, scale: t
 
 
 def resized_crop(images: Tensor, boxes: Tensor) -> Tensor:
-    """Cut `boxes[i]` (`crop_boxes`) out of `images[i]` and scale it to the image's size, bilinearly: `[B, 3, H, W]`."""
+    """Cut `boxes[i]` (`crop_boxes`) out of `images[i]` and scale it to the image's size, bilinearly: `[B, C, H, W]`."""
     left, top, width, height = boxes.unbind(1)
     zero = torch.zeros_like(left)
     across = torch.stack([width, zero, 2 * left + width - 1], dim=1)
