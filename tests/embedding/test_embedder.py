@@ -247,7 +247,7 @@ def test_an_interrupted_save_is_noticed(saved: Path, embedder: FactEmbedder, mon
 
     with torch.no_grad():
         embedder.image.heads[0].bias.add_(1)
-    monkeypatch.setattr("tripletcl.embedding.embedder.write_text", full_disk)
+    monkeypatch.setattr("tripletcl.embedding.saving.write_text", full_disk)
     with pytest.raises(OSError, match="No space"):
         embedder.save_pretrained(saved)
     refused(saved, "not written together")

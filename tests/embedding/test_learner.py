@@ -102,6 +102,13 @@ def test_loss_and_gradient_equal_the_definition(name: str) -> None:
         torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-4)
 
 
+def test_one_output_answers_the_facts_of_all_tasks() -> None:
+    learner = FactLearner(TinyEmbedder(), FACTS)
+    representation, out = torch.zeros(2, 4), torch.zeros(2, 3, 5)
+    assert learner.answers(representation, out)[0] is out
+    assert len(learner.answers(representation, out)) == 1
+
+
 def test_units_that_no_fact_has_get_no_gradient() -> None:
     learner, _, batch = learner_and_batch("contrastive")
     learner.begin_task(SimpleNamespace(classes=np.array([0, 4]), seen=np.array([], int)))

@@ -19,6 +19,10 @@ from tripletcl.errors import UserError
 BUNDLED: dict[str, Callable[[], dict[str, Tensor]]] = {"timm/tf_efficientnet_lite0": efficientnet_lite0_weights}
 """Networks whose pretrained weights come with the install."""
 
+PERCEPTRON = "mlp/"
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
+"""Of the pixels of MNIST's training images, in [0, 1]."""
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -26,16 +30,16 @@ class Backbone:
 
     Attributes:
         name: Library and model, such as `torchvision/vgg16`.
-        stages: Named stages; in turn they make `[B, 3, H, W]` (normalised) into pooled features `[B, width]`.
-        mean: What is subtracted from each colour of an image in [0, 1].
+        stages: Named stages; in turn they make `[B, C, H, W]` (normalised) into pooled features `[B, width]`.
+        mean: What is subtracted from each of the C colours of an image in [0, 1]: 3, or 1 of a network for grey images.
         std: What the difference is divided by.
         width: The number of features C.
     """
 
     name: str
     stages: nn.Sequential
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     width: int
 
     @property
@@ -52,7 +56,7 @@ def build_backbone(name: str, weights: str = "bundled") -> Backbone:
 
     Args:
         name: `torchvision/<model>`, `timm/<model>`, or a bare model name, looked up in what comes with the install,
-            then in torchvision, then in timm.
+            then in torchvision, then in timm; or `mlp/<pixels>-<width>-<width>...`, a perceptron for grey images.
         weights: "bundled" (comes with the install), "none" (random, from torch's global generator), "download"
             (the library's own default weights), or a `.safetensors` or torch file in the network's own layout; its
             classifier is ignored.
@@ -60,6 +64,8 @@ def build_backbone(name: str, weights: str = "bundled") -> Backbone:
     Raises:
         UserError: unknown name, no such weights, or weights that do not fit.
     """
+    if name.startswith(PERCEPTRON):
+        return _build_perceptron(name, weights)
     check_torch_pair()
     library, model = resolve_name(name)
     full_name = f"{library}/{model}"
@@ -79,7 +85,21 @@ def build_backbone(name: str, weights: str = "bundled") -> Backbone:
             module.inplace = False  # type: ignore[assignment]
     kind = f"{type(network).__module__}.{type(network).__qualname__}"
     stages, width = CUTS[kind](network) if kind in CUTS else _one_stage(network, classifier)
-    return Backbone(full_name, _named(stages), tuple(mean), tuple(std), width)  # type: ignore[arg-type]
+    return Backbone(full_name, _named(stages), tuple(mean), tuple(std), width)
+
+
+def _build_perceptron(name: str, weights: str) -> Backbone:
+    """A multilayer perceptron with ReLU, `mlp/784-256-256`: stages fc1, fc2, ..."""
+    widths = name.removeprefix(PERCEPTRON).split("-")
+    if len(widths) < 2 or not all(width.isdecimal() and int(width) for width in widths):
+        raise UserError(f"{name!r} is no perceptron: write its widths from the pixels on, such as mlp/784-256-256")
+    if weights != "none":
+        raise UserError(f"there are no weights of {name}: set model.weights to 'none'")
+    stages: dict[str, nn.Module] = {}
+    for number, (inputs, outputs) in enumerate(pairwise(map(int, widths)), 1):
+        layers = [nn.Linear(inputs, outputs), nn.ReLU()]
+        stages[f"fc{number}"] = nn.Sequential(*([nn.Flatten()] if number == 1 else []), *layers)
+    return Backbone(name, _named(stages), (MNIST_MEAN,), (MNIST_STD,), int(widths[-1]))
 
 
 def resolve_name(name: str) -> tuple[str, str]:

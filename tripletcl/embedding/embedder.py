@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tripletcl.data.facts import UNITS, Fact
-from tripletcl.data.images import ImageLike, decode_image, in_threads
+from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.image import ImageBranch
+from tripletcl.embedding.pixels import decode, pixel_batches, usual_batch
+from tripletcl.embedding.saving import check_weights_file, digest, load_weights, read_about, save_model
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
-from tripletcl.embedding.weights import read_weights
 from tripletcl.errors import UserError
-from tripletcl.files import sha256, write_atomically, write_text
 
-SPEC_FILE, WEIGHTS_FILE = "embedder.json", "model.safetensors"
+SPEC_FILE = "embedder.json"
 ScoredBy = Literal["text", "indicators", "both"]
 CLOSED_WEIGHT = {"both": 8.0, "indicators": 1e4}
 """Against the mean cosine: a fact's score spreads over the images about a quarter to an eighth as far as its cosine."""
 READOUT_ROWS = 1024
 """Representations read out at a time: an analytic read-out expands each to thousands of random features."""
-PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
 class FactEmbedder(nn.Module):
@@ -94,10 +89,7 @@ class FactEmbedder(nn.Module):
         Raises:
             UserError: the image cannot be decoded.
         """
-        seen = (3, self.image_size, self.image_size)
-        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == seen:
-            return image
-        return decode_image(image, self.image_size)
+        return decode(image, self.image_size)
 
     @torch.no_grad()
     def represent_images(self, images: Sequence[ImageLike], batch_size: int | None = None) -> Tensor:
@@ -105,16 +97,15 @@ class FactEmbedder(nn.Module):
 
         Args:
             images: As for `encode_images`.
-            batch_size: How many at a time; by default 128, but 16 on the CPU, which is several times slower where a
-                layer's output outgrows what the allocator keeps.
+            batch_size: How many at a time; by default `usual_batch`.
 
         Raises:
             UserError: an image cannot be decoded.
         """
-        batch_size = batch_size or (16 if self.device.type == "cpu" else 128)
+        batches = pixel_batches(images, self.image_size, batch_size or usual_batch(self.device), self.device)
         with self._in_eval_mode():
             branch = self.image
-            blocks = [branch.represent(branch.features(x)).float() for x in self._pixels(images, batch_size)]
+            blocks = [branch.represent(branch.features(x)).float() for x in batches]
             if not blocks:  # nothing to read the width from
                 blocks = [branch.represent(branch.features(self._blank())).float()[:0]]
         return torch.cat(blocks)
@@ -140,12 +131,6 @@ class FactEmbedder(nn.Module):
             yield
         finally:
             self.image.train(training)
-
-    def _pixels(self, images: Sequence[ImageLike], batch_size: int) -> Iterator[Tensor]:
-        """Batches `[B, 3, S, S]` in [0, 1]; threads decode the next one meanwhile."""
-        decoded = in_threads(self.decode, images)
-        while batch := list(islice(decoded, batch_size)):
-            yield torch.from_numpy(np.stack(batch)).to(self.device).float().div_(255)
 
     def _blank(self) -> Tensor:
         return torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
@@ -247,7 +232,7 @@ class FactEmbedder(nn.Module):
 
     def fingerprint(self) -> str:
         """16 hex digits that change with any weight; the same on every device."""
-        return _digest(self.state_dict())
+        return digest(self.state_dict())
 
     @property
     def trunk_stands_still(self) -> bool:
@@ -263,7 +248,7 @@ class FactEmbedder(nn.Module):
         """16 hex digits, equal for two models whose `represent_images` returns the same."""
         readout = ("heads.", "analytic.")
         trunk = {name: x for name, x in self.image.state_dict().items() if not name.startswith(readout)}
-        return _digest(trunk, self.spec.backbone, self.spec.image_size, *self.spec.pooled)
+        return digest(trunk, self.spec.backbone, self.spec.image_size, *self.spec.pooled)
 
     def save_pretrained(self, folder: str | Path, facts: Sequence[Fact] | None = None) -> None:
         """Write `embedder.json` and `model.safetensors` with all image weights, each whole or not at all.
@@ -272,17 +257,9 @@ class FactEmbedder(nn.Module):
             folder: Where; made if need be.
             facts: The facts it has been taught; by default `self.facts`.
         """
-        folder = Path(folder)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        write_atomically(folder / WEIGHTS_FILE, lambda temporary: save_file(tensors, temporary))
-        about = {
-            "library_version": version("tripletcl"),
-            "spec": dataclasses.asdict(self.spec),
-            "weights_sha256": sha256(folder / WEIGHTS_FILE),
-            "fingerprint": self.fingerprint(),
-            "facts": [fact.units for fact in (self.facts if facts is None else facts)],
-        }
-        write_text(folder / SPEC_FILE, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        known = self.facts if facts is None else facts
+        about = {"spec": dataclasses.asdict(self.spec), "facts": [fact.units for fact in known]}
+        save_model(Path(folder), SPEC_FILE, self, about)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> FactEmbedder:
@@ -292,8 +269,8 @@ class FactEmbedder(nn.Module):
             UserError: a file is missing, damaged, or of a version that knows other settings.
         """
         folder = Path(folder)
-        about = _read_about(folder)
-        _check_weights_file(folder, about["weights_sha256"])
+        about = read_about(folder, SPEC_FILE, "embedder", ("spec", "facts"))
+        check_weights_file(folder, about, SPEC_FILE)
         try:
             spec = EmbedderSpec(**about["spec"])
             facts = [Fact(*units) for units in about["facts"]]
@@ -307,10 +284,7 @@ class FactEmbedder(nn.Module):
         if spec.random_features:
             embedder.image.install_analytic(spec.random_features, spec.random_seed)
         embedder.spec, embedder.facts = spec, tuple(facts)
-        try:
-            embedder.load_state_dict(read_weights(folder / WEIGHTS_FILE))
-        except RuntimeError as error:
-            raise UserError(f"{folder / WEIGHTS_FILE} does not fit {SPEC_FILE}: {error}") from error
+        load_weights(folder, SPEC_FILE, embedder)
         return embedder.to(device).eval()
 
 
@@ -344,35 +318,3 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
         if spec.whiten:
             text.add_whitening()
     return FactEmbedder(spec, image, text)
-
-
-def _digest(tensors: Mapping[str, Tensor], *settings: object) -> str:
-    digest = hashlib.sha256(repr(settings).encode() if settings else b"")
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
-
-
-def _read_about(folder: Path) -> dict[str, Any]:
-    path = folder / SPEC_FILE
-    if not path.is_file():
-        raise UserError(f"{folder} holds no embedder: it has no {SPEC_FILE}")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    for key in ("spec", "weights_sha256", "facts"):
-        if not isinstance(about, dict) or key not in about:
-            raise UserError(f"{path} is damaged: it lacks {key!r}")
-    return about
-
-
-def _check_weights_file(folder: Path, expected: str) -> None:
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
-        refused = f" (a pickle could run code, so {pickles[0]} is not read)" if pickles else ""
-        raise UserError(f"{folder} has no {WEIGHTS_FILE}{refused}")
-    if sha256(path) != expected:
-        raise UserError(f"{path} is damaged, or was not written together with {SPEC_FILE}: its SHA-256 differs")

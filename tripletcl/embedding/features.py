@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.data import ImageSource
 from tripletcl.data.images import Progress
-from tripletcl.embedding.image import ImageBranch
+from tripletcl.data.source import Source
+from tripletcl.embedding.trunk import Trunk
 from tripletcl.files import locked, write_atomically
 
 VIEWS = 2
@@ -21,7 +21,7 @@ VIEWS = 2
 class FeatureSource:
     """Frozen features `[N, 2, ...]` of N images and their mirror images, float16, memory-mapped.
 
-    Stands in for the `ImageSource` it was made from: the learner's input is then the feature, not the image, and the
+    Stands in for the source it was made from: the learner's input is then the feature, not the image, and the
     only augmentation is the choice between image and mirror image.
     """
 
@@ -31,8 +31,8 @@ class FeatureSource:
     @classmethod
     def open(
         cls,
-        source: ImageSource,
-        branch: ImageBranch,
+        source: Source,
+        branch: Trunk,
         folder: Path,
         *,
         batch_size: int = 16,  # small batches stay in the CPU's cache: three times faster than 64
@@ -50,7 +50,7 @@ class FeatureSource:
         return cls(np.load(path, mmap_mode="r"), source.device)
 
     @classmethod
-    def stored(cls, source: ImageSource, branch: ImageBranch, folder: Path) -> FeatureSource | None:
+    def stored(cls, source: Source, branch: Trunk, folder: Path) -> FeatureSource | None:
         """The features if they lie in the folder, or None: nothing is computed."""
         path = _path(source, branch, folder)
         return cls(np.load(path, mmap_mode="r"), source.device) if path.exists() else None
@@ -67,12 +67,12 @@ class FeatureSource:
         return torch.from_numpy(self.array[ids, views]).to(self.device).float()
 
 
-def _path(source: ImageSource, branch: ImageBranch, folder: Path) -> Path:
+def _path(source: Source, branch: Trunk, folder: Path) -> Path:
     return folder / f"features-{_key(source, branch)}.npy"
 
 
-def _key(source: ImageSource, branch: ImageBranch) -> str:
-    digest = hashlib.sha256(source.cache.fingerprint.encode())
+def _key(source: Source, branch: Trunk) -> str:
+    digest = hashlib.sha256(source.fingerprint.encode())
     for name, tensor in {"mean": branch.mean, "std": branch.std, **branch.frozen.state_dict()}.items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
@@ -81,7 +81,7 @@ def _key(source: ImageSource, branch: ImageBranch) -> str:
     return digest.hexdigest()[:24]
 
 
-def _compute(path: Path, source: ImageSource, branch: ImageBranch, batch_size: int, progress: Progress | None) -> None:
+def _compute(path: Path, source: Source, branch: Trunk, batch_size: int, progress: Progress | None) -> None:
     shape = branch.features(source.batch(np.zeros(1, np.int64), None)).shape[1:]
     count = len(source)
     header = {"descr": "<f2", "fortran_order": False, "shape": (count, VIEWS, *shape)}

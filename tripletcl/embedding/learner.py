@@ -115,6 +115,10 @@ class FactLearner(nn.Module):
         """A representation `[B, C]` to un-normalised unit vectors `[B, 3, D]`."""
         return self.embedder.image.readout(representation)
 
+    def answers(self, representation: Tensor, out: Tensor) -> tuple[Tensor]:
+        """What answers the facts of earlier tasks: the same unit vectors."""
+        return (out,)
+
     def trunk(self) -> Iterable[nn.Parameter]:
         """The parameters of `represent`: the image branch below its heads."""
         image = self.embedder.image

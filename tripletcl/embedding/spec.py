@@ -1,4 +1,4 @@
-"""What an embedder is built from."""
+"""What an embedder of facts and a classifier of objects are built from."""
 
 from __future__ import annotations
 
@@ -55,6 +55,36 @@ class EmbedderSpec:
     scored_by: Literal["text", "indicators", "both"] = "text"
     """What facts that were taught are scored by: the cosine of vectors, the analytic read-out's scores of the facts
     themselves, or both. Not to be set by hand."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pooled", tuple(self.pooled))  # JSON knows no tuples
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """Everything that `build_classifier` needs beside the classes; saved along with the weights.
+
+    The paper's network is backbone "torchvision/alexnet".
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+    backbone: str = "timm/tf_efficientnet_lite0"
+    """`torchvision/<model>`, `timm/<model>`, a bare model name, or a perceptron for grey images, `mlp/784-256-256`."""
+    weights: str = "bundled"
+    """What the backbone starts from: "bundled" (comes with the install), "none", "download", or a weights file."""
+    freeze_until: str | None = None
+    """The backbone's last stage that is never trained; null trains all."""
+    head_std: float | None = None
+    """Standard deviation that the heads start at; null keeps torch's start."""
+    pooled: tuple[str, ...] = ()
+    """Stages whose spatial means an analytic read-out sees beside the last stage's features."""
+    image_size: int = 128
+    """Pixels of the square that images are cut to."""
+    random_features: int = 0
+    """Width of the analytic read-out that a method has put in place of the heads; 0 for none. Not to be set by hand."""
+    random_seed: int = 0
+    """Of its random layer. Not to be set by hand."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pooled", tuple(self.pooled))  # JSON knows no tuples

@@ -1,0 +1,179 @@
+"""A classifier of objects: one trunk, and a head for each task or one for all; build, predict, save and load."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tripletcl.data.images import ImageLike
+from tripletcl.embedding.backbones import build_backbone
+from tripletcl.embedding.pixels import pixel_batches, usual_batch
+from tripletcl.embedding.readout import AnalyticReadout
+from tripletcl.embedding.saving import check_weights_file, digest, load_weights, read_about, save_model
+from tripletcl.embedding.spec import ClassifierSpec
+from tripletcl.embedding.trunk import Trunk
+from tripletcl.errors import UserError
+
+SPEC_FILE = "classifier.json"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a head says of an image: the likeliest class, and how probable each is by its softmax."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class Classifier(nn.Module):
+    """Images as classes: a trunk that all tasks share, below heads that know each its own classes.
+
+    Labels are counted through the heads: those of the second begin where those of the first end.
+
+    Args:
+        spec: What it was built from.
+        trunk: All below the heads.
+        heads: The heads' names, in order, and the names of each one's classes.
+
+    Attributes:
+        layers: The heads.
+        starts: The first label of each head.
+        analytic: The closed-form read-out that answers in place of the heads once it knows classes; None without one.
+    """
+
+    def __init__(self, spec: ClassifierSpec, trunk: Trunk, heads: Mapping[str, Sequence[str]]) -> None:
+        super().__init__()
+        self.spec, self.trunk = spec, trunk
+        self.heads = {name: tuple(classes) for name, classes in heads.items()}
+        self.layers = nn.ModuleList(_head(trunk.feature_width, len(c), spec.head_std) for c in self.heads.values())
+        self.starts = [0, *accumulate(map(len, self.heads.values()))][:-1]
+        self.analytic: AnalyticReadout | None = None
+
+    @property
+    def classes(self) -> int:
+        """How many labels there are."""
+        return sum(map(len, self.heads.values()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.trunk.mean.device
+
+    def logits(self, representation: Tensor, heads: Sequence[int]) -> Tensor:
+        """What some heads, by their numbers, make of representations `[B, C]`: `[B, K]`, one head behind the other."""
+        if self.analytic is not None and self.analytic.classes:
+            scores = self.analytic(representation)
+            widths = list(map(len, self.heads.values()))
+            parts = [scores[:, self.starts[head] : self.starts[head] + widths[head]] for head in heads]
+        else:
+            features = representation[:, : self.trunk.feature_width]
+            parts = [self.layers[head](features) for head in heads]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def install_analytic(self, width: int, seed: int) -> None:
+        """Make room for an analytic read-out of `width` random features; the heads answer until it knows classes."""
+        self.analytic = AnalyticReadout(self.trunk.parts(), width, seed, (self.classes,)).to(self.device)
+        self.spec = dataclasses.replace(self.spec, random_features=width, random_seed=seed)
+
+    def read_out(self, weight: Tensor, labels: Tensor) -> None:
+        """Answer by the analytic read-out from now on: its weights `[M, K]`, for these K labels."""
+        assert self.analytic is not None
+        self.analytic.solve(weight, nn.functional.one_hot(labels, self.classes))
+
+    @torch.no_grad()
+    def predict(
+        self, images: Sequence[ImageLike], head: str | None = None, batch_size: int | None = None
+    ) -> list[Prediction]:
+        """What a head says of images, in eval mode.
+
+        Args:
+            images: Paths, Pillow images, or uint8 arrays of any size.
+            head: Its name: the task is known. Not needed where there is one.
+            batch_size: How many at a time; by default `usual_batch`.
+
+        Raises:
+            UserError: no such head, or an image cannot be decoded.
+        """
+        number = self._head_number(head)
+        names = list(self.heads.values())[number]
+        modes, found = self.training, []
+        self.eval()
+        for pixels in pixel_batches(images, self.spec.image_size, batch_size or usual_batch(self.device), self.device):
+            seen = pixels.mean(dim=1, keepdim=True) if self.trunk.channels == 1 else pixels
+            out = self.logits(self.trunk.represent(self.trunk.features(seen)).float(), [number])
+            found += [_prediction(names, row) for row in out.softmax(dim=1).tolist()]
+        self.train(modes)
+        return found
+
+    def _head_number(self, head: str | None) -> int:
+        names = list(self.heads)
+        if head is None and len(names) == 1:
+            return 0
+        if head not in names:
+            asked = "say which head is to answer" if head is None else f"there is no head {head!r}"
+            raise UserError(f"{asked}: {', '.join(names)}")
+        return names.index(head)
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change with any weight; the same on every device."""
+        return digest(self.state_dict())
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `classifier.json` and `model.safetensors`, each whole or not at all."""
+        save_model(Path(folder), SPEC_FILE, self, {"spec": dataclasses.asdict(self.spec), "heads": self.heads})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> Classifier:
+        """Load what `save_pretrained` wrote; nothing is downloaded and no pickle is read.
+
+        Raises:
+            UserError: a file is missing, damaged, or of a version that knows other settings.
+        """
+        folder = Path(folder)
+        about = read_about(folder, SPEC_FILE, "classifier", ("spec", "heads"))
+        check_weights_file(folder, about, SPEC_FILE)
+        try:
+            spec = ClassifierSpec(**about["spec"])
+        except TypeError as error:
+            written = about.get("library_version")
+            raise UserError(f"{folder / SPEC_FILE}, written by tripletcl {written}, does not suit: {error}") from error
+        weights = spec.weights
+        classifier = build_classifier(dataclasses.replace(spec, weights="none"), about["heads"], seed=0)
+        if spec.random_features:
+            classifier.install_analytic(spec.random_features, spec.random_seed)
+        classifier.spec = dataclasses.replace(spec, weights=weights)
+        load_weights(folder, SPEC_FILE, classifier)
+        return classifier.to(device).eval()
+
+
+def build_classifier(spec: ClassifierSpec, heads: Mapping[str, Sequence[str]], seed: int) -> Classifier:
+    """Build a classifier; what starts at random depends on the seed alone, and no global generator moves.
+
+    Raises:
+        UserError: a setting names nothing known.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
+        backbone = build_backbone(spec.backbone, spec.weights)
+        trunk = Trunk(backbone, freeze_until=spec.freeze_until, pooled=spec.pooled)
+        return Classifier(spec, trunk, heads).train()
+
+
+def _head(features: int, classes: int, std: float | None) -> nn.Linear:
+    head = nn.Linear(features, classes)
+    if std is not None:
+        nn.init.normal_(head.weight, std=std)
+        nn.init.zeros_(head.bias)
+    return head
+
+
+def _prediction(classes: Sequence[str], probabilities: Sequence[float]) -> Prediction:
+    best = max(range(len(classes)), key=probabilities.__getitem__)
+    return Prediction(classes[best], probabilities[best], dict(zip(classes, probabilities, strict=True)))
