@@ -24,15 +24,13 @@ from tripletcl.report import (
     ExampleHit,
     ExampleQuery,
     Promises,
-    comparison_rows,
-    csv_table,
-    latex_table,
-    markdown_table,
     promises_of,
     properties_markdown,
     write_report,
+    written_tables,
 )
-from tripletcl.runs import Run, read_settings
+from tripletcl.runs import Run, open_run
+from tripletcl.stored import TASKS, StoredRun, read_settings
 
 HITS_SHOWN = 8
 TRAINING_IMAGES_SHOWN = 8
@@ -40,9 +38,8 @@ TRAINING_IMAGES_SHOWN = 8
 
 def write_tables(results: Sequence[RunResult], promises: Promises, out: Path) -> None:
     """The comparison as Markdown, CSV and LaTeX, and what its methods promise as Markdown."""
-    rows = comparison_rows(results)
-    for suffix, text in (("md", markdown_table(rows)), ("csv", csv_table(rows)), ("tex", latex_table(rows))):
-        write_text(out / f"table.{suffix}", text)
+    for name, text in written_tables(results).items():
+        write_text(out / name, text)
     write_text(out / "properties.md", properties_markdown(promises))
 
 
@@ -54,46 +51,81 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
         command: What made the runs, for the reader who wants to repeat it.
 
     Raises:
-        UserError: no run there is finished.
+        UserError: no run there is finished, or some learned facts and some objects.
     """
     runs = [run for folder in folders for run in _runs(folder)]
     results = {run.path: result for run in runs if (result := named_result(run)) is not None}
     if not results:
         raise UserError(f"no finished run in {', '.join(map(str, folders))}")
     finished = [run for run in runs if run.path in results]
-    first = results[finished[0].path]  # of the same tasks are those of the same split alone
-    shown = [run for run in finished if (results[run.path].split, results[run.path].seed) == (first.split, first.seed)]
-    table = load_table(finished[0].config)
-    vectors = {results[run.path].method: run.vectors() for run in shown}
-    groups = _groups(shown[0], len(results[shown[0].path].tasks))
+    of_facts = [run for run in finished if isinstance(run, Run)]
+    if 0 < len(of_facts) < len(finished):
+        raise UserError("some of these runs learned facts and some objects: a page is of either")
     environment = json.loads((finished[0].path / "environment.json").read_text(encoding="utf-8"))
     write_report(
         page,
         list(results.values()),
-        title="Facts learned task after task",
         settings=dump_config(read_settings(finished[0].path)),
         environment=environment,
         promises={results[run.path].method: promises_of(run.config.method) for run in finished},
-        examples=[_example(fact, task, table, vectors) for task, fact in _queries(table, groups)],
-        scenes=[(f"task {t + 1}", path) for t, facts in enumerate(groups) for path in _training_images(table, facts)],
         command=command,
-        drifts=_drifts(finished, results),
+        sweeps=_sweeps(finished, results),
+        **(_about_facts(of_facts, results) if of_facts else _about_objects(finished)),
     )
     return page
 
 
-def _runs(folder: Path) -> list[Run]:
+def _about_facts(runs: Sequence[Run], results: dict[Path, RunResult]) -> dict[str, Any]:
+    """What the page shows of the images: those of the first run's sequence, split and seed."""
+    first = results[runs[0].path]  # of the same tasks are those of the same split alone
+    key = (first.split, first.seed, first.tasks)
+    shown = [run for run in runs if (of := results[run.path]) and (of.split, of.seed, of.tasks) == key]
+    table = load_table(runs[0].config)
+    vectors = {results[run.path].method: run.vectors() for run in shown}
+    groups = _groups(shown[0], len(first.tasks))
+    return {
+        "title": "Facts learned task after task",
+        "examples": [_example(fact, task, table, vectors) for task, fact in _queries(table, groups)],
+        "scenes": [(f"task {t + 1}", path) for t, of in enumerate(groups) for path in _training_images(table, of)],
+        "drifts": _drifts(runs, results),
+    }
+
+
+def _about_objects(runs: Sequence[StoredRun]) -> dict[str, Any]:
+    """Of each task that any run learned some training images, those that are still there."""
+    images: dict[str, list[str]] = {}
+    for run in runs:
+        for task in json.loads((run.path / TASKS).read_text(encoding="utf-8")):
+            images.setdefault(task["name"], task["images"])
+    return {
+        "title": "Objects learned task after task",
+        "scenes": [(name, path) for name, of in images.items() for path in map(Path, of) if path.exists()],
+    }
+
+
+def _sweeps(runs: Sequence[StoredRun], results: dict[Path, RunResult]) -> dict[str, dict[str, float]]:
+    """Of methods whose runs differ in one lam, the lam of each label; by the label without it."""
+    found: dict[str, dict[str, float]] = {}
+    for run in runs:
+        label = results[run.path].method
+        for lam in (settings.get("lam") for settings in run.config.method):
+            if isinstance(lam, float) and (name := label.replace(f"-lam{lam}", "")) != label:
+                found.setdefault(name, {})[label] = lam
+    return found
+
+
+def _runs(folder: Path) -> list[StoredRun]:
     if (folder / "config.yaml").exists():
-        return [Run.open(folder)]
-    found = [Run.open(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
-    return found or [Run.open(folder)]  # the latter says what is wrong with the folder
+        return [open_run(folder)]
+    found = [open_run(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
+    return found or [open_run(folder)]  # the latter says what is wrong with the folder
 
 
-def named_result(run: Run) -> RunResult | None:
+def named_result(run: StoredRun) -> RunResult | None:
     """The run's figures under the name of its folder where a comparison gave it one (`mas-lam3-split0-seed0`)."""
     if (result := run.result) is None:
         return None
-    label = re.sub(r"-split-?\d+-seed-?\d+$", "", run.path.name)
+    label = re.sub(r"-split-?\d+-seed-?\d+$", "", run.path.name.removesuffix(run.config.suffix))
     return replace(result, method=label) if label.startswith(f"{result.method}-") else result
 
 
@@ -108,7 +140,7 @@ def _drifts(runs: Sequence[Run], results: dict[Path, RunResult]) -> dict[str, li
 
 def _groups(run: Run, tasks: int) -> list[np.ndarray]:
     """The fact ids of each task."""
-    groups = json.loads((run.path / "tasks.json").read_text(encoding="utf-8"))
+    groups = json.loads((run.path / TASKS).read_text(encoding="utf-8"))
     return [np.array(group) for group in groups[:tasks]]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tripletcl.errors import UserError
-from tripletcl.evaluation import RunResult, Spread, forgetting, gap_closed, summarise
+from tripletcl.evaluation import RunResult, Spread, forgetting, gap_closed, new_tasks, new_tasks_among, summarise
 
 MATRIX = [[0.1, 0.1, 0.1], [0.8, 0.2, 0.1], [0.5, 0.9, 0.3], [0.6, 0.4, 0.7]]
 
@@ -21,9 +21,9 @@ def result(method: str = "mas", seed: int = 0, final: float = 0.3, **changes: An
         seed=seed,
         split="random-0",
         tasks=["a", "b", "c"],
-        map_matrix=MATRIX,
+        matrix=MATRIX,
         map_matrix_all=MATRIX,
-        map_all=[0.02, 0.1, 0.2, final],
+        overall=[0.02, 0.1, 0.2, final],
         recall={"1": 0.1, "5": 0.4, "10": 0.6},
         mrr=0.25,
         ap=[("<dog>", 0.5), ("<person, riding, horse>", 0.1)],
@@ -36,22 +36,65 @@ def test_json_round_trip() -> None:
     assert RunResult.from_dict(json.loads(json.dumps(result().to_dict(), allow_nan=False))) == result()
 
 
-@pytest.mark.parametrize("damage", [lambda d: d.pop("mrr"), lambda d: d.update(color=1)])
+def test_results_of_facts_keep_the_names_that_scripts_know_and_older_ones_are_read() -> None:
+    written = result().to_dict()
+    assert (written["map_matrix"], written["map_all"]) == (MATRIX, [0.02, 0.1, 0.2, 0.3])
+    del written["metric"]
+    assert RunResult.from_dict(written) == result()
+    newer = {**written, "matrix": written.pop("map_matrix"), "overall": written.pop("map_all")}
+    del newer["map_matrix"], newer["map_all"]
+    assert RunResult.from_dict(newer) == result()
+
+
+def test_a_result_of_objects_has_nothing_of_facts() -> None:
+    found = RunResult("mas", 0, "a → b", ["a", "b"], [[None, None], [0.9, None], [0.8, 0.7]], [None, 0.9, 0.75], 1.0)
+    found = dataclasses.replace(found, metric="accuracy")
+    written = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert written["matrix"] == [[None, None], [0.9, None], [0.8, 0.7]]
+    assert not {"map_matrix", "map_all"} & written.keys()
+    assert RunResult.from_dict(written) == found
+    assert (found.recall, found.mrr, found.ap, found.map_open) == ({}, None, [], [])
+
+
+@pytest.mark.parametrize("damage", [lambda d: d.pop("seconds"), lambda d: d.update(color=1)])
 def test_a_missing_or_unknown_field_is_named(damage: Any) -> None:
     values = result().to_dict()
     damage(values)
-    with pytest.raises(UserError, match=r"mrr|color"):
+    with pytest.raises(UserError, match=r"seconds|color"):
         RunResult.from_dict(values)
 
 
 def test_derived_numbers() -> None:
     run = result()
-    assert run.map_tasks == [0.6, 0.4, 0.7]
-    assert run.map_tasks_mean == pytest.approx(1.7 / 3)
-    assert run.map_all_final == 0.3
+    assert run.scores == [0.6, 0.4, 0.7]
+    assert run.mean_score == pytest.approx(1.7 / 3)
+    assert run.final == 0.3
     assert run.forgetting == forgetting(MATRIX)
     assert run.backward_transfer == pytest.approx(-0.35)
     assert run.forward_transfer == pytest.approx(0.15)
+
+
+def test_what_was_learned_and_what_was_lost_since() -> None:
+    run = result()
+    assert run.learned == [0.8, 0.9, 0.7]
+    assert run.drops == [pytest.approx(0.2), pytest.approx(0.5), 0]
+    assert run.drop == pytest.approx(0.35)
+    joint = result("joint", matrix=MATRIX[:2])
+    assert (joint.learned, joint.drops, joint.drop) == (MATRIX[1], [None] * 3, None)
+    unknown = result(matrix=[*MATRIX[:3], [0.6, None, 0.7]])
+    assert unknown.drops == [pytest.approx(0.2), None, 0]
+    held = result(matrix=[MATRIX[0], [0.8, 0.2, 0.1], [0.8, 0.9, 0.3], [0.8, 0.9, 0.7]])
+    assert str(held.drop) == "0.0", "not minus zero"
+
+
+def test_new_tasks_are_held_against_finetune_of_the_same_seed_and_sequence() -> None:
+    plain = result("finetune", matrix=[MATRIX[0], [0.9, 0, 0], [0.5, 0.92, 0], [0.4, 0.3, 0.8]])
+    assert new_tasks(result(), plain) == pytest.approx(((0.9 - 0.92) + (0.7 - 0.8)) / 2)
+    assert new_tasks(plain, plain) == 0
+    assert new_tasks(result("joint", matrix=MATRIX[:2]), plain) is None
+    assert new_tasks_among(result(), [result(), plain]) == new_tasks(result(), plain)
+    for other in ({"seed": 1}, {"split": "random-1"}, {"tasks": ["b", "a", "c"]}):
+        assert new_tasks_among(result(), [result(), dataclasses.replace(plain, **other)]) is None
 
 
 def test_gap_closed() -> None:
@@ -71,13 +114,13 @@ def test_summary_over_seeds() -> None:
         for run in (
             result("finetune", seed, low),
             result("mas", seed, mid, seconds=float(seed)),
-            result("joint", seed, high, map_matrix=joint_matrix, map_matrix_all=joint_matrix, map_all=[0.02, high]),
+            result("joint", seed, high, matrix=joint_matrix, map_matrix_all=joint_matrix, overall=[0.02, high]),
         )
     ]
     finetune, mas, joint = summarise(runs)
     assert [row.method for row in (finetune, mas, joint)] == ["finetune", "mas", "joint"]
     assert mas.runs == 3
-    assert mas.map_all == Spread(pytest.approx(0.85 / 3), pytest.approx(statistics.stdev([0.3, 0.3, 0.25])))
+    assert mas.overall == Spread(pytest.approx(0.85 / 3), pytest.approx(statistics.stdev([0.3, 0.3, 0.25])))
     assert mas.gap_closed == Spread(pytest.approx(0.5), pytest.approx(0, abs=1e-12))
     assert finetune.gap_closed == Spread(0, 0)
     assert joint.gap_closed == Spread(1, 0)
@@ -89,7 +132,7 @@ def test_summary_over_seeds() -> None:
 
 def test_one_run_has_no_deviation_and_no_gap_without_its_bounds() -> None:
     (row,) = summarise([result()])
-    assert row.map_all == Spread(0.3, None)
+    assert row.overall == Spread(0.3, None)
     assert row.gap_closed is None
 
 

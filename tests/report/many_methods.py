@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tripletcl.evaluation.result import RunResult
@@ -44,9 +46,9 @@ def drawn_run(
         seed=0,
         split=f"random-{split}",
         tasks=[f"task {task + 1}" for task in range(tasks)],
-        map_matrix=matrix.tolist(),
+        matrix=matrix.tolist(),
         map_matrix_all=(0.8 * matrix).tolist(),
-        map_all=(0.8 * matrix.mean(axis=1)).tolist(),
+        overall=(0.8 * matrix.mean(axis=1)).tolist(),
         recall={"1": 0.2, "5": float(0.7 * matrix[-1].mean()), "10": 0.6},
         mrr=float(0.6 * matrix[-1].mean()),
         ap=[(fact, float(np.clip(generator.normal(matrix[-1].mean(), 0.2), 0, 1))) for fact in facts],
@@ -55,6 +57,48 @@ def drawn_run(
         map_subset=(0.1 + 0.8 * matrix[:, : tasks // 2].mean(axis=1)).tolist(),
         method_bytes=[int(PARAMETER_BYTES * factor) for factor in kept],
         lams=[None, *generator.choice([1.5, 3, 6], tasks - 1).tolist()] if method in ("mas", "ewc", "si") else [],
+    )
+
+
+def drawn_object_runs(
+    sequences: Sequence[Sequence[str]], seeds: int = 3, methods: dict[str, tuple[float, float, float, float]] = METHODS
+) -> list[RunResult]:
+    """Accuracies of every method on sequences of object recognition; tasks differ in how hard they are."""
+    return [
+        drawn_object_run(m, seed, list(tasks), *numbers)
+        for tasks in sequences
+        for seed in range(seeds)
+        for m, numbers in methods.items()
+    ]
+
+
+def drawn_object_run(
+    method: str, seed: int, tasks: list[str], remains: float, learned: float, at_once: float, each: float
+) -> RunResult:
+    """With several heads nothing is known of a task before it is learned."""
+    generator = np.random.default_rng([seed, *method.encode(), *"".join(tasks).encode()])
+    ease = np.array([0.55 + 0.4 * (sum(map(ord, task)) % 97) / 97 for task in tasks])
+    matrix = stages(method, len(tasks), 0.7 + 0.3 * remains, learned) / 0.66 * ease
+    matrix = np.clip(matrix + generator.normal(0, 0.006, matrix.shape), 0, 1)
+    unknown = np.tri(*matrix.shape, -1) == 0 if len(matrix) > 2 or len(tasks) == 1 else np.arange(2)[:, None] == 0
+    unknown = np.broadcast_to(unknown, matrix.shape)
+    known: list[list[float | None]] = [
+        [None if hidden else float(score) for score, hidden in zip(row, mask, strict=True)]
+        for row, mask in zip(matrix, unknown, strict=True)
+    ]
+    means = [[score for score in row if score is not None] for row in known]
+    kept = [0.0] + [at_once + each * stage for stage in range(1, len(matrix))]
+    return RunResult(
+        method=method,
+        seed=seed,
+        split=" → ".join(tasks),
+        tasks=tasks,
+        matrix=known,
+        overall=[float(np.mean(row)) if row else None for row in means],
+        seconds=float(generator.normal(200, 10)),
+        metric="accuracy",
+        method_bytes=[int(PARAMETER_BYTES * factor) for factor in kept],
+        lams=[None, *generator.choice([1.5, 3, 6], len(tasks) - 1).tolist()] if method in ("mas", "ewc", "si") else [],
     )
 
 

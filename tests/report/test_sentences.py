@@ -28,8 +28,8 @@ def test_headline_and_findings_where_mas_is_better(six_runs):
 
 
 def test_a_worse_method_is_called_worse(six_runs):
-    runs = [replace(run, map_all=[0.0, 0.0, 0.1]) if run.method == "mas" else run for run in six_runs]
-    runs = [replace(run, map_matrix=[[0, 0], [0.5, 0], [0.1, 0.2]]) if run.method == "mas" else run for run in runs]
+    runs = [replace(run, overall=[0.0, 0.0, 0.1]) if run.method == "mas" else run for run in six_runs]
+    runs = [replace(run, matrix=[[0, 0], [0.5, 0], [0.1, 0.2]]) if run.method == "mas" else run for run in runs]
     assert headline(runs) == "After two tasks, finetune keeps .30 of .70 on the first; MAS keeps .10 of .50."
     text = " ".join(findings(runs))
     assert "MAS does not beat finetune there." in text
@@ -39,7 +39,7 @@ def test_a_worse_method_is_called_worse(six_runs):
 
 def test_a_difference_within_the_spread_is_said_to_be(six_runs):
     near = {0: 0.24, 1: 0.30}
-    runs = [replace(run, map_all=[0.0, near[run.seed]]) if run.method == "mas" else run for run in six_runs]
+    runs = [replace(run, overall=[0.0, near[run.seed]]) if run.method == "mas" else run for run in six_runs]
     assert "The difference between finetune and MAS is within the spread of the runs." in findings(runs)
 
 
@@ -70,7 +70,7 @@ def test_a_frozen_model_that_does_as_well_is_not_hidden(six_runs, make_run):
 
 
 def test_no_gap_where_joint_is_not_better(six_runs):
-    runs = [replace(run, map_all=[0.0, 0.2]) if run.method == "joint" else run for run in six_runs]
+    runs = [replace(run, overall=[0.0, 0.2]) if run.method == "joint" else run for run in six_runs]
     text = " ".join(findings(runs))
     assert "no gap to close" in text
     assert "closes" not in text

@@ -36,11 +36,11 @@ def test_numbers_of_two_methods_and_two_seeds_by_hand(six_runs):
 
     assert row["runs"] == 2
     for name, mean, step in [("task 1", 0.6, 0.2), ("task 2", 0.6, 0.0)]:
-        assert row["map_tasks"][name].mean == pytest.approx(mean)
-        assert row["map_tasks"][name].std == pytest.approx(step * half)
+        assert row["tasks"][name].mean == pytest.approx(mean)
+        assert row["tasks"][name].std == pytest.approx(step * half)
     expected = {
-        "map_mean": (0.6, 0.1),  # .55 and .65
-        "map_all": (0.37, 0.06),
+        "mean": (0.6, 0.1),  # .55 and .65
+        "overall": (0.37, 0.06),
         "forgetting": (0.05, 0.1),  # .6 to .5, and .7 to .7
         "backward_transfer": (-0.05, 0.1),
         "recall@5": (0.4, 0.0),
@@ -55,15 +55,15 @@ def test_numbers_of_two_methods_and_two_seeds_by_hand(six_runs):
 
 
 def test_finetune_comes_first_and_joint_last(six_runs, make_run):
-    matrix = six_runs[1].map_matrix
+    matrix = six_runs[1].matrix
     runs = [make_run("zeta", matrix), *six_runs, make_run("alpha", matrix)]
     assert [row["method"] for row in comparison_rows(runs)] == ["finetune", "zeta", "mas", "alpha", "joint"]
 
 
 def test_one_run_has_no_standard_deviation(six_runs):
     row = comparison_rows([six_runs[1]])[0]
-    assert row["map_all"].mean == pytest.approx(0.34)
-    assert row["map_all"].std is None
+    assert row["overall"].mean == pytest.approx(0.34)
+    assert row["overall"].std is None
     assert "±" not in markdown_table([row])
 
 
@@ -121,8 +121,8 @@ def test_tasks_named_differently_by_the_runs_are_numbered(make_run):
     matrix = [[0.1, 0.1], [0.6, 0.1], [0.5, 0.6]]
     same = [make_run("mas", matrix, tasks=["sports", "streets"])]
     other = [*same, make_run("mas", matrix, seed=1, tasks=["streets", "sports"])]
-    assert list(comparison_rows(same)[0]["map_tasks"]) == ["sports", "streets"]
-    assert list(comparison_rows(other)[0]["map_tasks"]) == ["task 1", "task 2"]
+    assert list(comparison_rows(same)[0]["tasks"]) == ["sports", "streets"]
+    assert list(comparison_rows(other)[0]["tasks"]) == ["task 1", "task 2"]
 
 
 def test_what_cannot_stand_in_one_table_is_refused(six_runs, make_run):
@@ -137,7 +137,7 @@ def test_what_cannot_stand_in_one_table_is_refused(six_runs, make_run):
 
 
 def test_csv_keeps_full_precision_and_leaves_the_undefined_empty(six_runs):
-    exact = replace(six_runs[0], map_all=[0.0, 1 / 3], method='a,"b"')
+    exact = replace(six_runs[0], overall=[0.0, 1 / 3], method='a,"b"')
     line = next(csv.DictReader(io.StringIO(csv_table(comparison_rows([exact])))))
     assert line["method"] == 'a,"b"'
     assert float(line["map_all"]) == 1 / 3

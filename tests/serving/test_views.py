@@ -152,7 +152,7 @@ def test_the_matrix_follows_the_slider(exhibit: Exhibit) -> None:
     page = Elements(views.matrices(exhibit, 1, "joint"))
     mas, joint = page.text.split("joint", 1)
     for stage in range(3):
-        assert all(f"{value:.2f}"[1:] in mas for value in result.map_matrix[stage] if value < 1)
+        assert all(f"{value:.2f}"[1:] in mas for value in result.matrix[stage] if value < 1)
     here = [found for found in page.of_class("cell") if "here" in (found["class"] or "")]
     assert [found["data-stage"] for found in here] == ["1"] * 4
     assert len(page.of_class("learned")) == 2, "joint training learns no task by itself"
@@ -175,10 +175,10 @@ def test_a_method_that_was_taught_more_stands_beside_one_that_was_not() -> None:
     shorter = run_result([[0.1, 0.1], [0.9, 0.2], [0.7, 0.8]])
     both = alike([longer, shorter])
     assert [len(result.tasks) for result in both] == [3, 3]
-    assert [len(result.map_matrix) for result in both] == [4, 4]
-    assert both[0].map_matrix == longer.map_matrix
-    assert [row[:2] for row in both[1].map_matrix] == [*shorter.map_matrix, [0.7, 0.8]]
-    assert all(math.isnan(row[2]) for row in both[1].map_matrix)
+    assert [len(result.matrix) for result in both] == [4, 4]
+    assert both[0].matrix == longer.matrix
+    assert [row[:2] for row in both[1].matrix] == [*shorter.matrix, [0.7, 0.8]]
+    assert all(math.isnan(row[2]) for row in both[1].matrix)
 
 
 def test_the_curves_are_there_for_light_and_dark(exhibit: Exhibit) -> None:
@@ -226,5 +226,5 @@ def task_of(name: str) -> KnownTask:
 
 def run_result(matrix: list[list[float]]) -> RunResult:
     tasks = [f"task {number}" for number in range(1, len(matrix[0]) + 1)]
-    made = RunResult("mas", 0, "random-0", tasks, matrix, matrix, [0.5] * len(matrix), {"5": 0.5}, 0.5, [], 1.0)
+    made = RunResult("mas", 0, "random-0", tasks, matrix, [0.5] * len(matrix), 1.0)
     return dataclasses.replace(made)

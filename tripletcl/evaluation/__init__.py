@@ -6,7 +6,16 @@ from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
 from tripletcl.evaluation.evaluator import FactEvaluator, StageScores
 from tripletcl.evaluation.matrix import backward_transfer, forgetting, forward_transfer
 from tripletcl.evaluation.recall import image_to_fact, recall_of_ranks, true_fact_ranks
-from tripletcl.evaluation.result import MethodSummary, RunResult, Spread, gap_closed, gap_closed_among, summarise
+from tripletcl.evaluation.result import (
+    MethodSummary,
+    RunResult,
+    Spread,
+    gap_closed,
+    gap_closed_among,
+    new_tasks,
+    new_tasks_among,
+    summarise,
+)
 from tripletcl.evaluation.unseen import UnseenScores, score_unseen, unseen_facts
 
 __all__ = [
@@ -29,6 +38,8 @@ __all__ = [
     "mean_average_precision",
     "mean_cosines",
     "merge_relevance",
+    "new_tasks",
+    "new_tasks_among",
     "recall_of_ranks",
     "score_unseen",
     "summarise",

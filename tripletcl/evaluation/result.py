@@ -6,13 +6,19 @@ import dataclasses
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tripletcl.errors import UserError
 from tripletcl.evaluation import matrix
 
 LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
 """The methods that the closed gap is measured between."""
+
+
+MetricName = Literal["MAP", "accuracy"]
+
+FACT_NAMES = {"matrix": "map_matrix", "overall": "map_all"}
+"""What a result of facts calls its figures in JSON, as scripts know them."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +29,23 @@ class RunResult:
     a task whose test photos are gone. A stage is the model after task t; stage 0 is before training. Joint training
     has two stages, before and after.
 
+    The score is MAP where facts are learned, the share of images told right where classes of objects are. The fields
+    from `map_matrix_all` to `map_subset` are of facts only, and empty elsewhere.
+
     Attributes:
         method: The method's name, such as "mas".
         seed: The run's seed.
         split: The name of the split into tasks, such as "random-0".
-        tasks: `[T]` the tasks' names.
-        map_matrix: `[stages, T]` MAP of each task's facts; the gallery is the task's own test images.
+        tasks: `[T]` the tasks' names; runs of different tasks are different sequences.
+        matrix: `[stages, T]` the score of each task on its own test images.
+        overall: `[stages]` MAP of all facts over all test images; or the mean accuracy of the tasks learned so far.
+        seconds: Wall-clock time of the run.
+        metric: What the scores are.
         map_matrix_all: `[stages, T]` MAP of each task's facts; the gallery is all test images.
-        map_all: `[stages]` MAP of all facts over all test images.
         recall: Image-to-fact recall at the last stage, keys "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank at the last stage.
         ap: (fact, AP over all test images) at the last stage, for each fact that has a test image.
-        seconds: Wall-clock time of the run.
-        map_open: `[stages]` as `map_all`, from the vectors alone; empty where no scores of known facts were added.
+        map_open: `[stages]` as `overall`, from the vectors alone; empty where no scores of known facts were added.
         map_subset: `[stages]` MAP of the chosen subset of facts over all test images; empty where none was chosen.
         method_bytes: `[stages]` bytes that the method keeps.
         lams: `[T]` the weight that each task was learned with, where it was chosen task by task.
@@ -45,52 +55,81 @@ class RunResult:
     seed: int
     split: str
     tasks: list[str]
-    map_matrix: list[list[float | None]]
-    map_matrix_all: list[list[float | None]]
-    map_all: list[float | None]
-    recall: dict[str, float | None]
-    mrr: float | None
-    ap: list[tuple[str, float]]
+    matrix: list[list[float | None]]
+    overall: list[float | None]
     seconds: float
+    metric: MetricName = "MAP"
+    map_matrix_all: list[list[float | None]] = dataclasses.field(default_factory=list)
+    recall: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    mrr: float | None = None
+    ap: list[tuple[str, float]] = dataclasses.field(default_factory=list)
     map_open: list[float] = dataclasses.field(default_factory=list)
     map_subset: list[float | None] = dataclasses.field(default_factory=list)
     method_bytes: list[int] = dataclasses.field(default_factory=list)
     lams: list[float | None] = dataclasses.field(default_factory=list)
 
     @property
-    def map_tasks(self) -> list[float | None]:
-        """`[T]` MAP of each task on its own gallery at the last stage."""
-        return self.map_matrix[-1]
+    def in_sequence(self) -> bool:
+        """Did the run learn task after task, with a stage after each? Joint training did not."""
+        return self.method != UPPER_BOUND and len(self.matrix) == len(self.tasks) + 1
 
     @property
-    def map_tasks_mean(self) -> float | None:
-        """The mean of `map_tasks`, over those that are known."""
-        known = [score for score in self.map_tasks if score is not None]
+    def scores(self) -> list[float | None]:
+        """`[T]` the score of each task on its own test images at the last stage."""
+        return self.matrix[-1]
+
+    @property
+    def mean_score(self) -> float | None:
+        """The mean of `scores`, over those that are known."""
+        known = [score for score in self.scores if score is not None]
         return statistics.fmean(known) if known else None
 
     @property
-    def map_all_final(self) -> float | None:
-        """MAP of all facts over all test images at the last stage."""
-        return self.map_all[-1]
+    def final(self) -> float | None:
+        """`overall` at the last stage."""
+        return self.overall[-1]
+
+    @property
+    def learned(self) -> list[float | None]:
+        """`[T]` R[i, i], the score of each task just after it was learned; at the last stage where all were at once."""
+        if not self.in_sequence:
+            return list(self.scores)
+        return [self.matrix[task + 1][task] for task in range(len(self.tasks))]
+
+    @property
+    def drops(self) -> list[float | None]:
+        """`[T]` R[i, i] - R[T, i], what each task lost since it was learned; None where all were learned at once."""
+        if not self.in_sequence:
+            return [None] * len(self.tasks)
+        pairs = zip(self.learned, self.scores, strict=True)
+        return [None if then is None or now is None else then - now for then, now in pairs]
 
     @property
     def forgetting(self) -> float | None:
         """See `tripletcl.evaluation.forgetting`; on the tasks' own galleries."""
-        return matrix.forgetting(self.map_matrix)
+        return matrix.forgetting(self.matrix)
 
     @property
     def backward_transfer(self) -> float | None:
         """See `tripletcl.evaluation.backward_transfer`; on the tasks' own galleries."""
-        return matrix.backward_transfer(self.map_matrix)
+        return matrix.backward_transfer(self.matrix)
+
+    @property
+    def drop(self) -> float | None:
+        """The mean of `drops` over the tasks before the last: what backward transfer is, with the other sign."""
+        transfer = self.backward_transfer if self.in_sequence else None
+        return None if transfer is None else 0.0 - transfer
 
     @property
     def forward_transfer(self) -> float | None:
         """See `tripletcl.evaluation.forward_transfer`; on the tasks' own galleries."""
-        return matrix.forward_transfer(self.map_matrix)
+        return matrix.forward_transfer(self.matrix)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts and numbers, ready for JSON."""
-        return {**dataclasses.asdict(self), "ap": [list(pair) for pair in self.ap]}
+        """Plain lists, dicts and numbers, ready for JSON; a result of facts under the names in `FACT_NAMES`."""
+        names = FACT_NAMES if self.metric == "MAP" else {}
+        values = {**dataclasses.asdict(self), "ap": [list(pair) for pair in self.ap]}
+        return {names.get(name, name): value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunResult:
@@ -99,31 +138,58 @@ class RunResult:
         Raises:
             UserError: a field is missing or unknown.
         """
-        known = dataclasses.fields(cls)
-        needed = {field.name for field in known if field.default_factory is dataclasses.MISSING}
-        if wrong := (needed - values.keys()) | (values.keys() - {field.name for field in known}):
+        names = {known: name for name, known in FACT_NAMES.items()}
+        values = {names.get(name, name): value for name, value in values.items()}
+        fields = dataclasses.fields(cls)
+        needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+        if wrong := (needed - values.keys()) | (values.keys() - {f.name for f in fields}):
             raise UserError(f"not a run result: missing or unknown field {', '.join(sorted(wrong))}")
-        return cls(**{**values, "ap": [(fact, ap) for fact, ap in values["ap"]]})
+        return cls(**{**values, "ap": [(fact, ap) for fact, ap in values.get("ap", ())]})
 
 
 def gap_closed(result: RunResult, finetune: RunResult, joint: RunResult) -> float | None:
     """How much of the way from fine-tuning (0) to joint training (1) a method goes.
 
-    (MAP - MAP_finetune) / (MAP_joint - MAP_finetune), each of all facts over all test images at the last stage. None
-    where joint training is no better than fine-tuning: there is no gap to close; and where one is not known.
+    (score - score_finetune) / (score_joint - score_finetune), each overall, at the last stage. None where joint
+    training is no better than fine-tuning: there is no gap to close; and where one is not known.
     """
-    found, lower, upper = result.map_all_final, finetune.map_all_final, joint.map_all_final
+    found, lower, upper = result.final, finetune.final, joint.final
     if found is None or lower is None or upper is None or upper <= lower:
         return None
     return (found - lower) / (upper - lower)
 
 
 def gap_closed_among(result: RunResult, results: Iterable[RunResult]) -> float | None:
-    """`gap_closed` against the fine-tuning and the joint run of the same seed and split; None where one is missing."""
-    same = {run.method: run for run in results if (run.seed, run.split) == (result.seed, result.split)}
+    """`gap_closed` against the fine-tuning and the joint run of the same seed, split and tasks; None without one."""
+    same = _beside(result, results)
     if LOWER_BOUND not in same or UPPER_BOUND not in same:
         return None
     return gap_closed(result, same[LOWER_BOUND], same[UPPER_BOUND])
+
+
+def new_tasks(result: RunResult, finetune: RunResult) -> float | None:
+    """What remembering costs: how much better than fine-tuning a method learns what comes after the first task.
+
+    mean over i >= 2 of R[i, i] - R_finetune[i, i]. Higher is better; below zero where the method is held back. None
+    for a single task, for joint training, and where a score is not known.
+    """
+    if not (result.in_sequence and finetune.in_sequence):
+        return None
+    pairs = list(zip(result.learned[1:], finetune.learned[1:], strict=True))
+    gains = [found - plain for found, plain in pairs if found is not None and plain is not None]
+    return statistics.fmean(gains) if gains and len(gains) == len(pairs) else None
+
+
+def new_tasks_among(result: RunResult, results: Iterable[RunResult]) -> float | None:
+    """`new_tasks` against the fine-tuning run of the same seed, split and tasks; None without one."""
+    same = _beside(result, results)
+    return new_tasks(result, same[LOWER_BOUND]) if LOWER_BOUND in same else None
+
+
+def _beside(result: RunResult, results: Iterable[RunResult]) -> dict[str, RunResult]:
+    """By method the runs that learned the same tasks in the same order from the same seed."""
+    key = (result.seed, result.split, result.tasks)
+    return {run.method: run for run in results if (run.seed, run.split, run.tasks) == key}
 
 
 @dataclass(frozen=True)
@@ -149,10 +215,12 @@ class MethodSummary:
     Attributes:
         method: The method's name.
         runs: How many runs the numbers are over.
-        map_all: MAP of all facts over all test images.
-        map_tasks: MAP of the tasks' own galleries, averaged over tasks within each run.
+        overall: The overall score: MAP of all facts over all test images, or the mean accuracy.
+        mean_score: The tasks' scores on their own test images, averaged over tasks within each run.
         forgetting: See `tripletcl.evaluation.forgetting`.
         backward_transfer: See `tripletcl.evaluation.backward_transfer`.
+        drop: See `RunResult.drop`.
+        new_tasks: Against finetune of the same seed and split, see `new_tasks`; None where it was not run.
         forward_transfer: See `tripletcl.evaluation.forward_transfer`.
         gap_closed: Against finetune and joint of the same seed and split; None where one of them was not run.
         recall: Image-to-fact recall at "1", "5" and "10".
@@ -162,10 +230,12 @@ class MethodSummary:
 
     method: str
     runs: int
-    map_all: Spread | None
-    map_tasks: Spread | None
+    overall: Spread | None
+    mean_score: Spread | None
     forgetting: Spread | None
     backward_transfer: Spread | None
+    drop: Spread | None
+    new_tasks: Spread | None
     forward_transfer: Spread | None
     gap_closed: Spread | None
     recall: dict[str, Spread | None]
@@ -194,10 +264,12 @@ def _summary(runs: list[RunResult], everything: Sequence[RunResult]) -> MethodSu
     return MethodSummary(
         method=runs[0].method,
         runs=len(runs),
-        map_all=Spread.of([run.map_all_final for run in runs]),
-        map_tasks=Spread.of([run.map_tasks_mean for run in runs]),
+        overall=Spread.of([run.final for run in runs]),
+        mean_score=Spread.of([run.mean_score for run in runs]),
         forgetting=Spread.of([run.forgetting for run in runs]),
         backward_transfer=Spread.of([run.backward_transfer for run in runs]),
+        drop=Spread.of([run.drop for run in runs]),
+        new_tasks=Spread.of([new_tasks_among(run, everything) for run in runs]),
         forward_transfer=Spread.of([run.forward_transfer for run in runs]),
         gap_closed=Spread.of([gap_closed_among(run, everything) for run in runs]),
         recall={k: Spread.of([run.recall.get(k) for run in runs]) for k in runs[0].recall},

@@ -11,6 +11,7 @@ from tripletcl.report.tables import (
     table_caption,
     terminal_table,
 )
+from tripletcl.report.written import print_tables, written_tables
 
 __all__ = [
     "PROPERTY_TITLES",
@@ -22,9 +23,11 @@ __all__ = [
     "described_methods",
     "latex_table",
     "markdown_table",
+    "print_tables",
     "promises_of",
     "properties_markdown",
     "table_caption",
     "terminal_table",
     "write_report",
+    "written_tables",
 ]

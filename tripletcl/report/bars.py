@@ -1,4 +1,4 @@
-"""Where the methods end: MAP and forgetting as bars, and the share of the facts that reach an AP."""
+"""Where the methods end: the overall score and forgetting as bars, and the share of the facts that reach an AP."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from tripletcl.report.drawing import (
     fraction_ticks,
     left_margin,
     method_styles,
+    number_ticks,
     styled,
     titled_figure,
 )
-from tripletcl.report.formatting import fraction, method_label, shortened
+from tripletcl.report.formatting import method_label, shortened
+from tripletcl.report.metric import Metric, metric_of
 from tripletcl.report.runs import ap_by_fact, group_by_method
 from tripletcl.report.sentences import ap_title, featured, final_title, forgetting_title
 from tripletcl.report.tables import Row, comparison_rows
@@ -31,35 +33,35 @@ if TYPE_CHECKING:
 
 @styled()
 def final_figure(runs: Sequence[RunResult]) -> Figure:
-    """MAP over all facts and all test images at the end by method as bars, with error bars over runs."""
-    title = final_title(group_by_method(runs))
-    return _bars(comparison_rows(runs), "map_all", title, "MAP over all facts, all test images")
+    """The overall score at the end by method as bars, with error bars over runs."""
+    metric, title = metric_of(runs), final_title(group_by_method(runs))
+    return _bars(comparison_rows(runs), "overall", title, metric.overall, metric)
 
 
 @styled()
 def forgetting_figure(runs: Sequence[RunResult]) -> Figure | None:
     """Mean forgetting by method as bars, with error bars over runs; None where no method has a forgetting."""
-    rows = comparison_rows(runs)
+    rows, metric = comparison_rows(runs), metric_of(runs)
     if not any(row["forgetting"] for row in rows):
         return None
-    return _bars(rows, "forgetting", forgetting_title(rows), "MAP lost a task since its best")
+    return _bars(rows, "forgetting", forgetting_title(rows), metric.lost, metric)
 
 
-def _bars(rows: Sequence[Row], measure: str, title: str, label: str) -> Figure:
+def _bars(rows: Sequence[Row], measure: str, title: str, label: str, metric: Metric) -> Figure:
     styles = method_styles([row["method"] for row in rows])
     rows = [row for row in rows if row[measure]]
     names = [shortened(method_label(row["method"]), 14) for row in rows]
     size = (NARROW, _bars_height(len(rows)))
     figure, axes = titled_figure(title, size, left=left_margin(names), bottom=0.45, right=0.5)
     for index, row in enumerate(rows):
-        _bar(axes, index, row[measure], styles[row["method"]])
+        _bar(axes, index, row[measure], styles[row["method"]], metric)
     axes.set_yticks(range(len(rows)), names, color=INK)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.grid(axis="x", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel(label)
-    fraction_ticks(axes.xaxis)
+    number_ticks(axes.xaxis, metric.tick)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
@@ -69,14 +71,14 @@ def _bars_height(bars: int) -> float:
     return 1.05 + 0.34 * max(bars, 3)
 
 
-def _bar(axes: Axes, index: int, value: Spread, style: Style) -> None:
+def _bar(axes: Axes, index: int, value: Spread, style: Style, metric: Metric) -> None:
     std = value.std or 0.0
     axes.barh(index, value.mean, height=0.62, color=style.color, alpha=0.55 if style.dash != "-" else 1.0)
     if std:
         axes.errorbar(value.mean, index, xerr=std, color=INK, linewidth=1.2, capsize=3)
     end = max(value.mean + std, 0.0)
     axes.annotate(
-        fraction(value.mean),
+        metric.text(value.mean),
         (end, index),
         xytext=(5, 0),
         textcoords="offset points",

@@ -1,4 +1,4 @@
-"""What becomes of each method stage by stage: MAP of a task, MAP of the chosen subset, and the memory it keeps."""
+"""What becomes of each method by stage: the score of a task, MAP of the chosen subset, and the memory it keeps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from tripletcl.report.drawing import (
     Style,
     fraction_ticks,
     method_styles,
+    number_ticks,
     spaced,
     styled,
     titled_figure,
 )
-from tripletcl.report.formatting import fraction, megabytes, method_label, shortened
-from tripletcl.report.heatmaps import stage_labels
-from tripletcl.report.runs import Groups, group_by_method, highest_map, in_sequence, matrices, task_names
+from tripletcl.report.formatting import megabytes, method_label, short_fraction, shortened
+from tripletcl.report.heatmaps import first_known, stage_labels
+from tripletcl.report.metric import Metric, metric_of
+from tripletcl.report.runs import Groups, group_by_method, highest_score, lowest_score, matrices, task_names
 from tripletcl.report.sentences import curve_title, featured, memory_title, subset_title
 
 if TYPE_CHECKING:
@@ -58,19 +60,22 @@ class Line:
 
 @styled()
 def curve_figures(runs: Sequence[RunResult]) -> dict[str, Figure]:
-    """MAP of one task (own test images) over the stages, a line a method: one figure a task, one scale for all."""
-    groups = group_by_method(runs)
-    top, names = highest_map(groups), task_names(runs)
-    return {name: _task_curves(groups, task, names, top) for task, name in enumerate(names)}
+    """The score of one task (own test images) over the stages, a line a method: a figure a task, one scale for all."""
+    groups, metric, names = group_by_method(runs), metric_of(runs), task_names(runs)
+    low, top = 0.0 if metric.from_zero else lowest_score(groups), highest_score(groups)
+    return {name: _task_curves(groups, task, names, (low, top), metric) for task, name in enumerate(names)}
 
 
-def _task_curves(groups: Groups, task: int, names: list[str], top: float) -> Figure:
+def _task_curves(groups: Groups, task: int, names: list[str], scale: tuple[float, float], metric: Metric) -> Figure:
     values = {method: matrices(group)[:, :, task] for method, group in groups.items()}
     lines = _lines(groups, values, since=task + 1)
-    figure, axes = stage_chart(curve_title(groups, task), lines, len(names), top, lambda value: fraction(value, 2))
+    first = min(first_known(matrices(group)[0]) for group in groups.values())
+    figure, axes = stage_chart(
+        curve_title(groups, task), lines, len(names), scale[1], metric.short, first=first, low=scale[0]
+    )
     axes.axvline(task + 1, color=GRID, linewidth=5, zorder=0)
     axes.set_xlabel(f"after task (band: {shortened(names[task], 20)} is learned)")
-    fraction_ticks(axes.yaxis)
+    number_ticks(axes.yaxis, metric.tick)
     return figure
 
 
@@ -82,12 +87,12 @@ def subset_figure(runs: Sequence[RunResult]) -> Figure | None:
     """
     groups = group_by_method(runs)
     shown = {m: group for m, group in groups.items() if all(run.map_subset for run in group)}
-    if not any(in_sequence(group[0]) for group in shown.values()):
+    if not any(group[0].in_sequence for group in shown.values()):
         return None
     values = {m: np.array([run.map_subset for run in group], dtype=float) for m, group in shown.items()}
     top = max(float(np.nanmax(found)) for found in values.values()) or 1.0
     lines = _lines(groups, values)
-    figure, axes = stage_chart(subset_title(shown), lines, len(runs[0].tasks), top, lambda value: fraction(value, 2))
+    figure, axes = stage_chart(subset_title(shown), lines, len(runs[0].tasks), top, short_fraction)
     axes.set_xlabel("after task")
     fraction_ticks(axes.yaxis)
     return figure
@@ -102,7 +107,7 @@ def memory_figure(runs: Sequence[RunResult]) -> Figure | None:
     from matplotlib.ticker import MaxNLocator
 
     groups = group_by_method(runs)
-    keeping = {m: g for m, g in groups.items() if in_sequence(g[0]) and all(any(run.method_bytes) for run in g)}
+    keeping = {m: g for m, g in groups.items() if g[0].in_sequence and all(any(run.method_bytes) for run in g)}
     if not keeping:
         return None
     values = {m: np.array([[np.nan, *run.method_bytes[1:]] for run in group]) for m, group in keeping.items()}
@@ -120,21 +125,27 @@ def _lines(groups: Groups, values: dict[str, np.ndarray], since: int = 0) -> dic
     shaded = list(groups) if len(groups) <= MANY else featured(groups)
     styles = method_styles(list(groups))
     return {
-        method: Line(found, styles[method], since, not in_sequence(groups[method][0]), method in shaded)
+        method: Line(found, styles[method], since, not groups[method][0].in_sequence, method in shaded)
         for method, found in values.items()
     }
 
 
 def stage_chart(
-    title: str, lines: dict[str, Line], tasks: int, top: float, number: Callable[[float], str], first: int = 0
+    title: str,
+    lines: dict[str, Line],
+    tasks: int,
+    top: float,
+    number: Callable[[float], str],
+    first: int = 0,
+    low: float = 0.0,
 ) -> tuple[Figure, Axes]:
-    """All lines over the stages from the first, their last values and names beside their ends."""
+    """All lines over the stages from the first, from low to top; their last values and names beside their ends."""
     labels = {method: f"{number(line.mean[-1])} {_name(method)}" for method, line in lines.items()}
     left = 0.42 if len(number(top)) <= 4 else 0.66  # room for the ticks' labels
     right = 0.45 + 0.078 * max(map(len, labels.values()))
     height = max(2.9, 1.2 + LABEL_INCHES * len(lines))
     figure, axes = titled_figure(title, (WIDE, height), left=left, bottom=BELOW, right=right)
-    axes.set(xlim=(first - 0.3, tasks + 0.1), ylim=(0, 1.06 * top))
+    axes.set(xlim=(first - 0.3, tasks + 0.1), ylim=(low, low + 1.06 * (top - low)))
     for line in lines.values():
         _draw(axes, line)
     _label_ends(axes, lines, labels, tasks)
@@ -166,11 +177,11 @@ def _draw(axes: Axes, line: Line) -> None:
 
 def _label_ends(axes: Axes, lines: dict[str, Line], labels: dict[str, str], stage: int) -> None:
     """Marks, last values and names beside the lines' ends, moved apart where they would touch."""
-    extent, (first, last), top = axes.get_window_extent(), axes.get_xlim(), axes.get_ylim()[1]
+    extent, (first, last), (low, top) = axes.get_window_extent(), axes.get_xlim(), axes.get_ylim()
     point = (last - first) / (extent.width / axes.figure.dpi * 72)  # in the units of the x axis
     ends = {method: float(line.mean[-1]) for method, line in lines.items() if np.isfinite(line.mean[-1])}
     methods = sorted(ends, key=ends.__getitem__)
-    gap = min(LABEL_INCHES / (extent.height / axes.figure.dpi) * top, top / max(len(methods), 1))
+    gap = min(LABEL_INCHES / (extent.height / axes.figure.dpi), 1 / max(len(methods), 1)) * (top - low)
     for method, at in zip(methods, spaced([ends[m] for m in methods], gap=gap, top=top), strict=True):
         style = lines[method].style
         if abs(at - ends[method]) > 0.2 * gap:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tripletcl.evaluation.result import UPPER_BOUND
-from tripletcl.report.formatting import fraction
+from tripletcl.report.formatting import fraction_tick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,10 +77,30 @@ class Style:
     marker: str
     dash: str = "-"
     width: float = 1.8
+    place: int = 0
+    """The method's place among all of its page."""
+
+
+_palette: ContextVar[tuple[str, ...]] = ContextVar("palette", default=())
+
+
+@contextmanager
+def palette(methods: Sequence[str]) -> Iterator[None]:
+    """Inside it methods have the colours that they have among all of these, also where a picture shows but a few."""
+    token = _palette.set(tuple(methods))
+    try:
+        yield
+    finally:
+        _palette.reset(token)
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, Style]:
     """Colours of the methods: finetune warm, MAS strong blue, joint grey and dashed, frozen light, others in order."""
+    everything = [*_palette.get(), *(method for method in methods if method not in _palette.get())]
+    return {method: style for method, style in _styles(everything).items() if method in methods}
+
+
+def _styles(methods: Sequence[str]) -> dict[str, Style]:
     unnamed = [method for method in methods if method not in NAMED]
     colors = {method: OTHERS[index % len(OTHERS)][0] for index, method in enumerate(unnamed)}
     colors |= {method: light for method, (light, _) in NAMED.items()}
@@ -89,6 +111,7 @@ def method_styles(methods: Sequence[str]) -> dict[str, Style]:
             MARKERS[index % len(MARKERS)],
             dash="--" if method == UPPER_BOUND else "-",
             width=2.6 if method == "mas" else width,
+            place=index,
         )
         for index, method in enumerate(methods)
     }
@@ -121,14 +144,15 @@ def titled_figure(
 
 
 def title_lines(title: str, width: float, points: float = TITLE_POINTS) -> list[str]:
-    """The title in at most two lines of about the same length; a line break in it is kept."""
+    """The title in at most two lines of about the same length; a line break in it is kept, `61.9 → 58.2 %` unparted."""
     fits = int(TITLE_DENSITY * (width - 0.2) * TITLE_POINTS / points)
     if "\n" in title:
         return [line[:fits] for line in title.split("\n")[:2]]
+    title = re.sub(r" (?=%)|(?<=\d) (?=→)|(?<=→) (?=\.?\d)", "\N{NO-BREAK SPACE}", title)
     lines = textwrap.wrap(title, fits)
     while len(lines) == 2 and len(narrower := textwrap.wrap(title, max(map(len, lines)) - 1)) == 2:
         lines = narrower
-    return lines[:2]
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines[:2]]
 
 
 def left_margin(labels: Sequence[str]) -> float:
@@ -149,7 +173,12 @@ def spaced(values: Sequence[float], gap: float, top: float) -> list[float]:
 
 def fraction_ticks(axis: Axis) -> None:
     """A few round ticks, without leading zeros."""
+    number_ticks(axis, fraction_tick)
+
+
+def number_ticks(axis: Axis, text: Callable[[float], str]) -> None:
+    """A few round ticks, written as told."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(lambda value, _: "0" if abs(value) < 1e-9 else fraction(value, 2).rstrip("0").rstrip("."))
+    axis.set_major_formatter(lambda value, _: text(value))

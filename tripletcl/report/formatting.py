@@ -16,15 +16,59 @@ def fraction(value: float | None, digits: int = 3, sign: bool = False) -> str:
     """A fraction without its leading zero: `.445`, `−.012`, with sign also `+.012`; an en dash for None and NaN."""
     if value is None or not math.isfinite(value):
         return MISSING
-    text = f"{abs(value):.{digits}f}"
-    is_zero = float(text) == 0
-    prefix = "" if is_zero else MINUS if value < 0 else "+" if sign else ""
+    prefix, text = _signed_text(value, digits, sign)
     return prefix + text.removeprefix("0")
 
 
 def signed(value: float | None) -> str:
     """A fraction that always shows its direction: `+.012`, `−.012`."""
     return fraction(value, sign=True)
+
+
+def percent(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """A fraction in percent: `99.31`, `−1.20`, with sign also `+1.20`; an en dash for None and NaN.
+
+    Two digits tell .08 points apart, which is what methods differ by on permuted MNIST.
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return "".join(_signed_text(100 * value, digits, sign))
+
+
+def short_fraction(value: float | None) -> str:
+    """`.45`, for titles and pictures."""
+    return fraction(value, 2)
+
+
+def short_percent(value: float | None) -> str:
+    """`88.4`, and `100`, for titles and pictures."""
+    return percent(value, 1).replace("100.0", "100")
+
+
+def fraction_tick(value: float) -> str:
+    """`0`, `.2`, `.25`, `1` on an axis."""
+    return _round(fraction(value, 2))
+
+
+def percent_tick(value: float) -> str:
+    """`0`, `20`, `98.5`, `100` on an axis."""
+    return _round(percent(value))
+
+
+def _round(text: str) -> str:
+    return text.rstrip("0").rstrip(".") or "0"
+
+
+def signed_percent(value: float | None) -> str:
+    """A difference in points that always shows its direction: `+1.20`, `−1.20`."""
+    return percent(value, sign=True)
+
+
+def _signed_text(value: float, digits: int, sign: bool) -> tuple[str, str]:
+    """The sign, which zero as printed has not, and the number."""
+    text = f"{abs(value):.{digits}f}"
+    is_zero = float(text) == 0
+    return "" if is_zero else MINUS if value < 0 else "+" if sign else "", text
 
 
 def duration(seconds: float | None) -> str:

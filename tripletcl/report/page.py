@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tripletcl.evaluation.result import UPPER_BOUND, RunResult
+from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult
 from tripletcl.files import write_text
+from tripletcl.report.drawing import DARK, MANY, WIDE, method_styles, palette
 from tripletcl.report.drift import NOTE as DRIFT_NOTE
 from tripletcl.report.drift import Drifts, comparable, drift_sentence
 from tripletcl.report.formatting import counted, fraction, method_label
+from tripletcl.report.metric import metric_of
 from tripletcl.report.pictures import figure_uri, thumbnail_uri
 from tripletcl.report.properties import CAPTION, TITLES, Promises, property_cells
-from tripletcl.report.runs import Groups, ap_by_fact, group_by_method, in_sequence
-from tripletcl.report.sentences import best_method, exemplars, featured, findings, headline
+from tripletcl.report.runs import Groups, ap_by_fact, group_by_method, group_by_sequence, method_order
+from tripletcl.report.sentences import (
+    best_method,
+    exemplars,
+    featured,
+    findings,
+    headline,
+    sequences_findings,
+    sequences_headline,
+)
+from tripletcl.report.sequences import SequenceRow, html_sequences, sequence_rows, sequence_title
 from tripletcl.report.style import CSS
 from tripletcl.report.tables import Cell, Row, comparison_rows, table_caption, table_cells
 
@@ -31,6 +43,11 @@ SHOWN_FACTS = 8
 
 SHOWN_TASKS = 6
 """Of more tasks than this the table has only the mean; the pictures below it show each."""
+
+SWEPT = 3
+"""With so many values of lam there is a picture over them."""
+
+SWEEP_NOTE = "The same method with weaker and stronger penalties lam; dashed: methods that have none."
 
 DENSE_COLUMNS = 11
 """A table of more columns than this is set smaller."""
@@ -53,7 +70,11 @@ PAGE = """<!doctype html>
 </html>
 """
 
-Thumbnail = Callable[[Path], str]
+Sweeps = Mapping[str, Mapping[str, float]]
+"""Of a method whose runs differ in lam alone: the lam of each label that the runs go by."""
+
+OPEN_SEQUENCES, PICTURED_SEQUENCES = 4, 8
+"""Of more sequences than this each is folded away; of more than that each has its table alone."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +113,15 @@ def write_report(
     scenes: Sequence[tuple[str, Path]] | None = None,
     command: str | None = None,
     drifts: Drifts | None = None,
+    sweeps: Sweeps | None = None,
 ) -> Path:
     """Write the report of a comparison as one self-contained HTML file.
 
     The file has no scripts and asks for nothing else: pictures and thumbnails are inside it. It replaces an older file
     in one step, so a reader never sees half of it.
+
+    Runs that learned other tasks, or the same in another order, are of another sequence: of several, a table over all
+    comes first, then a part for each.
 
     Args:
         path: Where to write; missing folders are made.
@@ -109,6 +134,7 @@ def write_report(
         scenes: (caption, image) pairs of training images; those of one caption stand in one strip.
         command: The command line that repeats the runs.
         drifts: Of each method what `tripletcl drift` measured on its runs.
+        sweeps: Methods that were run with several lam, for a picture over lam.
 
     Returns:
         The path written.
@@ -116,31 +142,68 @@ def write_report(
     Raises:
         UserError: no runs, runs that cannot stand in one table, or an image that cannot be read.
     """
-    groups = group_by_method(runs)
-    sections = [
-        _header(title, runs),
-        _comparison(comparison_rows(runs)),
-        _matrices(runs),
-        _curves(runs),
-        _end(runs),
-        _kept(runs, promises or {}),
-        _drift(drifts or {}, groups),
-        _examples(examples, groups),
-        _scenes(scenes or ()),
-        _facts(groups),
-        _settings(settings, environment, command),
-    ]
+    sequences, methods = list(group_by_sequence(runs).values()), method_order(runs)
+    groups = group_by_method(sequences[0])  # queries and the like are of one sequence
+    with palette(methods):
+        sections = [
+            *(_one if len(sequences) == 1 else _several)(title, sequences, promises or {}, sweeps or {}),
+            _drift(drifts or {}, groups),
+            _examples(examples, groups),
+            _scenes(scenes or ()),
+            _facts(groups) if len(sequences) == 1 else "",
+            _settings(settings, environment, command),
+        ]
+        colors = _method_colors(methods)
     body = "\n".join(section for section in sections if section)
-    page = PAGE.format(title=escape(title), css=CSS + _method_colors(runs), body=body)
+    page = PAGE.format(title=escape(title), css=CSS + colors, body=body)
     write_text(Path(path), page)
     return Path(path)
 
 
-def _method_colors(runs: Sequence[RunResult]) -> str:
-    """Style rules `.m0`, `.m1`, ... for the methods' swatches, in the colours of the pictures."""
-    from tripletcl.report.drawing import DARK, method_styles
+def _one(title: str, sequences: Sequence[Sequence[RunResult]], promises: Promises, sweeps: Sweeps) -> list[str]:
+    """What runs of one sequence of tasks show."""
+    (runs,) = sequences
+    return [_header(title, runs), *_measured(runs, sweeps), _kept(runs, promises)]
 
-    colors = [style.color for style in method_styles(list(group_by_method(runs))).values()]
+
+def _several(title: str, sequences: Sequence[Sequence[RunResult]], promises: Promises, sweeps: Sweeps) -> list[str]:
+    """What runs of several sequences show: a table over all, and each sequence by itself."""
+    runs = [run for sequence in sequences for run in sequence]
+    rows = sequence_rows(runs)
+    blocks = [_block(sequence, sweeps, len(sequences)) for sequence in sequences]
+    table = _section("Sequences", "", html_sequences(rows))
+    return [_sequences_header(title, rows, runs), table, *blocks, _kept((), promises)]
+
+
+def _block(runs: Sequence[RunResult], sweeps: Sweeps, sequences: int) -> str:
+    """One sequence of several."""
+    level = 3
+    sections = [_comparison(comparison_rows(runs), level)]
+    if sequences <= PICTURED_SEQUENCES:
+        facts = _facts(group_by_method(runs), level)
+        sections = [*_measured(runs, sweeps, level), _kept(runs, {}, level), facts]
+    shown = " open" if sequences <= OPEN_SEQUENCES else ""
+    name = escape(sequence_title(tuple(runs[0].tasks)))
+    said = escape(" ".join([headline(runs), *findings(runs)]))
+    body = "\n".join(section for section in sections if section)
+    return f'<details class="sequence"{shown}>\n<summary><h2>{name}</h2></summary>\n<p>{said}</p>\n{body}\n</details>'
+
+
+def _measured(runs: Sequence[RunResult], sweeps: Sweeps, level: int = 2) -> list[str]:
+    """The table and the pictures of one sequence."""
+    rows = comparison_rows(runs)
+    return [
+        _comparison(rows, level),
+        _sweep(runs, sweeps, level),
+        _matrices(runs, level),
+        _curves(runs, level),
+        _end(runs, level),
+    ]
+
+
+def _method_colors(methods: Sequence[str]) -> str:
+    """Style rules `.m0`, `.m1`, ... for the methods' swatches, in the colours of the pictures."""
+    colors = [style.color for style in method_styles(methods).values()]
     light = "".join(f".m{index}{{background:{color}}}" for index, color in enumerate(colors))
     dark = "".join(f".m{index}{{background:{DARK[color]}}}" for index, color in enumerate(colors))
     return f"{light}@media (prefers-color-scheme: dark){{{dark}}}"
@@ -153,32 +216,46 @@ def _header(title: str, runs: Sequence[RunResult]) -> str:
         *([counted(len(runs[0].ap), "fact")] if runs[0].ap else []),
         counted(len(group_by_method(runs)), "method"),
         counted(len(runs), "run"),
-        f"split{'s' * (len(splits) > 1)} {', '.join(splits)}",
+        f"{metric_of(runs).split}{'s' * (len(splits) > 1)} {', '.join(splits)}",
     ]
+    return _head(title, headline(runs), findings(runs), counts)
+
+
+def _sequences_header(title: str, rows: Sequence[SequenceRow], runs: Sequence[RunResult]) -> str:
+    counts = [counted(len(rows[0].outcomes), "sequence"), counted(len(rows), "method"), counted(len(runs), "run")]
+    return _head(title, sequences_headline(rows), sequences_findings(rows), counts)
+
+
+def _head(title: str, first: str, sentences: Sequence[str], counts: Sequence[str]) -> str:
     return (
-        f'<header>\n<p class="title">{escape(title)}</p>\n<h1>{escape(headline(runs))}</h1>\n'
-        f"<p>{escape(' '.join(findings(runs)))}</p>\n"
+        f'<header>\n<p class="title">{escape(title)}</p>\n<h1>{escape(first)}</h1>\n'
+        f"<p>{escape(' '.join(sentences))}</p>\n"
         f'<p class="count">{escape(" · ".join(counts))}</p>\n</header>'
     )
 
 
-def _section(title: str, note: str, content: str) -> str:
+def _section(title: str, note: str, content: str, level: int = 2) -> str:
+    """A part of the page; the level is that of its heading."""
     lead = f'<p class="note">{escape(note)}</p>\n' if note else ""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{lead}{content}\n</section>"
+    return f"<section>\n<h{level}>{escape(title)}</h{level}>\n{lead}{content}\n</section>"
 
 
-def _comparison(rows: Sequence[Row]) -> str:
-    titles, lines = table_cells(rows, without=("map_tasks",) if len(rows[0]["map_tasks"]) > SHOWN_TASKS else ())
+def _comparison(rows: Sequence[Row], level: int = 2) -> str:
+    styles = method_styles([row["method"] for row in rows])
+    titles, lines = table_cells(rows, without=("tasks",) if len(rows[0]["tasks"]) > SHOWN_TASKS else ())
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["method", *titles])
+    names = [_swatched(row["method"], styles[row["method"]].place) for row in rows]
     body = "\n".join(
-        f'<tr><th scope="row"><i class="swatch m{index}"></i>{escape(method_label(row["method"]))}</th>'
-        f"{''.join(map(_table_cell, line))}</tr>"
-        for index, (row, line) in enumerate(zip(rows, lines, strict=True))
+        f"<tr>{name}{''.join(map(_table_cell, line))}</tr>" for name, line in zip(names, lines, strict=True)
     )
     dense = " dense" if len(titles) > DENSE_COLUMNS else ""
     table = f'<table class="compare{dense}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'
     note = f'<p class="note">{escape(table_caption(rows))}</p>'
-    return _section("Comparison", "", f'<div class="card scroll">{table}</div>\n{note}')
+    return _section("Comparison", "", f'<div class="card scroll">{table}</div>\n{note}', level)
+
+
+def _swatched(method: str, place: int) -> str:
+    return f'<th scope="row"><i class="swatch m{place}"></i>{escape(method_label(method))}</th>'
 
 
 def _table_cell(cell: Cell) -> str:
@@ -186,56 +263,72 @@ def _table_cell(cell: Cell) -> str:
     return f"<td>{number}{f'<small>± {escape(cell.std)}</small>' if cell.std else ''}</td>"
 
 
-def _matrices(runs: Sequence[RunResult]) -> str:
-    from tripletcl.report.drawing import MANY
+def _sweep(runs: Sequence[RunResult], sweeps: Sweeps, level: int) -> str:
+    """What becomes of a method run with several lam, between the methods that have none."""
+    from tripletcl.report.sweep import sweep_figure
+
+    groups = group_by_method(runs)
+    levels = {method: groups[method] for method in (LOWER_BOUND, UPPER_BOUND) if method in groups}
+    found = {
+        name: {lam: groups[label] for label, lam in sorted(lams.items(), key=itemgetter(1)) if label in groups}
+        for name, lams in sweeps.items()
+    }
+    figures = [sweep_figure(name, by_lam, levels) for name, by_lam in found.items() if len(by_lam) >= SWEPT]
+    return _section("How strongly to remember", SWEEP_NOTE, _grid(figures, "wide"), level) if figures else ""
+
+
+def _matrices(runs: Sequence[RunResult], level: int) -> str:
     from tripletcl.report.heatmaps import matrix_figures
 
     figures = list(matrix_figures(runs).values())
     small, few_tasks = len(figures) > MANY, len(runs[0].tasks) <= 5
-    note = "MAP of each task on its own test images, the stages from left to right; one colour scale for all methods."
+    note = f"{metric_of(runs).matrix}, the stages from left to right; one colour scale for all methods."
     if small:
         note += " Above each picture: the first task when it was just learned, and at the end."
     kind = "small" if small else "narrow" if few_tasks else "wide"
-    return _section("Each task after each stage", note, _grid(figures, kind))
+    return _section("Each task after each stage", note, _grid(figures, kind), level)
 
 
-def _curves(runs: Sequence[RunResult]) -> str:
+def _curves(runs: Sequence[RunResult], level: int) -> str:
     """One picture a task, and one of the subset; nothing where no run learned several tasks in sequence."""
     from tripletcl.report.curves import curve_figures, subset_figure
 
-    if len(runs[0].tasks) == 1 or not any(map(in_sequence, runs)):
+    if len(runs[0].tasks) == 1 or not any(run.in_sequence for run in runs):
         return ""
     figures = [*curve_figures(runs).values(), subset_figure(runs)]
     shown = [figure for figure in figures if figure is not None]
-    return _section("Stage by stage", _curves_note(runs, subset=figures[-1] is not None), _grid(shown, "wide"))
+    note = _curves_note(runs, subset=figures[-1] is not None)
+    return _section("Stage by stage", note, _grid(shown, "wide"), level)
 
 
 def _curves_note(runs: Sequence[RunResult], subset: bool) -> str:
-    from tripletcl.report.drawing import MANY
-
     groups = group_by_method(runs)
     several = any(len(group) > 1 for group in groups.values())
     of = f" of {' and '.join(map(method_label, featured(groups)))}" if len(groups) > MANY else ""
     return (
-        "MAP of one task on its own test images while others are learned, the newest model on the right."
+        f"{metric_of(runs).curve} while others are learned, the newest model on the right."
         + (" The last picture: MAP of the chosen subset of facts on all test images." if subset else "")
         + (f" Shaded: one standard deviation over runs{of}." if several else "")
         + (" Dashed: joint training on all tasks at once." if UPPER_BOUND in groups else "")
     )
 
 
-def _end(runs: Sequence[RunResult]) -> str:
+def _end(runs: Sequence[RunResult], level: int) -> str:
     from tripletcl.report.bars import ap_figure, final_figure, forgetting_figure
+    from tripletcl.report.tasks_bars import drops_figure, scores_figure
 
     figures = [final_figure(runs), forgetting_figure(runs), ap_figure(runs)]
-    return _section("At the end", "", _grid([figure for figure in figures if figure is not None], "narrow"))
+    by_task = [scores_figure(runs), drops_figure(runs)] if metric_of(runs).task_bars else []
+    grids = [_grid([figure for figure in figures if figure is not None], "narrow")]
+    grids += [_grid([figure for figure in by_task if figure is not None], "wide")] if any(by_task) else []
+    return _section("At the end", "", "\n".join(grids), level)
 
 
-def _kept(runs: Sequence[RunResult], promises: Promises) -> str:
-    """The measured memory of each method beside what it promises."""
+def _kept(runs: Sequence[RunResult], promises: Promises, level: int = 2) -> str:
+    """The measured memory of each method beside what it promises; of no runs the promises alone."""
     from tripletcl.report.curves import memory_figure
 
-    figure = memory_figure(runs)
+    figure = memory_figure(runs) if runs else None
     cards = [*([_card(figure)] if figure is not None else []), *([_properties(promises)] if promises else [])]
     if not cards:
         return ""
@@ -243,9 +336,10 @@ def _kept(runs: Sequence[RunResult], promises: Promises) -> str:
         "Megabytes that each method keeps after each task, beside the model; a method that keeps nothing is left out."
     )
     notes = [*([note] if figure is not None else []), *([CAPTION] if promises else [])]
-    return _section(
-        "What is kept, and what is promised", " ".join(notes), f'<div class="grid wide start">{"".join(cards)}</div>'
+    title = (
+        "What is kept, and what is promised" if runs and level == 2 else "What is kept" if runs else "What is promised"
     )
+    return _section(title, " ".join(notes), f'<div class="grid wide start">{"".join(cards)}</div>', level)
 
 
 def _drift(drifts: Drifts, groups: Groups) -> str:
@@ -275,7 +369,10 @@ def _grid(figures: Sequence[Figure], kind: str) -> str:
 
 
 def _card(figure: Figure) -> str:
-    return f'<figure class="card"><img src="{figure_uri(figure)}" alt="{escape(str(figure.get_label()))}"></figure>'
+    wide = " span" if figure.get_figwidth() > 1.5 * WIDE else ""
+    return (
+        f'<figure class="card{wide}"><img src="{figure_uri(figure)}" alt="{escape(str(figure.get_label()))}"></figure>'
+    )
 
 
 def _examples(examples: Sequence[ExampleQuery], groups: Groups) -> str:
@@ -341,7 +438,7 @@ def _strip(caption: str, paths: Sequence[Path]) -> str:
     return f'<div class="scene"><h3>{escape(caption)}</h3><div class="strip">{images}</div></div>'
 
 
-def _facts(groups: Groups) -> str:
+def _facts(groups: Groups, level: int = 2) -> str:
     """The facts the best method finds best and worst, with every method's AP beside."""
     aps = {method: ap_by_fact(groups[method]) for method in exemplars(groups)}
     best = best_method(groups)
@@ -354,9 +451,8 @@ def _facts(groups: Groups) -> str:
     if len(ranked) > half:
         tables.append(_fact_table(f"{name} finds worst", ranked[half:][-half:][::-1], aps))
     note = f"AP of single facts after the last task, searched among all test images. {_of_many(groups)}".strip()
-    return _section(
-        "Best and worst facts", note, f'<div class="grid {"wide" if len(aps) <= 4 else ""}">{"".join(tables)}</div>'
-    )
+    kind = "wide" if len(aps) <= 4 else ""
+    return _section("Best and worst facts", note, f'<div class="grid {kind}">{"".join(tables)}</div>', level)
 
 
 def _fact_table(title: str, facts: Sequence[str], aps: Mapping[str, Mapping[str, float]]) -> str:

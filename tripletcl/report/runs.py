@@ -10,6 +10,7 @@ import numpy as np
 
 from tripletcl.errors import UserError
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult, Spread
+from tripletcl.report.metric import metric_of
 
 CONTROLS = (UPPER_BOUND, "frozen")
 """Methods that a comparison is held against: they see all tasks at once, or learn only the first."""
@@ -28,15 +29,33 @@ def group_by_method(runs: Sequence[RunResult]) -> Groups:
     """The runs of each method: finetune first, joint last, the others in the order given.
 
     Raises:
-        UserError: no runs, or runs that cannot stand in one table: their tasks or stages differ in number.
+        UserError: no runs, or runs that cannot stand in one table: their metrics differ, or the numbers of their tasks
+            or stages.
     """
-    if not runs:
-        raise UserError("a report needs at least one run, and none was given")
-    groups: Groups = {}
+    metric_of(runs)
+    groups: Groups = {method: [] for method in method_order(runs)}
     for run in runs:
-        groups.setdefault(run.method, []).append(run)
+        groups[run.method].append(run)
     _check(groups)
-    return {method: groups[method] for method in sorted(groups, key=_rank)}
+    return groups
+
+
+def method_order(runs: Sequence[RunResult]) -> list[str]:
+    """The methods: finetune first, joint last, the others in the order given."""
+    return sorted(dict.fromkeys(run.method for run in runs), key=_rank)
+
+
+def group_by_sequence(runs: Sequence[RunResult]) -> dict[tuple[str, ...], list[RunResult]]:
+    """The runs of each sequence: those that learned the same tasks in the same order.
+
+    Raises:
+        UserError: no runs, or runs of different metrics.
+    """
+    metric_of(runs)
+    groups: dict[tuple[str, ...], list[RunResult]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run.tasks), []).append(run)
+    return groups
 
 
 def _rank(method: str) -> int:
@@ -46,15 +65,10 @@ def _rank(method: str) -> int:
 def _check(groups: Groups) -> None:
     tasks = {len(run.tasks) for group in groups.values() for run in group}
     if len(tasks) > 1:
-        raise UserError(f"runs of {' and '.join(map(str, sorted(tasks)))} tasks cannot stand in one report")
+        raise UserError(f"runs of {' and '.join(map(str, sorted(tasks)))} tasks cannot stand in one table")
     for method, group in groups.items():
-        if len({len(run.map_matrix) for run in group}) > 1:
+        if len({len(run.matrix) for run in group}) > 1:
             raise UserError(f"the runs of method {method} have different numbers of stages")
-
-
-def in_sequence(run: RunResult) -> bool:
-    """Did the run learn task after task, with a stage after each? Joint training did not."""
-    return run.method != UPPER_BOUND and len(run.map_matrix) == len(run.tasks) + 1
 
 
 def task_names(runs: Sequence[RunResult]) -> list[str]:
@@ -65,25 +79,36 @@ def task_names(runs: Sequence[RunResult]) -> list[str]:
 
 
 def matrices(group: Sequence[RunResult]) -> np.ndarray:
-    """The MAP matrices of a method's runs, `[runs, stages, tasks]`; NaN where a value is missing."""
-    return np.array([run.map_matrix for run in group], dtype=float)
+    """The matrices of scores of a method's runs, `[runs, stages, tasks]`; NaN where a value is missing."""
+    return np.array([run.matrix for run in group], dtype=float)
 
 
 def mean_matrix(group: Sequence[RunResult]) -> np.ndarray:
-    """The mean MAP matrix of a method's runs, `[stages, tasks]`; NaN where a run lacks a value."""
+    """The mean matrix of scores of a method's runs, `[stages, tasks]`; NaN where a run lacks a value."""
     return matrices(group).mean(axis=0)
 
 
-def highest_map(groups: Groups) -> float:
+def highest_score(groups: Groups) -> float:
     """The highest value in any matrix, for a scale that all pictures share; 1 where all are zero or missing."""
     values = np.concatenate([matrices(group).ravel() for group in groups.values()])
     return float(max(values[np.isfinite(values)], default=0.0)) or 1.0
 
 
+def lowest_score(groups: Groups) -> float:
+    """A round number below every score in any matrix, for a scale that all pictures share; 0 where all are missing."""
+    values = np.concatenate([matrices(group).ravel() for group in groups.values()])
+    known = values[np.isfinite(values)]
+    if not len(known) or known.min() == known.max():
+        return 0.0
+    low, margin = float(known.min()), 0.08 * float(known.max() - known.min())
+    step = 10.0 ** np.floor(np.log10(2 * margin))
+    return max(0.0, float(step * np.floor((low - margin) / step)))
+
+
 def learned_and_final(group: Sequence[RunResult], task: int) -> tuple[float | None, float | None]:
-    """Mean MAP of a task (from 0) just after it was learned and after the last task, on its own gallery."""
-    learned = mean(run.map_matrix[task + 1][task] for run in group if in_sequence(run))
-    return learned, mean(run.map_matrix[-1][task] for run in group)
+    """Mean score of a task (from 0) just after it was learned and after the last task, on its own test images."""
+    learned = mean(run.learned[task] for run in group if run.in_sequence)
+    return learned, mean(run.scores[task] for run in group)
 
 
 def ap_by_fact(group: Sequence[RunResult]) -> dict[str, float]:

@@ -55,6 +55,7 @@ td, .compare td { white-space: nowrap; }
 .small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 170px), 1fr)); }
 .narrow { grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); }
 .grid > * { min-width: 0; }
+.span { grid-column: 1 / -1; }
 figure { margin: 0; }
 .grid figure { padding: .6rem; }
 .start { align-items: start; }
@@ -77,6 +78,12 @@ figure { margin: 0; }
 .scene { margin-top: 1rem; }
 details { padding: .8rem 1rem; }
 summary { cursor: pointer; font-weight: 600; }
+.sequence { padding: 0; margin-top: 3.2rem; border-top: 1px solid var(--line); }
+.sequence > summary { padding: 1rem 0 .4rem; }
+.sequence > p { max-width: 46rem; }
+.sequence h2 { display: inline; overflow-wrap: anywhere; }
+.sequence section > h3 { margin: 2rem 0 .3rem; }
+.sequence h3 + .card { margin-top: .6rem; }
 pre { overflow-x: auto; background: var(--tint); border-radius: 8px; padding: .9rem 1rem; margin: .8rem 0 0;
   font-size: .86rem; line-height: 1.5;
   font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import statistics
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,10 @@ from tripletcl.report.formatting import (
     MINUS,
     MISSING,
     counted,
-    duration,
-    fraction,
-    megabytes,
     method_label,
     shortened,
-    signed,
 )
+from tripletcl.report.metric import METRICS, Column, Metric
 from tripletcl.report.runs import CONTROLS, group_by_method, task_names
 
 if TYPE_CHECKING:
@@ -34,48 +31,6 @@ NARROW_TERMINAL = 80
 
 NAME_WIDTH = 20
 """Characters of a method's name in a terminal."""
-
-EXPENDABLE = (
-    *("mrr", "recall@5", "backward_transfer", "map_tasks", "runs", "lams", "seconds", "method_bytes"),
-    *("map_mean", "map_subset", "map_open", "gap_closed"),
-)
-"""Columns that a narrow terminal goes without, the first of them first."""
-
-GAP = "Gap closed = (method \N{MINUS SIGN} finetune) / (joint \N{MINUS SIGN} finetune) in MAP over all facts."
-OPEN = "Open vocabulary: MAP over all facts from the vectors alone."
-SUBSET = "Subset: MAP of the chosen facts on all test images."
-MEMORY = "Memory: what the method keeps after the last task, 1 MB = 10\N{SUPERSCRIPT SIX} bytes."
-LAMS = "Chosen lam: the weight of each task, or each run's median."
-
-
-@dataclass(frozen=True)
-class Column:
-    """What a column is called, which direction is better (+1, -1, 0 neither) and how its numbers are written.
-
-    The short title is for a terminal. A column that is not always there is left out where no run has it.
-    """
-
-    title: str
-    short: str
-    better: int = 1
-    text: Callable[[float | None], str] = fraction
-    shows_std: bool = True
-    always: bool = True
-
-
-COLUMNS = {
-    "map_mean": Column("mean of tasks", "mean"),
-    "map_all": Column("all facts", "all"),
-    "map_open": Column("open vocabulary", "open", always=False),
-    "map_subset": Column("subset", "sub", always=False),
-    "forgetting": Column("forgetting", "lost", better=-1),
-    "backward_transfer": Column("backward transfer", "BWT", text=signed),
-    "recall@5": Column("recall@5", "R@5"),
-    "mrr": Column("MRR", "MRR"),
-    "gap_closed": Column("gap closed", "gap"),
-    "seconds": Column("time", "time", better=0, text=duration, shows_std=False),
-    "method_bytes": Column("memory", "mem", better=0, text=megabytes, shows_std=False, always=False),
-}
 
 
 @dataclass(frozen=True)
@@ -94,14 +49,15 @@ def comparison_rows(results: Sequence[RunResult]) -> list[Row]:
         results: The runs; several of a method (seeds, splits) give a mean and a sample standard deviation.
 
     Returns:
-        Dicts with `method`, `runs` (how many), `map_tasks` (task name to `Spread`; MAP on the task's own test images
-        at the last stage) and a `Spread` or None for `map_mean` (mean over the tasks), `map_all` (all facts, all test
-        images), `map_open`, `map_subset`, `forgetting`, `backward_transfer`, `recall@5`, `mrr`, `gap_closed`, `seconds`
-        and `method_bytes` (at the last stage); and `lams`, the weights chosen, see `chosen_lams`. A run's gap is closed
-        between finetune and joint of the same split and seed.
+        Dicts with `method`, `runs` (how many), `metric` (as in `RunResult`), `tasks` (task name to `Spread`; the score
+        on the task's own test images at the last stage) and a `Spread` or None for `mean` (over the tasks), `overall`
+        (all facts, all test images; or the average accuracy), `map_open`, `map_subset`, `drop`, `forgetting`,
+        `backward_transfer`, `new_tasks`, `recall@5`, `mrr`, `gap_closed`, `seconds` and `method_bytes` (at the last
+        stage); and `lams`, the weights chosen, see `chosen_lams`. A run's gap is closed between finetune and joint of
+        the same split and seed, its new tasks are held against that finetune.
 
     Raises:
-        UserError: no runs, a run given twice, or runs of different numbers of tasks.
+        UserError: no runs, a run given twice, or runs of different numbers of tasks or metrics.
     """
     groups = group_by_method(results)
     names = task_names(results)
@@ -113,13 +69,16 @@ def _row(summary: MethodSummary, group: list[RunResult], names: list[str]) -> Ro
     return {
         "method": summary.method,
         "runs": summary.runs,
-        "map_tasks": {name: Spread.of([run.map_tasks[task] for run in group]) for task, name in enumerate(names)},
-        "map_mean": summary.map_tasks,
-        "map_all": summary.map_all,
+        "metric": group[0].metric,
+        "tasks": {name: Spread.of([run.scores[task] for run in group]) for task, name in enumerate(names)},
+        "mean": summary.mean_score,
+        "overall": summary.overall,
         "map_open": Spread.of([_last(run.map_open) for run in group]),
         "map_subset": Spread.of([_last(run.map_subset) for run in group]),
+        "drop": summary.drop,
         "forgetting": summary.forgetting,
         "backward_transfer": summary.backward_transfer,
+        "new_tasks": summary.new_tasks,
         "recall@5": summary.recall.get("5"),
         "mrr": summary.mrr,
         "gap_closed": summary.gap_closed,
@@ -143,21 +102,19 @@ def table_caption(rows: Sequence[Row]) -> str:
     """What the table's numbers are: which gallery, which normaliser, which spread."""
     runs = {row["runs"] for row in rows}
     spread_over = counted(runs.pop(), "run") if len(runs) == 1 else f"{min(runs)} to {max(runs)} runs"
+    metric = _metric(rows)
     sentences = [
-        "MAP after the last task: each task on its own test images, all facts on all test images.",
-        "AP is divided by the number of images that show the fact in the gallery, and ties count against the query.",
-        "Recall@5 and MRR go from image to fact: the rank of each true fact of a test image among all facts.",
-        *([GAP] if any(row["gap_closed"] for row in rows) else []),
-        *[
-            sentence
-            for key, sentence in {"map_open": OPEN, "map_subset": SUBSET, "method_bytes": MEMORY, "lams": LAMS}.items()
-            if any(row[key] for row in rows)
-        ],
+        *metric.caption,
+        *[sentence for key, sentence in metric.notes.items() if any(row[key] for row in rows)],
         "One run a method." if spread_over == "one run" else f"± is the standard deviation over {spread_over}.",
     ]
     if _contestants(rows):
         sentences.append("Bold: the best mean of the methods that learn in sequence.")
     return " ".join(sentences)
+
+
+def _metric(rows: Sequence[Row]) -> Metric:
+    return METRICS[rows[0]["metric"]]
 
 
 def table_cells(
@@ -180,9 +137,10 @@ def table_cells(
 
 
 def _columns(rows: Sequence[Row], without: Collection[str]) -> Iterator[tuple[Column, list[Spread | None]]]:
-    for name in rows[0]["map_tasks"] if "map_tasks" not in without else ():
-        yield Column(name, name), [row["map_tasks"][name] for row in rows]
-    for key, column in COLUMNS.items():
+    metric = _metric(rows)
+    for name in rows[0]["tasks"] if "tasks" not in without else ():
+        yield Column(name, name, metric.text, metric.text), [row["tasks"][name] for row in rows]
+    for key, column in metric.columns.items():
         if key not in without and (column.always or any(row[key] for row in rows)):
             yield column, [row[key] for row in rows]
 
@@ -197,7 +155,7 @@ def _cell(column: Column, value: Spread | None, best: bool) -> Cell:
     if value is None:
         return Cell(MISSING)
     text = column.text(value.mean)
-    std = fraction(value.std) if value.std is not None and column.shows_std else ""
+    std = column.std(value.std) if value.std is not None and column.std else ""
     return Cell(text, std, best)
 
 
@@ -223,11 +181,12 @@ def terminal_table(rows: Sequence[Row], title: str | None = None, width: int = N
     """
     from rich.text import Text
 
-    for count in range(len(EXPENDABLE) + 1):
-        table = _rich_table(rows, EXPENDABLE[:count])
+    expendable = _metric(rows).expendable
+    for count in range(len(expendable) + 1):
+        table = _rich_table(rows, expendable[:count])
         if sum(column.width or 0 for column in table.columns) + len(table.columns) - 1 <= width:
             break
-    shown = table_cells(rows, EXPENDABLE[:count])[0]
+    shown = table_cells(rows, expendable[:count])[0]
     table.title = title
     if left_out := [name for name in table_cells(rows)[0] if name not in shown]:
         table.caption = Text(f"for lack of width without {', '.join(left_out)}", justify="left")
@@ -260,7 +219,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
     titles, lines = table_cells(rows)
     header = ["method", *(markdown_text(title) for title in titles)]
     body = [
-        [markdown_text(method_label(row["method"])), *(_markdown_cell(cell) for cell in line)]
+        [markdown_text(method_label(row["method"])), *(markdown_cell(cell) for cell in line)]
         for row, line in zip(rows, lines, strict=True)
     ]
     rule = ["---", *["---:"] * len(titles)]
@@ -273,7 +232,8 @@ def markdown_text(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>&|#~$])", r"\\\1", " ".join(text.split()))
 
 
-def _markdown_cell(cell: Cell) -> str:
+def markdown_cell(cell: Cell) -> str:
+    """`**.445** ± .012`."""
     number = f"**{cell.mean}**" if cell.best else cell.mean
     return f"{number} ± {cell.std}" if cell.std else number
 
@@ -292,29 +252,33 @@ def csv_table(rows: Sequence[Row]) -> str:
 
 
 def _numbers(row: Row) -> dict[str, Spread | None]:
-    tasks = {f"map {name}": value for name, value in row["map_tasks"].items()}
-    return tasks | {key: row[key] for key in COLUMNS}
+    metric = METRICS[row["metric"]]
+    tasks = {f"{metric.csv_task} {name}": value for name, value in row["tasks"].items()}
+    return tasks | {column.csv or key: row[key] for key, column in metric.columns.items()}
 
 
 def latex_table(rows: Sequence[Row], label: str = "tab:comparison") -> str:
     """The table as a LaTeX `table` environment (package booktabs), everything escaped."""
     titles, lines = table_cells(rows)
-    header = " & ".join(["method", *(_latex(title) for title in titles)])
     body = [
-        " & ".join([_latex(method_label(row["method"])), *(_latex_cell(cell) for cell in line)])
-        for row, line in zip(rows, lines, strict=True)
+        [latex_text(method_label(row["method"])), *map(latex_cell, line)] for row, line in zip(rows, lines, strict=True)
     ]
+    return latex_environment(["method", *map(latex_text, titles)], body, table_caption(rows), label)
+
+
+def latex_environment(header: Sequence[str], body: Sequence[Sequence[str]], caption: str, label: str) -> str:
+    """A `table` of cells that are LaTeX already, the first column to the left; the caption is escaped."""
     return "\n".join(
         [
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{_latex(table_caption(rows))}}}",
+            rf"  \caption{{{latex_text(caption)}}}",
             rf"  \label{{{label}}}",
-            rf"  \begin{{tabular}}{{l{'r' * len(titles)}}}",
+            rf"  \begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
             r"    \toprule",
-            rf"    {header} \\",
+            rf"    {' & '.join(header)} \\",
             r"    \midrule",
-            *(rf"    {line} \\" for line in body),
+            *(rf"    {' & '.join(line)} \\" for line in body),
             r"    \bottomrule",
             r"  \end{tabular}",
             r"\end{table}",
@@ -334,14 +298,17 @@ LATEX = {
     MISSING: "--",
     MINUS: "$-$",
     "±": r"$\pm$",
+    "→": r"$\to$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """The text with every character escaped that LaTeX would take for its own."""
     return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
 
 
-def _latex_cell(cell: Cell) -> str:
-    number = rf"\textbf{{{_latex(cell.mean)}}}" if cell.best else _latex(cell.mean)
-    return rf"{number} $\pm$ {_latex(cell.std)}" if cell.std else number
+def latex_cell(cell: Cell) -> str:
+    """`\\textbf{.445} $\\pm$ .012`."""
+    number = rf"\textbf{{{latex_text(cell.mean)}}}" if cell.best else latex_text(cell.mean)
+    return rf"{number} $\pm$ {latex_text(cell.std)}" if cell.std else number

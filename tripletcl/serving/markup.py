@@ -168,8 +168,8 @@ def matrix(result: RunResult, stage: int, top: float) -> str:
         stage: The run's own stage.
         top: The MAP of the strongest colour.
     """
-    rows = np.array(result.map_matrix, dtype=float)
-    sequence = len(rows) == len(result.tasks) + 1 and len(result.tasks) > 1
+    rows = np.array(result.matrix, dtype=float)
+    sequence = result.in_sequence and len(result.tasks) > 1
     after = stage_labels(len(result.tasks), "0") if sequence else ["0", "all"]
     head = "".join(_column_head(label, number, number == stage) for number, label in enumerate(after[: len(rows)]))
     body = "".join(
@@ -210,8 +210,8 @@ def _matrix_cell(value: float, number: int, stage: int, learned: bool, top: floa
 
 def figures_at(result: RunResult, stage: int) -> str:
     """`MAP over all facts .905, lost .008 a task` at one of the run's stages."""
-    text = f"MAP over all facts {fraction(result.map_all[stage])}"
-    lost = forgetting([row[:stage] for row in result.map_matrix[: stage + 1]]) if stage > 1 else None
+    text = f"MAP over all facts {fraction(result.overall[stage])}"
+    lost = forgetting([row[:stage] for row in result.matrix[: stage + 1]]) if stage > 1 else None
     return text if lost is None else f"{text}, lost {fraction(lost)} a task"
 
 

@@ -71,14 +71,13 @@ def alike(results: Sequence[RunResult]) -> list[RunResult]:
     The other one's last model goes on beside the new stages; of the new tasks it knows no numbers.
     """
     tasks = max((result.tasks for result in results), key=len)
-    stages = max(len(result.map_matrix) for result in results)
+    stages = max(len(result.matrix) for result in results)
     return [_padded(result, tasks, stages) for result in results]
 
 
 def _padded(result: RunResult, tasks: list[str], stages: int) -> RunResult:
-    in_sequence = len(result.map_matrix) == len(result.tasks) + 1 and len(result.tasks) > 1
     nothing = float("nan")
-    rows = [[*row, *[nothing] * (len(tasks) - len(row))] for row in result.map_matrix]
-    if in_sequence:
+    rows = [[*row, *[nothing] * (len(tasks) - len(row))] for row in result.matrix]
+    if result.in_sequence and len(result.tasks) > 1:
         rows += [rows[-1]] * (stages - len(rows))
-    return replace(result, tasks=tasks, map_matrix=rows)
+    return replace(result, tasks=tasks, matrix=rows)

@@ -21,7 +21,7 @@ from tripletcl.evaluation.result import UPPER_BOUND
 from tripletcl.methods import method_name
 from tripletcl.report.formatting import method_label
 from tripletcl.retrieval import Calibration
-from tripletcl.runs import Run, read_settings, saved_fingerprint
+from tripletcl.runs import Run, fact_settings, saved_fingerprint
 from tripletcl.searching import stage_calibration
 from tripletcl.serving.newest import Newest
 from tripletcl.summary import named_result
@@ -173,7 +173,7 @@ def method_key(run: Run) -> str:
 
 def same_tasks(run: Run, other: Run) -> bool:
     """Were two runs given the same images, facts and split, whatever either was taught later?"""
-    first, second = (read_settings(each.path).data.model_copy(update={"further": []}) for each in (run, other))
+    first, second = (fact_settings(each.path).data.model_copy(update={"further": []}) for each in (run, other))
     return first == second
 
 

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from tripletcl.report.formatting import counted, duration, fraction
-from tripletcl.report.runs import highest_map
+from tripletcl.report.runs import highest_score
 from tripletcl.report.sentences import headline
 from tripletcl.retrieval import Request
 from tripletcl.serving import markup
@@ -144,13 +144,13 @@ def matrices(exhibit: Exhibit, stage: int, beside: str) -> str:
     finished = [result for shown in exhibit.beside(beside) if (result := shown.result) is not None]
     if not finished:
         return markup.empty(UNFINISHED)
-    top = highest_map({str(number): [result] for number, result in enumerate(finished)})
+    top = highest_score({str(number): [result] for number, result in enumerate(finished)})
 
     def column(shown: ShownRun) -> tuple[str, str]:
         result = shown.result
         if result is None:
             return "", markup.empty(UNFINISHED)
-        own = min(shown.stage(stage), len(result.map_matrix) - 1)
+        own = min(shown.stage(stage), len(result.matrix) - 1)
         return markup.figures_at(result, own), markup.matrix(result, own, top)
 
     return markup.side_by_side(_each(exhibit, stage, beside, column))
@@ -159,7 +159,7 @@ def matrices(exhibit: Exhibit, stage: int, beside: str) -> str:
 def curves(exhibit: Exhibit, stage: int, beside: str) -> str:
     """MAP of each task over the stages, the methods in one picture."""
     found = [result for shown in exhibit.beside(beside) if (result := shown.result) is not None]
-    return markup.pictures(task_curves(found, stage)) if any(len(result.map_matrix) > 2 for result in found) else ""
+    return markup.pictures(task_curves(found, stage)) if any(len(result.matrix) > 2 for result in found) else ""
 
 
 # --- teaching --------------------------------------------------------------------------------------------------------

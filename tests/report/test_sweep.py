@@ -1,0 +1,166 @@
+"""The sweep over lam: the flat range, and what the figure draws, by hand."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from tripletcl.errors import UserError
+from tripletcl.report.drawing import method_styles
+from tripletcl.report.sweep import flat_range, sweep_figure
+
+LAMS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+MEANS = (0.80, 0.85, 0.893, 0.90, 0.89, 0.85, 0.895)  # flat from 1 to 10; 100 is good again, but no neighbour
+
+
+@pytest.fixture(scope="module")
+def run(make_run):
+    def build(method: str, overall: float, kept: float = 0.8, seed: int = 0, **fields: object):
+        matrix = [[None, None], [0.9, None], [kept, 0.8]] if method != "joint" else [[None, None], [0.9, 0.9]]
+        stages = [None] * (len(matrix) - 1) + [overall]
+        return make_run(method, matrix, seed=seed, **{"metric": "accuracy", "overall": stages, **fields})
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def sweep(run):
+    """Seven lams, two seeds each, a point apart; the first task is kept better the higher lam."""
+    return {
+        lam: [
+            run("mas", mean + sign * 0.005, kept=0.9 - 0.1 / (1 + lam), seed=seed) for seed, sign in ((0, -1), (1, 1))
+        ]
+        for lam, mean in zip(LAMS, MEANS, strict=True)
+    }
+
+
+@pytest.fixture(scope="module")
+def levels(run):
+    return {"finetune": [run("finetune", 0.7, kept=0.5)], "joint": [run("joint", 0.95)]}
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        (dict(zip(LAMS, MEANS, strict=True)), (1.0, 10.0)),
+        ({1: 0.5, 3: 0.9, 10: 0.5}, (3, 3)),
+        ({10: 0.5, 1: 0.9, 3: 0.895}, (1, 3)),  # in any order; the best at the edge
+        ({0: 0.90, 1: 0.895, 3: 0.892, 10: 0.8}, (0, 3)),
+        ({1: 0.9, 3: 0.8, 10: 0.9}, (1, 1)),  # of equal bests the lowest
+        ({1: 0.931, 3: 0.941}, (1, 3)),  # .941 - .931 is a bit more than .01 as a float
+        ({1: 0.9309, 3: 0.941}, (3, 3)),
+        ({5: 0.3}, (5, 5)),
+    ],
+)
+def test_flat_range_by_hand(means, expected):
+    assert flat_range(means, 0.01) == expected
+
+
+def test_flat_range_is_what_trying_every_stretch_finds():
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        values = sorted(generator.choice(50, generator.integers(1, 9), replace=False).tolist())
+        means = dict(zip(values, generator.integers(0, 6, len(values)).tolist(), strict=True))
+        best = max(values, key=means.__getitem__)
+        stretches = [
+            (values[a], values[b])
+            for a, b in itertools.combinations_with_replacement(range(len(values)), 2)
+            if best in values[a : b + 1] and all(means[best] - means[v] <= 2 for v in values[a : b + 1])
+        ]
+        assert flat_range(means, 2) == max(stretches, key=lambda ends: values.index(ends[1]) - values.index(ends[0]))
+
+
+def lines(axes, color: str) -> list:
+    return [line for line in axes.lines if line.get_color() == color and len(line.get_xdata()) > 1]
+
+
+def test_the_line_the_levels_the_band_and_the_flat_range(sweep, levels):
+    figure = sweep_figure("mas", sweep, levels)
+    upper, lower = figure.axes
+    styles = method_styles(["finetune", "joint", "mas"])
+    (scores,), (drops,) = (lines(axes, styles["mas"].color) for axes in figure.axes)
+    np.testing.assert_allclose(scores.get_xdata(), LAMS)
+    np.testing.assert_allclose(scores.get_ydata(), MEANS)
+    np.testing.assert_allclose(drops.get_ydata(), [0.1 / (1 + lam) for lam in LAMS])
+    assert upper.get_xscale() == lower.get_xscale() == "log"
+    for method, value in (("finetune", 0.7), ("joint", 0.95)):
+        (level,) = lines(upper, styles[method].color)
+        assert (level.get_linestyle(), set(level.get_ydata())) == ("--", {value})
+    np.testing.assert_allclose(lines(lower, styles["finetune"].color)[0].get_ydata(), 0.4)
+    assert not lines(lower, styles["joint"].color)  # it learns no task before another
+    band = upper.collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx(0.90 + 0.01 / 2**0.5)
+    shaded = upper.patches[0]
+    assert shaded.get_x() < 1.0 < 10.0 < shaded.get_x() + shaded.get_width() < 30.0
+    (ring,) = [line for line in upper.lines if line.get_markerfacecolor() == "none"]
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == pytest.approx((3.0, 0.90))
+    assert [text.get_text() for text in upper.texts] == ["70.0 finetune", "MAS", "95.0 joint"]
+    assert [text.get_text() for text in lower.texts] == ["MAS", "40.0 finetune"]
+    assert figure.get_label() == "MAS is flat from lam 1 to 10: within 1 point of its best, 90.0 %"
+
+
+def test_titles_of_other_shapes(run, sweep, levels):
+    peak = {lam: [run("mas", mean)] for lam, mean in ((1, 0.5), (3, 0.9), (10, 0.6))}
+    assert sweep_figure("mas", peak, {}).get_label() == (
+        "MAS is best at lam 3, 90.0 %: its neighbours are more than 1 point below"
+    )
+    assert sweep_figure("mas", {3.0: peak[3]}, levels).get_label() == "MAS with lam 3: 90.0 %"
+    facts = {lam: [replace(r, metric="MAP") for r in group] for lam, group in sweep.items()}
+    assert sweep_figure("mas", facts, {}).get_label() == "MAS is flat from lam 1 to 10: within .01 of its best, .900"
+
+
+def test_lam_zero_stands_apart_and_is_a_level_where_finetune_is_none(run, sweep, levels):
+    with_zero = {0: [run("mas", 0.72, kept=0.5)], **sweep}
+    figure = sweep_figure("mas", with_zero, levels)
+    axes, color = figure.axes[0], method_styles(["finetune", "joint", "mas"])["mas"].color
+    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()] == [
+        "0",
+        "0.1",
+        "0.3",
+        "1",
+        "3",
+        "10",
+        "30",
+        "100",
+    ]
+    np.testing.assert_allclose(lines(axes, color)[0].get_xdata(), LAMS)  # it does not reach to 0
+    (point,) = [line for line in axes.lines if len(line.get_xdata()) == 1 and line.get_ydata()[0] == 0.72]
+    assert 0 < point.get_xdata()[0] < 0.1
+    texts = [text.get_text() for text in sweep_figure("mas", with_zero, {}).axes[0].texts]
+    assert texts == ["72.0 lam 0", "MAS"]
+
+
+def test_a_sweep_of_one_task_has_no_drop(make_run):
+    runs = {lam: [make_run("mas", [[None], [0.9]], metric="accuracy", overall=[None, 0.9])] for lam in (1, 3)}
+    assert len(sweep_figure("mas", runs, {}).axes) == 1
+
+
+def test_no_label_touches_another_or_leaves_the_picture(run, sweep):
+    close = {"finetune": [run("finetune", 0.893, kept=0.898)], "joint": [run("joint", 0.8955)]}
+    figure = sweep_figure("mas-scopelocal", {0: [run("mas", 0.8)], **sweep}, close)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    texts = [text for axes in figure.axes for text in (*axes.texts, axes.yaxis.label)]
+    texts += [*figure.texts, *figure.axes[-1].get_xticklabels(), figure.axes[-1].xaxis.label]
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+    thin = [box.padded(-2) for box in boxes]  # letters do not fill their boxes
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(thin, 2))
+
+
+def test_what_cannot_be_drawn_is_refused(run, sweep):
+    with pytest.raises(UserError, match="at least one lam"):
+        sweep_figure("mas", {}, {})
+    with pytest.raises(UserError, match="lam -1"):
+        sweep_figure("mas", {-1: sweep[1.0]}, {})
+    with pytest.raises(UserError, match="has a score"):
+        sweep_figure("mas", {1: [run("mas", None)]}, {})
+    with pytest.raises(UserError, match="different sequences"):
+        sweep_figure("mas", {1: [run("mas", 0.5)], 3: [run("mas", 0.5, tasks=["b", "a"])]}, {})
+    with pytest.raises(UserError, match="at least one value"):
+        flat_range({}, 0.01)

@@ -1,0 +1,218 @@
+"""What a report's scores are, how they are written, and which columns and words go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tripletcl.errors import UserError
+from tripletcl.evaluation.result import RunResult
+from tripletcl.report.formatting import (
+    duration,
+    fraction,
+    fraction_tick,
+    megabytes,
+    percent,
+    percent_tick,
+    short_fraction,
+    short_percent,
+    signed,
+    signed_percent,
+)
+
+Number = Callable[[float | None], str]
+"""Writes a number; an en dash for None."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column is called, which direction is better (+1, -1, 0 neither) and how its numbers are written.
+
+    The short title is for a terminal. A column that is not always there is left out where no run has it. In CSV it is
+    called by its key, or as told.
+    """
+
+    title: str
+    short: str
+    text: Number
+    std: Number | None = None
+    better: int = 1
+    always: bool = True
+    csv: str | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a report speaks of one kind of score.
+
+    Attributes:
+        name: The score as in a sentence.
+        title: The same at a sentence's begin.
+        text: Writes a score or a difference of scores in a table.
+        short: Writes it with less digits, for titles and pictures.
+        signed: Writes a difference with its sign.
+        tick: Writes a round score on an axis.
+        unit: Follows a score in a sentence.
+        points: Follows a difference in a sentence.
+        overall: What the overall score is, on an axis.
+        overall_said: The same before a list of methods, numbers as by `text`.
+        reached: What a method reaches; `{}` is the overall score as by `short`.
+        first: What the first task is called in the headline; `{}` is its name.
+        lost: What forgetting is, on an axis.
+        frozen: Said of a method that stands still after the first task where it does as well.
+        repeats: What a comparison is repeated with.
+        split: What is told apart by `RunResult.split`.
+        matrix: What a task's scores after each stage are.
+        curve: What a task's curve shows.
+        caption: Sentences about every table of this score.
+        notes: Sentences about a table in which some run has the number of this key.
+        columns: Key of the number to its column, in the order shown, behind a column a task.
+        csv_task: Goes before a task's name in CSV.
+        expendable: Keys of columns that a narrow terminal goes without, the first of them first.
+        from_zero: Do curves start at zero? Those of scores near 1 would hide each other.
+        task_bars: Does each task's score stand in bars beside the others?
+    """
+
+    name: str
+    title: str
+    text: Number
+    short: Number
+    signed: Number
+    tick: Callable[[float], str]
+    unit: str
+    points: str
+    overall: str
+    overall_said: str
+    reached: str
+    first: str
+    lost: str
+    frozen: str
+    repeats: str
+    split: str
+    matrix: str
+    curve: str
+    caption: Sequence[str]
+    notes: Mapping[str, str]
+    columns: Mapping[str, Column]
+    csv_task: str
+    expendable: Sequence[str]
+    from_zero: bool = True
+    task_bars: bool = False
+
+
+COST_COLUMNS = {
+    "seconds": Column("time", "time", duration, better=0),
+    "method_bytes": Column("memory", "mem", megabytes, better=0, always=False),
+}
+COST_NOTES = {
+    "method_bytes": "Memory: what the method keeps after the last task, 1 MB = 10\N{SUPERSCRIPT SIX} bytes.",
+    "lams": "Chosen lam: the weight of each task, or each run's median.",
+}
+GAP = "Gap closed = (method \N{MINUS SIGN} finetune) / (joint \N{MINUS SIGN} finetune) in"
+
+METRICS = {
+    "MAP": Metric(
+        name="MAP",
+        title="MAP",
+        text=fraction,
+        short=short_fraction,
+        signed=signed,
+        tick=fraction_tick,
+        unit="",
+        points="",
+        overall="MAP over all facts, all test images",
+        overall_said="MAP over all facts and all test images",
+        reached="MAP {} over all facts",
+        first="the first",
+        lost="MAP lost a task since its best",
+        frozen="Learning only the first task does as well",
+        repeats="splits or seeds",
+        split="split",
+        matrix="MAP of each task on its own test images",
+        curve="MAP of one task on its own test images",
+        caption=(
+            "MAP after the last task: each task on its own test images, all facts on all test images.",
+            "AP is divided by the number of images that show the fact in the gallery, "
+            "and ties count against the query.",
+            "Recall@5 and MRR go from image to fact: the rank of each true fact of a test image among all facts.",
+        ),
+        notes={
+            "gap_closed": f"{GAP} MAP over all facts.",
+            "map_open": "Open vocabulary: MAP over all facts from the vectors alone.",
+            "map_subset": "Subset: MAP of the chosen facts on all test images.",
+            **COST_NOTES,
+        },
+        columns={
+            "mean": Column("mean of tasks", "mean", fraction, fraction, csv="map_mean"),
+            "overall": Column("all facts", "all", fraction, fraction, csv="map_all"),
+            "map_open": Column("open vocabulary", "open", fraction, fraction, always=False),
+            "map_subset": Column("subset", "sub", fraction, fraction, always=False),
+            "forgetting": Column("forgetting", "lost", fraction, fraction, better=-1),
+            "backward_transfer": Column("backward transfer", "BWT", signed, fraction),
+            "recall@5": Column("recall@5", "R@5", fraction, fraction),
+            "mrr": Column("MRR", "MRR", fraction, fraction),
+            "gap_closed": Column("gap closed", "gap", fraction, fraction),
+            **COST_COLUMNS,
+        },
+        csv_task="map",
+        expendable=(
+            *("mrr", "recall@5", "backward_transfer", "tasks", "runs", "lams", "seconds", "method_bytes"),
+            *("mean", "map_subset", "map_open", "gap_closed"),
+        ),
+    ),
+    "accuracy": Metric(
+        name="accuracy",
+        title="Accuracy",
+        text=percent,
+        short=short_percent,
+        signed=signed_percent,
+        tick=percent_tick,
+        unit=" %",
+        points=" points",
+        overall="average accuracy over all tasks, %",
+        overall_said="Average accuracy over all tasks, in percent",
+        reached="{} % average accuracy over all tasks",
+        first="{}",
+        lost="points a task lost since its best",
+        frozen="A model whose shared weights stand still after the first task does as well",
+        repeats="seeds",
+        split="sequence",
+        matrix="Accuracy of each task on its own test images, in percent",
+        curve="Accuracy of one task on its own test images, in percent,",
+        caption=("Accuracy after the last task, in percent: each task on its own test images, and their average.",),
+        notes={
+            "drop": "Drop: points that an earlier task lost since it was just learned, on average.",
+            "forgetting": "Forgetting: the same since its best.",
+            "new_tasks": "New tasks: points by which tasks after the first, each just learned, are above finetune's.",
+            "gap_closed": f"{GAP} average accuracy, in percent.",
+            **COST_NOTES,
+        },
+        columns={
+            "overall": Column("average", "mean", percent, percent, csv="average_accuracy"),
+            "drop": Column("drop", "drop", percent, percent, better=-1),
+            "forgetting": Column("forgetting", "lost", percent, percent, better=-1),
+            "new_tasks": Column("new tasks", "new", signed_percent, percent, always=False),
+            "gap_closed": Column("gap closed", "gap", short_percent, short_percent, always=False),
+            **COST_COLUMNS,
+        },
+        csv_task="accuracy",
+        expendable=("runs", "lams", "seconds", "method_bytes", "forgetting", "tasks", "gap_closed", "new_tasks"),
+        from_zero=False,
+        task_bars=True,
+    ),
+}
+"""By the name in `RunResult.metric`."""
+
+
+def metric_of(runs: Sequence[RunResult]) -> Metric:
+    """What the scores of the runs are.
+
+    Raises:
+        UserError: no runs, or runs that were not all measured in the same way.
+    """
+    names = sorted({run.metric for run in runs})
+    if not names:
+        raise UserError("a report needs at least one run, and none was given")
+    if len(names) > 1:
+        raise UserError(f"runs measured in {' and in '.join(names)} cannot stand in one report")
+    return METRICS[names[0]]
