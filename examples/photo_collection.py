@@ -31,7 +31,7 @@ def main(folder: Path, facts: int = 30, size: int = 96) -> None:
     # tripletcl train demo data.table=first.csv data.tasks=2 method=analytic --out RUN
     settings = [f"data.table={first}", "data.tasks=2", f"model.image_size={size}"]
     result = train(load_config("demo", [*settings, "method={name: analytic, features: 1000}"]), run)
-    print(f"learned {len(result.tasks)} tasks; MAP over all facts: {result.map_all_final:.2f}")
+    print(f"learned {len(result.tasks)} tasks; MAP over all facts: {result.final:.2f}")
 
     # tripletcl index RUN IMAGES
     model = FactEmbedder.from_pretrained(Run.open(run).stage_folder())

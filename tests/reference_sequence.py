@@ -20,13 +20,14 @@ Term = tuple[float, Named, Named]
 
 
 class PlainSequence:
-    """Trains the toy by SGD with momentum, as `run_toy` does with `TRAINING`.
+    """Trains the toy by SGD with momentum, as `run_toy` does.
 
     Args:
         form: "gradient" or "proximal".
         measure: (learner, task, its number) to its importance, after the task; None for the path integral of SI.
         terms: The importances and the thetas of the tasks so far to the terms of the penalty.
         xi: Of the path integral.
+        training: As `run_toy` is given it.
     """
 
     def __init__(
@@ -35,8 +36,9 @@ class PlainSequence:
         measure: Callable[[ToyLearner, Task, int], Named] | None,
         terms: Callable[[list[Named], list[Named]], list[Term]],
         xi: float = 0.1,
+        training: Training = TRAINING,
     ) -> None:
-        self.form, self.measure, self.terms, self.xi = form, measure, terms, xi
+        self.form, self.measure, self.terms, self.xi, self.training = form, measure, terms, xi, training
         self.learner = ToyLearner()
         self.omegas: list[Named] = []
         self.thetas: list[Named] = []
@@ -51,12 +53,14 @@ class PlainSequence:
         self.momentum: Named = {}
         self.start = self._theta()
         self.work = {name: torch.zeros_like(p) for name, p in self.start.items()}
-        steps = steps_per_epoch(task, TRAINING.batch_size)
-        for epoch in range(TRAINING.epochs):
+        training = self.training
+        steps = steps_per_epoch(task, training.batch_size)
+        for epoch in range(training.epochs):
+            self.still = {"net.0.weight", "net.0.bias"} if epoch < training.head_epochs else set()
             batches = epoch_batches(
                 task,
                 ToySource(),
-                batch_size=TRAINING.batch_size,
+                batch_size=training.batch_size,
                 seed=(0, stage, epoch),
                 start=0,
                 device=torch.device("cpu"),
@@ -64,7 +68,7 @@ class PlainSequence:
             for step, batch in enumerate(batches):
                 self.learner.train()
                 loss = self.learner.loss(self.learner(batch.inputs), batch)
-                lr = learning_rate(TRAINING, (epoch * steps + step + 0.5) / (steps * TRAINING.epochs))
+                lr = learning_rate(training, (epoch * steps + step + 0.5) / (steps * training.epochs))
                 self._step(loss, lr)
         theta = self._theta()
         if self.measure is not None:
@@ -82,13 +86,15 @@ class PlainSequence:
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             for name, p, of_the_loss in zip(names, parameters, gradients, strict=True):
+                if name in self.still:
+                    continue
                 before = p.clone()
                 gradient = of_the_loss
                 if self.form == "gradient":
                     for weight, omega, anchor in terms:
                         gradient = gradient + 2 * weight * omega[name] * (p - anchor[name])
                 old = self.momentum.get(name)
-                self.momentum[name] = gradient if old is None else TRAINING.momentum * old + gradient
+                self.momentum[name] = gradient if old is None else self.training.momentum * old + gradient
                 p.sub_(lr * self.momentum[name])
                 if self.form == "proximal":
                     above, below = p.clone(), torch.ones_like(p)

@@ -66,6 +66,29 @@ def test_every_method_on_every_split_with_every_seed(tmp_path: Path) -> None:
         assert run.config.data.model_copy(update={"split_seed": 100}) == runs[0].config.data
 
 
+def test_importance_on_each_kind_of_images_where_a_method_measures_it(tmp_path: Path) -> None:
+    runs = plan(config_of(methods=["finetune", "mas"], importance=["train", "test"]), tmp_path)
+    assert [(run.label, run.config.data.importance) for run in runs] == [
+        ("finetune", "train"),
+        ("mas-train", "train"),
+        ("mas-test", "test"),
+    ]
+    assert len({run.folder for run in runs}) == 3
+
+
+def test_orders_of_objects(tmp_path: Path) -> None:
+    sets = [{"root": f"/nowhere/{name}"} for name in ("flowers", "scenes", "letters")]
+    pairs = parse_config({"learns": "objects", "data": {"sets": sets}, "compare": {"orders": "pairs"}}, "test")
+    runs = plan(pairs, tmp_path)
+    assert len(runs) == 6 * 3  # all ordered pairs, three methods
+    assert [run.config.data.order for run in runs[:4]] == [["flowers", "scenes"]] * 3 + [["flowers", "letters"]]
+    assert str(runs[0]) == "finetune, flowers → scenes, seed 0"
+    assert runs[0].folder.name == "finetune-flowers-scenes-seed0"
+    assert len({run.folder for run in runs}) == len(runs)
+    as_given = plan(parse_config({"learns": "objects", "data": {"sets": sets}}, "test"), tmp_path)
+    assert [run.config.data.learned for run in as_given] == [["flowers", "scenes", "letters"]] * 3
+
+
 def test_names_tell_settings_apart_where_they_must() -> None:
     methods = ["mas", {"name": "mas", "lam": 3, "penalty": "gradient"}, ["mas", "lwf"], "joint"]
     promises = method_promises(config_of(methods=methods))
@@ -74,12 +97,10 @@ def test_names_tell_settings_apart_where_they_must() -> None:
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
-    column = config_of(splits=[0, 1]).model_copy(
-        update={"data": config_of().data.model_copy(update={"split": "column"})}
-    )
+    column = {"split": "column", "tasks": None, "task_column": "task"}
     with pytest.raises(UserError, match=r"column, which gives one split: compare\.splits cannot ask for \[0, 1\]"):
-        plan(column, tmp_path)
-    assert plan(column.model_copy(update={"compare": config_of(seeds=[0, 1]).compare}), tmp_path)
+        parse_config({"data": column, "compare": {"splits": [0, 1]}}, "test")
+    assert plan(parse_config({"data": column, "compare": {"seeds": [0, 1]}}, "test"), tmp_path)
     for wrong in ({"seeds": [1, 1]}, {"splits": [0, 0]}, {"seeds": []}, {"jobs": 0}, {"jobs": "all"}):
         with pytest.raises(UserError, match=next(iter(wrong))):
             config_of(**wrong)
@@ -146,8 +167,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
         commands.append(run)
         figures = [[0.1, 0.1], [0.5, 0.1], [0.4, 0.1 + 0.01 * len(run.label)]]
         result = RunResult(
-            run.label, run.config.seed, f"random-{run.config.data.split_seed}", ["a", "b"], figures, figures,
-            [0.1, 0.2, figures[-1][1]], {"5": 0.5}, 0.3, [], 1.0, method_bytes=[0, 8, 8], lams=[None, 3.0],
+            run.label, run.config.seed, f"random-{run.config.data.split_seed}", ["a", "b"], figures,
+            [0.1, 0.2, figures[-1][1]], 1.0, recall={"5": 0.5}, method_bytes=[0, 8, 8], lams=[None, 3.0],
         )  # fmt: skip
         (run.folder / "planned.json").write_text(json.dumps(result.to_dict()))
         return [sys.executable, "-c", RUN, str(run.folder), str(run.label == "ewc")]
@@ -204,7 +225,7 @@ def test_a_failing_run_lets_the_others_go_on_and_is_named(tmp_path: Path, quick:
 def test_the_gap_is_closed_among_runs_of_the_same_split_and_seed(tmp_path: Path, quick: list[PlannedRun]) -> None:
     results = compare(config_of(methods=["finetune", "mas", "joint"], splits=[0, 1], jobs=6), tmp_path)
     height = {"finetune": 0.1, "mas": 0.2, "joint": 0.5}
-    results = [replace(r, map_all=[0, 0, height[r.method] + 0.1 * (r.split == "random-101")]) for r in results]
+    results = [replace(r, overall=[0, 0, height[r.method] + 0.1 * (r.split == "random-101")]) for r in results]
     gaps = [row["gap_closed"] for row in comparison.comparison_objects(results)]
     assert gaps == pytest.approx([0, 0.25, 1] * 2)
 
@@ -280,7 +301,7 @@ def test_a_stopped_command_says_that_it_goes_on(
 )
 def test_a_page_calls_a_run_what_its_folder_is_called(tmp_path: Path, folder: str, label: str) -> None:
     run = PlannedRun("mas", config_of(), tmp_path / folder)
-    result = RunResult("mas", 0, "random-0", ["a"], [[0.1], [0.2]], [[0.1], [0.2]], [0.1, 0.2], {}, 0.1, [], 1.0)
+    result = RunResult("mas", 0, "random-0", ["a"], [[0.1], [0.2]], [0.1, 0.2], 1.0)
     RunFolder(run.folder, dump_config(run.config)).finish(result.to_dict())
     found = named_result(Run.open(run.folder))
     assert found is not None

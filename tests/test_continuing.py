@@ -81,14 +81,14 @@ def test_a_continued_run_is_one_that_knew_the_table_from_the_start(
     assert field.models(tmp_path / "run") == field.models(tmp_path / "whole")
     assert field.contents(tmp_path / "run", *STAGES) == before
     assert len(field.models(tmp_path / "run")) == 4
-    for matrix in (continued.map_matrix, continued.map_matrix_all):
+    for matrix in (continued.matrix, continued.map_matrix_all):
         assert [len(row) for row in matrix] == [3, 3, 3, 3]
         assert [row[2] for row in matrix[:3]] == [None, None, None]
-    assert continued.map_matrix[3] == pytest.approx(whole.map_matrix[3], abs=1e-5)
-    assert [row[:2] for row in continued.map_matrix] == [pytest.approx(row[:2], abs=1e-5) for row in whole.map_matrix]
+    assert continued.matrix[3] == pytest.approx(whole.matrix[3], abs=1e-5)
+    assert [row[:2] for row in continued.matrix] == [pytest.approx(row[:2], abs=1e-5) for row in whole.matrix]
     assert dict(continued.ap) == pytest.approx(dict(whole.ap), abs=1e-5)
     assert continued.forgetting == pytest.approx(whole.forgetting, abs=1e-5)
-    assert evaluate(tmp_path / "run")["map_tasks"] == pytest.approx(whole.map_tasks, abs=1e-5)
+    assert evaluate(tmp_path / "run")["map_tasks"] == pytest.approx(whole.scores, abs=1e-5)
 
 
 def test_nothing_old_is_decoded_or_looked_at(place: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_nothing_old_is_decoded_or_looked_at(place: Path, run: Path, monkeypatch
     new = field.table(run.parent, "new", ["cyan"])
     result = continue_run(run, new)
     assert sorted(decoded) == sorted(str(path) for path in (run.parent / "new").iterdir())
-    assert None not in result.map_matrix[3]
+    assert None not in result.matrix[3]
 
 
 def test_old_photos_and_tables_may_be_gone(
@@ -116,7 +116,7 @@ def test_old_photos_and_tables_may_be_gone(
         (old / "base" / f"green-{number}.png").unlink()
     second = continue_run(tmp_path / "run", field.table(tmp_path, "later", ["cyan"]))
     assert "3 of 21 test images are left out of the figures: their photos are no longer there" in caplog.text
-    assert None not in second.map_matrix[4]
+    assert None not in second.matrix[4]
     assert len(second.ap) == len(first.ap)  # cyan has come, green has gone
     caplog.clear()
     shutil.rmtree(old / "base")
@@ -124,10 +124,10 @@ def test_old_photos_and_tables_may_be_gone(
     shutil.rmtree(tmp_path / "cache")
     third = continue_run(tmp_path / "run", field.table(tmp_path, "last", ["purple", "blue"]))
     assert "12 of 27 test images are left out" in caplog.text
-    assert third.map_matrix[5][:2] == [None, None]
-    assert None not in third.map_matrix[5][2:]
+    assert third.matrix[5][:2] == [None, None]
+    assert None not in third.matrix[5][2:]
     assert third.backward_transfer is not None
-    assert evaluate(tmp_path / "run")["map_tasks"] == pytest.approx(third.map_tasks, abs=1e-5)
+    assert evaluate(tmp_path / "run")["map_tasks"] == pytest.approx(third.scores, abs=1e-5)
     page = write_summary([tmp_path / "run"], tmp_path / "page.html").read_text()
     assert ">\N{EN DASH}</td>" in page
     assert [task.map_now for task in known_tasks(tmp_path / "run")][:2] == [None, None]
@@ -146,7 +146,7 @@ def test_what_a_still_trunk_sees_is_kept_so_old_facts_are_scored_without_photos(
         (place / name).rename(place / f"away-{name}")
     monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
     try:
-        assert continue_run(again, place / "more.csv").map_matrix[3] == pytest.approx(scored.map_matrix[3], abs=1e-6)
+        assert continue_run(again, place / "more.csv").matrix[3] == pytest.approx(scored.matrix[3], abs=1e-6)
     finally:
         for name in ("base", "base.csv"):
             (place / f"away-{name}").rename(place / name)
@@ -369,8 +369,8 @@ def test_what_a_run_knows(place: Path, run: Path, tmp_path: Path) -> None:
     ]
     assert known[2].facts == ("<purple, lying>", "<red, standing, floor>")
     assert len({fact for task in known for fact in task.facts}) == 6
-    assert [task.map_then for task in known] == [result.map_matrix[t + 1][t] for t in range(3)]
-    assert [task.map_now for task in known] == result.map_matrix[-1]
+    assert [task.map_then for task in known] == [result.matrix[t + 1][t] for t in range(3)]
+    assert [task.map_now for task in known] == result.matrix[-1]
     assert known[2].change == 0
     assert [task.learned for task in known] == sorted(task.learned for task in known)
     assert [event.after for event in adaptations(run)] == [2]

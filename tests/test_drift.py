@@ -99,7 +99,7 @@ def test_the_matrix_has_what_the_run_measured_on_its_own_galleries(run: Path, me
     assert result is not None
     assert measured["stages"] == [1, 2]
     matrix = measured["matrix"]
-    assert matrix["all"][1][1] == pytest.approx(result.map_all_final)
+    assert matrix["all"][1][1] == pytest.approx(result.final)
     assert matrix["old"][0][0] == pytest.approx(result.map_matrix_all[1][0])
     # The text branch stands still: the new model's queries find in the old gallery what the old model's found.
     assert matrix["old"][0][1] == pytest.approx(result.map_matrix_all[1][0])

@@ -90,7 +90,7 @@ def test_a_fact_is_taught_by_some_photos_and_told_by_the_others(
     assert (known.name, known.facts, known.images) == ("taught: <cyan, lying>", ("<cyan, lying>",), 8)
     scores = evaluate(run)
     assert dict(scores["ap"])["<cyan, lying>"] == pytest.approx(done.map_held_out, abs=1e-5)
-    assert scores["map_tasks"] == pytest.approx(Run.open(run).result.map_tasks, abs=1e-5)
+    assert scores["map_tasks"] == pytest.approx(Run.open(run).result.scores, abs=1e-5)
     vectors = Run.open(run).vectors()
     assert len(vectors["image_ids"]) == 12 + 2
 
@@ -127,8 +127,8 @@ def test_a_new_fact_is_found_and_the_old_ones_hardly_change(run: Path, picks: li
     near = [model.score(model.encode_images(picks[4::5]), wanted).mean().item() for model in (untaught, taught)]
     assert near[1] > near[0] + 0.2
     assert done.map_held_out is not None
-    assert [row[:2] for row in after.map_matrix[:3]] == before.map_matrix
-    for old, new in zip(before.map_tasks, after.map_tasks[:2], strict=True):
+    assert [row[:2] for row in after.matrix[:3]] == before.matrix
+    for old, new in zip(before.scores, after.scores[:2], strict=True):
         assert new > old - 0.2  # a handful of images: one that changes places is .1 and more
 
 
@@ -273,7 +273,7 @@ def test_killed_at_any_moment_run_and_index_work(indexed: tuple[Path, list[Path]
     done = teach(run, NEW, picks)
     assert field.models(run) == field.models(whole)
     assert (done.stage, FactIndex.load(run / "index").stage) == (3, 3)
-    assert Run.open(run).result.map_matrix == Run.open(whole).result.map_matrix
+    assert Run.open(run).result.matrix == Run.open(whole).result.matrix
 
 
 def test_killed_while_it_is_taken_back(run: Path, picks: list[Path]) -> None:

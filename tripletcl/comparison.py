@@ -1,4 +1,4 @@
-"""Methods x splits x seeds, side by side: finished runs are reused, cut-off ones go on."""
+"""Methods x sequences x seeds, side by side: finished runs are reused, cut-off ones go on."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from typing import Any
 
 import torch
 
-from tripletcl.config import FactConfig, dump_config, parse_config
+from tripletcl.config import Config, dump_config, parse_config
+from tripletcl.config.schema import Compare
 from tripletcl.continual import Properties, RunFolder
 from tripletcl.errors import UserError
-from tripletcl.evaluation import RunResult, gap_closed_among
+from tripletcl.evaluation import RunResult, gap_closed_among, new_tasks_among
 from tripletcl.files import write_text
-from tripletcl.methods import MethodSettings, method_name
+from tripletcl.methods import MethodSettings, build_method, method_name
 from tripletcl.processes import Environment, Job, run_jobs
 from tripletcl.report import promises_of
-from tripletcl.report.formatting import duration, fraction
+from tripletcl.report.formatting import duration
+from tripletcl.report.metric import METRICS
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,11 @@ class PlannedRun:
     """One run of a comparison; `str` is what messages call it."""
 
     label: str
-    config: FactConfig
+    config: Config
     folder: Path
 
     def __str__(self) -> str:
-        return f"{self.label}, split {self.config.data.split_seed}, seed {self.config.seed}"
+        return f"{self.label}, {self.config.sequence}, seed {self.config.seed}"
 
     @property
     def result(self) -> RunResult | None:
@@ -46,31 +48,39 @@ class PlannedRun:
         return self.folder / "train.log"
 
 
-def plan(config: FactConfig, out: Path) -> list[PlannedRun]:
-    """Every method on every split with every seed, in the order they are run: the methods change fastest.
+def plan(config: Config, out: Path) -> list[PlannedRun]:
+    """Every method on every sequence of tasks with every seed, in the order they are run: the methods change fastest.
 
     Raises:
-        UserError: several splits of a table that comes with its tasks, or the same method twice.
+        UserError: the same method twice.
     """
-    compare = config.compare
-    if config.data.split == "column" and len(compare.splits) > 1:
-        raise UserError(f"data.split is column, which gives one split: compare.splits cannot ask for {compare.splits}")
-    labels = method_labels(compare.methods)
     return [
-        planned_run(config, label, method, split, seed, out)
-        for split in compare.splits
-        for seed in compare.seeds
-        for label, method in zip(labels, compare.methods, strict=True)
+        planned_run(config, label, method, {**sequence, **importance}, seed, out)
+        for sequence in config.sequences()
+        for seed in config.compare.seeds
+        for label, method, importance in variants(config.compare)
     ]
 
 
-def planned_run(config: FactConfig, label: str, method: MethodSettings, split: int, seed: int, out: Path) -> PlannedRun:
-    """The comparison's config for one method; split and seed are added to those of the config."""
+def variants(compare: Compare) -> list[tuple[str, MethodSettings, dict[str, Any]]]:
+    """Every method's label and settings, once with each change of `data` that bears on it."""
+    found: list[tuple[str, MethodSettings, dict[str, Any]]] = []
+    for label, method in zip(method_labels(compare.methods), compare.methods, strict=True):
+        if compare.importance and build_method(method).properties.adaptive:
+            found += [(f"{label}-{images}", method, {"importance": images}) for images in compare.importance]
+        else:
+            found.append((label, method, {}))
+    return found
+
+
+def planned_run(
+    config: Config, label: str, method: MethodSettings, data: dict[str, Any], seed: int, out: Path
+) -> PlannedRun:
+    """The comparison's config for one method, with some settings of `data` changed; seed is added to the config's."""
     values = config.model_dump(mode="json", exclude={"compare"})
-    values |= {"method": method, "seed": config.seed + seed}
-    values["data"]["split_seed"] += split
+    values |= {"method": method, "seed": config.seed + seed, "data": values["data"] | data}
     single = parse_config(values, "compare")
-    return PlannedRun(label, single, out / f"{label}-split{single.data.split_seed}-seed{single.seed}")
+    return PlannedRun(label, single, out / f"{label}{single.suffix}")
 
 
 def method_labels(methods: Iterable[MethodSettings]) -> list[str]:
@@ -96,13 +106,12 @@ def _with_settings(method: MethodSettings, same: list[MethodSettings]) -> str:
     return "-".join([method_name(method), *parts])
 
 
-def method_promises(config: FactConfig) -> dict[str, Properties | None]:
+def method_promises(config: Config) -> dict[str, Properties | None]:
     """What each method of the comparison promises, by its label; None for joint training."""
-    methods = config.compare.methods
-    return dict(zip(method_labels(methods), map(promises_of, methods), strict=True))
+    return {label: promises_of(method) for label, method, _ in variants(config.compare)}
 
 
-def compare(config: FactConfig, out: Path, announce: Callable[[str], None] = lambda text: None) -> list[RunResult]:
+def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda text: None) -> list[RunResult]:
     """Run what is not done yet, each run in a process of its own, and return all results.
 
     Args:
@@ -137,7 +146,10 @@ def _command(run: PlannedRun) -> list[str]:
 
 
 def _outcome(result: RunResult | None) -> str:
-    return f"{duration(result.seconds)}, MAP {fraction(result.map_all_final)}" if result is not None else "failed"
+    if result is None:
+        return "failed"
+    metric = METRICS[result.metric]
+    return f"{duration(result.seconds)}, {metric.name} {metric.text(result.final)}{metric.unit}"
 
 
 def _check(failed: Sequence[tuple[PlannedRun, Path | None]], count: int) -> None:
@@ -152,7 +164,7 @@ def _check(failed: Sequence[tuple[PlannedRun, Path | None]], count: int) -> None
     )
 
 
-def processes(config: FactConfig, runs: int) -> list[Environment]:
+def processes(config: Config, runs: int) -> list[Environment]:
     """What sets apart the processes that run at once, as many as `compare.jobs` says; one alone has the machine.
 
     Each has a GPU to itself while there are enough, and its share of the cores: two processes of one thread train
@@ -181,24 +193,46 @@ def visible_gpus() -> list[str]:
 
 def comparison_objects(results: list[RunResult]) -> list[dict[str, Any]]:
     """One object a run, for scripts. `gap_closed` is against the finetune and joint runs of the same split and seed."""
-    return [
-        {
-            "method": r.method,
-            "seed": r.seed,
-            "split": r.split,
-            "map_tasks": r.map_tasks,
-            "map_all": r.map_all_final,
-            "forgetting": r.forgetting,
-            "backward_transfer": r.backward_transfer,
-            "forward_transfer": r.forward_transfer,
-            "recall": r.recall,
-            "mrr": r.mrr,
-            "gap_closed": gap_closed_among(r, results),
-            "map_open": r.map_open,
-            "map_subset": r.map_subset,
-            "seconds": r.seconds,
-            "method_bytes": r.method_bytes,
-            "lams": r.lams,
-        }
-        for r in results
-    ]
+    return [_of_facts(run, results) if run.metric == "MAP" else _of_objects(run, results) for run in results]
+
+
+def _of_facts(run: RunResult, results: list[RunResult]) -> dict[str, Any]:
+    return {
+        "method": run.method,
+        "seed": run.seed,
+        "split": run.split,
+        "map_tasks": run.scores,
+        "map_all": run.final,
+        "forgetting": run.forgetting,
+        "backward_transfer": run.backward_transfer,
+        "forward_transfer": run.forward_transfer,
+        "recall": run.recall,
+        "mrr": run.mrr,
+        "gap_closed": gap_closed_among(run, results),
+        "map_open": run.map_open,
+        "map_subset": run.map_subset,
+        "seconds": run.seconds,
+        "method_bytes": run.method_bytes,
+        "lams": run.lams,
+    }
+
+
+def _of_objects(run: RunResult, results: list[RunResult]) -> dict[str, Any]:
+    """`new_tasks` is against the finetune run of the same tasks and seed."""
+    return {
+        "method": run.method,
+        "seed": run.seed,
+        "split": run.split,
+        "tasks": run.tasks,
+        "metric": run.metric,
+        "accuracy_tasks": run.scores,
+        "average_accuracy": run.final,
+        "drops": run.drops,
+        "forgetting": run.forgetting,
+        "backward_transfer": run.backward_transfer,
+        "new_tasks": new_tasks_among(run, results),
+        "gap_closed": gap_closed_among(run, results),
+        "seconds": run.seconds,
+        "method_bytes": run.method_bytes,
+        "lams": run.lams,
+    }

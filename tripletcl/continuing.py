@@ -10,6 +10,7 @@ from pathlib import Path
 from tripletcl.config import FactConfig, changed_config, dump_config
 from tripletcl.config.schema import Further
 from tripletcl.continual import Position, RunFolder, Training
+from tripletcl.continual.run_folder import SETTINGS
 from tripletcl.data import FactTable, read_table
 from tripletcl.data.writer import table_text, write_table
 from tripletcl.errors import UserError
@@ -17,21 +18,11 @@ from tripletcl.evaluation import RunResult
 from tripletcl.experiment import Experiment, task_names, tasks_of_first_table
 from tripletcl.files import write_text
 from tripletcl.knowledge import known_tasks
+from tripletcl.learning import StepProgress
 from tripletcl.methods import build_method
-from tripletcl.runs import (
-    BASE_TABLE,
-    RESULT,
-    SETTINGS,
-    Run,
-    StepProgress,
-    collect_result,
-    environment,
-    kept_table,
-    learn,
-    read_settings,
-    within,
-)
+from tripletcl.runs import BASE_TABLE, Run, collect_result, fact_settings, kept_table, learn, within
 from tripletcl.sources import CountProgress
+from tripletcl.stored import RESULT, environment
 
 __all__ = ["continue_run", "known_tasks"]
 
@@ -83,7 +74,7 @@ def open_run(folder: Path) -> RunFolder:
         UserError: there is none, or it was trained jointly.
     """
     folder = Run.open(folder).path
-    settings = read_settings(folder)
+    settings = fact_settings(folder)
     if build_method(settings.method).joint:
         raise UserError(f"{folder} was trained on all tasks at once, and so it would have to be again: train it anew")
     text = (folder / SETTINGS).read_text(encoding="utf-8")
@@ -103,7 +94,7 @@ def task_count(settings: FactConfig) -> int:
 
 def settle(run: RunFolder) -> FactConfig:
     """Finish what a killed process left half done, learning apart; returns the run's settings, which are the truth."""
-    settings = read_settings(run.path)
+    settings = fact_settings(run.path)
     run.forget_stages_after(task_count(within(settings, run.path)))
     known = {kept_table(run.path, number) for number in range(1, len(settings.data.further) + 1)}
     for path in sorted(run.path.glob("tables/further-*.csv")):

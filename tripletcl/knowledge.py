@@ -16,7 +16,8 @@ from tripletcl.embedding.embedder import SPEC_FILE
 from tripletcl.errors import UserError
 from tripletcl.experiment import load_tables, tasks_of_first_table
 from tripletcl.methods import build_method
-from tripletcl.runs import GROUPS, Run, read_settings
+from tripletcl.runs import Run, fact_settings
+from tripletcl.stored import TASKS
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,11 @@ class _Known:
     """Reads a run's tasks; joint training learned all of them in one stage."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.further = run, read_settings(run.path).data.further
+        self.run, self.further = run, fact_settings(run.path).data.further
         self.joint = build_method(run.config.method).joint
         self.lines = {line["after"]: line for line in logged(run, "stage")}
         self.first = tasks_of_first_table(run.config)
-        path = run.path / GROUPS
+        path = run.path / TASKS
         self.groups: list[list[int]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
     @property

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
-import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tripletcl.config import FactConfig, dump_config, parse_config
-from tripletcl.continual import RunFolder, SequenceRunner
+from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config
+from tripletcl.continual import RunFolder
 from tripletcl.continual.run_folder import SETTINGS
 from tripletcl.data.writer import write_table
 from tripletcl.embedding import FactEmbedder
@@ -27,37 +22,27 @@ from tripletcl.evaluation import RunResult
 from tripletcl.experiment import CountProgress, Experiment, build, load_table, split_name
 from tripletcl.files import write_atomically, write_text
 from tripletcl.kept import Kept, load_texts, save_texts
+from tripletcl.learning import StepProgress, run_sequence
 from tripletcl.methods import build_method, method_name
+from tripletcl.objects import ObjectRun, evaluate_objects, train_objects
+from tripletcl.stored import TASKS, StoredRun, environment, read_settings, started
 
-StepProgress = Callable[[str, int, int, float], None]
-"""(task, step, steps, loss)."""
-
-
-def environment() -> dict[str, str]:
-    """Versions and machine, kept with every run."""
-    packages = ("tripletcl", "torch", "torchvision", "timm", "transformers", "faiss-cpu", "numpy")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "gpu": device,
-    }
-
-
-BASE_TABLE, RESULT, GROUPS = "tables/base.csv", "result.json", "tasks.json"
+BASE_TABLE = "tables/base.csv"
 KEPT, TEXTS = "kept/test.safetensors", "kept/texts.safetensors"
 """Files of a run."""
 
 
 def train(
-    config: FactConfig, folder: Path, progress: StepProgress | None = None, preparing: CountProgress | None = None
+    config: Config, folder: Path, progress: StepProgress | None = None, preparing: CountProgress | None = None
 ) -> RunResult:
     """Train a config's sequence in a run folder, or go on with it, and return its figures.
 
     Raises:
         UserError: the folder holds a run of another config, the data is bad, or training diverged.
     """
+    if isinstance(config, ObjectConfig):
+        return train_objects(config, folder, progress, preparing)
+    assert isinstance(config, FactConfig)
     run = RunFolder(folder, settings_text(config, folder), environment())
     if run.result is not None:
         return RunResult.from_dict(run.result)
@@ -96,25 +81,9 @@ def learn(
             vectors = experiment.vectors()
             save_stage(run, stage, experiment, vectors)
             keep()
-            return {**asdict(experiment.score(vectors)), "method_bytes": method.memory_bytes()}
+            return asdict(experiment.score(vectors))
 
-        runner = SequenceRunner(
-            experiment.learner,
-            experiment.tasks,
-            method,
-            experiment.source,
-            experiment.trainings,
-            experiment.accelerator,
-            run,
-            finish_stage,
-            seed=config.seed,
-            stability=config.stability,
-            progress=progress,
-        )
-        runner.check()
-        if commit is not None:
-            commit()
-        runner.run(found)
+        run_sequence(run, config, method, experiment, finish_stage, found=found, progress=progress, commit=commit)
         result = collect_result(config, run.metrics, experiment.task_names)
         run.finish(result.to_dict())
     return result, experiment
@@ -144,7 +113,7 @@ def keep_tables(folder: Path, experiment: Experiment) -> None:
         UserError: the table has changed since the run learned from it.
     """
     groups = [group.tolist() for group in experiment.groups]
-    config, path = experiment.config.data, folder / GROUPS
+    config, path = experiment.config.data, folder / TASKS
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     first = len(groups) - len(config.further)
     if started(folder) and before[:first] != groups[:first]:
@@ -179,13 +148,13 @@ def collect_result(config: FactConfig, metrics: Sequence[dict[str, Any]], tasks:
         seed=config.seed,
         split=split_name(config),
         tasks=tasks,
-        map_matrix=rows("map_tasks"),
+        matrix=rows("map_tasks"),
+        overall=[m["map_all"] for m in stages],
+        seconds=last["seconds"],
         map_matrix_all=rows("map_tasks_all"),
-        map_all=[m["map_all"] for m in stages],
         recall=last["recall"],
         mrr=last["mrr"],
         ap=[(fact, ap) for fact, ap in last["ap"]],
-        seconds=last["seconds"],
         map_open=[m["map_open"] for m in stages if m["map_open"] is not None],
         map_subset=[m["map_subset"] for m in stages] if config.data.subset is not None else [],
         method_bytes=[m["method_bytes"] for m in stages],
@@ -196,11 +165,6 @@ def collect_result(config: FactConfig, metrics: Sequence[dict[str, Any]], tasks:
 def kept_table(folder: Path, number: int) -> Path:
     """Where a run keeps its further table of this number, from 1."""
     return folder / "tables" / f"further-{number:02d}.csv"
-
-
-def started(folder: Path) -> bool:
-    """Has anything been computed there?"""
-    return (folder / "metrics.jsonl").exists()
 
 
 def within(config: FactConfig, folder: Path) -> FactConfig:
@@ -219,6 +183,21 @@ def within(config: FactConfig, folder: Path) -> FactConfig:
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})
 
 
+def fact_settings(folder: Path) -> FactConfig:
+    """The settings of a run that learned facts, as they were given.
+
+    Raises:
+        UserError: the folder holds no run, or one that learned no facts.
+    """
+    config = read_settings(folder)
+    if not isinstance(config, FactConfig):
+        raise UserError(
+            f"{folder} learned to recognise objects, and this is asked of runs that learned facts; such a run can be "
+            "trained, evaluated, compared and reported"
+        )
+    return config
+
+
 def settings_text(config: FactConfig, folder: Path) -> str:
     """What stands in the folder where it means this config, though another version wrote it; else the config.
 
@@ -228,7 +207,7 @@ def settings_text(config: FactConfig, folder: Path) -> str:
     there = folder / SETTINGS
     if not there.exists():
         return dump_config(config)
-    known = read_settings(folder)
+    known = fact_settings(folder)
     if known == config:
         return there.read_text(encoding="utf-8")
     alone = known.data.model_copy(update={"further": []})
@@ -237,61 +216,21 @@ def settings_text(config: FactConfig, folder: Path) -> str:
     return dump_config(config)
 
 
-def read_settings(folder: Path) -> FactConfig:
-    """The settings of a run, as they were given."""
-    path = folder / SETTINGS
-    return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-
-
 @dataclass
-class Run:
-    """A run on disk: its settings and its stages.
+class Run(StoredRun):
+    """A run that learned facts; its settings name the tables that it keeps in place of those given."""
 
-    Attributes:
-        path: The folder.
-        config: Its settings, with the tables that the run keeps in place of those named.
-    """
-
-    path: Path
     config: FactConfig
+    last_file: ClassVar[str] = "vectors.safetensors"
 
     @classmethod
     def open(cls, path: Path) -> Run:
         """Open a run folder.
 
         Raises:
-            UserError: the folder holds no run; where runs lie below it, they are named.
+            UserError: the folder holds no run, or one that learned no facts.
         """
-        path = Path(path)
-        if not (path / SETTINGS).exists():
-            below = sorted(p.parent.name for p in path.glob(f"*/{SETTINGS}")) if path.is_dir() else []
-            hint = f"; there are runs below it: {', '.join(below)}" if below else ""
-            raise UserError(f"{path} is no run folder (it has no config.yaml){hint}")
-        return cls(path, within(read_settings(path), path))
-
-    @property
-    def result(self) -> RunResult | None:
-        """The run's figures, or None while it is not finished."""
-        path = self.path / RESULT
-        return RunResult.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-
-    def stages(self) -> Iterator[int]:
-        """The stages whose model is there, in order; 0 is the model before training."""
-        for folder in sorted((self.path / "stages").glob("stage-*")):
-            if (folder / "vectors.safetensors").exists():
-                yield int(folder.name.removeprefix("stage-"))
-
-    def stage_folder(self, stage: int | None = None) -> Path:
-        """The model of a stage; the last one by default.
-
-        Raises:
-            UserError: no such stage.
-        """
-        there = list(self.stages())
-        chosen = there[-1] if there and stage is None else stage
-        if chosen not in there:
-            raise UserError(f"{self.path} has no model of stage {chosen}; there are {there or 'none'}")
-        return self.path / "stages" / f"stage-{chosen:02d}"
+        return cls(Path(path), within(fact_settings(Path(path)), Path(path)))
 
     def fingerprint(self, stage: int | None = None) -> str:
         """What tells the model of a stage from every other."""
@@ -307,6 +246,16 @@ class Run:
         return load_file(self.stage_folder(stage) / "vectors.safetensors")
 
 
+def open_run(path: Path) -> StoredRun:
+    """A run on disk, whatever it learned.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    config = read_settings(Path(path))
+    return ObjectRun(Path(path), config) if isinstance(config, ObjectConfig) else Run.open(path)
+
+
 def saved_fingerprint(folder: Path) -> str:
     """The fingerprint of a saved embedder; folders of a former version, which do not say it, are read as a whole."""
     about = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
@@ -317,10 +266,14 @@ def evaluate(path: Path, stage: int | None = None, progress: CountProgress | Non
     """Embed the test images anew with the model of a stage and score them; those that are gone by now are left out.
 
     Returns:
-        The fields of `StageScores`, and what they are of: method, seed, split, stage, tasks. Where the run is finished
+        Of facts the fields of `StageScores`, of objects those of `ObjectScores`, and what they are of: method, seed,
+        split, stage, tasks. Where the run is finished
         also its forgetting and training seconds, which belong to the run and not to a stage.
     """
-    run = Run.open(path)
+    run = open_run(path)
+    if isinstance(run, ObjectRun):
+        return evaluate_objects(run, stage, progress)
+    assert isinstance(run, Run)
     folder = run.stage_folder(stage)
     gone = not all(path.exists() for path in load_table(run.config, progress).paths)
     experiment = build(run.config, progress, learned=max(run.stages()) if gone else 0)

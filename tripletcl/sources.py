@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.config import FactConfig
+from tripletcl.config import FactConfig, ObjectConfig
 from tripletcl.continual import InputSource
 from tripletcl.data import Augment, ImageCache, ImageSource
+from tripletcl.data.source import ArraySource, PermutedSource
 from tripletcl.embedding.features import FeatureSource
-from tripletcl.embedding.image import ImageBranch
+from tripletcl.embedding.trunk import Trunk
 from tripletcl.errors import UserError
 
 CountProgress = Callable[[str, int, int], None]
@@ -47,8 +48,8 @@ class Opener:
         UserError: features are asked for, but nothing is frozen.
     """
 
-    config: FactConfig
-    branch: ImageBranch
+    config: FactConfig | ObjectConfig
+    branch: Trunk
     device: torch.device
     progress: CountProgress | None = None
 
@@ -59,11 +60,15 @@ class Opener:
     def open(self, paths: Sequence[Path], folder: Path) -> InputSource:
         """Open these images; what no cache has is decoded and computed."""
         size = self.config.model.image_size
-        images = self._source(ImageCache.open(paths, size, folder, progress=self._labelled("decoding images")))
-        if not self.config.data.cache_features:
-            return images
-        progress = self._labelled("frozen features")
-        return FeatureSource.open(images, self.branch, cache_folder(), progress=progress)
+        return self._asked(
+            self._source(ImageCache.open(paths, size, folder, progress=self._labelled("decoding images")))
+        )
+
+    def open_array(self, pixels: np.ndarray, order: int) -> InputSource:
+        """Open small images that lie in memory, uint8 `[N, C, H, W]`, their pixels in a fixed order; 0 is their own."""
+        size, channels = self.config.model.image_size, self.branch.channels
+        images = ArraySource(pixels, size, channels, self._augment(), self.device)
+        return self._asked(PermutedSource(images, order) if order else images)
 
     def stored(self, paths: Sequence[Path], folder: Path) -> InputSource | None:
         """These images if the caches have all of them, or None; no image file is looked at."""
@@ -72,9 +77,19 @@ class Opener:
             return None if cache is None else self._source(cache)
         return FeatureSource.stored(self._source(cache), self.branch, cache_folder())
 
+    def _asked(self, images: ImageSource | ArraySource | PermutedSource) -> InputSource:
+        """The images themselves, or their frozen features."""
+        if not self.config.data.cache_features:
+            return images
+        return FeatureSource.open(images, self.branch, cache_folder(), progress=self._labelled("frozen features"))
+
     def _source(self, cache: ImageCache) -> ImageSource:
+        return ImageSource(cache, self._augment(), self.device)
+
+    def _augment(self) -> Augment | None:
         augment = self.config.data.augmentation
-        return ImageSource(cache, Augment(augment.flip, augment.crop, augment.jitter), self.device)
+        changes = augment.flip or augment.crop is not None or augment.jitter
+        return Augment(augment.flip, augment.crop, augment.jitter) if changes else None
 
     def _labelled(self, label: str) -> Callable[[int, int], None] | None:
         progress = self.progress

@@ -30,9 +30,11 @@ from tripletcl.experiment import Experiment
 from tripletcl.files import write_text
 from tripletcl.following import follow, index_of
 from tripletcl.kept import Kept
+from tripletcl.learning import StepProgress
 from tripletcl.methods import build_method
 from tripletcl.retrieval.query import WILDCARD, parse_query
-from tripletcl.runs import GROUPS, KEPT, Run, StepProgress, kept_table, read_settings, within
+from tripletcl.runs import KEPT, Run, fact_settings, kept_table, within
+from tripletcl.stored import TASKS
 
 log = logging.getLogger("tripletcl")
 
@@ -120,7 +122,7 @@ def teach(
         stage,
         len(rows) - held_out,
         held_out,
-        result.map_matrix[stage][stage - 1],
+        result.matrix[stage][stage - 1],
         time.monotonic() - begun,
         skipped,
         index_news,
@@ -207,7 +209,8 @@ def photo_table(fact: Fact, photos: Sequence[Path], every: int = ONE_HELD_OUT_OF
 def lesson_training(training: Training, loss: str, photos: int) -> Training:
     """How a handful of photos is trained on: a few dozen plain steps."""
     least, most = EPOCHS
-    short = replace(training, epochs=max(least, min(most, IMAGES // photos)), batch_size=min(BATCH, photos))
+    epochs = max(least, min(most, IMAGES // photos))
+    short = replace(training, epochs=epochs, head_epochs=0, batch_size=min(BATCH, photos))
     if training.optimizer == "sgd" or loss not in PLAIN_STEPS:
         return short
     lr, weight = PLAIN_STEPS[loss]
@@ -240,8 +243,8 @@ def _steps(progress: Progress | None) -> StepProgress | None:
 
 def _forget(run: RunFolder, rows: FactTable) -> None:
     """Take what is left of a lesson out of the run: its task, and what is kept of its photos."""
-    groups = json.loads((run.path / GROUPS).read_text(encoding="utf-8"))
-    write_text(run.path / GROUPS, json.dumps(groups[: task_count(within(read_settings(run.path), run.path))]))
+    groups = json.loads((run.path / TASKS).read_text(encoding="utf-8"))
+    write_text(run.path / TASKS, json.dumps(groups[: task_count(within(fact_settings(run.path), run.path))]))
     kept = Kept.load(run.path / KEPT)
     if kept.stamps:
         kept.without(rows.paths).save(run.path / KEPT)

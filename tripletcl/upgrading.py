@@ -19,7 +19,8 @@ from tripletcl.retrieval import FactIndex, about_index, writing
 from tripletcl.retrieval.photos import find_photos
 from tripletcl.retrieval.upgrade import KEEP, NOTHING, Upgraded, upgrade
 from tripletcl.retrieval.vector_maps import FEWEST_PHOTOS
-from tripletcl.runs import GROUPS, Run
+from tripletcl.runs import Run
+from tripletcl.stored import TASKS
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _to_learn_from(run: Run, old: int, new: int) -> list[Path] | tuple[Tensor, T
 
 def training_photos(run: Run, old: int, new: int) -> list[Path]:
     """The training photos of the tasks between two stages, as far as they are still there."""
-    groups = json.loads((run.path / GROUPS).read_text(encoding="utf-8"))
+    groups = json.loads((run.path / TASKS).read_text(encoding="utf-8"))
     table, first = load_table(run.config), len(groups) - len(run.config.data.further)
     images: list[int] = []
     for task in range(min(old, new), min(max(old, new), len(groups))):

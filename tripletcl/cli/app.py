@@ -70,13 +70,14 @@ def train(
     """
     console = ready()
     from tripletcl.cli.progress import progress_bars
+    from tripletcl.report import print_tables
 
     with progress_bars(console) as bars:
         result, folder = _train(config, overrides or [], out, go_on, bars)
     if as_json:
         print(json.dumps(result.to_dict()))
     elif not quiet:
-        _print_results([result])
+        print_tables([result])
         print(f"run folder: {folder}")
 
 
@@ -121,7 +122,10 @@ def evaluate(
     unseen: Annotated[bool, typer.Option("--unseen", help="Only facts never taught, of units that were.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Embed the test images with a run's model and print MAP per task and over all, recall and the rest."""
+    """Embed the test images with a run's model and print MAP per task and over all, recall and the rest.
+
+    Of a run that learned to recognise objects: the accuracy on each task, and their average.
+    """
     console = ready()
     if unseen:
         print_unseen(run, stage, as_json)
@@ -133,11 +137,31 @@ def evaluate(
         scores = runs.evaluate(run, stage, bars.count)
     if as_json:
         print(json.dumps([scores]))
-        return
+    elif "accuracy_tasks" in scores:
+        _print_accuracies(f"{run}, after task {scores['stage']}", scores)
+    else:
+        _print_maps(f"{run}, after task {scores['stage']}", scores)
+
+
+def _print_accuracies(title: str, scores: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{run}, after task {scores['stage']}")
+    from tripletcl.report.formatting import percent
+
+    table = Table(title=title, show_footer=True)
+    table.add_column("task", "average of those learned")
+    table.add_column("accuracy, %", percent(scores["average_accuracy"]), justify="right")
+    for task, accuracy in zip(scores["tasks"], scores["accuracy_tasks"], strict=True):
+        table.add_row(task, percent(accuracy))
+    Console().print(table)
+
+
+def _print_maps(title: str, scores: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
     for column in ("gallery", *scores["tasks"], "all facts"):
         table.add_column(column, justify="right")
     table.add_row("own images", *map(_score, scores["map_tasks"]), "")
@@ -223,11 +247,30 @@ def data_scenes(
     print(table)
 
 
+@data_app.command("sets")
+def data_sets(as_json: AsJson = False) -> None:
+    """List the object-recognition sets that can be read: where each is published, and what must lie under its root."""
+    from tripletcl.data.objects import OBJECT_SETS
+
+    if as_json:
+        keys = ("what", "address", "layout")
+        sets = [
+            {"set": kind, **{key: getattr(source, key) for key in keys}, "download": source.download is not None}
+            for kind, source in OBJECT_SETS.items()
+        ]
+        print(json.dumps(sets))
+        return
+    for kind, source in OBJECT_SETS.items():
+        fetched = "; `download: true` fetches it" if source.download is not None else ""
+        print(f"{kind}: {source.what}\n  from: {source.address}{fetched}\n  under the root: {source.layout}")
+
+
 def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool) -> None:
     console = ready()
     from tripletcl.comparison import compare as run_all
     from tripletcl.comparison import comparison_objects, method_promises, plan
     from tripletcl.config import load_config
+    from tripletcl.report import print_tables
     from tripletcl.summary import write_summary, write_tables
 
     settings = load_config(config, overrides or ())
@@ -239,18 +282,8 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool)
     if as_json:
         print(json.dumps(comparison_objects(results)))
         return
-    _print_results(results)
+    print_tables(results)
     print(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex, properties.md; compare.json")
-
-
-def _print_results(results: list[RunResult]) -> None:
-    from rich.console import Console
-
-    from tripletcl.report import comparison_rows, table_caption, terminal_table
-
-    rows, console = comparison_rows(results), Console()
-    console.print(terminal_table(rows, width=console.width))
-    print(table_caption(rows))
 
 
 def _print_method(method: dict[str, Any]) -> None:

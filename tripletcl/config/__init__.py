@@ -1,6 +1,16 @@
 """Typed settings, read from YAML and the command line."""
 
 from tripletcl.config.load import changed_config, dump_config, load_config, parse_config, shipped_configs
+from tripletcl.config.objects import ObjectConfig
 from tripletcl.config.schema import Config, FactConfig
 
-__all__ = ["Config", "FactConfig", "changed_config", "dump_config", "load_config", "parse_config", "shipped_configs"]
+__all__ = [
+    "Config",
+    "FactConfig",
+    "ObjectConfig",
+    "changed_config",
+    "dump_config",
+    "load_config",
+    "parse_config",
+    "shipped_configs",
+]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from tripletcl.config.objects import ObjectConfig
 from tripletcl.config.schema import Config, FactConfig
 from tripletcl.errors import UserError
 
@@ -25,7 +26,7 @@ def shipped_configs() -> list[str]:
     )
 
 
-KINDS: dict[str, type[Config]] = {"facts": FactConfig}
+KINDS: dict[str, type[Config]] = {"facts": FactConfig, "objects": ObjectConfig}
 """The settings by what is learned (`learns`)."""
 
 

@@ -134,6 +134,9 @@ class Compare(Section):
     """Names, mappings with a name and the method's settings, or lists of these: methods combined."""
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     """Every method is run with every one of these seeds: the number is added to `seed`."""
+    importance: list[Literal["train", "test", "both"]] = []
+    """And every method that measures importance on images once with each of these as `data.importance`; []: as that
+    says."""
     jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """How many runs at once; auto: one on each GPU, or without a GPU one on each core."""
 
@@ -142,10 +145,10 @@ class Compare(Section):
     def _known(cls, methods: list[Any]) -> list[list[dict[str, Any]]]:
         return [validated_methods(method) for method in methods]
 
-    @field_validator("seeds")
+    @field_validator("seeds", "importance")
     @classmethod
-    def _once(cls, numbers: list[int]) -> list[int]:
-        return each_once(numbers)
+    def _once(cls, entries: list[Any]) -> list[Any]:
+        return each_once(entries)
 
 
 class CompareFacts(Compare):
@@ -191,6 +194,20 @@ class Config(Section):
         """Part of the training items that no method trains on."""
         raise NotImplementedError
 
+    @property
+    def sequence(self) -> str:
+        """What messages call the run's sequence of tasks."""
+        raise NotImplementedError
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name of a run's folder in a comparison, behind the method's label."""
+        raise NotImplementedError
+
+    def sequences(self) -> list[dict[str, Any]]:
+        """The changes of `data` that give every sequence of tasks to compare on."""
+        raise NotImplementedError
+
     @field_validator("method", mode="before")
     @classmethod
     def _known(cls, method: Any) -> list[dict[str, Any]]:
@@ -217,3 +234,24 @@ class FactConfig(Config):
     @property
     def validation(self) -> float:
         return self.data.validation
+
+    @property
+    def sequence(self) -> str:
+        return f"split {self.data.split_seed}"
+
+    @property
+    def suffix(self) -> str:
+        return f"-split{self.data.split_seed}-seed{self.seed}"
+
+    def sequences(self) -> list[dict[str, Any]]:
+        if self.data.split == "column":
+            return [{}]
+        return [{"split_seed": self.data.split_seed + split} for split in self.compare.splits]
+
+    @model_validator(mode="after")
+    def _one_split_of_a_column(self) -> Self:
+        if self.data.split == "column" and len(self.compare.splits) > 1:
+            raise ValueError(
+                f"data.split is column, which gives one split: compare.splits cannot ask for {self.compare.splits}"
+            )
+        return self
