@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tripletcl.data import Fact, FactTable, read_table
-    from tripletcl.embedding import FactEmbedder
+    from tripletcl.embedding import Classifier, FactEmbedder
     from tripletcl.errors import UserError
     from tripletcl.retrieval import FactIndex
 
@@ -21,9 +21,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 
-__all__ = ["Fact", "FactEmbedder", "FactIndex", "FactTable", "UserError", "__version__", "read_table"]
+__all__ = ["Classifier", "Fact", "FactEmbedder", "FactIndex", "FactTable", "UserError", "__version__", "read_table"]
 
 _HOMES = {
+    "Classifier": "tripletcl.embedding",
     "Fact": "tripletcl.data",
     "FactEmbedder": "tripletcl.embedding",
     "FactIndex": "tripletcl.retrieval",

@@ -107,5 +107,5 @@ def test_a_wrong_perceptron_is_refused(name: str) -> None:
 
 
 def test_a_perceptron_has_no_weights_to_load() -> None:
-    with pytest.raises(UserError, match="set model.weights to 'none'"):
+    with pytest.raises(UserError, match=r"set model\.weights to .none."):
         build_classifier(ClassifierSpec(backbone="mlp/784-256"), HEADS, seed=0)

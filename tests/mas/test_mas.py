@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from toy import ToyLearner, ToySource, assert_same, run_toy, toy_tasks, weights
 from tripletcl.continual import Method, Task, plain_batches
 from tripletcl.errors import UserError
 from tripletcl.mas import MAS, MASAlpha
+from tripletcl.mas.statistics import Scope
 from tripletcl.methods import Combined
 
 LAM = 3.0
@@ -34,15 +36,16 @@ def vector_importance(learner: ToyLearner, task: Task, number: int = 0) -> Named
     return {name: sum(column[name] for column in columns) / len(inputs) for name in columns[0]}
 
 
-def local_importance(learner: ToyLearner, task: Task, number: int = 0) -> Named:
-    """Written out for the toy's two linear layers."""
+def local_importance(learner: ToyLearner, task: Task, number: int = 0, rectified: bool = False) -> Named:
+    """Written out for the toy's two linear layers, of which the first has a ReLU behind it."""
     learner.eval()
     total = {name: torch.zeros_like(p) for name, p in learner.named_parameters()}
     for x in ToySource().batch(task.importance_items, None):
         for name, layer in (("net.0", learner.net[0]), ("net.3", learner.net[3])):
             y = layer(x).detach()
-            total[f"{name}.weight"] += (2 * y[:, None] * x[None, :]).abs()
-            total[f"{name}.bias"] += (2 * y).abs()
+            own = torch.relu(y) if rectified and name == "net.0" else y
+            total[f"{name}.weight"] += (2 * own[:, None] * x[None, :]).abs()
+            total[f"{name}.bias"] += (2 * own).abs()
             x = torch.relu(y)
     return {name: value / len(task.importance_items) for name, value in total.items()}
 
@@ -79,6 +82,7 @@ def over(by: str) -> Any:
         ({"output": "vector"}, vector_importance),
         ({"output": "vector", "engine": "loop"}, vector_importance),
         ({"scope": "local"}, local_importance),
+        ({"scope": "rectified"}, partial(local_importance, rectified=True)),
         ({"per": "batch"}, batch_importance),
         ({"normalise": "mean"}, over("mean")),
         ({"normalise": "max"}, over("max")),
@@ -221,13 +225,14 @@ def test_no_importance_at_all_is_fine_tuning(tmp_path: Path, method: type[Method
     assert_same(ours, plain)
 
 
+@pytest.mark.parametrize("scope", ["local", "rectified"])
 @pytest.mark.parametrize("settings", [{"output": "vector"}, {"per": "batch"}, {"engine": "loop"}], ids=str)
-def test_local_importance_refuses_what_it_has_not(settings: dict[str, str]) -> None:
+def test_local_importance_refuses_what_it_has_not(settings: dict[str, str], scope: Scope) -> None:
     with pytest.raises(UserError, match=r"^local importance "):
-        MAS(scope="local", **settings)
+        MAS(scope=scope, **settings)
     if "per" not in settings:
         with pytest.raises(UserError, match=r"^local importance "):
-            MASAlpha(scope="local", **settings)
+            MASAlpha(scope=scope, **settings)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.1, float("nan")])

@@ -41,6 +41,24 @@ def test_a_parameter_without_gradient_does_not_escape() -> None:
     assert parameters["a"].grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("form", ["gradient", "proximal"])
+def test_a_parameter_that_needs_no_gradient_stands_still(form: str) -> None:
+    penalty, parameters = penalised()
+    penalty.form = form
+    optimizer = torch.optim.SGD(parameters.values(), lr=0.1)
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    parameters["a"].requires_grad_(False)
+    penalty.before_step(1.0)
+    optimizer.step()
+    penalty.after_step(0.1, 1.0)
+    assert torch.equal(parameters["a"], before["a"])
+    assert parameters["a"].grad is None
+    assert not torch.equal(parameters["b"], before["b"])
+    parameters["b"].requires_grad_(False)  # and where none is left there is nothing to do
+    penalty.before_step(1.0)
+    penalty.after_step(0.1, 1.0)
+
+
 @pytest.mark.parametrize("lam", [0.1, 3.0, 1e8])
 def test_proximal_step_minimises_distance_plus_penalty(lam: float) -> None:
     penalty, parameters = penalised()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -139,15 +139,19 @@ def what_enters(model: nn.Module, layers: dict[str, nn.Module], inputs: Tensor) 
     return seen
 
 
-def own_output_statistic(model: nn.Module, inputs: Tensor, f: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """sum_n f(d ||y_l||^2 / d theta_l), every layer called again on a copy of its input, one sample after the other."""
+def own_output_statistic(
+    model: nn.Module, inputs: Tensor, f: Callable[[Tensor], Tensor], rectified: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """sum_n f(d ||y_l||^2 / d theta_l), every layer called again on a copy of its input, one sample after the other;
+    y_l behind a ReLU for the layers that are named."""
     model = copy.deepcopy(model).eval()
     layers = {n: m for n, m in model.named_modules() if any(p.requires_grad for p in m.parameters(recurse=False))}
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}
     for x in inputs:
         for name, entered in what_enters(model, layers, x[None]).items():
             model.zero_grad()
-            (layers[name](entered) ** 2).sum().backward()
+            y = layers[name](entered)
+            ((torch.relu(y) if name in rectified else y) ** 2).sum().backward()
             for key, p in layers[name].named_parameters(recurse=False):
                 if p.requires_grad:
                     total[f"{name}.{key}"] += f(p.grad)
@@ -187,10 +191,43 @@ def test_local_scope_stops_before_the_activation_inside_a_layer() -> None:
     assert_equal(ours, own_output_statistic(model, inputs, abs), 1e-12)
 
 
+class Rectified(nn.Module):
+    """ReLUs behind layers and elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain, self.normed, self.norm = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.both = timm.layers.BatchNormAct2d(4, act_layer=nn.ReLU)  # an activation inside the layer
+        self.elsewhere, self.smooth, self.summed, self.last = (nn.Linear(4, 4) for _ in range(4))
+        self.relu, self.gelu = nn.ReLU(inplace=True), nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.plain(x))
+        x = self.both(self.relu(self.norm(self.normed(x)))).mean((2, 3))
+        x = 1 + F.relu(self.elsewhere(x))  # no module
+        x = self.gelu(self.smooth(x))
+        return self.last(1 + self.relu(x + self.summed(x)))
+
+
+@pytest.mark.parametrize("f", [abs, torch.square])
+def test_rectified_scope_takes_a_layer_with_the_relu_that_its_output_enters(f: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    model, inputs = perturb(Rectified()), images(4, 3, 5, 5)
+    model.train()
+    state = State(model)
+    ours = per_sample_statistic(model, inputs, statistic=f, scope="rectified")
+    state.assert_kept(model)
+    assert_equal(ours, own_output_statistic(model, inputs, f, ["plain", "norm"]), 1e-12)  # both has its own
+    local = per_sample_statistic(model, inputs, statistic=f, scope="local")
+    changed = {name.split(".")[0] for name, value in ours.items() if not torch.allclose(value, local[name])}
+    assert changed == {"plain", "norm", "both"}
+
+
 def test_local_scope_builds_no_graph(branches: nn.Module) -> None:
     saved: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor), lambda tensor: tensor):
         per_sample_statistic(branches, images(2, 3, 5, 5), scope="local")
+        per_sample_statistic(branches, images(2, 3, 5, 5), scope="rectified")
     assert saved == []
 
 
@@ -200,7 +237,7 @@ def test_local_scope_refuses_what_it_has_not(branches: nn.Module) -> None:
         per_sample_statistic(branches, inputs, scope="local", scalar=every_output)
     with pytest.raises(UserError, match='takes engine "hooks" only'):
         per_sample_statistic(branches, inputs, scope="local", engine="loop")
-    with pytest.raises(UserError, match="no scope 'middle' of importance; the scopes are global, local"):
+    with pytest.raises(UserError, match="no scope 'middle' of importance; the scopes are global, local, rectified"):
         per_sample_statistic(branches, inputs, scope="middle")
     with torch.no_grad(), pytest.raises(UserError, match="depend on no trainable parameter"):
         per_sample_statistic(branches, inputs, forward=torch.no_grad()(branches.forward), scope="local")
@@ -220,6 +257,15 @@ def test_layers_outside_the_model_may_need_gradients() -> None:
     ours = per_sample_statistic(head, inputs, forward=lambda x: head(trunk(x).relu_()))
     assert_equal(ours, summed_statistic(head, trunk(inputs).relu().detach(), abs), 1e-12)
     assert trunk.weight.grad is None
+
+
+@pytest.mark.parametrize("scope", ["local", "rectified"])
+def test_a_head_outside_the_model_has_no_part_in_a_local_scope(scope: Any) -> None:
+    trunk, head = perturb(nn.Sequential(nn.Linear(4, 4), nn.ReLU())), perturb(nn.Linear(4, 3))
+    inputs = images(5, 4)
+    ours = per_sample_statistic(trunk, inputs, forward=lambda x: head(trunk(x)), scope=scope)
+    assert_equal(ours, own_output_statistic(trunk, inputs, abs, ["0"] if scope == "rectified" else []), 1e-12)
+    assert head.weight.grad is None
 
 
 BACKBONES = {

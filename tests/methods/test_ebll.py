@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import ToyLearner, ToySource, assert_same, run_toy, toy_tasks, weights
+from toy import MultiHeadToy, ToyLearner, ToySource, assert_same, run_multi_head, run_toy, toy_tasks, weights
 
 from tripletcl.continual import Batch, Method, Task, Training, plain_batches
 from tripletcl.continual.task import derived_seed
@@ -36,7 +37,7 @@ class PlainAutoencoder(nn.Module):
                 nn.init.uniform_(p, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
 
     def code(self, h: Tensor) -> Tensor:
-        return torch.sigmoid(self.encoder(((h - self.mean) / self.std)[..., self.live]))
+        return torch.sigmoid(self.encoder((h - self.mean)[..., self.live] / self.std[self.live]))
 
     def forward(self, h: Tensor) -> Tensor:
         rebuilt = self.mean.repeat(len(h), 1)
@@ -44,7 +45,12 @@ class PlainAutoencoder(nn.Module):
         return rebuilt
 
 
-def plainly_trained(learner: ToyLearner, task: Task, method: EBLL, number: int) -> PlainAutoencoder:
+def head_of(learner: nn.Module, task: int) -> Callable[[Tensor], Tensor]:
+    """What answers a task, by its number."""
+    return learner.heads[task] if isinstance(learner, MultiHeadToy) else learner.readout
+
+
+def plainly_trained(learner: nn.Module, task: Task, method: EBLL, number: int) -> PlainAutoencoder:
     """A task's autoencoder by the equations, on a frozen copy of the learner."""
     learner = copy.deepcopy(learner).eval().requires_grad_(False)
     h = learner.represent(ToySource().batch(task.items, None))
@@ -56,9 +62,9 @@ def plainly_trained(learner: ToyLearner, task: Task, method: EBLL, number: int) 
     for _ in range(method.epochs):
         for rows in torch.randperm(len(h), generator=generator).split(BATCH_SIZE):
             rebuilt = autoencoder(h[rows])
-            reconstruction = (((rebuilt - h[rows]) / spread)[:, live] ** 2).sum(1).mean() / live.sum()
+            reconstruction = (((rebuilt - h[rows])[:, live] / spread[live]) ** 2).sum(1).mean() / live.sum()
             targets = torch.from_numpy(task.targets[rows.numpy()])
-            loss = learner.loss(learner.readout(rebuilt), Batch(rebuilt, targets, task.items[rows.numpy()]))
+            loss = learner.loss(head_of(learner, number)(rebuilt), Batch(rebuilt, targets, task.items[rows.numpy()]))
             optimizer.zero_grad()
             (reconstruction + method.task_weight * loss).backward()
             optimizer.step()
@@ -80,12 +86,15 @@ class PlainEBLL(Method):
         if not self.autoencoders:
             return 0.0
         h_old = self.old.represent(batch.inputs).detach()
-        out_old = self.old.readout(h_old).detach()
         codes = torch.zeros(())
         for autoencoder in self.autoencoders:
             for new, old in zip(representation, h_old, strict=True):
                 codes = codes + ((autoencoder.code(new) - autoencoder.code(old).detach()) ** 2).sum() / 2
-        outputs = ((out - out_old) ** 2).sum() / (out_old**2).sum()
+        outputs = torch.zeros(())
+        for task in range(len(self.autoencoders) if isinstance(self.learner, MultiHeadToy) else 1):
+            new = head_of(self.learner, task)(representation)
+            old = head_of(self.old, task)(h_old).detach()
+            outputs = outputs + ((new - old) ** 2).sum() / (old**2).sum()
         return self.like.lam * outputs + self.like.code_lam * codes / len(out)
 
     def after_task(self, task: Task) -> None:
@@ -119,11 +128,12 @@ def trained_encoder(task: Task, **settings: Any) -> tuple[EBLL, ToyLearner]:
     return method, learner
 
 
-def test_a_run_is_as_with_whole_autoencoders_and_loops(tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", [run_toy, run_multi_head])
+def test_a_run_is_as_with_whole_autoencoders_and_loops(tmp_path: Path, run: Callable[..., Any]) -> None:
     settings = {"lam": 0.3, "code_lam": 0.5, "epochs": 5, "task_weight": 0.7, "seed": 3}
-    ours, _ = run_toy(tmp_path / "ours", EBLL(**settings), training=SGD)
-    plain, _ = run_toy(tmp_path / "plain", PlainEBLL(EBLL(**settings)), training=SGD)
-    lwf, _ = run_toy(tmp_path / "lwf", LwF(lam=0.3), training=SGD)
+    ours, _ = run(tmp_path / "ours", EBLL(**settings), training=SGD)
+    plain, _ = run(tmp_path / "plain", PlainEBLL(EBLL(**settings)), training=SGD)
+    lwf, _ = run(tmp_path / "lwf", LwF(lam=0.3), training=SGD)
     for name, value in weights(ours).items():
         torch.testing.assert_close(value, weights(plain)[name], rtol=1e-3, atol=1e-5)
     assert not torch.allclose(ours.net[0].weight, lwf.net[0].weight, atol=1e-3)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import ToyLearner, assert_same, run_toy, toy_tasks, weights
+from toy import MultiHeadToy, ToyLearner, assert_same, run_multi_head, run_toy, toy_tasks, weights
 
 from tripletcl.continual import Batch, Method, Task, Training
 from tripletcl.errors import UserError
-from tripletcl.methods.lwf import LwF, Target, Teacher, output_distance
+from tripletcl.methods.lwf import LwF, Target, Teacher, answers_distance, output_distance
 
 TARGETS: list[Target] = ["embedding", "cosine", "logits"]
 SGD = Training(epochs=3, batch_size=16, lr=0.05)
@@ -36,7 +36,7 @@ def distance_by_loops(new: Tensor, old: Tensor, target: Target, temperature: flo
 
 
 class PlainLwF(Method):
-    """The slow twin: a deep copy of the whole learner in eval mode."""
+    """The slow twin: a deep copy of the whole learner in eval mode, and one head after the other."""
 
     name = "plain"
 
@@ -50,7 +50,14 @@ class PlainLwF(Method):
     def extra_loss(self, batch: Batch, representation: Tensor, out: Tensor) -> Tensor | float:
         if self.old is None:
             return 0.0
-        return self.lam * distance_by_loops(out, self.old(batch.inputs).detach(), self.target, 2.0)
+        if not isinstance(self.learner, MultiHeadToy):
+            return self.lam * distance_by_loops(out, self.old(batch.inputs).detach(), self.target, 2.0)
+        loss: Tensor | float = 0.0
+        for task in range(self.tasks):
+            old = self.old.heads[task](self.old.net(batch.inputs)).detach()
+            new = self.learner.heads[task](representation)
+            loss = loss + self.lam * distance_by_loops(new, old, self.target, 2.0)
+        return loss
 
     def after_task(self, task: Task) -> None:
         self.tasks += 1
@@ -107,6 +114,30 @@ def test_a_run_is_as_with_a_deep_copy_for_a_teacher(tmp_path: Path, target: Targ
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_with_a_head_for_each_task_every_old_head_is_distilled(tmp_path: Path, target: Target) -> None:
+    ours, _ = run_multi_head(tmp_path / "ours", LwF(lam=0.5, target=target), training=SGD)
+    plain, _ = run_multi_head(tmp_path / "plain", PlainLwF(0.5, target), training=SGD)
+    finetune, _ = run_multi_head(tmp_path / "finetune", Method(), training=SGD)
+    for name, value in weights(ours).items():
+        torch.testing.assert_close(value, weights(plain)[name], rtol=1e-4, atol=1e-5)
+    moved = [(p - q).abs().max() for p, q in zip(ours.parameters(), finetune.parameters(), strict=True)]
+    assert min(moved) > 1e-4, "trunk and heads, old ones too"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_heads_add_up_and_each_is_measured_by_itself(target: Target) -> None:
+    """A head whose outputs are a thousand times as large does not outweigh the others."""
+    generator = torch.Generator().manual_seed(0)
+    new, old = ([torch.randn(6, width, generator=generator) for width in (2, 5)] for _ in range(2))
+    alone = [distance_by_loops(n, o, target, 2.0) for n, o in zip(new, old, strict=True)]
+    torch.testing.assert_close(answers_distance(new, old, target, 2.0), sum(alone))
+    if target != "logits":
+        torch.testing.assert_close(
+            answers_distance([new[0], 1e3 * new[1]], [old[0], 1e3 * old[1]], target, 2.0), sum(alone)
+        )
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("training", [SGD, ADAMW], ids=["sgd", "adamw"])
 def test_lam_0_is_finetune_bit_for_bit(tmp_path: Path, target: Target, training: Training) -> None:
     plain, _ = run_toy(tmp_path / "plain", Method(), training=training)
@@ -149,7 +180,7 @@ def test_teacher_answers_as_the_learner_did_and_leaves_everything_as_it_is() -> 
     learner.net[3].eval()  # modes need not be all the same
     before = {name: t.clone() for name, t in learner.state_dict().items()}
     modes, state = [m.training for m in learner.modules()], torch.get_rng_state()
-    representation, out = teacher(learner, inputs)
+    representation, (out,) = teacher(learner, inputs)
     assert not representation.requires_grad
     assert not out.requires_grad
     torch.testing.assert_close(representation, old.represent(inputs).detach())

@@ -212,6 +212,22 @@ def test_compared_and_reported(
     assert command(monkeypatch, "evaluate", str(tmp_path / "out" / "mas-test-red-blue-seed0")) == 0
 
 
+def test_what_photos_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_folder(tmp_path / "red", 3)
+    train(folders_config([root], training={"epochs": 12, "lr": 0.02}), tmp_path / "run")
+    photos = [str(root / "test" / f"class{number}" / "0.png") for number in range(3)]
+    assert command(monkeypatch, "recognise", str(tmp_path / "run"), *photos, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    built = build_objects(folders_config([root]))
+    built.learner.classifier = ObjectRun(tmp_path / "run", folders_config([root])).classifier()
+    probe = built.probes[0]
+    items = [item for item in probe.items if built.parts[0].objects.images[item].name == "0.png"]
+    out = built.classifier.logits(built.learner.eval().represent(built.source.batch(np.array(items), None)), [0])
+    assert [each["label"] for each in said] == [f"class{number}" for number in out.argmax(dim=1).tolist()]
+    assert command(monkeypatch, "recognise", str(tmp_path / "run"), photos[0]) == 0
+    assert capsys.readouterr().out.startswith(f"{photos[0]}: {said[0]['label']} ")
+
+
 def test_commands_for_facts_refuse_such_a_run(
     mnist: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from tripletcl.cli.field import adapt, tasks, teach
 from tripletcl.cli.index import index_app
 from tripletcl.cli.options import AsJson, ConfigArgument, Overrides, RunArgument, Stage, ready
 from tripletcl.cli.query import describe, query
+from tripletcl.cli.recognise import recognise
 from tripletcl.cli.serve import serve
 from tripletcl.cli.unseen import print_unseen
 from tripletcl.errors import UserError
@@ -36,7 +37,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 app.add_typer(index_app, name="index")
-for command in (query, describe, adapt, teach, tasks, drift, serve):
+for command in (query, describe, recognise, adapt, teach, tasks, drift, serve):
     app.command()(command)
 index_app.command()(upgrade)
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tripletcl.continual.method import Learner, Method
-from tripletcl.continual.optimization import Training, learning_rate, set_lr
+from tripletcl.continual.optimization import Training, learning_rate, set_lr, trunk_standing_still
 from tripletcl.continual.run_folder import Position
 from tripletcl.continual.task import Batch, InputSource, Task, epoch_batches, steps_per_epoch
 from tripletcl.errors import UserError
@@ -89,18 +89,19 @@ def train_task(
             start=first,
             device=accelerator.device,
         )
-        for step, batch in enumerate(batches, first):
-            lr = learning_rate(training, (epoch * steps + step + 0.5) / total)
-            loss = train_step(learner, batch, method, optimizer, accelerator, lr, training)
-            here = replace(start, epoch=epoch, step=step)
-            watch.add(here, batch, loss)
-            due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
-            last = step == steps - 1
-            if due or last or (epoch * steps + step) % CHECK_EVERY == CHECK_EVERY - 1:
-                on_check(here, watch.flush())
-            if due and not (last and epoch == training.epochs - 1):
-                save(replace(start, epoch=epoch + last, step=0 if last else step + 1))
-                saved_at = time.monotonic()
+        with trunk_standing_still(learner) if epoch < training.head_epochs else nullcontext():
+            for step, batch in enumerate(batches, first):
+                lr = learning_rate(training, (epoch * steps + step + 0.5) / total)
+                loss = train_step(learner, batch, method, optimizer, accelerator, lr, training)
+                here = replace(start, epoch=epoch, step=step)
+                watch.add(here, batch, loss)
+                due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
+                last = step == steps - 1
+                if due or last or (epoch * steps + step) % CHECK_EVERY == CHECK_EVERY - 1:
+                    on_check(here, watch.flush())
+                if due and not (last and epoch == training.epochs - 1):
+                    save(replace(start, epoch=epoch + last, step=0 if last else step + 1))
+                    saved_at = time.monotonic()
 
 
 def train_step(

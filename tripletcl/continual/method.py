@@ -39,6 +39,15 @@ class Learner(Protocol):
         """A representation to outputs: `learner(x)` is `learner.readout(learner.represent(x))`."""
         ...
 
+    def answers(self, representation: Tensor, out: Tensor) -> Sequence[Tensor]:
+        """The outputs `[B, ...]` by which the tasks BEFORE this one are answered, one tensor for each head.
+
+        Args:
+            representation: `[B, C]`.
+            out: What `readout` made of it: where one output serves all tasks, `(out,)` is the answer.
+        """
+        ...
+
     def begin_task(self, task: Task) -> None:
         """Make ready for the task's targets. Called again on a resume: must depend on nothing but the task."""
         ...
@@ -75,6 +84,7 @@ class Learner(Protocol):
         """Answer by the read-out from now on: its weight `[M, K]`, for these K classes."""
         ...
 
+    def modules(self) -> Iterator[nn.Module]: ...
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
     def train(self, mode: bool = True) -> Any: ...
@@ -111,12 +121,13 @@ class Method:
     The loop calls, for every task: `before_task`; for every batch `before_forward`, the forward pass, `extra_loss`,
     the backward pass, `before_step`, the optimizer's step, `after_step`; at last `after_task`. On a resume
     `before_task` is called and the stored weights and state are loaded over what it did, so it may not do anything
-    that a load does not put right.
+    that a load does not put right. A parameter that does not require a gradient stands still, perhaps for a while
+    (`Training.head_epochs`): `before_forward`, `before_step` and `after_step` leave it and its missing gradient alone.
 
     Attributes:
         name: The key in METHODS and in every table.
         joint: Trained on all tasks at once: the upper bound, no continual learner.
-        stands_still: After some task it lets nothing be trained any more.
+        stands_still: After some task it lets nothing that the tasks share be trained any more.
         properties: What it promises.
         high_lam: A weight so high that hardly anything new is learned: where `lam: auto` starts to look.
         lam: The weight of what it adds to the loss.

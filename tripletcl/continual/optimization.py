@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,6 +12,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 
 from tripletcl.continual.method import Learner
+from tripletcl.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,9 @@ class Training:
 
     epochs: Annotated[int, Ge(1)] = 8
     """Passes over a task's training images."""
+    head_epochs: Annotated[int, Ge(0)] = 0
+    """So many of them, at each task's start, train the heads alone while the trunk stands still: a new head knows
+    nothing yet, and its gradient would spoil what the trunk knows (the warm-up of Li and Hoiem)."""
     batch_size: Annotated[int, Ge(1)] = 64
     """Images of one step."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -43,6 +49,13 @@ class Training:
     checkpoint_minutes: Annotated[float, Ge(0)] = 5.0
     """Time between checkpoints inside a task; 0 writes one after every step."""
 
+    def __post_init__(self) -> None:
+        if self.head_epochs >= self.epochs:
+            raise UserError(
+                f"training.head_epochs is {self.head_epochs}, but it must be less than training.epochs, which is "
+                f"{self.epochs}: the trunk would never learn"
+            )
+
 
 def build_optimizer(learner: Learner, training: Training) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW over the parameters that are trained; `set_lr` sets their learning rates."""
@@ -57,6 +70,29 @@ def build_optimizer(learner: Learner, training: Training) -> torch.optim.Optimiz
     if training.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=training.momentum, **common)
     return torch.optim.AdamW(groups, **common)
+
+
+@contextmanager
+def trunk_standing_still(learner: Learner) -> Iterator[None]:
+    """Inside, the trunk's parameters need no gradient and its layers keep their running statistics.
+
+    For an optimizer that was built before: a parameter without a gradient is neither moved nor decayed by it, and has
+    no momentum of that time.
+    """
+    trunk = set(learner.trunk())
+    still = [p for p in trunk if p.requires_grad]
+    layers = [m for m in learner.modules() if m.training and any(p in trunk for p in m.parameters(recurse=False))]
+    try:
+        for p in still:
+            p.requires_grad_(False)
+        for layer in layers:
+            layer.training = False
+        yield
+    finally:
+        for p in still:
+            p.requires_grad_(True)
+        for layer in layers:
+            layer.training = True
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -1,22 +1,27 @@
 """From images and texts to vectors in one space."""
 
 from tripletcl.embedding.backbones import Backbone, build_backbone
+from tripletcl.embedding.classifier import Classifier, Prediction, build_classifier
 from tripletcl.embedding.embedder import FactEmbedder, build_embedder
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.losses import contrastive, wildcard_cosine, wildcard_l2, wildcard_l2_root
-from tripletcl.embedding.spec import EmbedderSpec
+from tripletcl.embedding.spec import ClassifierSpec, EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
 from tripletcl.embedding.torch_pair import check_torch_pair
 from tripletcl.embedding.word_vectors import WordVectors
 
 __all__ = [
     "Backbone",
+    "Classifier",
+    "ClassifierSpec",
     "EmbedderSpec",
     "FactEmbedder",
     "ImageBranch",
+    "Prediction",
     "TextBranch",
     "WordVectors",
     "build_backbone",
+    "build_classifier",
     "build_embedder",
     "build_text_encoder",
     "check_torch_pair",

@@ -18,6 +18,7 @@ from tripletcl.mas.statistics import (
     Scope,
     batch_statistic,
     check_scope,
+    eval_mode,
     every_output,
     per_sample_statistic,
     squared_norm,
@@ -101,9 +102,10 @@ def task_importance(learner: Learner, task: Task, inputs: Inputs, **measure: Any
         log.info("%s has no images to measure importance on: it adds none", task.name)
         return {}
     omega: dict[str, Tensor] = {}
-    for function, batches in learner.functions(task, inputs):
-        found = importance(learner.protected, batches, forward=function, **measure)
-        omega = {name: omega[name] + value if name in omega else value for name, value in found.items()}
+    with eval_mode(learner):  # what lies outside the protected part, too: a function may run through a head
+        for function, batches in learner.functions(task, inputs):
+            found = importance(learner.protected, batches, forward=function, **measure)
+            omega = {name: omega[name] + value if name in omega else value for name, value in found.items()}
     return omega
 
 
@@ -116,7 +118,7 @@ def check_measure(*, scalar: Scalar, engine: str, scope: str, per: str) -> None:
     check_scope(scope, scalar, engine)
     if per not in ("sample", "batch"):
         raise UserError(f"importance is taken per sample or per batch, not per {per!r}")
-    if scope == "local" and per == "batch":
+    if scope != "global" and per == "batch":
         raise UserError("local importance needs no gradient of a batch, so it is taken per sample only")
 
 

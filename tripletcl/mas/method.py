@@ -13,10 +13,12 @@ Variants of the importance:
 
 - `output: vector`: sum_d |d F_d(x) / d theta| in place of the norm's gradient, the paper's other choice; as many passes
   backward as F has outputs, so D times as expensive: hundreds of times for an embedding of that width.
-- `scope: local` (the paper's l-MAS): | d ||y_l||^2 / d theta_l | of every layer's own output y_l, its input held
-  constant, by a forward pass alone. For y = W x it is 2 |y_i x_j|, a Hebbian rule: what is active together is tied
-  together. The paper takes a layer together with its ReLU, 2 relu(y_i) x_j; here a ReLU is no part of the layer before
-  it, so a unit that it silences counts, too. No released code has it.
+- `scope: local` (l-MAS): | d ||y_l||^2 / d theta_l | of every layer's own output y_l, its input held constant, by a
+  forward pass alone. For y = W x it is 2 |y_i x_j|, a Hebbian rule: what is active together is tied together.
+  `scope: rectified` is the paper's form of it, which takes a layer together with its ReLU, 2 relu(y_i) |x_j|: a unit
+  that is silenced counts nothing. A ReLU is taken for a layer's own where it is an `nn.ReLU` that the layer's very
+  output enters. With batch normalisation between them that is the normalisation's; the convolution, like a layer that
+  no ReLU follows, keeps the form of `local`. No released code has either.
 - `per: batch`: what released code takes for the mean above, |gradient of the batch's mean|; for comparison only.
 
 Deviations: the gradient is taken of each sample by itself (the released code takes that of the batch, whose magnitude
@@ -46,7 +48,8 @@ class MAS(Method):
         lam: Weight of the penalty, >= 0; 0 is fine-tuning, bit for bit; "auto" chooses it for every task.
         penalty: "proximal" or "gradient".
         engine: "hooks" (one pass, rules per layer type) or "loop" (one sample at a time, any layer).
-        scope: "global", the learned function's output, or "local", every layer's own output.
+        scope: "global", the learned function's output; "local", every layer's own output; or "rectified", the same
+            behind the layer's ReLU.
         output: "l2", the squared norm of the outputs, or "vector", every output by itself.
         per: "sample", or "batch" (of `training.batch_size` images; `engine` has no part in it).
         accumulate: Of the tasks' importances: their "sum", their "running_mean", or "ema", an average that starts with

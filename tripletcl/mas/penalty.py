@@ -32,7 +32,7 @@ class QuadraticPenalty:
     """Importance and anchor of named parameters, and the penalty in both its forms.
 
     Memory: two tensors a parameter, however many tasks there were. All is done by multi-tensor operations. Tensors are
-    replaced, never changed, so what `state_dict` gave stays as it was.
+    replaced, never changed, so what `state_dict` gave stays as it was. A parameter that needs no gradient stands still.
 
     Args:
         form: The form that `before_step` and `after_step` apply.
@@ -105,21 +105,32 @@ class QuadraticPenalty:
     @torch.no_grad()
     def add_gradient(self, lam: float) -> None:
         """`p.grad += 2 lam omega (theta - anchor)`, also where the loss left no gradient (its grad is None)."""
-        if not self.active or lam == 0:  # lam 0 may not even turn a missing gradient into zeros: weight decay would see
+        parameters, omega, anchor = self._pulled()
+        if not parameters or lam == 0:  # lam 0 may not even turn a missing gradient into zeros: weight decay would see
             return
-        pull = torch._foreach_sub(self._parameters, _tensors(self.anchor))
-        torch._foreach_mul_(pull, _tensors(self.omega))
-        torch._foreach_add_([_gradient(p) for p in self._parameters], pull, alpha=2 * lam)
+        pull = torch._foreach_sub(parameters, anchor)
+        torch._foreach_mul_(pull, omega)
+        torch._foreach_add_([_gradient(p) for p in parameters], pull, alpha=2 * lam)
 
     @torch.no_grad()
     def proximal_step(self, lr: float, lam: float) -> None:
         """`theta <- (theta + c anchor) / (1 + c)` with `c = 2 lr lam omega`."""
-        if not self.active or lam == 0:
+        parameters, omega, anchor = self._pulled()
+        if not parameters or lam == 0:
             return
-        strength = list(torch._foreach_mul(_tensors(self.omega), 2 * lr * lam))
-        torch._foreach_addcmul_(self._parameters, strength, _tensors(self.anchor))
+        strength = list(torch._foreach_mul(omega, 2 * lr * lam))
+        torch._foreach_addcmul_(parameters, strength, anchor)
         torch._foreach_add_(strength, 1.0)
-        torch._foreach_div_(self._parameters, strength)
+        torch._foreach_div_(parameters, strength)
+
+    def _pulled(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """The parameters that do not stand still, their importance and their anchor."""
+        moving = [(p, name) for p, name in zip(self._parameters, self.omega, strict=True) if p.requires_grad]
+        return (
+            [p for p, _ in moving],
+            [self.omega[name] for _, name in moving],
+            [self.anchor[name] for _, name in moving],
+        )
 
     def log_scale(self, after: str, lam: float) -> None:
         """Say how large the importance is: without its scale lam is a number without meaning."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
+from tripletcl.continual import Learner
 from tripletcl.errors import UserError
 from tripletcl.mas.rules import Statistic, output_enters, rules_of_types
 
@@ -23,7 +25,7 @@ Scalar = Callable[[Tensor], Tensor]
 """Outputs [B, ...] to one number a sample [B], or to K of them [B, K]."""
 
 Engine = Literal["hooks", "loop"]
-Scope = Literal["global", "local"]
+Scope = Literal["global", "local", "rectified"]
 
 WAY_OUT = 'engine "loop" (`method.engine=loop` on the command line) takes any model, one sample at a time, global scope'
 
@@ -63,6 +65,7 @@ def per_sample_statistic(
         engine: "hooks" is one pass a batch, for layer types that have a rule; "loop" one pass a sample, for any layer.
         scope: "global" differentiates the scalar of the model's outputs. "local" differentiates ||y_l||^2 of every
             layer's OWN output, its input held constant: sum_n f(d ||y_nl||^2 / d theta_l), by a forward pass alone.
+            "rectified" is local, but a layer whose output enters an `nn.ReLU` has that ReLU's output for its own.
 
     Returns:
         Parameter name (as in `model.named_parameters()`) -> a tensor of its shape, in float32 at least.
@@ -105,11 +108,11 @@ def check_scope(scope: str, scalar: Scalar, engine: str) -> None:
     """
     if engine not in ENGINES:
         raise UserError(f"there is no importance engine {engine!r}; the engines are {', '.join(ENGINES)}")
-    if scope not in ("global", "local"):
-        raise UserError(f"there is no scope {scope!r} of importance; the scopes are global, local")
-    if scope == "local" and scalar is not squared_norm:
+    if scope not in SCOPES:
+        raise UserError(f"there is no scope {scope!r} of importance; the scopes are {', '.join(SCOPES)}")
+    if scope != "global" and scalar is not squared_norm:
         raise UserError('local importance is that of the squared norm of every layer\'s own output: output "l2" only')
-    if scope == "local" and engine != "hooks":
+    if scope != "global" and engine != "hooks":
         raise UserError('local importance is defined by the rules for layer types: it takes engine "hooks" only')
 
 
@@ -126,7 +129,7 @@ def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic) -> Iterat
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module | Learner) -> Iterator[None]:
     """Eval mode inside, and every module's own mode again outside."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -155,15 +158,17 @@ def _by_hooks(
     model: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor, scalar: Scalar, f: Statistic, scope: Scope
 ) -> dict[str, Tensor]:
     anchor = torch.zeros((), device=inputs.device, requires_grad=True)
-    taps = _taps(model, len(inputs), f, anchor, scope == "local")
+    taps = _taps(model, len(inputs), f, anchor, scope != "global")
     parameters = {f"{tap.path}{name}": p for tap in taps for name, p in tap.parameters.items()}
     _check_batch_axis(taps, forward, inputs[:1])
+    if scope == "rectified":
+        _find_rectified(taps, model, forward, inputs[:1])
     try:
         for tap in taps:
             tap.attach()
         totals = _totals(scalar, forward(inputs), len(inputs))
-        if scope == "local" and any(tap.found for tap in taps):
-            totals = [total for total in totals if total.requires_grad]  # none does unless there is a stray
+        if scope != "global" and any(tap.found for tap in taps):
+            totals = [total for total in totals if total.requires_grad]  # by a stray, or a layer outside the model
         # Asking for the anchor makes the engine visit every tap, and nothing below the first one.
         for tap in taps:
             tap.passes = len(totals)
@@ -177,7 +182,7 @@ def _by_hooks(
     return {name: found.get(name, _zeros_like(p)) for name, p in parameters.items()}
 
 
-ENGINES = ("hooks", "loop")
+ENGINES, SCOPES = ("hooks", "loop"), ("global", "local", "rectified")
 
 
 class _Tap:
@@ -190,6 +195,8 @@ class _Tap:
         self.handles: list[RemovableHandle] = []
         self.input: Tensor | None = None
         self.version = 0
+        self.rectified = False
+        """A ReLU is what the output enters, and counts as part of the layer; of a local scope."""
         self.calls = 0
         self.passes = 1
         """Passes backward that are still to come: the input is kept for as long."""
@@ -197,13 +204,17 @@ class _Tap:
     def attach(self) -> None:
         # Last before and first after the layer: other hooks may change what goes in and what comes out.
         self.handles.append(self.layer.register_forward_pre_hook(self._enter, with_kwargs=True))
-        inner = output_enters().get(type(self.layer))
-        if inner:
-            submodule = self.layer.get_submodule(inner)
-            self.handles.append(submodule.register_forward_pre_hook(lambda _, args: self._tap(args[0])))
+        if type(self.layer) in output_enters():
+            self.handles.append(self.at_output(self._tap))
             self.handles.append(self.layer.register_forward_hook(lambda *_: self._train(True), prepend=True))
         else:
             self.handles.append(self.layer.register_forward_hook(self._leave, prepend=True))
+
+    def at_output(self, see: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Show the layer's output to a function, which may replace it."""
+        if inner := output_enters().get(type(self.layer)):
+            return self.layer.get_submodule(inner).register_forward_pre_hook(lambda _, args: see(args[0]))
+        return self.layer.register_forward_hook(lambda _, args, output: see(output), prepend=True)
 
     def detach(self) -> None:
         for handle in self.handles:
@@ -230,9 +241,9 @@ class _Tap:
         assert self.input is not None
         if not len(self.input) == len(output) == self.batch:
             raise self.error(f"does not keep the batch of {self.batch} on axis 0: its output is {[*output.shape]}")
-        if self.local:  # d ||y||^2 / d y = 2 y is known at once
+        if self.local:  # d ||y||^2 / d y = 2 y is known at once, and so is d ||relu(y)||^2 / d y = 2 relu(y)
             with torch.no_grad():
-                self._receive(2 * output)
+                self._receive(2 * (output.relu() if self.rectified else output))
             return output
         return _OutputGradient.apply(output, self.anchor, self._receive)
 
@@ -311,6 +322,28 @@ def _check_batch_axis(taps: list[_Tap], forward: Callable[[Tensor], Any], sample
             raise tap.error(f"does not keep the batch on axis 0: for one sample its output is {[*output.shape]}")
 
     handles = [tap.layer.register_forward_hook(lambda _, args, output, tap=tap: check(tap, output)) for tap in taps]
+    try:
+        with torch.no_grad():
+            forward(sample)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _find_rectified(taps: list[_Tap], model: nn.Module, forward: Callable[[Tensor], Any], sample: Tensor) -> None:
+    """Mark the taps whose layer's output is the very tensor that enters an `nn.ReLU`."""
+    outputs: list[tuple[Tensor, _Tap]] = []
+
+    def leave(tap: _Tap, output: Tensor) -> None:
+        outputs.append((output, tap))
+
+    def enter(entering: Tensor) -> None:
+        for output, tap in outputs:
+            tap.rectified |= output is entering
+
+    handles = [tap.at_output(partial(leave, tap)) for tap in taps]
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    handles += [relu.register_forward_pre_hook(lambda _, args: enter(args[0])) for relu in relus]
     try:
         with torch.no_grad():
             forward(sample)

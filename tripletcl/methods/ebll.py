@@ -5,16 +5,17 @@ After each task an under-complete autoencoder is trained on the task's represent
     enc(h) = sigmoid(W h' + b),   dec(c) = V c + d,   h' = (h - mean) / std,
     min  ||dec(enc(h)) - h'||^2 / C + task_weight L_task(readout(rebuilt h)),
 
-the model standing still; of it the encoder is kept. Later tasks are learned with the old outputs kept near, as in LwF,
-and with the codes of all earlier tasks' encoders kept, h* being the representation by the model before the task:
+readout being that of the task and the model standing still; of the autoencoder the encoder is kept. Later tasks are
+learned with the old answers kept near, as in LwF, and with the codes of all earlier tasks' encoders kept, h* being the
+representation by the model before the task:
 
-    L(theta) = L_task(theta) + lam d(F, F*) + code_lam sum_k ||enc_k(h) - enc_k(h*)||^2 / 2.
+    L(theta) = L_task(theta) + lam sum_h d(F_h, F_h*) + code_lam sum_k ||enc_k(h) - enc_k(h*)||^2 / 2.
 
-So a representation may move where no earlier task's code does. Codes and outputs are those of the new task's inputs.
+So a representation may move where no earlier task's code does. Codes and answers are those of the new task's inputs.
 
 Deviations: those of LwF (`tripletcl.methods.lwf`); features that hardly vary in the task have no part in its code, as
 division by their std would let the least change of one change every code; Adam instead of Adadelta; the reconstruction
-error is the mean over the features and not their sum, weighted by 1 and not 1e-6; all tasks share the readout.
+error is the mean over the features and not their sum, weighted by 1 and not 1e-6.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tripletcl.continual import Batch, Lam, Method, Properties, Task, checked_we
 from tripletcl.continual.task import derived_seed
 from tripletcl.errors import UserError
 from tripletcl.mas.statistics import eval_mode
-from tripletcl.methods.lwf import Target, Teacher, checked_temperature, distillation_properties, output_distance
+from tripletcl.methods.lwf import Target, Teacher, answers_distance, checked_temperature, distillation_properties
 
 log = logging.getLogger("tripletcl")
 
@@ -103,10 +104,11 @@ class EBLL(Method):
     def extra_loss(self, batch: Batch, representation: Tensor, out: Tensor) -> Tensor | float:
         if not (self.teacher.weights and (self.lam or self.code_lam)):
             return 0.0
-        old_representation, old_out = self.teacher(self.learner, batch.inputs)
+        old_representation, old = self.teacher(self.learner, batch.inputs)
         loss: Tensor | float = 0.0
         if self.lam:
-            loss += self.lam * output_distance(out, old_out, self.target, self.temperature)
+            new = self.learner.answers(representation, out)
+            loss += self.lam * answers_distance(new, old, self.target, self.temperature)
         if self.code_lam:
             loss += self.code_lam * code_distance(self.encoders, representation, old_representation)
         return loss

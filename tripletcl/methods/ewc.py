@@ -37,6 +37,7 @@ from tripletcl.continual.task import derived_seed
 from tripletcl.errors import UserError
 from tripletcl.mas import Engine, PenaltyForm, QuadraticPenalty, Scalar, importance, task_importance
 from tripletcl.mas.penalty import Anchor
+from tripletcl.mas.statistics import eval_mode
 
 
 class EWC(Method):
@@ -155,11 +156,12 @@ def loss_fisher(learner: Learner, task: Task, inputs: Inputs) -> dict[str, Tenso
         targets = torch.from_numpy(task.targets[one]).to(sample.device)
         return learner.loss(learner(sample), Batch(sample, targets, task.items[one])).reshape(1)
 
-    return importance(
-        learner.protected,
-        inputs(task.items),
-        forward=loss,
-        scalar=lambda value: value,
-        statistic=torch.square,
-        engine="loop",
-    )
+    with eval_mode(learner):  # a head of the task's own is not among the protected
+        return importance(
+            learner.protected,
+            inputs(task.items),
+            forward=loss,
+            scalar=lambda value: value,
+            statistic=torch.square,
+            engine="loop",
+        )

@@ -1,4 +1,8 @@
-"""Frozen after the first task: nothing is forgotten because nothing more is learned; the control below every table."""
+"""Frozen after the first task: nothing is forgotten; the control below every table.
+
+What the tasks share stands still (`Learner.protected`). Where that is all there is, nothing more is learned; where each
+task has a head of its own, the later ones learn theirs from the features of the first task.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from tripletcl.continual import Method, Properties, Task
 
 
 class Frozen(Method):
-    """Learns the first task, then stands still."""
+    """Learns the first task; then what the tasks share stands still."""
 
     name: ClassVar[str] = "frozen"
     stands_still: ClassVar[bool] = True
@@ -18,8 +22,7 @@ class Frozen(Method):
         self.learned = False
 
     def before_task(self, task: Task) -> None:
-        if self.learned:
-            self.learner.requires_grad_(False)
+        self._hold()
 
     def after_task(self, task: Task) -> None:
         self.learned = True
@@ -29,3 +32,8 @@ class Frozen(Method):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.learned = state["learned"]
+        self._hold()  # a run taken up in the middle of a task loads this after `before_task`
+
+    def _hold(self) -> None:
+        if self.learned:
+            self.learner.protected.requires_grad_(False)

@@ -3,23 +3,29 @@
 From the second task on, the model as it was before the task answers the NEW task's inputs, and the answers of the model
 in training are kept near:
 
-    L(theta) = L_task(theta) + lam d(F(x; theta), F(x; theta_old)).
+    L(theta) = L_task(theta) + lam sum_h d(F_h(x; theta), F_h(x; theta_old)),
 
-d is one of
+h running over the heads by which the earlier tasks are answered (`Learner.answers`): one for each of them, which this
+alone goes on training, or the one output that answers all tasks. d is one of
 
     embedding   sum_n ||F_n - F*_n||^2 / sum_n ||F*_n||^2: the mean squared distance, in parts of the old outputs' mean
-                squared norm, so that lam means the same whatever the outputs' scale;
-    cosine      mean over samples and vectors of 1 - cos(F, F*), a vector being a row of the last axis;
-    logits      T^2 KL(softmax(F* / T) || softmax(F / T)), the mean over samples and rows: the distillation of the
-                paper, up to a constant and Hinton's T^2.
+                squared norm, so that lam means the same whatever the outputs' scale. Each head's distance is in parts
+                of its own outputs: a head with small ones weighs as much as the others;
+    cosine      mean over samples and vectors of 1 - cos(F, F*), a vector being a row of the last axis: of a head with
+                classes, all its logits;
+    logits      T^2 KL(softmax(F* / T) || softmax(F / T)), the mean over samples and rows, a softmax for each head: the
+                distillation of the paper, up to a constant and Hinton's T^2.
 
-Deviations: there is one output for all tasks and not a head for each; the old answers are computed in every step, on
-the batch as it is augmented there, instead of once on the images as they are; new outputs are not warmed up by
-themselves.
+The paper first trains the new head by itself: `training.head_epochs`.
+
+Deviations: the old answers are computed in every step, on the batch as it is augmented there, instead of once on the
+images as they are; in the epochs of the heads alone the old heads are not frozen, but as the trunk stands still their
+answers are the old ones, and only dropout in the trunk pulls at them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -67,7 +73,8 @@ class LwF(Method):
         if not (self.lam and self.teacher.weights):
             return 0.0
         _, old = self.teacher(self.learner, batch.inputs)
-        return self.lam * output_distance(out, old, self.target, self.temperature)
+        new = self.learner.answers(representation, out)
+        return self.lam * answers_distance(new, old, self.target, self.temperature)
 
     def after_task(self, task: Task) -> None:
         self.learned = True
@@ -96,29 +103,36 @@ class Teacher:
         self.weights = {name: t.detach().clone() for name, t in learner.state_dict().items() if name not in frozen}
 
     @torch.no_grad()
-    def __call__(self, learner: Learner, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The old representation `[B, C]` and outputs `[B, ...]`, in eval mode; the learner is left as it is."""
+    def __call__(self, learner: Learner, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The old representation `[B, C]` and answers `[B, ...]`, in eval mode; the learner is left as it is."""
         passes = _Passes(learner)
         with eval_mode(passes):
             weights = {f"learner.{name}": weight for name, weight in self.weights.items()}
-            representation, out = functional_call(passes, weights, (inputs,), tie_weights=False)
-        return representation.float(), out.float()
+            representation, answers = functional_call(passes, weights, (inputs,), tie_weights=False)
+        return representation.float(), [answer.float() for answer in answers]
 
 
 class _Passes(nn.Module):
-    """Both halves of a learner in one forward, which is what `functional_call` can call."""
+    """All that is asked of a learner in one forward, which is what `functional_call` can call."""
 
     def __init__(self, learner: Any) -> None:
         super().__init__()
         self.learner = learner
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         representation = self.learner.represent(inputs)
-        return representation, self.learner.readout(representation)
+        return representation, self.learner.answers(representation, self.learner.readout(representation))
+
+
+def answers_distance(
+    new: Sequence[Tensor], old: Sequence[Tensor], target: Target, temperature: float
+) -> Tensor | float:
+    """The sum over the heads of `output_distance`; the arguments are as there, one tensor a head."""
+    return sum((output_distance(n, o, target, temperature) for n, o in zip(new, old, strict=True)), 0.0)
 
 
 def output_distance(new: Tensor, old: Tensor, target: Target, temperature: float) -> Tensor:
-    """How far outputs `[B, ...]` are from the old ones: >= 0, and 0 where they are the same.
+    """How far outputs `[B, ...]` of one head are from the old ones: >= 0, and 0 where they are the same.
 
     Args:
         target: "embedding", "cosine" or "logits": the equations are in the module's text.
