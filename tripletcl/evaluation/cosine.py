@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,6 +18,19 @@ def unit_blocks(vectors: Tensor) -> Tensor:
         `[M, U * D]` float64.
     """
     return functional.normalize(vectors.double(), dim=-1).flatten(1)
+
+
+def cosine_rows(image_blocks: Tensor, fact_blocks: Tensor) -> Tensor:
+    """The sums of `cosine_sums` before they are rounded, a row for each fact: the quicker way round on a CPU.
+
+    Args:
+        image_blocks: `[N, U * D]` from `unit_blocks`.
+        fact_blocks: `[F, U * D]` from `unit_blocks`.
+
+    Returns:
+        `[F, N]` float64.
+    """
+    return fact_blocks @ image_blocks.T
 
 
 def cosine_sums(image_blocks: Tensor, fact_blocks: Tensor) -> Tensor:
@@ -50,3 +64,18 @@ def mean_cosines(image_blocks: Tensor, fact_blocks: Tensor, present: Tensor) -> 
         `[N, F]` float32.
     """
     return cosine_sums(image_blocks, fact_blocks) / present.sum(dim=1).to(torch.float32)
+
+
+def columns_of(rows: Tensor, columns: Tensor) -> Tensor:
+    """`rows[:, columns]`; NumPy gathers thrice as fast as torch on a CPU.
+
+    Args:
+        rows: `[F, N]`.
+        columns: `[R]`, quickest in ascending order.
+
+    Returns:
+        `[F, R]`.
+    """
+    if rows.device.type != "cpu":
+        return rows.index_select(1, columns)
+    return torch.from_numpy(np.take(rows.numpy(), columns.numpy(), axis=1, mode="clip"))

@@ -35,12 +35,14 @@ def equal_queries(fact_vectors: Tensor, present: Tensor, block: int = 1024) -> T
     """
     blocks = unit_blocks(fact_vectors)
     order = present.sum(dim=1)
+    has = (present * 2 ** torch.arange(present.shape[1], device=present.device)).sum(dim=1)  # a number for its units
     first = []
     for rows in torch.arange(len(blocks), device=blocks.device).split(block):
-        equal = blocks[rows] @ blocks.T >= order[rows, None] - TOLERANCE  # [rows, F]
-        equal &= (present[rows, None] == present).all(dim=-1)
-        equal[torch.arange(len(rows)), rows] = True
-        first.append(equal.int().argmax(dim=1))  # argmax of equal values is the first
+        earlier = slice(int(rows[-1]) + 1)
+        equal = blocks[rows] @ blocks[earlier].T >= order[rows, None] - TOLERANCE  # [rows, earlier]
+        equal &= has[rows, None] == has[earlier]
+        fact, same = equal.nonzero(as_tuple=True)
+        first.append(rows.scatter_reduce(0, fact, same, "amin"))
     groups = torch.cat(first) if first else torch.zeros(0, dtype=torch.int64)
     groups = groups[groups]
     if len(groups) > 1 and not groups.any():
@@ -61,5 +63,7 @@ def merge_relevance(relevant: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
     queries, column = groups.unique(return_inverse=True)
     if len(queries) == len(groups):
         return queries, relevant
-    merged = torch.zeros(len(relevant), len(queries), dtype=torch.int32, device=relevant.device)
-    return queries, merged.index_add_(1, column, relevant.int()) > 0
+    merged = torch.zeros(len(relevant), len(queries), dtype=torch.bool, device=relevant.device)
+    images, facts = relevant.nonzero(as_tuple=True)
+    merged[images, column[facts]] = True
+    return queries, merged

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from tripletcl.data.facts import FactTable
 from tripletcl.errors import UserError
-from tripletcl.evaluation.average_precision import average_precision_of_blocks, mean_average_precision
-from tripletcl.evaluation.cosine import mean_cosines, unit_blocks
-from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
-from tripletcl.evaluation.recall import CUTOFFS, recall_of_ranks, true_fact_ranks
-
-IMAGES_PER_BLOCK = 1024
+from tripletcl.evaluation.average_precision import mean_average_precision
+from tripletcl.evaluation.cosine import unit_blocks
+from tripletcl.evaluation.equal_queries import equal_queries
+from tripletcl.evaluation.one_pass import Scorer, Shown, one_pass
+from tripletcl.evaluation.recall import CUTOFFS, recall_of_ranks
 
 
 @dataclass(frozen=True)
@@ -102,50 +101,53 @@ class FactEvaluator:
     def evaluate(self, image_vectors: Tensor, image_ids: np.ndarray, closed: Tensor | None = None) -> StageScores:
         """All scores of the model that gave the images these vectors.
 
+        Every score of an image and a fact is computed once, in blocks of facts.
+
         Args:
             image_vectors: `[N, 3, D]` of the test images.
-            image_ids: `[N]` their ids in the table.
+            image_ids: `[N]` their ids in the table, each once.
             closed: `[N, F]` what is added to the mean cosine of an image and a fact (`FactEmbedder.closed_scores`).
 
         Raises:
             UserError: a vector holds NaN.
         """
-        images, facts = self._blocks(image_vectors, closed)
-        relevant = self._relevance(image_ids).to(image_vectors.device)  # [N, Q]
-        ap = average_precision_of_blocks(images, facts, relevant)  # [Q]
-        recall = _recall(images, facts, self.present.to(images.device), relevant)
-        answerable = (~ap.isnan()).nonzero().flatten().tolist()
+        shown = self._shown(image_ids).to(image_vectors.device)
+        galleries = [
+            _own_gallery(shown, task, own) for task, own in zip(self.tasks, self._own_images(image_ids), strict=True)
+        ]
+        scorer = self._scorer(image_vectors, closed)
+        found = one_pass(scorer, shown, self.tasks, galleries)
+        ap, answerable = found.ap, (~found.ap.isnan()).nonzero().flatten().tolist()
+        recall = recall_of_ranks(found.ranks) if len(found.ranks) else {}
+        names, values = self.queries.tolist(), ap.tolist()
         return StageScores(
-            map_tasks=[
-                _own_gallery_map(images, facts, relevant, task, own)
-                for task, own in zip(self.tasks, self._own_images(image_ids), strict=True)
-            ],
+            map_tasks=[_map(own) for own in found.own],
             map_tasks_all=[_map(ap[task]) for task in self.tasks],
             map_all=_map(ap[self.dealt]),
-            ap=[(str(self.table.facts[self.queries[query]]), ap[query].item()) for query in answerable],
-            recall={str(k): recall[f"recall@{k}"] for k in CUTOFFS},
-            mrr=recall["mrr"],
+            ap=[(str(self.table.facts[names[query]]), values[query]) for query in answerable],
+            recall={str(k): recall.get(f"recall@{k}") for k in CUTOFFS},
+            mrr=recall.get("mrr"),
             left_out=len(ap) - len(answerable),
             map_subset=None if self.subset is None else _map(ap[self.subset]),
-            map_open=None if closed is None else self._map_open(image_vectors, relevant),
+            map_open=None if closed is None else _map(found.open[self.dealt]),
         )
 
-    def _blocks(self, image_vectors: Tensor, closed: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows whose inner products are the scores, `[N, 3D]` and `[Q, 3D]`.
-
-        Closed scores become columns of their own, each asked for by one fact. They are weighed by the fact's number of
-        units, since the sum of its cosines is, too.
-        """
+    def _scorer(self, image_vectors: Tensor, closed: Tensor | None) -> Scorer:
         device = image_vectors.device
-        images, facts = unit_blocks(image_vectors), unit_blocks(self.fact_vectors.to(device))
-        if closed is None:
-            return images, facts
-        units = self.present.sum(dim=1).to(facts)
-        closed = closed[:, self.queries.to(closed.device)].to(images)
-        return torch.cat([images, closed], dim=1), torch.cat([facts, units.diag()], dim=1)
+        closed = None if closed is None else closed[:, self.queries.to(closed.device)].T.to(device)
+        units = self.present.sum(dim=1).to(device)
+        return Scorer(unit_blocks(image_vectors), unit_blocks(self.fact_vectors.to(device)), units, closed)
 
-    def _map_open(self, image_vectors: Tensor, relevant: Tensor) -> float | None:
-        return _map(average_precision_of_blocks(*self._blocks(image_vectors, None), relevant)[self.dealt])
+    def _shown(self, image_ids: np.ndarray) -> Shown:
+        """Which image shows what is asked by which query."""
+        place = np.full(len(self.table.images), -1)
+        place[image_ids] = np.arange(len(image_ids))
+        images, facts = self.table.rows_of("test").T
+        images, queries = place[images], np.searchsorted(self.queries.numpy(), self.groups.numpy()[facts])
+        here = images >= 0
+        pairs = np.unique(queries[here] * max(1, len(image_ids)) + images[here])  # a query of several facts: once
+        queries, images = np.divmod(pairs, max(1, len(image_ids)))
+        return Shown(torch.from_numpy(queries), torch.from_numpy(images), len(image_ids))
 
     def _own_images(self, image_ids: np.ndarray) -> list[Tensor]:
         """`[N]` bool for each task: is the image of the table that the task's own gallery is taken from?"""
@@ -158,31 +160,16 @@ class FactEvaluator:
         """The places among the queries of what these facts are merged into."""
         return torch.searchsorted(self.queries, self.groups[torch.as_tensor(facts)].unique())
 
-    def _relevance(self, image_ids: np.ndarray) -> Tensor:
-        """`[N, Q]` bool."""
-        relevant = self.table.relevance("test", image_ids, np.arange(len(self.table.facts)))
-        return merge_relevance(torch.from_numpy(relevant), self.groups)[1]
-
 
 def _map(ap: Tensor) -> float | None:
     """The MAP, or None where no fact has a relevant image."""
     return None if ap.isnan().all() else mean_average_precision(ap)
 
 
-def _own_gallery_map(images: Tensor, facts: Tensor, relevant: Tensor, task: Tensor, own: Tensor) -> float | None:
-    gallery = relevant[:, task].any(dim=1) & own.to(relevant.device)
-    if gallery.any() and relevant[gallery][:, task].all():  # of a single fact: no image there can be a wrong answer
-        gallery = torch.ones_like(gallery)
-    return _map(average_precision_of_blocks(images[gallery], facts[task], relevant[gallery][:, task]))
-
-
-def _recall(images: Tensor, facts: Tensor, present: Tensor, relevant: Tensor) -> dict[str, float | None]:
-    if not relevant.any():
-        return {**{f"recall@{k}": None for k in CUTOFFS}, "mrr": None}
-    return {**recall_of_ranks(_ranks(images, facts, present, relevant))}
-
-
-def _ranks(images: Tensor, facts: Tensor, present: Tensor, relevant: Tensor) -> Tensor:
-    """The filtered rank of every true pair, `[R]`, with the scores of a block of images held at a time."""
-    blocks = zip(images.split(IMAGES_PER_BLOCK), relevant.split(IMAGES_PER_BLOCK), strict=True)
-    return torch.cat([true_fact_ranks(mean_cosines(block, facts, present), shown) for block, shown in blocks])
+def _own_gallery(shown: Shown, task: Tensor, own: Tensor) -> Tensor | None:
+    """`[N]` bool, the images that a task is searched in; None for all of them."""
+    of_task = torch.isin(shown.queries, task.to(shown.queries.device)) & own.to(shown.images.device)[shown.images]
+    gallery = torch.zeros(shown.count, dtype=torch.bool, device=shown.images.device)
+    gallery[shown.images[of_task]] = True
+    right = int(of_task.sum())  # of a single fact: no image there can be a wrong answer
+    return None if right and right == int(gallery.sum()) * len(task) else gallery

@@ -1,0 +1,128 @@
+"""How fast tripletcl is beside the usual way: every comparison of this folder, as ratios, with the goals set for them.
+
+    python benchmarks/speed.py --clock cpu --threads 1
+    python benchmarks/speed.py --only evaluation --json
+
+A part is a file here that can be run alone, with more to set and to see: importance, step, throughput, evaluation,
+avalanche (which needs an interpreter that has `avalanche-lib`, `--avalanche PATH`). A part that cannot run where it is
+asked to is left out with a sentence. `--json` prints one object a row: name, part, device, ratio, goal, direction;
+where the direction is "at most", lower is better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import torch
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of this folder.
+
+    Attributes:
+        what: What its ratios are.
+        goals: The goal on a CPU and on a GPU; None where the part's rows have their own.
+        direction: "at most" or "at least".
+        quick: What its `rows` is given for a run that says nothing but that it runs.
+    """
+
+    what: str
+    goals: tuple[float, float] | None
+    direction: str
+    quick: dict[str, Any] = field(default_factory=dict)
+
+
+PARTS = {
+    "importance": Part(
+        "exact importance / a plain forward and backward pass",
+        (1.3, 1.15),
+        "at most",
+        {"models": ["alexnet"], "batch": 2, "size": 64, "repeats": 1},
+    ),
+    "step": Part(
+        "a training step with MAS / without",
+        (1.05, 1.03),
+        "at most",
+        {"models": {"alexnet": 2}, "size": 64, "repeats": 1, "optimizers": ("sgd",)},
+    ),
+    "throughput": Part(
+        "images trained a second / a plain DataLoader loop's",
+        (1.5, 3.0),
+        "at least",
+        {"cases": [("alexnet", None)], "images": 16, "batch": 8, "epochs": 1, "repeats": 1, "workers": 0, "size": 64},
+    ),
+    "evaluation": Part("scikit-learn's time / ours", None, "at least", {"quick": True}),
+    "avalanche": Part("Avalanche's time / ours", None, "at least", {"quick": True}),
+}
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    for name in options.only or PARTS:
+        try:
+            found = rows_of(name, options)
+        except (LookupError, ImportError) as reason:
+            print(f"{name} is left out: {reason}", file=sys.stderr if options.json else sys.stdout)
+            continue
+        show(name, found, options.json)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=PARTS, help="repeatable; default: all")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu where others work beside")
+    parser.add_argument("--threads", type=int, help="default: as many as torch takes")
+    parser.add_argument("--avalanche", default=sys.executable, metavar="PATH", help="an interpreter that has avalanche")
+    parser.add_argument("--quick", action="store_true", help="sizes that say nothing, to see that it runs")
+    parser.add_argument("--json", action="store_true", help="one object a row")
+    return parser.parse_args()
+
+
+def rows_of(name: str, options: argparse.Namespace) -> list[Row]:
+    """The rows of a part, each with its goal.
+
+    Raises:
+        LookupError: something that it needs is not there.
+        ImportError: likewise.
+    """
+    part = PARTS[name]
+    rows: Callable[..., list[Row]] = import_module(name).rows
+    settings: dict[str, Any] = {
+        "device": options.device,
+        "clock": options.clock,
+        **(part.quick if options.quick else {}),
+    }
+    if name == "avalanche":
+        settings["python"] = options.avalanche
+    goals = {} if part.goals is None else {"goal": part.goals[options.device != "cpu"], "direction": part.direction}
+    return [{"part": name, **goals, **row} for row in rows(**settings)]
+
+
+def show(name: str, found: list[Row], as_json: bool) -> None:
+    if as_json:
+        print("\n".join(map(json.dumps, found)), flush=True)
+        return
+    print(f"\n{name}: {PARTS[name].what}")
+    for row in found:
+        goal = "" if row["goal"] is None else f"  goal {row['direction']} {row['goal']:g}, {verdict(row)}"
+        print(f"  {row['name']:76}{row['ratio']:8.2f}x{goal}", flush=True)
+
+
+def verdict(row: Row) -> str:
+    met = row["ratio"] <= row["goal"] if row["direction"] == "at most" else row["ratio"] >= row["goal"]
+    return "met" if met else "missed"
+
+
+if __name__ == "__main__":
+    main()
