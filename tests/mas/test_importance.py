@@ -109,3 +109,22 @@ def test_settings_that_do_not_go_together(model: nn.Module) -> None:
         importance(model, [inputs], per="epoch")
     with pytest.raises(UserError, match="taken per sample only"):
         importance(model, [inputs], per="batch", scope="local")
+
+
+def test_the_batch_axis_is_looked_at_once_for_each_shape(model: nn.Module) -> None:
+    """One sample alone shows it; the batches that follow cost their own pass only."""
+    model = nn.Sequential(*model[:3], nn.AdaptiveAvgPool2d(3), *model[3:])
+    sizes = []
+    model[0].register_forward_hook(lambda _, args, output: sizes.append(len(output)))
+    large, small = images(5, 3, 6, 6), images(4, 3, 5, 5)
+    ours = importance(model, [large[:3], large[3:], small])
+    assert sizes == [1, 3, 2, 1, 4]
+    both = [importance(model, [batch]) for batch in (large, small)]
+    assert_equal(ours, {name: (5 * both[0][name] + 4 * both[1][name]) / 9 for name in ours}, 1e-12)
+
+
+def test_one_infinite_entry_is_refused(model: nn.Module) -> None:
+    inputs = images(3, 3, 5, 5)
+    model[4].weight.data[2, 3] = torch.inf
+    with pytest.raises(UserError, match="is NaN or infinite"):
+        importance(model, [inputs])

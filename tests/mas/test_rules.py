@@ -10,7 +10,7 @@ import torch
 from reference_gradients import summed_statistic
 from torch import Tensor, nn
 
-from tripletcl.mas import rules
+from tripletcl.mas import products, rules
 from tripletcl.mas.statistics import per_sample_statistic
 
 Shape = tuple[int, ...]
@@ -149,7 +149,7 @@ def test_chunk_size_does_not_matter(
     perturb(layer)
     inputs = images(7, *shape)
     whole = per_sample_statistic(layer, inputs, scalar=weighted)
-    monkeypatch.setattr(rules, "CHUNK_BYTES", bytes_at_a_time)
+    monkeypatch.setattr(products, "TILE_BYTES", bytes_at_a_time)
     assert_equal(per_sample_statistic(layer, inputs, scalar=weighted), whole, 1e-12)
 
 
@@ -173,5 +173,5 @@ def test_what_is_held_at_a_time_is_bounded() -> None:
         return x.abs()
 
     inputs = torch.randn(64, 4, 512)
-    rules.linear(layer, inputs, inputs, measuring)
-    assert 0 < max(held) <= rules.CHUNK_BYTES
+    rules.linear(layer, inputs, inputs, measuring, {"weight": torch.zeros(512, 512)})
+    assert 0 < max(held) <= products.TILE_BYTES

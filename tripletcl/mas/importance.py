@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from tripletcl.continual import Inputs, Learner, Task
 from tripletcl.errors import UserError
-from tripletcl.mas.rules import Statistic
+from tripletcl.mas.products import Statistic
 from tripletcl.mas.statistics import (
     Engine,
     Scalar,
     Scope,
+    Statistics,
     batch_statistic,
     check_scope,
     eval_mode,
     every_output,
-    per_sample_statistic,
     squared_norm,
 )
 
@@ -67,6 +67,7 @@ def importance(
             not go together.
     """
     check_measure(scalar=scalar, engine=engine, scope=scope, per=per)
+    exact = Statistics(model, forward=forward, scalar=scalar, statistic=statistic, engine=engine, scope=scope)
     total: dict[str, Tensor] = {}
     count = 0
     for batch in batches:
@@ -76,11 +77,10 @@ def importance(
             continue
         if per == "batch":
             found = batch_statistic(model, batch, forward=forward, scalar=scalar, statistic=statistic)
+            total = {name: total[name].add_(value) for name, value in found.items()} if total else found
         else:
-            found = per_sample_statistic(
-                model, batch, forward=forward, scalar=scalar, statistic=statistic, engine=engine, scope=scope
-            )
-        total = {name: total[name].add_(value) for name, value in found.items()} if total else found
+            exact.add(batch)
+            total = exact.sums
         count += 1 if per == "batch" else len(batch)
         if progress:
             progress(len(batch))
@@ -123,7 +123,8 @@ def check_measure(*, scalar: Scalar, engine: str, scope: str, per: str) -> None:
 
 
 def _finite(name: str, value: Tensor) -> Tensor:
-    if not torch.isfinite(value).all():
+    # Nothing is negative, so the largest tells of all: it is NaN where any is.
+    if value.numel() and not torch.isfinite(value.max()):
         raise UserError(
             f"the importance of {name} is NaN or infinite; the inputs or the model's weights are not finite"
         )

@@ -20,10 +20,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tripletcl.mas.pieces import TINY, add_pull, draw_near
+
 PenaltyForm = Literal["proximal", "gradient"]
 Anchor = Literal["newest", "mean"]
-
-TINY = torch.finfo(torch.float32).tiny
 
 log = logging.getLogger("tripletcl")
 
@@ -31,8 +31,8 @@ log = logging.getLogger("tripletcl")
 class QuadraticPenalty:
     """Importance and anchor of named parameters, and the penalty in both its forms.
 
-    Memory: two tensors a parameter, however many tasks there were. All is done by multi-tensor operations. Tensors are
-    replaced, never changed, so what `state_dict` gave stays as it was. A parameter that needs no gradient stands still.
+    Memory: two tensors a parameter, however many tasks there were. Tensors are replaced, never changed, so what
+    `state_dict` gave stays as it was. A parameter that needs no gradient stands still.
 
     Args:
         form: The form that `before_step` and `after_step` apply.
@@ -105,23 +105,18 @@ class QuadraticPenalty:
     @torch.no_grad()
     def add_gradient(self, lam: float) -> None:
         """`p.grad += 2 lam omega (theta - anchor)`, also where the loss left no gradient (its grad is None)."""
-        parameters, omega, anchor = self._pulled()
-        if not parameters or lam == 0:  # lam 0 may not even turn a missing gradient into zeros: weight decay would see
+        if lam == 0:  # it may not even turn a missing gradient into zeros: weight decay would see
             return
-        pull = torch._foreach_sub(parameters, anchor)
-        torch._foreach_mul_(pull, omega)
-        torch._foreach_add_([_gradient(p) for p in parameters], pull, alpha=2 * lam)
+        parameters, omega, anchor = self._pulled()
+        add_pull([_gradient(p) for p in parameters], parameters, omega, anchor, 2 * lam)
 
     @torch.no_grad()
     def proximal_step(self, lr: float, lam: float) -> None:
         """`theta <- (theta + c anchor) / (1 + c)` with `c = 2 lr lam omega`."""
-        parameters, omega, anchor = self._pulled()
-        if not parameters or lam == 0:
+        if lr * lam == 0:
             return
-        strength = list(torch._foreach_mul(omega, 2 * lr * lam))
-        torch._foreach_addcmul_(parameters, strength, anchor)
-        torch._foreach_add_(strength, 1.0)
-        torch._foreach_div_(parameters, strength)
+        parameters, omega, anchor = self._pulled()
+        draw_near(parameters, omega, anchor, 2 * lr * lam)
 
     def _pulled(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """The parameters that do not stand still, their importance and their anchor."""

@@ -1,154 +1,137 @@
 """One rule a layer type: what a batch adds to sum_n f(d s_n / d theta) for the layer's weight and bias.
 
-A rule is a plain function `rule(layer, input, grad_output, f) -> {"weight": ..., "bias": ...}`. `input` and
-`grad_output` have the batch on axis 0, row n of `grad_output` is the gradient of sample n's own scalar, and `f` is the
-absolute value or the square, applied to every sample's gradient BEFORE the sum over samples.
-`rules_of_types` holds them by exact type, because a subclass may compute something else.
+A rule is a plain function `rule(layer, input, grad_output, f, total)`. `input` and `grad_output` have the batch on
+axis 0, row n of `grad_output` is the gradient of sample n's own scalar, and `f` is the absolute value or the square,
+applied to every sample's gradient BEFORE the sum over samples. The sums are added, in place, to those of
+`total["weight"]` and `total["bias"]` that are there.
+`rules_of_types` holds the rules by exact type, because a subclass may compute something else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
-Statistic = Callable[[Tensor], Tensor]
-Rule = Callable[[Any, Tensor, Tensor, Statistic], dict[str, Tensor]]
+from tripletcl.mas.convolutions import Pad, add_convolution, kernels_for
+from tripletcl.mas.products import Statistic, add_in_chunks, add_products, in_chunks, samples_at_once
 
-# What is worked on at a time, so that per-sample gradients are summed while they are still in the cache. One sample is
-# the least, so the bound is the larger of this and one layer's ordinary gradient.
-CHUNK_BYTES = 4 * 2**20
+Total = dict[str, Tensor]
+Rule = Callable[[Any, Tensor, Tensor, Statistic, Total], None]
 
 
-def linear(layer: nn.Linear, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
+def linear(layer: nn.Linear, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
     """y = W x + b on [B, in] or [B, ..., in]: dW_n = sum_l g_nl x_nl^T, db_n = sum_l g_nl."""
     x = input.reshape(len(input), -1, layer.in_features).transpose(1, 2)  # [B, I, L]
     g = grad_output.reshape(len(input), -1, layer.out_features).transpose(1, 2)  # [B, O, L]
-    return {"weight": _outer_products(x, g, f), "bias": f(g.sum(2)).sum(0)}
+    if "weight" in total:
+        if x.shape[2] > 1 and (kernels := kernels_for(total["weight"], x)):
+            kernels.add_windows(total["weight"], x, g, f)
+        else:
+            add_products(total["weight"], g, x, f)
+    _add_bias(total, g, f)
 
 
-def convolution(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
+def convolution(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
     """Conv1d, Conv2d and Conv3d with any stride, padding, dilation and groups."""
-    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-        pads = layer._reversed_padding_repeated_twice  # what the layer's own forward passes to F.pad
-        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        weight = _convolution_weight(layer, input, grad_output, f, pad=lambda x: F.pad(x, pads, mode=mode))
-    elif layer.groups == 1 and {*layer.kernel_size, *layer.stride} == {1} and set(layer.padding) == {0}:
-        weight = _outer_products(_flat_space(input), _flat_space(grad_output), f).reshape(layer.weight.shape)
-    else:
-        weight = _convolution_weight(layer, input, grad_output, f, padding=layer.padding)
-    return {"weight": weight, "bias": f(_flat_space(grad_output).sum(2)).sum(0)}
+    pads = layer._reversed_padding_repeated_twice  # what the layer's own forward passes to F.pad
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    pad = partial(F.pad, pad=pads, mode=mode) if any(pads) else _unchanged
+    _convolution(layer, input, grad_output, f, total, pad)
 
 
-def convolution_same(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
+def convolution_same(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
     """timm's Conv2dSame, which pads by the size of its input."""
     from timm.layers import pad_same
 
-    def pad(x: Tensor) -> Tensor:
-        return pad_same(x, layer.kernel_size, layer.stride, layer.dilation)
-
-    weight = _convolution_weight(layer, input, grad_output, f, pad=pad)
-    return {"weight": weight, "bias": f(_flat_space(grad_output).sum(2)).sum(0)}
+    pad = partial(pad_same, kernel_size=layer.kernel_size, stride=layer.stride, dilation=layer.dilation)
+    _convolution(layer, input, grad_output, f, total, pad)
 
 
-def batch_norm(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
+def batch_norm(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
     """Batch normalisation in eval mode, where the running statistics are constants."""
-    mean = layer.running_mean.to(input.dtype)[:, None]
-    scale = torch.rsqrt(layer.running_var.to(input.dtype) + layer.eps)
-    x, g = _flat_space(input), _flat_space(grad_output)  # [B, C, L]
+    mean, variance = (t.to(input.dtype) for t in (layer.running_mean, layer.running_var))
 
-    def weight_gradient(x: Tensor, g: Tensor) -> Tensor:
-        return ((x - mean) * g).sum(2) * scale
+    def add(chunk: slice) -> None:
+        x, g = input[chunk], grad_output[chunk]
+        _add_scale_and_shift(total, x, g, mean.expand(len(x), -1), variance.expand(len(x), -1), layer.eps, f)
 
-    return {"weight": _in_chunks(weight_gradient, x, g, f, _fitting(x[0])), "bias": f(g.sum(2)).sum(0)}
-
-
-def group_norm(layer: nn.GroupNorm, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
-    """Group normalisation on [B, C, ...]."""
-    x, g = _flat_space(input), _flat_space(grad_output)  # [B, C, L]
-
-    def weight_gradient(x: Tensor, g: Tensor) -> Tensor:
-        return (F.group_norm(x, layer.num_groups, eps=layer.eps) * g).sum(2)
-
-    return {"weight": _in_chunks(weight_gradient, x, g, f, _fitting(x[0])), "bias": f(g.sum(2)).sum(0)}
+    in_chunks(add, len(input), _fitting(input))
 
 
-def layer_norm(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
+def group_norm(layer: nn.GroupNorm, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
+    """Group normalisation on [B, C, ...]: a sample's own groups give the statistics of its channels."""
+    channels = layer.num_channels // layer.num_groups
+
+    def add(chunk: slice) -> None:
+        x, g = input[chunk], grad_output[chunk]
+        variance, mean = torch.var_mean(x.reshape(len(x), layer.num_groups, -1), 2, correction=0)
+        mean, variance = (t.repeat_interleave(channels, 1) for t in (mean, variance))  # [n, C]
+        _add_scale_and_shift(total, x, g, mean, variance, layer.eps, f)
+
+    in_chunks(add, len(input), _fitting(input))
+
+
+def layer_norm(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
     """Layer normalisation over the last axes of [B, ..., *normalized_shape]."""
     shape = layer.normalized_shape
     x = input.reshape(len(input), -1, *shape)  # [B, L, *shape]
     g = grad_output.reshape(len(input), -1, *shape)
 
     def weight_gradient(x: Tensor, g: Tensor) -> Tensor:
-        return (F.layer_norm(x, shape, eps=layer.eps) * g).sum(1)
+        return F.layer_norm(x, shape, eps=layer.eps).mul_(g).sum(1)
 
-    return {"weight": _in_chunks(weight_gradient, x, g, f, _fitting(x[0])), "bias": f(g.sum(1)).sum(0)}
+    if "weight" in total:
+        add_in_chunks(total["weight"], x, g, f, weight_gradient, _fitting(x))
+    if "bias" in total:
+        total["bias"].add_(f(g.sum(1)).sum(0))
 
 
-def layer_norm_2d(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: Statistic) -> dict[str, Tensor]:
+def layer_norm_2d(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
     """timm's LayerNorm2d: layer normalisation over the channels of [B, C, H, W]."""
-    return layer_norm(layer, input.permute(0, 2, 3, 1), grad_output.permute(0, 2, 3, 1), f)
+    layer_norm(layer, input.permute(0, 2, 3, 1), grad_output.permute(0, 2, 3, 1), f, total)
 
 
-def _convolution_weight(
-    layer: Any,
-    input: Tensor,
-    grad_output: Tensor,
-    f: Statistic,
-    *,
-    pad: Callable[[Tensor], Tensor] = lambda x: x,
-    padding: tuple[int, ...] | int = 0,
-) -> Tensor:
-    """Of a convolution whose input is first given to `pad` and then padded by `padding` zeros."""
-    weight = layer.weight
-    weight_gradient = {3: conv1d_weight, 4: conv2d_weight, 5: conv3d_weight}[weight.ndim]
-
-    def per_sample(x: Tensor, g: Tensor) -> Tensor:
-        # Samples become groups of one convolution: group n sees sample n alone.
-        n, x = len(x), pad(x)
-        x, g = x.reshape(1, -1, *x.shape[2:]), g.reshape(1, -1, *g.shape[2:])  # [1, n * C, ...]
-        shape = (n * weight.shape[0], *weight.shape[1:])
-        folded = weight_gradient(x, shape, g, layer.stride, padding, layer.dilation, n * layer.groups)
-        return folded.reshape(n, *weight.shape)
-
-    # Folding pays where a group is small, as in a depthwise layer; a dense layer is fastest one sample a call.
-    size = _fitting(input[0], weight) if layer.groups > 1 else 1
-    return _in_chunks(per_sample, input, grad_output, f, size)
+def _convolution(layer: Any, x: Tensor, g: Tensor, f: Statistic, total: Total, pad: Pad) -> None:
+    if "weight" in total:
+        add_convolution(total["weight"], layer, x, g, f, pad)
+    _add_bias(total, g, f)
 
 
-def _outer_products(x: Tensor, g: Tensor, f: Statistic) -> Tensor:
-    """sum_n f(sum_l g_nl x_nl^T) [O, I] for x [B, I, L] and g [B, O, L]."""
-    if x.shape[2] == 1:  # f is multiplicative: f(g x^T) = f(g) f(x)^T, and the sum over samples is one product
-        return f(g[:, :, 0]).T @ f(x[:, :, 0])
-    size = max(1, CHUNK_BYTES // (x.shape[1] * g.shape[1] * x.element_size()))
-    return _in_chunks(lambda x, g: torch.bmm(g, x.transpose(1, 2)), x, g, f, size)
+def _add_bias(total: Total, g: Tensor, f: Statistic) -> None:
+    """Of g [B, O, ...]."""
+    if "bias" in total:
+        total["bias"].add_(f(g.sum(tuple(range(2, g.ndim))) if g.ndim > 2 else g.clone()).sum(0))
 
 
-def _in_chunks(
-    per_sample: Callable[[Tensor, Tensor], Tensor], input: Tensor, grad_output: Tensor, f: Statistic, size: int
-) -> Tensor:
-    """sum_n f(per_sample(input, grad_output)[n]), `size` samples at a time."""
-    chunks = zip(input.split(size), grad_output.split(size), strict=True)
-    x, g = next(chunks)
-    total = f(per_sample(x, g)).sum(0)
-    for x, g in chunks:
-        total += f(per_sample(x, g)).sum(0)
-    return total
+def _add_scale_and_shift(
+    total: Total, x: Tensor, g: Tensor, mean: Tensor, variance: Tensor, eps: float, f: Statistic
+) -> None:
+    """Of y = weight (x - mean) / sqrt(variance + eps) + bias on [B, C, ...], mean and variance [B, C] held constant.
+
+    Every sample's every channel is a channel of one normalisation, whose ordinary backward pass sums both at once.
+    """
+    shape, mask = (1, mean.numel(), -1), [False, "weight" in total, "bias" in total]
+    _, *found = torch.ops.aten.native_batch_norm_backward(
+        g.reshape(shape), x.reshape(shape), None, mean.reshape(-1), variance.reshape(-1), None, None, False, eps, mask
+    )
+    named = zip(("weight", "bias"), found, strict=True)
+    sums = {name: f(value.reshape(mean.shape)).sum(0) for name, value in named if name in total}
+    for name, value in sums.items():
+        total[name].add_(value)
 
 
-def _fitting(*per_sample: Tensor) -> int:
-    """How many samples to work on at a time, if each needs tensors of these sizes."""
-    return max(1, CHUNK_BYTES // sum(t.numel() * t.element_size() for t in per_sample))
+def _unchanged(x: Tensor) -> Tensor:
+    return x
 
 
-def _flat_space(x: Tensor) -> Tensor:
-    """[B, C, ...] -> [B, C, L], also for [B, C]."""
-    return x.reshape(*x.shape[:2], -1)
+def _fitting(x: Tensor) -> int:
+    """How many samples of x to work on at a time, where no more than x's own size is needed beside it."""
+    return samples_at_once(x.device, x[0].numel() * x.element_size()) if x.device.type == "cpu" else len(x)
 
 
 @cache

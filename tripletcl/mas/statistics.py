@@ -19,7 +19,8 @@ from torch.utils.hooks import RemovableHandle
 
 from tripletcl.continual import Learner
 from tripletcl.errors import UserError
-from tripletcl.mas.rules import Statistic, output_enters, rules_of_types
+from tripletcl.mas.products import Statistic
+from tripletcl.mas.rules import output_enters, rules_of_types
 
 Scalar = Callable[[Tensor], Tensor]
 """Outputs [B, ...] to one number a sample [B], or to K of them [B, K]."""
@@ -75,11 +76,49 @@ def per_sample_statistic(
             arguments, or a model that "hooks" cannot serve: a layer type without a rule, a layer called twice, a shared
             parameter, an input changed in place.
     """
-    check_scope(scope, scalar, engine)
-    with _measuring(model, inputs, statistic) as inputs:
-        if engine == "loop":
-            return _by_loop(model, forward or model, inputs, scalar, statistic)
-        return _by_hooks(model, forward or model, inputs, scalar, statistic, scope)
+    statistics = Statistics(model, forward=forward, scalar=scalar, statistic=statistic, engine=engine, scope=scope)
+    statistics.add(inputs)
+    return statistics.sums
+
+
+class Statistics:
+    """The statistics of batch after batch, added up where they lie.
+
+    What a batch costs beyond its passes is thereby paid once: new memory for the sums, and the sample that shows where
+    the batch axis is. Arguments as in `per_sample_statistic`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        forward: Callable[[Tensor], Any] | None = None,
+        scalar: Scalar = squared_norm,
+        statistic: Statistic = abs,
+        engine: Engine = "hooks",
+        scope: Scope = "global",
+    ) -> None:
+        check_scope(scope, scalar, engine)
+        self.model, self.forward, self.scalar, self.statistic = model, forward or model, scalar, statistic
+        self.engine, self.scope = engine, scope
+        self.sums: dict[str, Tensor] = {}
+        self.seen: set[torch.Size] = set()
+        """The shapes of samples whose batch axis has been looked at."""
+
+    def add(self, inputs: Tensor) -> None:
+        """Add a batch [B, ...] to `sums`, which are worth nothing after an error."""
+        with _measuring(self.model, inputs, self.statistic) as inputs:
+            self.sums = self.sums or _zeros(self.model)
+            if self.engine == "loop":
+                _by_loop(self.sums, self.model, self.forward, inputs, self.scalar, self.statistic)
+                return
+            taps = _taps(self.model, len(inputs), IN_PLACE[self.statistic], self.sums, self.scope != "global")
+            if inputs.shape[1:] not in self.seen:
+                _check_batch_axis(taps, self.forward, inputs[:1])
+                self.seen.add(inputs.shape[1:])
+            if self.scope == "rectified":
+                _find_rectified(taps, self.model, self.forward, inputs[:1])
+            _by_hooks(taps, self.forward, inputs, self.scalar, self.scope)
 
 
 def batch_statistic(
@@ -97,7 +136,9 @@ def batch_statistic(
     `per_sample_statistic`; with a batch of one sample it is the same.
     """
     with _measuring(model, inputs, statistic) as inputs:
-        return _by_loop(model, forward or model, inputs, scalar, statistic, size=len(inputs))
+        total = _zeros(model)
+        _by_loop(total, model, forward or model, inputs, scalar, statistic, size=len(inputs))
+        return total
 
 
 def check_scope(scope: str, scalar: Scalar, engine: str) -> None:
@@ -119,7 +160,7 @@ def check_scope(scope: str, scalar: Scalar, engine: str) -> None:
 @contextmanager
 def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic) -> Iterator[Tensor]:
     """Eval mode with gradients and without autocast; gives the inputs, fit for autograd."""
-    if statistic not in (abs, torch.abs, torch.square):
+    if statistic not in IN_PLACE:
         raise UserError(f"the statistic of a gradient is abs or torch.square, not {statistic!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"{_type_name(model)} has no trainable parameters, so none has an importance")
@@ -141,33 +182,31 @@ def eval_mode(model: nn.Module | Learner) -> Iterator[None]:
 
 
 def _by_loop(
-    model: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor, scalar: Scalar, f: Statistic, size: int = 1
-) -> dict[str, Tensor]:
-    """The sum over chunks of `size` samples of f(gradient of the chunk's mean)."""
+    total: dict[str, Tensor],
+    model: nn.Module,
+    forward: Callable[[Tensor], Any],
+    inputs: Tensor,
+    scalar: Scalar,
+    f: Statistic,
+    size: int = 1,
+) -> None:
+    """Add the sum over chunks of `size` samples of f(gradient of the chunk's mean)."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    result = {name: _zeros_like(p) for name, p in parameters.items()}
     for samples in inputs.split(size):
-        means = [total / len(samples) for total in _totals(scalar, forward(samples), len(samples))]
+        means = [mean / len(samples) for mean in _totals(scalar, forward(samples), len(samples))]
         for grads in _each_gradient(means, parameters):
             for name, grad in grads.items():
-                result[name] += f(grad.to(result[name].dtype))
-    return result
+                total[name] += f(grad.to(total[name].dtype))
 
 
-def _by_hooks(
-    model: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor, scalar: Scalar, f: Statistic, scope: Scope
-) -> dict[str, Tensor]:
+def _by_hooks(taps: list[_Tap], forward: Callable[[Tensor], Any], inputs: Tensor, scalar: Scalar, scope: Scope) -> None:
     anchor = torch.zeros((), device=inputs.device, requires_grad=True)
-    taps = _taps(model, len(inputs), f, anchor, scope != "global")
     parameters = {f"{tap.path}{name}": p for tap in taps for name, p in tap.parameters.items()}
-    _check_batch_axis(taps, forward, inputs[:1])
-    if scope == "rectified":
-        _find_rectified(taps, model, forward, inputs[:1])
     try:
         for tap in taps:
-            tap.attach()
+            tap.attach(anchor)
         totals = _totals(scalar, forward(inputs), len(inputs))
-        if scope != "global" and any(tap.found for tap in taps):
+        if scope != "global" and any(tap.received for tap in taps):
             totals = [total for total in totals if total.requires_grad]  # by a stray, or a layer outside the model
         # Asking for the anchor makes the engine visit every tap, and nothing below the first one.
         for tap in taps:
@@ -178,20 +217,24 @@ def _by_hooks(
             tap.detach()
     if strays:
         raise UserError(f"{strays[0]} is used outside the forward of its own layer; {WAY_OUT}")
-    found = {f"{tap.path}{name}": value for tap in taps for name, value in tap.found.items()}
-    return {name: found.get(name, _zeros_like(p)) for name, p in parameters.items()}
 
 
 ENGINES, SCOPES = ("hooks", "loop"), ("global", "local", "rectified")
+
+IN_PLACE: dict[Statistic, Statistic] = {abs: torch.abs_, torch.abs: torch.abs_, torch.square: torch.square_}
+"""The statistics, and their forms for what need not be kept."""
 
 
 class _Tap:
     """One layer's place in the pass: keeps the input going forward, calls the rule coming backward."""
 
-    def __init__(self, path: str, layer: nn.Module, batch: int, f: Statistic, anchor: Tensor, local: bool) -> None:
-        self.path, self.layer, self.batch, self.f, self.anchor, self.local = path, layer, batch, f, anchor, local
+    def __init__(
+        self, path: str, layer: nn.Module, batch: int, f: Statistic, sums: dict[str, Tensor], local: bool
+    ) -> None:
+        self.path, self.layer, self.batch, self.f, self.local = path, layer, batch, f, local
         self.parameters = _own_trainable(layer)
-        self.found: dict[str, Tensor] = {}
+        self.sums = {name: sums[f"{path}{name}"] for name in self.parameters if f"{path}{name}" in sums}
+        self.received = False
         self.handles: list[RemovableHandle] = []
         self.input: Tensor | None = None
         self.version = 0
@@ -201,7 +244,8 @@ class _Tap:
         self.passes = 1
         """Passes backward that are still to come: the input is kept for as long."""
 
-    def attach(self) -> None:
+    def attach(self, anchor: Tensor) -> None:
+        self.anchor = anchor
         # Last before and first after the layer: other hooks may change what goes in and what comes out.
         self.handles.append(self.layer.register_forward_pre_hook(self._enter, with_kwargs=True))
         if type(self.layer) in output_enters():
@@ -252,9 +296,9 @@ class _Tap:
         if self.input._version != self.version:
             raise self.error("has its input changed in place after it was called")
         dtype = _at_least_float32(self.input.dtype)
-        values = rules_of_types()[type(self.layer)](self.layer, self.input.to(dtype), grad_output.to(dtype), self.f)
-        for name in self.parameters:
-            self.found[name] = self.found[name].add_(values[name]) if name in self.found else values[name]
+        rule = rules_of_types()[type(self.layer)]
+        rule(self.layer, self.input.to(dtype), grad_output.to(dtype), self.f, self.sums)
+        self.received = True
         self.passes -= 1
         if not self.passes:
             self.input = None
@@ -287,13 +331,13 @@ class _OutputGradient(torch.autograd.Function):
         return grad_output, None, None
 
 
-def _taps(model: nn.Module, batch: int, f: Statistic, anchor: Tensor, local: bool) -> list[_Tap]:
+def _taps(model: nn.Module, batch: int, f: Statistic, sums: dict[str, Tensor], local: bool) -> list[_Tap]:
     taps = []
     owners: dict[Tensor, str] = {}
     for path, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             raise UserError(f"{path} has no running statistics, so it mixes the samples of a batch; {WAY_OUT}")
-        tap = _Tap(f"{path}." if path else "", module, batch, f, anchor, local)
+        tap = _Tap(f"{path}." if path else "", module, batch, f, sums, local)
         for name, parameter in tap.parameters.items():
             if parameter in owners:
                 raise UserError(f"{owners[parameter]} and {tap.path}{name} are one parameter; {WAY_OUT}")
@@ -377,8 +421,11 @@ def _each_gradient(totals: list[Tensor], parameters: dict[str, Any]) -> Iterator
         yield {name: grad for name, grad in zip(parameters, grads, strict=True) if grad is not None}
 
 
-def _zeros_like(parameter: Tensor) -> Tensor:
-    return torch.zeros_like(parameter, dtype=_at_least_float32(parameter.dtype), requires_grad=False)
+def _zeros(model: nn.Module) -> dict[str, Tensor]:
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return {
+        name: torch.zeros(p.shape, dtype=_at_least_float32(p.dtype), device=p.device) for name, p in parameters.items()
+    }
 
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:

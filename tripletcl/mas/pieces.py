@@ -1,0 +1,86 @@
+"""Elementwise work on all parameters at once, in pieces that stay in the CPU's cache.
+
+A multi-tensor operation after another makes temporaries as large as the network: they go to memory and come back, and
+each time their pages are asked for anew. Piece by piece only what is asked for is read and written, once. A GPU takes
+all in one piece: there a launch costs more than a passage of memory saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+PIECE = 2**18
+"""Numbers of a piece: 1 MiB of float32."""
+
+TINY = torch.finfo(torch.float32).tiny
+
+Piece = list[list[Tensor]]
+"""For each list that was given, its tensors of the piece: whole ones, or flat views of parts of them."""
+
+
+def pieces(*lists: Sequence[Tensor], size: int = PIECE) -> Iterator[Piece]:
+    """Cut lists of tensors that belong together, entry by entry, into pieces of at most `size` numbers each.
+
+    Args:
+        lists: As long as one another; the tensors of an entry have one shape, or broadcast to that of the first.
+    """
+    if not lists[0]:
+        return
+    if lists[0][0].device.type != "cpu":
+        yield [list(tensors) for tensors in lists]
+        return
+    piece: list[tuple[Tensor, ...]] = []
+    filled = 0
+    for entry in zip(*lists, strict=True):
+        for part in _cut(entry, size):
+            if piece and filled + part[0].numel() > size:
+                yield [list(tensors) for tensors in zip(*piece, strict=True)]
+                piece, filled = [], 0
+            piece.append(part)
+            filled += part[0].numel()
+    if piece:
+        yield [list(tensors) for tensors in zip(*piece, strict=True)]
+
+
+def _cut(entry: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]:
+    """The tensors of one entry as flat parts; as they are where they are small, broadcast or not laid out in a row."""
+    first = entry[0]
+    if first.numel() <= size or not all(t.is_contiguous() and t.shape == first.shape for t in entry):
+        return iter((entry,))
+    return zip(*(t.view(-1).split(size) for t in entry), strict=True)
+
+
+def draw_near(theta: Sequence[Tensor], omega: Sequence[Tensor], anchor: Sequence[Tensor], strength: float) -> None:
+    """`theta <- (theta + c anchor) / (1 + c)` with `c = strength omega`, in place.
+
+    As `theta + r (anchor - theta)` with `r = c / (1 + c) = omega / (omega + 1 / strength)`: three operations, and what
+    is not important stays as it is, bit for bit.
+    """
+    least = max(1 / strength, TINY)  # 0 / 0 would be no number
+    for theta_, omega_, anchor_ in pieces(theta, omega, anchor):
+        share = torch._foreach_div(omega_, torch._foreach_add(omega_, least))
+        torch._foreach_lerp_(theta_, anchor_, share)
+
+
+def add_pull(
+    gradient: Sequence[Tensor],
+    theta: Sequence[Tensor],
+    omega: Sequence[Tensor],
+    anchor: Sequence[Tensor],
+    strength: float,
+) -> None:
+    """`gradient += strength omega (theta - anchor)`, in place."""
+    for gradient_, theta_, omega_, anchor_ in pieces(gradient, theta, omega, anchor):
+        away = torch._foreach_sub(theta_, anchor_)
+        torch._foreach_addcmul_(gradient_, away, omega_, value=strength)
+
+
+def add_work(
+    work: Sequence[Tensor], gradient: Sequence[Tensor], theta: Sequence[Tensor], before: Sequence[Tensor]
+) -> None:
+    """`work -= gradient (theta - before)`, in place."""
+    for work_, gradient_, theta_, before_ in pieces(work, gradient, theta, before):
+        torch._foreach_addcmul_(work_, gradient_, torch._foreach_sub(theta_, before_), value=-1.0)
