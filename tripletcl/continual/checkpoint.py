@@ -141,9 +141,9 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, names: dict[torch.nn.
     """Take up what `optimizer_state` gave."""
     for group in optimizer.param_groups:
         for p in group["params"]:
-            # AdamW keeps its step count on the CPU whatever the parameter's device; everything else lies beside p.
+            # AdamW keeps its step count on the CPU unless it is fused; everything else lies beside p.
             optimizer.state[p] = {
-                key: value.to(p.device) if isinstance(value, Tensor) and value.dim() else value
+                key: value.to(p.device) if isinstance(value, Tensor) and (value.dim() or group["fused"]) else value
                 for key, value in state[names[p]].items()
             }
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tripletcl.continual.method import Learner, Method
-from tripletcl.continual.optimization import Training, learning_rate, set_lr, trunk_standing_still
+from tripletcl.continual.optimization import Training, forget_gradients, learning_rate, set_lr, trunk_standing_still
 from tripletcl.continual.run_folder import Position
 from tripletcl.continual.task import Batch, InputSource, Task, epoch_batches, steps_per_epoch
 from tripletcl.errors import UserError
@@ -121,9 +121,12 @@ def train_step(
         out = learner.readout(representation)
     representation, out = representation.float(), out.float()
     loss = training.loss_weight * learner.loss(out, batch) + method.extra_loss(batch, representation, out)
-    optimizer.zero_grad(set_to_none=True)
-    accelerator.backward(loss)
-    accelerator.unscale_gradients(optimizer)
+    forget_gradients(optimizer)
+    if accelerator.scaler is None:
+        loss.backward()
+    else:
+        accelerator.backward(loss)
+        accelerator.unscale_gradients(optimizer)
     if training.clip_norm is not None:
         nn.utils.clip_grad_norm_(learner.parameters(), training.clip_norm)
     method.before_step()

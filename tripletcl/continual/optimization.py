@@ -57,8 +57,13 @@ class Training:
             )
 
 
-def build_optimizer(learner: Learner, training: Training) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over the parameters that are trained; `set_lr` sets their learning rates."""
+def build_optimizer(learner: Learner, training: Training, fused: bool = True) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over the parameters that are trained; `set_lr` sets their learning rates.
+
+    Args:
+        fused: All of a parameter's arithmetic in one passage over its numbers. Not together with a gradient scaler,
+            which would leave it to the optimizer to skip a step that overflowed.
+    """
     trunk = set(learner.trunk())
     trained = [p for p in learner.parameters() if p.requires_grad]
     groups = [
@@ -66,10 +71,32 @@ def build_optimizer(learner: Learner, training: Training) -> torch.optim.Optimiz
         {"params": [p for p in trained if p in trunk], "scale": training.trunk_lr},
     ]
     groups = [group for group in groups if group["params"]]
-    common: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay, "foreach": True}
+    common: dict[str, Any] = {"lr": training.lr, "weight_decay": training.weight_decay}
+    common["fused" if fused else "foreach"] = True
+    optimizer: torch.optim.Optimizer
     if training.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=training.momentum, **common)
-    return torch.optim.AdamW(groups, **common)
+        optimizer = torch.optim.SGD(groups, momentum=training.momentum, **common)
+    else:
+        optimizer = torch.optim.AdamW(groups, **common)
+    if fused:
+        optimizer.register_step_pre_hook(_make_ready_for_fused)
+    return optimizer
+
+
+def _make_ready_for_fused(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """See to what fused kernels take for granted.
+
+    Either all parameters of a group have a momentum or none has: here one may get its first gradient later than others.
+    And they read a gradient in the order in which it lies in memory, which is not checked to be the parameter's.
+    """
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if group.get("momentum") and optimizer.state[p].get("momentum_buffer") is None:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            if p.grad.stride() != p.stride():
+                p.grad = torch.empty_like(p).copy_(p.grad)
 
 
 @contextmanager
@@ -93,6 +120,13 @@ def trunk_standing_still(learner: Learner) -> Iterator[None]:
             p.requires_grad_(True)
         for layer in layers:
             layer.training = True
+
+
+def forget_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Set every gradient to None; `zero_grad` does the same with ten times the time around it."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.grad = None
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

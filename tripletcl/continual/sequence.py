@@ -22,6 +22,7 @@ from tripletcl.continual.checkpoint import (
     restore_random_states,
     state_on,
 )
+from tripletcl.continual.device import freed_memory_kept
 from tripletcl.continual.loop import Diverged, train_task
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, build_optimizer
@@ -98,7 +99,7 @@ class SequenceRunner:
         """
         self.check()
         self.method.start(self.learner, self._inputs)
-        with self.folder.locked():
+        with self.folder.locked(), freed_memory_kept():
             start, state = found or self.folder.newest() or (Position(), None)
             self.folder.forget_after(start)
             if state is None:
@@ -181,12 +182,16 @@ class SequenceRunner:
             try:
                 self._train(position, state if mid_task else None, kept or {})
             finally:
-                self.accelerator.free_memory()  # it holds on to every optimizer that it has prepared
+                if self.accelerator.scaler is not None:
+                    self.accelerator.free_memory()  # it holds on to every optimizer that it has prepared
 
     def _train(self, position: Position, state: State | None, kept: State) -> None:
         """Train a task; state is that of a checkpoint in its middle."""
         training = self.trainings[position.stage]
-        optimizer = self.accelerator.prepare_optimizer(build_optimizer(self.learner, training))
+        scaled = self.accelerator.scaler is not None
+        optimizer = build_optimizer(self.learner, training, not scaled)
+        if scaled:  # else accelerate adds a tenth of a small network's step, and nothing more
+            optimizer = self.accelerator.prepare_optimizer(optimizer)
         if state is not None:
             load_optimizer_state(optimizer, self.names, state["optimizer"])
 

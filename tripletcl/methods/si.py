@@ -30,13 +30,14 @@ from torch import Tensor
 from tripletcl.continual import Lam, Method, Properties, Task
 from tripletcl.errors import UserError
 from tripletcl.mas import PenaltyForm, QuadraticPenalty
+from tripletcl.mas.pieces import add_work
 
 
 class SI(Method):
     """Synaptic Intelligence; see the module's text for the equations.
 
-    Memory: importance and anchor; while a task is learned also w and where it started; within a step a copy of the
-    weights and of the gradient.
+    Memory: importance and anchor; while a task is learned also w, where it started, and room for a copy of the weights
+    and of the gradient.
 
     Args:
         lam: Weight of the penalty, >= 0; 0 is fine-tuning, bit for bit; "auto" chooses it for every task.
@@ -62,6 +63,8 @@ class SI(Method):
         """w."""
         self.origin: dict[str, Tensor] = {}
         """Theta at the task's start."""
+        self.trained: list[Tensor] = []
+        """The parameters that w is of, in its order; what follows are copies of them and of their gradients."""
         self.theta: list[Tensor] = []
         self.gradient: list[Tensor] = []
 
@@ -76,22 +79,20 @@ class SI(Method):
         trained = {name: p for name, p in self.learner.protected.named_parameters() if p.requires_grad}
         self.origin = {name: p.detach().clone() for name, p in trained.items()}
         self.work = {name: torch.zeros_like(value) for name, value in self.origin.items()}
+        self._bind()
 
     @torch.no_grad()
     def before_step(self) -> None:
-        if trained := self._trained():
-            self.theta = [p.clone() for p in trained]
-            self.gradient = [_gradient(p) for p in trained]
+        if self.trained:
+            torch._foreach_copy_(self.theta, self.trained)
+            for p, copy in zip(self.trained, self.gradient, strict=True):
+                _copy_gradient(p, copy)
         self.penalty.before_step(self.lam)
 
     @torch.no_grad()
     def after_step(self, lr: float) -> None:
         self.penalty.after_step(lr, self.lam)
-        if trained := self._trained():
-            delta = torch._foreach_sub(trained, self.theta)
-            work = torch._foreach_addcmul(list(self.work.values()), self.gradient, delta, value=-1.0)
-            self.work = dict(zip(self.work, work, strict=True))
-        self.theta, self.gradient = [], []
+        add_work(list(self.work.values()), self.gradient, self.trained, self.theta)
 
     @torch.no_grad()
     def after_task(self, task: Task) -> None:
@@ -102,22 +103,30 @@ class SI(Method):
             omega[name] = torch.relu(work / (moved.square() + self.xi))
         self.penalty.update(parameters, omega)
         self.work, self.origin = {}, {}
+        self._bind()
         self.penalty.log_scale(task.name, self.lam)
 
-    def _trained(self) -> list[Tensor]:
+    def _bind(self) -> None:
+        """Pair w with the model's parameters, and make room for the copies that a step needs."""
         parameters = dict(self.learner.protected.named_parameters())
-        return [parameters[name] for name in self.work]
+        self.trained = [parameters[name] for name in self.work]
+        self.theta = [torch.empty_like(p) for p in self.work.values()]
+        self.gradient = [torch.empty_like(p) for p in self.work.values()]
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self.penalty.state_dict(), "work": dict(self.work), "origin": dict(self.origin)}
+        work = {name: value.clone() for name, value in self.work.items()}  # the next step changes it in place
+        return {**self.penalty.state_dict(), "work": work, "origin": dict(self.origin)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.penalty.load_state_dict(state, dict(self.learner.protected.named_parameters()))
-        self.work, self.origin = dict(state["work"]), dict(state["origin"])
+        self.work = {name: value.clone() for name, value in state["work"].items()}
+        self.origin = dict(state["origin"])
+        self._bind()
 
 
-def _gradient(parameter: Tensor) -> Tensor:
-    """A copy of the parameter's gradient; zeros where there is none, and where a half-precision step overflowed."""
+def _copy_gradient(parameter: Tensor, copy: Tensor) -> None:
+    """The parameter's gradient; zeros where there is none, and where a half-precision step overflowed."""
     if parameter.grad is None:
-        return torch.zeros_like(parameter)
-    return parameter.grad.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        copy.zero_()
+    else:
+        torch.nan_to_num(parameter.grad, nan=0.0, posinf=0.0, neginf=0.0, out=copy)

@@ -1,0 +1,139 @@
+"""What Memory Aware Synapses costs while a task is learned: a step with the penalty, as a multiple of one without.
+
+    python benchmarks/step.py --threads 1 --clock cpu
+
+A step is `tripletcl.continual.loop.train_step` of an `ObjectLearner` (a whole trunk, random weights, and a head of 100
+classes): forward, backward, the method's hooks, the optimizer. The importance is drawn; what it holds does not matter.
+Sides take turns on one learner, its optimizer and one batch, after a round that is not counted; medians are printed.
+`proximal` and `gradient` are the two forms of the penalty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from tripletcl.continual import Batch, Method, Task, Training
+from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.loop import train_step
+from tripletcl.continual.optimization import build_optimizer
+from tripletcl.embedding.classifier import build_classifier
+from tripletcl.embedding.object_learner import ObjectLearner
+from tripletcl.embedding.spec import ClassifierSpec
+from tripletcl.mas import MAS
+
+MODELS = {"vgg16": 8, "alexnet": 64, "resnet18": 32, "tf_efficientnet_lite0": 32}
+"""Networks, and how many images a batch has on the CPU: a step takes seconds at 224 pixels. On a GPU: 4 times."""
+
+CLASSES = tuple(f"class {i}" for i in range(100))
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+"""Wall time, or the processor's time of this process, on a machine that is busy with other work."""
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    settings = {"device": options.device, "clock": options.clock, "repeats": options.repeats, "size": options.size}
+    chosen = {name: options.batch or MODELS.get(name, 32) for name in options.model or MODELS}
+    found = rows(chosen, optimizers=options.optimizer or ("sgd", "adamw"), **settings)
+    if options.json:
+        print("\n".join(map(json.dumps, found)))
+        return
+    print(f"{options.device}, {options.clock} clock, {torch.get_num_threads()} threads, medians of {options.repeats}\n")
+    print(f"{'step with MAS / without':52}{'ratio':>7}{'without':>12}")
+    for row in found:
+        print(f"{row['name']:52}{row['ratio']:6.3f}x{row['seconds']:10.3f} s")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", help=f"repeatable; default {', '.join(MODELS)}")
+    parser.add_argument("--batch", type=int, help="images of a step; default: by the model")
+    parser.add_argument("--size", type=int, default=224, help="pixels a side")
+    parser.add_argument("--optimizer", action="append", choices=("sgd", "adamw"), help="repeatable; default: both")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--threads", type=int, help="default: as many as torch takes")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--json", action="store_true", help="one object a row")
+    return parser.parse_args()
+
+
+def rows(
+    models: dict[str, int] = MODELS,
+    *,
+    device: str = "cpu",
+    clock: str = "wall",
+    repeats: int = 5,
+    size: int = 224,
+    optimizers: Sequence[str] = ("sgd", "adamw"),
+) -> list[Row]:
+    """One row for each model, optimizer and form of the penalty: `name`, `device`, `ratio`, `seconds` (without)."""
+    found = []
+    for model, batch in models.items():
+        for optimizer in optimizers:
+            images = batch * (1 if device == "cpu" else 4)
+            steps = sides(model, images, size, optimizer, device)
+            seconds = taking_turns(steps, CLOCKS[clock], repeats, device)
+            for form in ("proximal", "gradient"):
+                name = f"{model}, {images} images, {optimizer}, {form}"
+                pairs = zip(seconds[form], seconds["without"], strict=True)
+                ratio = statistics.median(with_mas / without for with_mas, without in pairs)
+                without = statistics.median(seconds["without"])
+                found.append({"name": name, "device": device, "ratio": ratio, "seconds": without})
+    return found
+
+
+def sides(model: str, images: int, size: int, optimizer_name: str, device: str) -> dict[str, Callable[[], object]]:
+    """A step without a method's work, and with MAS in both its forms."""
+    accelerator = make_accelerator(device)
+    spec = ClassifierSpec(model, "none", image_size=size)
+    learner = ObjectLearner(build_classifier(spec, {"one": CLASSES, "other": CLASSES}, seed=0)).to(device)
+    labels = np.arange(images) % len(CLASSES)
+    learner.begin_task(Task("drawn", np.arange(images), labels, np.arange(len(CLASSES))))
+    learner.train()
+    batch = Batch(torch.rand(images, 3, size, size).to(device), torch.from_numpy(labels).to(device), labels)
+    training = replace(Training(), optimizer=optimizer_name, lr=1e-4)  # so small that the weights hardly move
+    optimizer = accelerator.prepare_optimizer(build_optimizer(learner, training))
+    methods = {"without": Method(), "proximal": MAS(), "gradient": MAS(penalty="gradient")}
+    parameters = dict(learner.protected.named_parameters())
+    omega = {name: torch.rand_like(p) for name, p in parameters.items()}
+    for method in methods.values():
+        method.start(learner, lambda items: iter(()))
+        if isinstance(method, MAS):
+            method.penalty.update(parameters, omega)
+
+    def step(method: Method) -> Callable[[], object]:
+        return lambda: train_step(learner, batch, method, optimizer, accelerator, training.lr, training)
+
+    return {name: step(method) for name, method in methods.items()}
+
+
+def taking_turns(
+    runs: dict[str, Callable[[], object]], clock: Callable[[], float], repeats: int, device: str
+) -> dict[str, list[float]]:
+    """Seconds of every run in every round but the first."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for round_ in range(repeats + 1):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if round_:
+                seconds[name].append(clock() - start)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""Training images a second, against the loop that one would write by hand, as a multiple of it.
+
+    python benchmarks/throughput.py --threads 1 --clock cpu
+
+Both sides train the same network (random weights) on the same JPEGs of 500 x 375 pixels, the same batches, epochs,
+optimizer (SGD with momentum) and precision (float32), with random crops and mirror images:
+
+- plain: `torchvision.datasets.ImageFolder`, `RandomResizedCrop` and `RandomHorizontalFlip` of torchvision's transforms,
+  a `DataLoader` with workers that live through all epochs, and the lines of PyTorch's tutorial;
+- ours: `tripletcl.continual.loop.train_task`. The image cache is built anew each time and counted.
+
+`frozen until STAGE`: what lies below is not trained, on either side; ours computes it once (`data.cache_features`,
+counted, too), where the only augmentation is the mirror image. Batch normalisation is in eval mode on both sides.
+Sides take turns; the clock cpu counts the processor's time of this process and of the workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from tripletcl.continual import Method, Position, Task, Training
+from tripletcl.continual.device import freed_memory_kept, make_accelerator
+from tripletcl.continual.loop import train_task
+from tripletcl.continual.optimization import build_optimizer
+from tripletcl.data.augment import Augment
+from tripletcl.data.cache import ImageCache
+from tripletcl.data.source import ImageSource
+from tripletcl.embedding.backbones import build_backbone
+from tripletcl.embedding.classifier import build_classifier
+from tripletcl.embedding.features import FeatureSource
+from tripletcl.embedding.object_learner import ObjectLearner
+from tripletcl.embedding.spec import ClassifierSpec
+
+CASES: tuple[tuple[str, str | None], ...] = (
+    ("tf_efficientnet_lite0", None),
+    ("resnet18", None),
+    ("alexnet", None),
+    ("tf_efficientnet_lite0", "blocks4"),
+)
+"""Networks, and the last stage that is not trained."""
+
+CLASSES, WIDTH, HEIGHT = 8, 500, 375
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What both sides have to do."""
+
+    model: str
+    freeze_until: str | None
+    folder: Path
+    """Of images, one folder a class."""
+    size: int
+    batch: int
+    epochs: int
+    workers: int
+    device: str
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    cases = [case for case in CASES if options.model in (None, case[0])] or [(options.model, None)]
+    keys = ("device", "clock", "repeats", "images", "size", "batch", "epochs", "workers")
+    found = rows(cases, **{key: getattr(options, key) for key in keys})
+    if options.json:
+        print("\n".join(map(json.dumps, found)))
+        return
+    print(f"{options.device}, {options.clock} clock, {torch.get_num_threads()} threads, medians of {options.repeats}")
+    print(f"{options.images} images, {options.epochs} epochs, batches of {options.batch}, {options.workers} workers\n")
+    print(f"{'images a second, ours / plain':58}{'ratio':>7}{'plain':>10}{'ours':>10}")
+    for row in found:
+        print(f"{row['name']:58}{row['ratio']:6.2f}x{row['plain']:8.1f}/s{row['ours']:8.1f}/s")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a network of torchvision or timm; default: those of CASES")
+    parser.add_argument("--images", type=int, default=192)
+    parser.add_argument("--size", type=int, default=128, help="pixels a side that the network sees")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=8, help="of a task; tripletcl's own default")
+    parser.add_argument("--workers", type=int, default=2, help="of the DataLoader")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--threads", type=int, help="default: as many as torch takes")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--json", action="store_true", help="one object a row")
+    return parser.parse_args()
+
+
+def rows(
+    cases: Any = CASES,
+    *,
+    device: str = "cpu",
+    clock: str = "wall",
+    repeats: int = 3,
+    images: int = 192,
+    size: int = 128,
+    batch: int = 32,
+    epochs: int = 8,
+    workers: int = 2,
+) -> list[Row]:
+    """One row for each network: `name`, `device`, `ratio`, and images a second of `plain` and `ours`."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        draw_photographs(Path(folder), images)
+        for model, freeze_until in cases:
+            work = Work(model, freeze_until, Path(folder), size, batch, epochs, workers, device)
+            seconds = taking_turns({"plain": lambda w=work: plain(w), "ours": lambda w=work: ours(w)}, clock, repeats)
+            name = f"{model}, {size} px, " + (f"frozen until {freeze_until}" if freeze_until else "all trained")
+            ratio = statistics.median(a / b for a, b in zip(seconds["plain"], seconds["ours"], strict=True))
+            speed = {side: images * epochs / statistics.median(values) for side, values in seconds.items()}
+            found.append({"name": name, "device": device, "ratio": ratio, **speed})
+    return found
+
+
+def draw_photographs(folder: Path, count: int) -> None:
+    """Smooth random images with some noise; as JPEGs they are as large as photographs of that size, 60 to 80 kB."""
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        coarse = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        fine = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), dtype=np.float32)
+        fine = fine + generator.normal(0, 10, fine.shape)
+        place = folder / f"class {number % CLASSES}"
+        place.mkdir(exist_ok=True)
+        Image.fromarray(fine.clip(0, 255).astype(np.uint8)).save(place / f"{number}.jpg", quality=90)
+
+
+def plain(work: Work) -> None:
+    """The loop that one would write by hand."""
+    torch.manual_seed(0)
+    backbone = build_backbone(work.model, "none")
+    transform = [
+        v2.RandomResizedCrop(work.size, scale=(0.5, 1.0)),
+        v2.RandomHorizontalFlip(),
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(backbone.mean, backbone.std),
+    ]
+    loader = torch.utils.data.DataLoader(
+        ImageFolder(work.folder, v2.Compose(transform)),
+        work.batch,
+        shuffle=True,
+        num_workers=work.workers,
+        persistent_workers=work.workers > 0,
+        pin_memory=work.device == "cuda",
+    )
+    network = nn.Sequential(backbone.stages, nn.Linear(backbone.width, CLASSES)).to(work.device).train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    if work.freeze_until is not None:
+        frozen = backbone.stage_names.index(work.freeze_until) + 1
+        backbone.stages[:frozen].requires_grad_(False)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.001, momentum=0.9)
+    loss_function = nn.CrossEntropyLoss()
+    for _ in range(work.epochs):
+        for images, labels in loader:
+            images, labels = images.to(work.device, non_blocking=True), labels.to(work.device, non_blocking=True)
+            optimizer.zero_grad()
+            loss_function(network(images), labels).backward()
+            optimizer.step()
+
+
+def ours(work: Work) -> None:
+    """One task of a sequence, its caches included."""
+    spec = ClassifierSpec(work.model, "none", freeze_until=work.freeze_until, image_size=work.size)
+    classifier = build_classifier(spec, {"head": [f"class {i}" for i in range(CLASSES)]}, seed=0).to(work.device)
+    files = ImageFolder(work.folder).samples
+    with tempfile.TemporaryDirectory() as folder, freed_memory_kept():
+        cache = ImageCache.open([path for path, _ in files], work.size, folder)
+        source: Any = ImageSource(cache, Augment(flip=True, crop=(0.5, 1.0), jitter=0), work.device)
+        if work.freeze_until is not None:
+            source = FeatureSource.open(source, classifier.trunk, Path(folder))
+        learner = ObjectLearner(classifier, from_features=work.freeze_until is not None)
+        ids, labels = np.arange(len(files)), np.array([label for _, label in files])
+        task, training = (
+            Task("all", ids, labels, np.arange(CLASSES)),
+            Training(epochs=work.epochs, lr=0.001, batch_size=work.batch),
+        )
+        learner.begin_task(task)
+        train_task(
+            learner,
+            task,
+            Method(),
+            source,
+            build_optimizer(learner, training),
+            training,
+            make_accelerator(work.device),
+            seed=0,
+            start=Position(),
+            on_check=lambda position, loss: None,
+            save=lambda position: None,
+        )
+
+
+def taking_turns(sides: dict[str, Callable[[], None]], clock: str, repeats: int) -> dict[str, list[float]]:
+    """Seconds of every side in every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, side in sides.items():
+            start = now(clock)
+            side()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds[name].append(now(clock) - start)
+    return seconds
+
+
+def now(clock: str) -> float:
+    """Wall time, or the processor's time of this process and of its children that have ended."""
+    if clock == "wall":
+        return time.perf_counter()
+    used = (resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(use.ru_utime + use.ru_stime for use in used)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The fused optimizers against the plain ones, and memory that stays with the process."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toy import ToyLearner, assert_same, run_toy, toy_tasks
+
+from tripletcl.continual import Method, Training
+from tripletcl.continual import device as device_module
+from tripletcl.continual.device import freed_memory_kept
+from tripletcl.continual.optimization import build_optimizer, forget_gradients, set_lr
+
+SETTINGS = [
+    Training(momentum=0.9, weight_decay=0.01),
+    Training(momentum=0.0),
+    Training(optimizer="adamw", weight_decay=0.01),
+]
+
+
+@pytest.mark.parametrize("training", SETTINGS)
+def test_fused_equals_plain(training: Training) -> None:
+    """Also where a parameter gets its first gradient later than others, or one that lies otherwise in memory."""
+    learners = [ToyLearner(), ToyLearner()]
+    optimizers = [
+        build_optimizer(learner, training, fused) for learner, fused in zip(learners, (True, False), strict=True)
+    ]
+    generator = torch.Generator().manual_seed(0)
+    for step in range(6):
+        for optimizer in optimizers:
+            forget_gradients(optimizer)
+            set_lr(optimizer, 0.1 / (1 + step))
+        for number, (left, right) in enumerate(zip(*(learner.parameters() for learner in learners), strict=True)):
+            if number == 0 and step in (0, 1, 4):
+                continue
+            gradient = torch.randn(left.shape, generator=generator)
+            left.grad = gradient.t().contiguous().t() if gradient.dim() == 2 else gradient.clone()
+            right.grad = gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for left, right in zip(*(learner.parameters() for learner in learners), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_state_of_a_plain_optimizer_is_taken_up_by_a_fused_one(tmp_path: Path, optimizer: str) -> None:
+    """Checkpoints of a run that began without it hold the same entries."""
+    learner = ToyLearner()
+    entries = []
+    for fused in (True, False):
+        built = build_optimizer(learner, replace(Training(), optimizer=optimizer), fused)
+        for p in learner.parameters():
+            p.grad = torch.ones_like(p)
+        built.step()
+        entries.append({key: value.shape for key, value in built.state[next(learner.parameters())].items()})
+    assert entries[0] == entries[1]
+
+
+def test_memory_is_kept_inside_alone_and_changes_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+
+    def recorded(name: str) -> object:
+        return lambda *arguments: calls.append(arguments) or 1
+
+    monkeypatch.setattr(device_module, "_glibc", recorded)
+    with freed_memory_kept():
+        inside = dict(calls)
+    assert inside == device_module.KEPT
+    after = dict(call for call in calls if len(call) == 2)
+    assert after == device_module.USUAL
+    assert calls[-1] == (0,)  # what is free goes back
+
+
+def test_without_glibc_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(epochs=1, batch_size=16, lr=0.05)
+    ours, _ = run_toy(tmp_path / "ours", Method(), tasks=toy_tasks()[:1], training=training)
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert device_module._glibc("mallopt") is None
+    with freed_memory_kept():
+        pass
+    monkeypatch.undo()
+    monkeypatch.setattr(device_module, "_glibc", lambda name: None)
+    other, _ = run_toy(tmp_path / "other", Method(), tasks=toy_tasks()[:1], training=training)
+    assert_same(ours, other)

@@ -1,0 +1,34 @@
+"""The programs of benchmarks/ run; how fast is not asked here."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / program), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+def test_one_command_gives_one_object_a_row() -> None:
+    printed = run("speed.py", "--only", "evaluation", "--quick", "--json", "--clock", "cpu", "--threads", "1").stdout
+    rows: list[dict[str, Any]] = [json.loads(line) for line in printed.splitlines()]
+    assert len(rows) == 5
+    assert all({"name", "part", "device", "ratio", "goal", "direction"} <= set(row) for row in rows)
+    assert {(row["part"], row["device"], row["direction"]) for row in rows} == {("evaluation", "cpu", "at least")}
+    assert all(math.isfinite(row["ratio"]) and row["ratio"] > 0 for row in rows)
+    assert len({row["name"] for row in rows}) == len(rows)
+    assert [row["goal"] for row in rows] == [50, 50, None, None, None]
+    assert all(row["difference"] <= 1e-6 for row in rows)
+
+
+def test_a_part_that_cannot_run_is_left_out_with_a_sentence() -> None:
+    done = run("speed.py", "--only", "avalanche", "--quick", "--device", "cuda")
+    assert done.stdout.startswith("avalanche is left out: ")
