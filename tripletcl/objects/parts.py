@@ -45,8 +45,8 @@ class Part:
 
     def items(self, train: bool) -> np.ndarray:
         """Ids, in the set, of the part's training or test images."""
-        ids = np.flatnonzero(self.positions >= 0)
-        return ids[(ids < self.objects.train) == train]
+        for_training, for_testing = self.objects.class_items(self.classes)
+        return for_training if train else for_testing
 
 
 def read_sets(config: ObjectConfig) -> list[ObjectSet]:
