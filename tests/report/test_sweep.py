@@ -119,8 +119,8 @@ def test_lam_zero_stands_apart_and_is_a_level_where_finetune_is_none(run, sweep,
     axes, color = figure.axes[0], method_styles(["finetune", "joint", "mas"])["mas"].color
     assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()] == [
         "0",
-        "0.1",
-        "0.3",
+        ".1",
+        ".3",
         "1",
         "3",
         "10",

@@ -153,6 +153,10 @@ def _title(method: str, means: Mapping[float, float], flat: tuple[float, float],
     return f"{name} is best at lam {best:g}, {value}: its neighbours are more than {near} below"
 
 
+CROWDED, CROWDED_SIZE = 16, 8.5
+"""Characters of all labels of the x axis from which on they are set smaller, and the size."""
+
+
 def _name(method: str) -> str:
     return shortened(method_label(method), NAME_WIDTH)
 
@@ -196,7 +200,9 @@ def _draw(axes: Axes, values: Values, places: Mapping[float, float], style: Styl
 def _finish(axes: Axes, places: Mapping[float, float], metric: Metric) -> None:
     step = -(-len(places) // TICKS)
     shown = list(places)[::step]
-    axes.set_xticks([places[lam] for lam in shown], [f"{lam:g}" for lam in shown])
+    labels = [f"{lam:g}".removeprefix("0") or "0" for lam in shown]  # as fractions are written everywhere here
+    small = {"fontsize": CROWDED_SIZE} if sum(map(len, labels)) > CROWDED else {}
+    axes.set_xticks([places[lam] for lam in shown], labels, **small)
     axes.grid(axis="y", linewidth=0.6)
     number_ticks(axes.yaxis, metric.tick)
     axes.tick_params(length=0)
