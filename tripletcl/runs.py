@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config
+from tripletcl.config import Config, FactConfig, ObjectConfig
 from tripletcl.continual import RunFolder
 from tripletcl.continual.run_folder import SETTINGS
 from tripletcl.data.writer import write_table
@@ -25,7 +25,7 @@ from tripletcl.kept import Kept, load_texts, save_texts
 from tripletcl.learning import StepProgress, run_sequence
 from tripletcl.methods import build_method, method_name
 from tripletcl.objects import ObjectRun, evaluate_objects, train_objects
-from tripletcl.stored import TASKS, StoredRun, environment, read_settings, started
+from tripletcl.stored import TASKS, StoredRun, environment, read_settings, settings_text, started
 
 BASE_TABLE = "tables/base.csv"
 KEPT, TEXTS = "kept/test.safetensors", "kept/texts.safetensors"
@@ -43,6 +43,8 @@ def train(
     if isinstance(config, ObjectConfig):
         return train_objects(config, folder, progress, preparing)
     assert isinstance(config, FactConfig)
+    if (folder / SETTINGS).exists():
+        check_not_continued(config, folder)
     run = RunFolder(folder, settings_text(config, folder), environment())
     if run.result is not None:
         return RunResult.from_dict(run.result)
@@ -198,22 +200,16 @@ def fact_settings(folder: Path) -> FactConfig:
     return config
 
 
-def settings_text(config: FactConfig, folder: Path) -> str:
-    """What stands in the folder where it means this config, though another version wrote it; else the config.
+def check_not_continued(config: FactConfig, folder: Path) -> None:
+    """Refuse a run that has gone on since it was trained by this config.
 
     Raises:
-        UserError: the run has learned further tables since it was trained by this config.
+        UserError: it has learned further tables.
     """
-    there = folder / SETTINGS
-    if not there.exists():
-        return dump_config(config)
     known = fact_settings(folder)
-    if known == config:
-        return there.read_text(encoding="utf-8")
     alone = known.data.model_copy(update={"further": []})
-    if known.data.further and known.model_copy(update={"data": alone}) == config:
+    if known != config and known.data.further and known.model_copy(update={"data": alone}) == config:
         raise UserError(f"{folder} has learned further tables since; go on with `tripletcl train --continue {folder}`")
-    return dump_config(config)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 import yaml
 
-from tripletcl.config import Config, parse_config
+from tripletcl.config import Config, dump_config, parse_config
 from tripletcl.continual.run_folder import SETTINGS
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
@@ -79,6 +79,13 @@ def read_settings(folder: Path) -> Config:
         hint = f"; there are runs below it: {', '.join(below)}" if below else ""
         raise UserError(f"{folder} is no run folder (it has no config.yaml){hint}")
     return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+def settings_text(config: Config, folder: Path) -> str:
+    """What stands in the folder where it means this config, though another version wrote it; else the config."""
+    path = folder / SETTINGS
+    same = path.exists() and read_settings(folder) == config
+    return path.read_text(encoding="utf-8") if same else dump_config(config)
 
 
 def environment() -> dict[str, str]:

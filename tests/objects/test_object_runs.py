@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from digits import folders_config, split_config, write_folder, write_mnist
+from digits import folders_config, split_config, write_folder
 
 from tripletcl.cli import main
 from tripletcl.comparison import compare
@@ -20,16 +20,6 @@ from tripletcl.evaluation import RunResult
 from tripletcl.methods import METHODS
 from tripletcl.objects import ObjectRun, build_objects
 from tripletcl.runs import Run, evaluate, open_run, train
-
-
-@pytest.fixture(scope="module")
-def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_mnist(tmp_path_factory.mktemp("mnist"))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

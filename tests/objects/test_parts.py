@@ -7,23 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from digits import folders_config, split_config, write_folder, write_mnist
+from digits import folders_config, split_config, write_folder
 
 from tripletcl.config import ObjectConfig, parse_config
 from tripletcl.errors import UserError
 from tripletcl.objects import build_objects
 from tripletcl.objects.experiment import heads_and_labels
 from tripletcl.objects.parts import parts_of, read_sets
-
-
-@pytest.fixture(scope="module")
-def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_mnist(tmp_path_factory.mktemp("mnist"))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
 
 
 def test_split_in_the_order_given(mnist: Path) -> None:

@@ -15,7 +15,7 @@ from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.pixels import pixel_batches, usual_batch
 from tripletcl.embedding.readout import AnalyticReadout
-from tripletcl.embedding.saving import check_weights_file, digest, load_weights, read_about, save_model
+from tripletcl.embedding.saving import check_weights_file, digest, load_weights, read_about, save_model, understood
 from tripletcl.embedding.spec import ClassifierSpec
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.errors import UserError
@@ -139,16 +139,12 @@ class Classifier(nn.Module):
         folder = Path(folder)
         about = read_about(folder, SPEC_FILE, "classifier", ("spec", "heads"))
         check_weights_file(folder, about, SPEC_FILE)
-        try:
-            spec = ClassifierSpec(**about["spec"])
-        except TypeError as error:
-            written = about.get("library_version")
-            raise UserError(f"{folder / SPEC_FILE}, written by tripletcl {written}, does not suit: {error}") from error
-        weights = spec.weights
+        spec = understood(folder, SPEC_FILE, about, lambda about: ClassifierSpec(**about["spec"]))
+        # Every weight is in the file, so the backbone starts from none.
         classifier = build_classifier(dataclasses.replace(spec, weights="none"), about["heads"], seed=0)
         if spec.random_features:
             classifier.install_analytic(spec.random_features, spec.random_seed)
-        classifier.spec = dataclasses.replace(spec, weights=weights)
+        classifier.spec = spec
         load_weights(folder, SPEC_FILE, classifier)
         return classifier.to(device).eval()
 

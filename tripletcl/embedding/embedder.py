@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +18,7 @@ from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.pixels import decode, pixel_batches, usual_batch
-from tripletcl.embedding.saving import check_weights_file, digest, load_weights, read_about, save_model
+from tripletcl.embedding.saving import check_weights_file, digest, load_weights, read_about, save_model, understood
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
 from tripletcl.errors import UserError
@@ -271,19 +270,13 @@ class FactEmbedder(nn.Module):
         folder = Path(folder)
         about = read_about(folder, SPEC_FILE, "embedder", ("spec", "facts"))
         check_weights_file(folder, about, SPEC_FILE)
-        try:
-            spec = EmbedderSpec(**about["spec"])
-            facts = [Fact(*units) for units in about["facts"]]
-        except (TypeError, KeyError) as error:
-            raise UserError(
-                f"{folder / SPEC_FILE}, written by tripletcl {about.get('library_version')}, does not suit tripletcl "
-                f"{version('tripletcl')}: {error}"
-            ) from error
+        spec = understood(folder, SPEC_FILE, about, lambda about: EmbedderSpec(**about["spec"]))
+        facts = understood(folder, SPEC_FILE, about, lambda about: tuple(Fact(*units) for units in about["facts"]))
         # Every weight is in the file, so the backbone starts from none.
         embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0)
         if spec.random_features:
             embedder.image.install_analytic(spec.random_features, spec.random_seed)
-        embedder.spec, embedder.facts = spec, tuple(facts)
+        embedder.spec, embedder.facts = spec, facts
         load_weights(folder, SPEC_FILE, embedder)
         return embedder.to(device).eval()
 

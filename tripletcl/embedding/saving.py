@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from tripletcl.embedding.weights import read_weights
 from tripletcl.errors import UserError
 from tripletcl.files import sha256, write_atomically, write_text
+
+Made = TypeVar("Made")
 
 WEIGHTS_FILE = "model.safetensors"
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -59,6 +61,21 @@ def read_about(folder: Path, file: str, what: str, keys: Iterable[str]) -> dict[
         if not isinstance(about, dict) or key not in about:
             raise UserError(f"{path} is damaged: it lacks {key!r}")
     return about
+
+
+def understood(folder: Path, file: str, about: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Made]) -> Made:
+    """What is made of what a saved model says of itself.
+
+    Raises:
+        UserError: it was written by a version that knows other settings.
+    """
+    try:
+        return make(about)
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            f"{folder / file}, written by tripletcl {about.get('library_version')}, does not suit tripletcl "
+            f"{version('tripletcl')}: {error}"
+        ) from error
 
 
 def check_weights_file(folder: Path, about: Mapping[str, Any], file: str) -> None:

@@ -366,12 +366,7 @@ def _check_batch_axis(taps: list[_Tap], forward: Callable[[Tensor], Any], sample
             raise tap.error(f"does not keep the batch on axis 0: for one sample its output is {[*output.shape]}")
 
     handles = [tap.layer.register_forward_hook(lambda _, args, output, tap=tap: check(tap, output)) for tap in taps]
-    try:
-        with torch.no_grad():
-            forward(sample)
-    finally:
-        for handle in handles:
-            handle.remove()
+    _pass_by(handles, forward, sample)
 
 
 def _find_rectified(taps: list[_Tap], model: nn.Module, forward: Callable[[Tensor], Any], sample: Tensor) -> None:
@@ -388,6 +383,11 @@ def _find_rectified(taps: list[_Tap], model: nn.Module, forward: Callable[[Tenso
     handles = [tap.at_output(partial(leave, tap)) for tap in taps]
     relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
     handles += [relu.register_forward_pre_hook(lambda _, args: enter(args[0])) for relu in relus]
+    _pass_by(handles, forward, sample)
+
+
+def _pass_by(handles: list[RemovableHandle], forward: Callable[[Tensor], Any], sample: Tensor) -> None:
+    """Let a sample pass hooks that only look, and remove them."""
     try:
         with torch.no_grad():
             forward(sample)

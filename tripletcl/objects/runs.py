@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tripletcl.config import ObjectConfig, dump_config
+from tripletcl.config import ObjectConfig
 from tripletcl.continual import RunFolder
 from tripletcl.embedding.classifier import SPEC_FILE, Classifier
 from tripletcl.errors import UserError
@@ -19,7 +19,7 @@ from tripletcl.methods import build_method, method_name
 from tripletcl.objects.experiment import ObjectExperiment, build_objects
 from tripletcl.objects.parts import some_paths
 from tripletcl.sources import CountProgress
-from tripletcl.stored import TASKS, StoredRun, environment, read_settings, started
+from tripletcl.stored import TASKS, StoredRun, environment, settings_text, started
 
 PATHS_KEPT = 8
 """Training images of each task that the run's folder names, for pages to show."""
@@ -51,7 +51,7 @@ def train_objects(
     Raises:
         UserError: the folder holds a run of another config, the data is bad, or training diverged.
     """
-    run = RunFolder(folder, _settings_text(config, folder), environment())
+    run = RunFolder(folder, settings_text(config, folder), environment())
     if run.result is not None:
         return RunResult.from_dict(run.result)
     with run.locked():
@@ -66,13 +66,6 @@ def train_objects(
         result = collect_result(config, run.metrics, experiment.task_names)
         run.finish(result.to_dict())
     return result
-
-
-def _settings_text(config: ObjectConfig, folder: Path) -> str:
-    """What stands in the folder where it means this config, though another version wrote it; else the config."""
-    path = folder / "config.yaml"
-    known = path.exists() and read_settings(folder) == config
-    return path.read_text(encoding="utf-8") if known else dump_config(config)
 
 
 def keep_tasks(folder: Path, experiment: ObjectExperiment) -> None:
