@@ -20,28 +20,25 @@ largest between any two average precisions; above 1e-6 the program fails.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+import turns
 from sklearn.metrics import average_precision_score
+from turns import CLOCKS, Row
 
 from tripletcl.data.facts import Fact, FactTable
 from tripletcl.evaluation import FactEvaluator, average_precision, average_precision_of, unit_blocks
 
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 GOAL, TOLERANCE = 50.0, 1e-6
 TURN = 0.05
 """Seconds that a side works before it is another's turn."""
 
 UNITS, WIDTH, TASKS, FACTS_OF_AN_IMAGE = 3, 384, 4, 1.5
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,25 +62,20 @@ QUICK = [Size(300, 40, 20, 10, 2)]
 
 def main() -> None:
     options = parse()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
     found = rows(options.device, options.clock, options.quick)
     if options.json:
-        print("\n".join(map(json.dumps, found)))
+        print(turns.as_json(found))
         return
-    print(f"{options.device}, {options.clock} clock, {torch.get_num_threads()} threads\n")
+    print(f"{turns.heading(options)}\n")
     print(f"{'':74}{'scikit-learn s':>15}{'ours s':>10}{'ratio':>8}  difference")
     for row in found:
         print(f"{row['name']:74}{row['theirs']:15.3f}{row['ours']:10.4f}{row['ratio']:7.1f}x  {row['difference']:.0e}")
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--threads", type=int, help="default: as many as torch takes")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser = turns.parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="a size that says nothing, to see that it runs")
-    parser.add_argument("--json", action="store_true", help="one object a row")
-    return parser.parse_args()
+    return turns.parse(parser)
 
 
 def rows(device: str = "cpu", clock: str = "wall", quick: bool = False) -> list[Row]:
@@ -221,7 +213,13 @@ def largest_difference(results: dict[str, np.ndarray]) -> float:
 
 
 def as_row(name: str, device: str, theirs: float, ours: float, difference: float, goal: float | None) -> Row:
-    ratio = {"name": name, "device": device, "ratio": theirs / ours, "goal": goal, "direction": "at least"}
+    ratio = {
+        "name": name,
+        "device": turns.device_name(device),
+        "ratio": theirs / ours,
+        "goal": goal,
+        "direction": "at least",
+    }
     return {**ratio, "theirs": theirs, "ours": ours, "difference": difference}
 
 

@@ -12,7 +12,6 @@ where the direction is "at most", lower is better.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ from importlib import import_module
 from typing import Any
 
 import torch
-
-Row = dict[str, Any]
+import turns
+from turns import Row
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,6 @@ PARTS = {
 
 def main() -> None:
     options = parse()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
     for name in options.only or PARTS:
         try:
             found = rows_of(name, options)
@@ -78,15 +76,11 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = turns.parser(__doc__)
     parser.add_argument("--only", action="append", choices=PARTS, help="repeatable; default: all")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu where others work beside")
-    parser.add_argument("--threads", type=int, help="default: as many as torch takes")
     parser.add_argument("--avalanche", default=sys.executable, metavar="PATH", help="an interpreter that has avalanche")
     parser.add_argument("--quick", action="store_true", help="sizes that say nothing, to see that it runs")
-    parser.add_argument("--json", action="store_true", help="one object a row")
-    return parser.parse_args()
+    return turns.parse(parser)
 
 
 def rows_of(name: str, options: argparse.Namespace) -> list[Row]:
@@ -96,6 +90,8 @@ def rows_of(name: str, options: argparse.Namespace) -> list[Row]:
         LookupError: something that it needs is not there.
         ImportError: likewise.
     """
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise LookupError("torch sees no GPU here")
     part = PARTS[name]
     rows: Callable[..., list[Row]] = import_module(name).rows
     settings: dict[str, Any] = {
@@ -111,7 +107,7 @@ def rows_of(name: str, options: argparse.Namespace) -> list[Row]:
 
 def show(name: str, found: list[Row], as_json: bool) -> None:
     if as_json:
-        print("\n".join(map(json.dumps, found)), flush=True)
+        print(turns.as_json(found), flush=True)
         return
     print(f"\n{name}: {PARTS[name].what}")
     for row in found:

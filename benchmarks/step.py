@@ -11,15 +11,14 @@ Sides take turns on one learner, its optimizer and one batch, after a round that
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
+import turns
+from turns import Row
 
 from tripletcl.continual import Batch, Method, Task, Training
 from tripletcl.continual.device import make_accelerator
@@ -33,40 +32,33 @@ from tripletcl.mas import MAS
 MODELS = {"vgg16": 8, "alexnet": 64, "resnet18": 32, "tf_efficientnet_lite0": 32}
 """Networks, and how many images a batch has on the CPU: a step takes seconds at 224 pixels. On a GPU: 4 times."""
 
-CLASSES = tuple(f"class {i}" for i in range(100))
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-"""Wall time, or the processor's time of this process, on a machine that is busy with other work."""
+GPU_GOALS = {"alexnet": 1.08}
+"""Of networks whose goal on a GPU is another than the others': the most parameters for each multiplication."""
 
-Row = dict[str, Any]
+CLASSES = tuple(f"class {i}" for i in range(100))
 
 
 def main() -> None:
     options = parse()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
     settings = {"device": options.device, "clock": options.clock, "repeats": options.repeats, "size": options.size}
     chosen = {name: options.batch or MODELS.get(name, 32) for name in options.model or MODELS}
     found = rows(chosen, optimizers=options.optimizer or ("sgd", "adamw"), **settings)
     if options.json:
-        print("\n".join(map(json.dumps, found)))
+        print(turns.as_json(found))
         return
-    print(f"{options.device}, {options.clock} clock, {torch.get_num_threads()} threads, medians of {options.repeats}\n")
+    print(f"{turns.heading(options)}, medians of {options.repeats}\n")
     print(f"{'step with MAS / without':52}{'ratio':>7}{'without':>12}")
     for row in found:
         print(f"{row['name']:52}{row['ratio']:6.3f}x{row['seconds']:10.3f} s")
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = turns.parser(__doc__, repeats=5)
     parser.add_argument("--model", action="append", help=f"repeatable; default {', '.join(MODELS)}")
     parser.add_argument("--batch", type=int, help="images of a step; default: by the model")
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
     parser.add_argument("--optimizer", action="append", choices=("sgd", "adamw"), help="repeatable; default: both")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--threads", type=int, help="default: as many as torch takes")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--json", action="store_true", help="one object a row")
-    return parser.parse_args()
+    return turns.parse(parser)
 
 
 def rows(
@@ -84,13 +76,14 @@ def rows(
         for optimizer in optimizers:
             images = batch * (1 if device == "cpu" else 4)
             steps = sides(model, images, size, optimizer, device)
-            seconds = taking_turns(steps, CLOCKS[clock], repeats, device)
+            seconds = turns.taking_turns(steps, clock, repeats, device)
             for form in ("proximal", "gradient"):
                 name = f"{model}, {images} images, {optimizer}, {form}"
-                pairs = zip(seconds[form], seconds["without"], strict=True)
-                ratio = statistics.median(with_mas / without for with_mas, without in pairs)
+                ratio = turns.ratio(seconds[form], seconds["without"])
                 without = statistics.median(seconds["without"])
-                found.append({"name": name, "device": device, "ratio": ratio, "seconds": without})
+                row = {"name": name, "device": turns.device_name(device), "ratio": ratio, "seconds": without}
+                own_goal = {"goal": GPU_GOALS[model]} if device != "cpu" and model in GPU_GOALS else {}
+                found.append(row | own_goal)
     return found
 
 
@@ -117,22 +110,6 @@ def sides(model: str, images: int, size: int, optimizer_name: str, device: str) 
         return lambda: train_step(learner, batch, method, optimizer, accelerator, training.lr, training)
 
     return {name: step(method) for name, method in methods.items()}
-
-
-def taking_turns(
-    runs: dict[str, Callable[[], object]], clock: Callable[[], float], repeats: int, device: str
-) -> dict[str, list[float]]:
-    """Seconds of every run in every round but the first."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for round_ in range(repeats + 1):
-        for name, run in runs.items():
-            start = clock()
-            run()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if round_:
-                seconds[name].append(clock() - start)
-    return seconds
 
 
 if __name__ == "__main__":

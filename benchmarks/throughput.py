@@ -3,11 +3,14 @@
     python benchmarks/throughput.py --threads 1 --clock cpu
 
 Both sides train the same network (random weights) on the same JPEGs of 500 x 375 pixels, the same batches, epochs,
-optimizer (SGD with momentum) and precision (float32), with random crops and mirror images:
+and optimizer (SGD with momentum), with random crops and mirror images:
 
 - plain: `torchvision.datasets.ImageFolder`, `RandomResizedCrop` and `RandomHorizontalFlip` of torchvision's transforms,
   a `DataLoader` with workers that live through all epochs, and the lines of PyTorch's tutorial;
 - ours: `tripletcl.continual.loop.train_task`. The image cache is built anew each time and counted.
+
+Rows: both in float32; both in bfloat16, by autocast, which is a setting here (`precision: bf16`) and three words in a
+loop written by hand; and ours in bfloat16 against the plain loop in float32, as most are written.
 
 `frozen until STAGE`: what lies below is not trained, on either side; ours computes it once (`data.cache_features`,
 counted, too), where the only augmentation is the mirror image. Batch normalisation is in eval mode on both sides.
@@ -17,22 +20,20 @@ Sides take turns; the clock cpu counts the processor's time of this process and 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import turns
 from PIL import Image
 from torch import nn
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
+from turns import Row
 
 from tripletcl.continual import Method, Position, Task, Training
 from tripletcl.continual.device import freed_memory_kept, make_accelerator
@@ -57,8 +58,6 @@ CASES: tuple[tuple[str, str | None], ...] = (
 
 CLASSES, WIDTH, HEIGHT = 8, 500, 375
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Work:
@@ -73,18 +72,23 @@ class Work:
     epochs: int
     workers: int
     device: str
+    precision: str = "no"
+    """"no" (float32) or "bf16"."""
+
+
+ROWS = {"float32": ("plain", "ours"), "bf16": ("plain, bf16", "ours, bf16"), "bf16 / float32": ("plain", "ours, bf16")}
+"""What is held against what."""
 
 
 def main() -> None:
     options = parse()
-    torch.set_num_threads(options.threads or torch.get_num_threads())
     cases = [case for case in CASES if options.model in (None, case[0])] or [(options.model, None)]
     keys = ("device", "clock", "repeats", "images", "size", "batch", "epochs", "workers")
     found = rows(cases, **{key: getattr(options, key) for key in keys})
     if options.json:
-        print("\n".join(map(json.dumps, found)))
+        print(turns.as_json(found))
         return
-    print(f"{options.device}, {options.clock} clock, {torch.get_num_threads()} threads, medians of {options.repeats}")
+    print(f"{turns.heading(options)}, medians of {options.repeats}")
     print(f"{options.images} images, {options.epochs} epochs, batches of {options.batch}, {options.workers} workers\n")
     print(f"{'images a second, ours / plain':58}{'ratio':>7}{'plain':>10}{'ours':>10}")
     for row in found:
@@ -92,19 +96,14 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = turns.parser(__doc__, repeats=3)
     parser.add_argument("--model", help="a network of torchvision or timm; default: those of CASES")
     parser.add_argument("--images", type=int, default=192)
     parser.add_argument("--size", type=int, default=128, help="pixels a side that the network sees")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=8, help="of a task; tripletcl's own default")
     parser.add_argument("--workers", type=int, default=2, help="of the DataLoader")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--threads", type=int, help="default: as many as torch takes")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--json", action="store_true", help="one object a row")
-    return parser.parse_args()
+    return turns.parse(parser)
 
 
 def rows(
@@ -125,12 +124,25 @@ def rows(
         draw_photographs(Path(folder), images)
         for model, freeze_until in cases:
             work = Work(model, freeze_until, Path(folder), size, batch, epochs, workers, device)
-            seconds = taking_turns({"plain": lambda w=work: plain(w), "ours": lambda w=work: ours(w)}, clock, repeats)
-            name = f"{model}, {size} px, " + (f"frozen until {freeze_until}" if freeze_until else "all trained")
-            ratio = statistics.median(a / b for a, b in zip(seconds["plain"], seconds["ours"], strict=True))
-            speed = {side: images * epochs / statistics.median(values) for side, values in seconds.items()}
-            found.append({"name": name, "device": device, "ratio": ratio, **speed})
+            seconds = turns.taking_turns(sides(work), clock, repeats, device, warm=False)
+            case = f"{model}, {size} px, " + (f"frozen until {freeze_until}" if freeze_until else "all trained")
+            for precisions, (theirs, ours) in ROWS.items():
+                ratio = turns.ratio(seconds[theirs], seconds[ours])
+                speeds = [images * epochs / statistics.median(seconds[side]) for side in (theirs, ours)]
+                row = {"name": f"{case}, {precisions}", "device": turns.device_name(device), "ratio": ratio}
+                found.append(row | dict(zip(("plain", "ours"), speeds, strict=True)))
     return found
+
+
+def sides(work: Work) -> turns.Runs:
+    """Both loops in both precisions."""
+    half = replace(work, precision="bf16")
+    return {
+        "plain": lambda: plain(work),
+        "ours": lambda: ours(work),
+        "plain, bf16": lambda: plain(half),
+        "ours, bf16": lambda: ours(half),
+    }
 
 
 def draw_photographs(folder: Path, count: int) -> None:
@@ -174,11 +186,14 @@ def plain(work: Work) -> None:
     trained = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.001, momentum=0.9)
     loss_function = nn.CrossEntropyLoss()
+    autocast = torch.autocast(work.device, torch.bfloat16, enabled=work.precision == "bf16")
     for _ in range(work.epochs):
         for images, labels in loader:
             images, labels = images.to(work.device, non_blocking=True), labels.to(work.device, non_blocking=True)
             optimizer.zero_grad()
-            loss_function(network(images), labels).backward()
+            with autocast:
+                loss = loss_function(network(images), labels)
+            loss.backward()
             optimizer.step()
 
 
@@ -194,10 +209,8 @@ def ours(work: Work) -> None:
             source = FeatureSource.open(source, classifier.trunk, Path(folder))
         learner = ObjectLearner(classifier, from_features=work.freeze_until is not None)
         ids, labels = np.arange(len(files)), np.array([label for _, label in files])
-        task, training = (
-            Task("all", ids, labels, np.arange(CLASSES)),
-            Training(epochs=work.epochs, lr=0.001, batch_size=work.batch),
-        )
+        task = Task("all", ids, labels, np.arange(CLASSES))
+        training = Training(epochs=work.epochs, lr=0.001, batch_size=work.batch)
         learner.begin_task(task)
         train_task(
             learner,
@@ -206,33 +219,12 @@ def ours(work: Work) -> None:
             source,
             build_optimizer(learner, training),
             training,
-            make_accelerator(work.device),
+            make_accelerator(work.device, work.precision),
             seed=0,
             start=Position(),
             on_check=lambda position, loss: None,
             save=lambda position: None,
         )
-
-
-def taking_turns(sides: dict[str, Callable[[], None]], clock: str, repeats: int) -> dict[str, list[float]]:
-    """Seconds of every side in every round."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, side in sides.items():
-            start = now(clock)
-            side()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds[name].append(now(clock) - start)
-    return seconds
-
-
-def now(clock: str) -> float:
-    """Wall time, or the processor's time of this process and of its children that have ended."""
-    if clock == "wall":
-        return time.perf_counter()
-    used = (resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(use.ru_utime + use.ru_stime for use in used)
 
 
 if __name__ == "__main__":
