@@ -15,7 +15,7 @@ from torch import Tensor
 from tripletcl.config import FactConfig
 from tripletcl.continual import Position, RunFolder, Task, checked_weight
 from tripletcl.continual.checkpoint import State, state_on
-from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.device import make_accelerator, tuned_processor
 from tripletcl.continual.sequence import now
 from tripletcl.continuing import open_run, settle, task_count
 from tripletcl.data import decode_image, list_images
@@ -118,7 +118,8 @@ def _measured(
     method.load_state_dict(state_on(device, state["method"]))
     items = np.arange(len(paths))
     nothing = items[:0]
-    method.add_importance(Task("adapting", nothing, nothing, nothing, importance_items=items), weight, recompute)
+    with tuned_processor():
+        method.add_importance(Task("adapting", nothing, nothing, nothing, importance_items=items), weight, recompute)
     state["method"] = method.state_dict()
     return len(paths) - len(photos.skipped), sorted(photos.skipped.items())
 

@@ -148,8 +148,8 @@ class Joined:
     def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
         """The inputs `[B, ...]` of the items, wherever they lie."""
         of = np.searchsorted(self.starts, ids, side="right") - 1
+        if (of == of[:1]).all() and len(of):
+            return self.sources[of[0]].batch(ids - self.starts[of[0]], generator)
         parts = [np.flatnonzero(of == number) for number in np.unique(of)]
         found = [self.sources[of[rows[0]]].batch(ids[rows] - self.starts[of[rows[0]]], generator) for rows in parts]
-        if len(found) == 1:
-            return found[0]
         return torch.cat(found)[torch.from_numpy(np.argsort(np.concatenate(parts))).to(found[0].device)]
