@@ -3,7 +3,8 @@
     python benchmarks/importance.py --clock cpu --threads 1
     python benchmarks/importance.py --model resnet18 --batch 32 --size 128 --repeats 5
 
-Columns, all for s = the squared norm of the outputs, f = abs, in float32:
+Columns, all for s = the squared norm of the outputs, f = abs, in float32 unless `--precision` says otherwise, of the
+plain pass as of hooks and alone; memory that is freed stays with the process, as while a run lasts:
 - hooks: every sample exactly, in one pass a batch, batch after batch as `importance` takes them;
 - alone: `per_sample_statistic`, the same for a single batch: with new memory for the result, and one sample passed
   forward first, to see where the batch axis is;
@@ -28,8 +29,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import timm
 import torch
@@ -37,6 +39,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from tripletcl.continual.device import freed_memory_kept
+from tripletcl.mas.precision import Precision, forward_in, rounding
 from tripletcl.mas.statistics import Statistics, per_sample_statistic, squared_norm
 
 MODELS = {"tf_efficientnet_lite0": (64, 128), "alexnet": (64, 128), "vgg16": (16, 64), "resnet18": (32, 128)}
@@ -99,6 +103,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--threads", type=int, help="default: as many as torch takes")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32", help="of all but loop and vmap")
     parser.add_argument("--json", action="store_true", help="one object a row; without loop and vmap")
     parser.add_argument("--peak", choices=("plain", "hooks"), help="print the peak memory of one of the two, in bytes")
     return parser.parse_args(arguments)
@@ -110,16 +115,17 @@ def measure(name: str, options: argparse.Namespace, *, beside: bool) -> dict[str
     few = images[: options.loop_samples]
     gradient = sum(p.numel() * p.element_size() for p in model.parameters())
     some = images[: max(1, options.vmap_memory * 2**20 // gradient)]
-    batches = Statistics(model)
+    batches = Statistics(model, precision=options.precision)
     runs: dict[str, Callable[[], object]] = {
-        "plain": lambda: forward_and_backward(model, images),
+        "plain": lambda: forward_and_backward(model, images, options.precision),
         "hooks": lambda: batches.add(images),
     }
     if beside:
-        runs["alone"] = lambda: per_sample_statistic(model, images)
+        runs["alone"] = lambda: per_sample_statistic(model, images, precision=options.precision)
         runs["loop"] = lambda: per_sample_statistic(model, few, engine="loop")
         runs["vmap"] = lambda: by_vmap(model, some)
-    seconds = interleaved(runs, options)
+    with freed_memory_kept():  # as in a run; otherwise a side is the slower for what the one before it gave back
+        seconds = interleaved(runs, options)
     parts = {"loop": len(few), "vmap": len(some)}
     row: dict[str, Any] = {"batch": len(images), "size": images.shape[-1], "plain_seconds": seconds["plain"]}
     for key in runs.keys() - {"plain"}:
@@ -145,9 +151,10 @@ def build(name: str) -> nn.Module:
     return timm.create_model(name)
 
 
-def forward_and_backward(model: nn.Module, images: Tensor) -> None:
+def forward_and_backward(model: nn.Module, images: Tensor, precision: Precision = "float32") -> None:
     model.zero_grad()
-    squared_norm(model(images)).sum().backward()
+    with rounding(precision):
+        squared_norm(forward_in(precision, model)(images)).sum().backward()
 
 
 def by_vmap(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
@@ -186,6 +193,7 @@ def synchronize(options: argparse.Namespace) -> None:
 
 def peak_in_a_process(side: str, name: str, options: argparse.Namespace) -> int:
     command = [sys.executable, __file__, "--peak", side, "--model", name, "--device", options.device]
+    command += ["--precision", options.precision]
     for flag, value in (("--batch", options.batch), ("--size", options.size), ("--threads", torch.get_num_threads())):
         command += [flag, str(value)] if value else []
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -194,8 +202,9 @@ def peak_in_a_process(side: str, name: str, options: argparse.Namespace) -> int:
 def peak_bytes(side: str, options: argparse.Namespace) -> int:
     """Of two batches, above what stood before them."""
     model, images = case(options.model[0], options)
-    batches = Statistics(model)
-    run = (lambda: forward_and_backward(model, images)) if side == "plain" else (lambda: batches.add(images))
+    batches = Statistics(model, precision=options.precision)
+    plain = partial(forward_and_backward, model, images, options.precision)
+    run = plain if side == "plain" else partial(batches.add, images)
     if options.device == "cpu":
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark of Linux, back to the present
         before = resident("VmRSS")

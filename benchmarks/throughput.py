@@ -36,7 +36,7 @@ from torchvision.transforms import v2
 from turns import Row
 
 from tripletcl.continual import Method, Position, Task, Training
-from tripletcl.continual.device import freed_memory_kept, make_accelerator
+from tripletcl.continual.device import make_accelerator, tuned_processor
 from tripletcl.continual.loop import train_task
 from tripletcl.continual.optimization import build_optimizer
 from tripletcl.data.augment import Augment
@@ -202,7 +202,7 @@ def ours(work: Work) -> None:
     spec = ClassifierSpec(work.model, "none", freeze_until=work.freeze_until, image_size=work.size)
     classifier = build_classifier(spec, {"head": [f"class {i}" for i in range(CLASSES)]}, seed=0).to(work.device)
     files = ImageFolder(work.folder).samples
-    with tempfile.TemporaryDirectory() as folder, freed_memory_kept():
+    with tempfile.TemporaryDirectory() as folder, tuned_processor():
         cache = ImageCache.open([path for path, _ in files], work.size, folder)
         source: Any = ImageSource(cache, Augment(flip=True, crop=(0.5, 1.0), jitter=0), work.device)
         if work.freeze_until is not None:

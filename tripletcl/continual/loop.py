@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from tripletcl.continual.ahead import ahead_of
+from tripletcl.continual.compiled import Represent, represent_of
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, forget_gradients, learning_rate, set_lr, trunk_standing_still
+from tripletcl.continual.precision import mixed
 from tripletcl.continual.run_folder import Position
 from tripletcl.continual.task import Batch, InputSource, Task, epoch_batches, steps_per_epoch
 from tripletcl.errors import UserError
@@ -30,10 +34,10 @@ class LossWatch:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.recent: list[tuple[Position, Batch, Tensor]] = []
+        self.recent: list[tuple[Position, np.ndarray, Tensor]] = []
 
-    def add(self, position: Position, batch: Batch, loss: Tensor) -> None:
-        self.recent.append((position, batch, loss.detach()))
+    def add(self, position: Position, items: np.ndarray, loss: Tensor) -> None:
+        self.recent.append((position, items, loss))
 
     def flush(self) -> float:
         """The mean of the losses since the last look.
@@ -44,11 +48,11 @@ class LossWatch:
         if not self.recent:
             return float("nan")
         losses = torch.stack([loss for _, _, loss in self.recent]).float().cpu()
-        for (position, batch, _), loss in zip(self.recent, losses, strict=True):
+        for (position, items, _), loss in zip(self.recent, losses, strict=True):
             if not torch.isfinite(loss):
                 raise Diverged(
                     f"the loss became {loss.item()} in {self.task.name}, epoch {position.epoch + 1}, batch "
-                    f"{position.step + 1} (image ids {batch.items[:8].tolist()}...); the last good checkpoint is kept; "
+                    f"{position.step + 1} (image ids {items[:8].tolist()}...); the last good checkpoint is kept; "
                     "try a smaller training.lr or lam, or the proximal penalty"
                 )
         self.recent.clear()
@@ -78,6 +82,7 @@ def train_task(
     steps = steps_per_epoch(task, training.batch_size)
     total = steps * training.epochs
     watch, saved_at = LossWatch(task), time.monotonic()
+    represent = represent_of(learner, training.compile, training.batch_size)
     learner.train()
     for epoch in range(start.epoch, training.epochs):
         first = start.step if epoch == start.epoch else 0
@@ -89,12 +94,13 @@ def train_task(
             start=first,
             device=accelerator.device,
         )
-        with trunk_standing_still(learner) if epoch < training.head_epochs else nullcontext():
-            for step, batch in enumerate(batches, first):
+        still = trunk_standing_still(learner) if epoch < training.head_epochs else nullcontext()
+        with still, closing(ahead_of(accelerator.device, batches)) as ready:
+            for step, batch in enumerate(ready, first):
                 lr = learning_rate(training, (epoch * steps + step + 0.5) / total)
-                loss = train_step(learner, batch, method, optimizer, accelerator, lr, training)
+                loss = train_step(learner, batch, method, optimizer, accelerator, lr, training, represent)
                 here = replace(start, epoch=epoch, step=step)
-                watch.add(here, batch, loss)
+                watch.add(here, batch.items, loss)
                 due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
                 last = step == steps - 1
                 if due or last or (epoch * steps + step) % CHECK_EVERY == CHECK_EVERY - 1:
@@ -112,16 +118,21 @@ def train_step(
     accelerator: Accelerator,
     lr: float,
     training: Training,
+    represent: Represent | None = None,
 ) -> Tensor:
-    """One step; returns the loss, the method's term included."""
+    """One step; returns the loss, the method's term included.
+
+    Args:
+        represent: The learner's own, perhaps compiled.
+    """
     set_lr(optimizer, lr)
+    forget_gradients(optimizer)
     method.before_forward()
-    with accelerator.autocast() if accelerator.mixed_precision != "no" else nullcontext():
-        representation = learner.represent(batch.inputs)
+    with mixed(accelerator):
+        representation = (represent or learner.represent)(batch.inputs)
         out = learner.readout(representation)
     representation, out = representation.float(), out.float()
     loss = training.loss_weight * learner.loss(out, batch) + method.extra_loss(batch, representation, out)
-    forget_gradients(optimizer)
     if accelerator.scaler is None:
         loss.backward()
     else:
@@ -132,4 +143,4 @@ def train_step(
     method.before_step()
     optimizer.step()
     method.after_step(lr)
-    return loss
+    return loss.detach()

@@ -22,7 +22,8 @@ from tripletcl.continual.checkpoint import (
     restore_random_states,
     state_on,
 )
-from tripletcl.continual.device import freed_memory_kept
+from tripletcl.continual.compiled import check_compile
+from tripletcl.continual.device import tuned_processor
 from tripletcl.continual.loop import Diverged, train_task
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, build_optimizer
@@ -85,11 +86,14 @@ class SequenceRunner:
         """Look at the tasks before anything is trained.
 
         Raises:
-            UserError: the method cannot do what is asked of it, or a task has too few held-out items for `lam: auto`.
+            UserError: the method cannot do what is asked of it, a task has too few held-out items for `lam: auto`, or
+                nothing can be compiled here where that is asked for.
         """
         self.method.check(self.tasks)
         if self.method.searched is not None:
             check_validation(self.tasks)
+        for mode in dict.fromkeys(training.compile for training in self.trainings):
+            check_compile(mode, self.accelerator.device)
 
     def run(self, found: tuple[Position, State] | None = None) -> None:
         """Train every task that the folder has not seen finished.
@@ -99,7 +103,7 @@ class SequenceRunner:
         """
         self.check()
         self.method.start(self.learner, self._inputs)
-        with self.folder.locked(), freed_memory_kept():
+        with self.folder.locked(), tuned_processor():
             start, state = found or self.folder.newest() or (Position(), None)
             self.folder.forget_after(start)
             if state is None:
@@ -219,7 +223,7 @@ class SequenceRunner:
         self.seconds, self.clock = self.seconds + now - self.clock, now
 
     def _inputs(self, items: np.ndarray) -> Iterator[Tensor]:
-        return plain_batches(self.source, items, self.batch_size)
+        return plain_batches(self.source, items, self.batch_size, self.accelerator.device)
 
     def _on_check(self, position: Position, loss: float) -> None:
         self.folder.log("train", position, loss=loss)

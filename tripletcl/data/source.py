@@ -66,10 +66,7 @@ class ImageSource:
             ids: `[B]` image ids.
             generator: Draws the augmentation; None: plain images, as evaluation wants them.
         """
-        pixels = torch.from_numpy(self.cache[ids])
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory()
-        images = pixels.to(self.device, non_blocking=True).float().div_(255)  # bytes travel, a quarter of the floats
+        images = sent(torch.from_numpy(self.cache[ids]), self.device).float().div_(255)  # bytes travel, not floats
         if self.augment is None or generator is None:
             return images
         return self.augment(images, generator)
@@ -122,7 +119,7 @@ class ArraySource:
             ids: `[B]` image ids.
             generator: Draws the augmentation; None: plain images, as evaluation wants them.
         """
-        chosen = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self.device, non_blocking=True)
+        chosen = sent(torch.from_numpy(np.asarray(ids, dtype=np.int64)), self.device)
         images = self.pixels.index_select(0, chosen).div(255)  # division makes floats of bytes in one go
         if images.shape[2:] != (self.size, self.size):
             images = functional.interpolate(
@@ -170,6 +167,11 @@ class PermutedSource:
             order = np.random.default_rng(self.seed).permutation(pixels)
             self._orders[pixels] = torch.from_numpy(order).to(self.device)
         return self._orders[pixels]
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """The values on a device: to a GPU from pinned memory, without waiting for them to arrive."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def _with_channels(images: Tensor, channels: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tripletcl.data.images import Progress
-from tripletcl.data.source import Source
+from tripletcl.data.source import Source, sent
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.files import locked, write_atomically
 
@@ -64,7 +64,7 @@ class FeatureSource:
             views = np.zeros(len(ids), np.int64)
         else:
             views = torch.randint(VIEWS, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
-        return torch.from_numpy(self.array[ids, views]).to(self.device).float()
+        return sent(torch.from_numpy(self.array[ids, views]), self.device).float()
 
 
 def _path(source: Source, branch: Trunk, folder: Path) -> Path:
