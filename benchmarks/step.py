@@ -21,7 +21,7 @@ import turns
 from turns import Row
 
 from tripletcl.continual import Batch, Method, Task, Training
-from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.device import compute_on, tuned_processor
 from tripletcl.continual.loop import train_step
 from tripletcl.continual.optimization import build_optimizer
 from tripletcl.embedding.classifier import build_classifier
@@ -76,7 +76,8 @@ def rows(
         for optimizer in optimizers:
             images = batch * (1 if device == "cpu" else 4)
             steps = sides(model, images, size, optimizer, device)
-            seconds = turns.taking_turns(steps, clock, repeats, device)
+            with tuned_processor():
+                seconds = turns.taking_turns(steps, clock, repeats, device)
             for form in ("proximal", "gradient"):
                 name = f"{model}, {images} images, {optimizer}, {form}"
                 ratio = turns.ratio(seconds[form], seconds["without"])
@@ -89,7 +90,7 @@ def rows(
 
 def sides(model: str, images: int, size: int, optimizer_name: str, device: str) -> dict[str, Callable[[], object]]:
     """A step without a method's work, and with MAS in both its forms."""
-    accelerator = make_accelerator(device)
+    compute = compute_on(device)
     spec = ClassifierSpec(model, "none", image_size=size)
     learner = ObjectLearner(build_classifier(spec, {"one": CLASSES, "other": CLASSES}, seed=0)).to(device)
     labels = np.arange(images) % len(CLASSES)
@@ -97,7 +98,7 @@ def sides(model: str, images: int, size: int, optimizer_name: str, device: str) 
     learner.train()
     batch = Batch(torch.rand(images, 3, size, size).to(device), torch.from_numpy(labels).to(device), labels)
     training = replace(Training(), optimizer=optimizer_name, lr=1e-4)  # so small that the weights hardly move
-    optimizer = accelerator.prepare_optimizer(build_optimizer(learner, training))
+    optimizer = build_optimizer(learner, training)
     methods = {"without": Method(), "proximal": MAS(), "gradient": MAS(penalty="gradient")}
     parameters = dict(learner.protected.named_parameters())
     omega = {name: torch.rand_like(p) for name, p in parameters.items()}
@@ -107,7 +108,7 @@ def sides(model: str, images: int, size: int, optimizer_name: str, device: str) 
             method.penalty.update(parameters, omega)
 
     def step(method: Method) -> Callable[[], object]:
-        return lambda: train_step(learner, batch, method, optimizer, accelerator, training.lr, training)
+        return lambda: train_step(learner, batch, method, optimizer, compute, training.lr, training)
 
     return {name: step(method) for name, method in methods.items()}
 

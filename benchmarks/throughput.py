@@ -36,7 +36,7 @@ from torchvision.transforms import v2
 from turns import Row
 
 from tripletcl.continual import Method, Position, Task, Training
-from tripletcl.continual.device import make_accelerator, tuned_processor
+from tripletcl.continual.device import compute_on, tuned_processor
 from tripletcl.continual.loop import train_task
 from tripletcl.continual.optimization import build_optimizer
 from tripletcl.data.augment import Augment
@@ -219,7 +219,7 @@ def ours(work: Work) -> None:
             source,
             build_optimizer(learner, training),
             training,
-            make_accelerator(work.device, work.precision),
+            compute_on(work.device, work.precision),
             seed=0,
             start=Position(),
             on_check=lambda position, loss: None,

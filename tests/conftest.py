@@ -21,7 +21,7 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def collected_garbage_is_the_tests_own() -> Iterator[None]:
-    """accelerate collects garbage after every task: a tenth of a second and more among all that torch has imported."""
+    """To collect garbage takes a tenth of a second and more among all that torch has imported."""
     gc.freeze()
     yield
     gc.unfreeze()

@@ -18,7 +18,7 @@ from torch import Tensor
 from toy import ToyLearner, ToySource, run_toy, toy_tasks
 
 from tripletcl.continual import Method, Position, Task, Training
-from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.device import compute_on
 from tripletcl.continual.loop import train_task
 from tripletcl.continual.optimization import build_optimizer
 from tripletcl.continual.task import plain_batches
@@ -158,10 +158,10 @@ def learn(method: Method, learner: ToyLearner, task: Task) -> None:
     """Train one task as the loop does."""
     method.before_task(task)
     if any(p.requires_grad for p in learner.parameters()):
-        accelerator, optimizer = make_accelerator("cpu"), build_optimizer(learner, TRAINING)
+        compute, optimizer = compute_on("cpu"), build_optimizer(learner, TRAINING)
         torch.manual_seed(0)
         train_task(
-            learner, task, method, SOURCE, optimizer, TRAINING, accelerator,
+            learner, task, method, SOURCE, optimizer, TRAINING, compute,
             seed=0, start=Position(1), on_check=lambda *_: None, save=lambda *_: None,
         )  # fmt: skip
     method.after_task(task)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tripletcl.continual import Batch, Method, RunFolder, SequenceRunner, Stability, Task, Training
-from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.device import compute_on
 from tripletcl.embedding.readout import AnalyticReadout
 
 ITEMS, WIDTH = 120, 6
@@ -225,7 +225,7 @@ def run_toy(
         method,
         source,
         training,
-        make_accelerator("cpu"),
+        compute_on("cpu"),
         run,
         finish_stage,
         seed=seed,

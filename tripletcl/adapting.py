@@ -15,7 +15,7 @@ from torch import Tensor
 from tripletcl.config import FactConfig
 from tripletcl.continual import Position, RunFolder, Task, checked_weight
 from tripletcl.continual.checkpoint import State, state_on
-from tripletcl.continual.device import make_accelerator, tuned_processor
+from tripletcl.continual.device import compute_on, tuned_processor
 from tripletcl.continual.sequence import now
 from tripletcl.continuing import open_run, settle, task_count
 from tripletcl.data import decode_image, list_images
@@ -110,7 +110,7 @@ def _measured(
     progress: CountProgress | None,
 ) -> tuple[int, list[tuple[Path, str]]]:
     """Let the state's method measure and add; how many photos it saw, and those that could not be read."""
-    device = make_accelerator(settings.device, settings.precision).device
+    device = compute_on(settings.device, settings.precision).device
     embedder = FactEmbedder.from_pretrained(Run.open(run.path).stage_folder(), device=device)
     photos = _Photos(embedder, paths, progress)
     method = build_method(settings.method)

@@ -118,7 +118,7 @@ class _Models:
 
     def load(self, stage: int) -> FactEmbedder:
         """The model of a stage, in the learner's place."""
-        device = self.experiment.accelerator.device
+        device = self.experiment.compute.device
         self.experiment.learner.embedder = FactEmbedder.from_pretrained(self.run.stage_folder(stage), device)
         self.experiment.learner.eval()
         return self.experiment.embedder
@@ -138,7 +138,7 @@ class _Models:
     def photos(self, stage: int, images: np.ndarray) -> Tensor:
         """A stage's vectors `[N, 3, D]` of training images."""
         model, experiment = self.load(stage), self.experiment
-        batches = plain_batches(experiment.source, images, EVALUATION_BATCH, experiment.accelerator.device)
+        batches = plain_batches(experiment.source, images, EVALUATION_BATCH, experiment.compute.device)
         return torch.cat([model.vectors_of(experiment.learner.represent(batch).float()).cpu() for batch in batches])
 
 

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import Tensor
 
 from tripletcl.config import FactConfig
 from tripletcl.config.schema import LABELLED
 from tripletcl.continual import InputSource, Task, Training, plain_batches
-from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.checkpoint import set_seed
+from tripletcl.continual.device import Compute, compute_on
 from tripletcl.continual.task import derived_seed
 from tripletcl.data import Fact, FactTable, held_out_facts, list_images, read_table, split_facts, write_scenes
 from tripletcl.data.facts import SPLITS
@@ -255,7 +254,7 @@ class Experiment:
     tasks: list[Task]
     learner: FactLearner
     source: InputSource
-    accelerator: Accelerator
+    compute: Compute
     queries: Tensor
     chosen: np.ndarray | None = None
     former: dict[int, FormerTable] = field(default_factory=dict)
@@ -319,9 +318,9 @@ class Experiment:
         """The representation `[N, C]` of test images, kept from now on where the trunk stands still."""
         rows = self._kept_rows(images)
         new = np.array([row is None for row in rows], dtype=bool)
-        batches = plain_batches(self.source, images[new], EVALUATION_BATCH, self.accelerator.device)
+        batches = plain_batches(self.source, images[new], EVALUATION_BATCH, self.compute.device)
         found = [self.learner.represent(batch).float() for batch in batches]
-        device = self.accelerator.device
+        device = self.compute.device
         if not new.all():
             found.append(self.kept.representation[[row for row in rows if row is not None]].to(device))
         if not found:
@@ -366,19 +365,19 @@ def build(
         encoded: Vectors of texts that the text encoder gave before.
     """
     method = build_method(config.method)
-    accelerator = make_accelerator(config.device, config.precision)
+    compute = compute_on(config.device, config.precision)
     set_seed(config.seed)
     tables = load_tables(config, progress)
     table = tables[0].joined(tables[1:])
     chosen = chosen_facts(config, table)
-    embedder = build_embedder(config.model, config.seed).to(accelerator.device)
+    embedder = build_embedder(config.model, config.seed).to(compute.device)
     embedder.text.know(encoded or {})
     groups = deal_facts(config, tables[0], embedder, chosen)
     know_first_texts(config, tables[0], groups[0], embedder)
     first, groups = len(groups), [*groups, *(further_facts(table, each) for each in tables[1:])]
     origins = [0] * first + list(range(1, len(tables)))
     done = [learned >= (1 if method.joint else first + number) for number in range(len(tables))]
-    opener = Opener(config, embedder.image, accelerator.device, progress)
+    opener = Opener(config, embedder.image, compute.device, progress)
     source, former = open_images(opener, table, unlabelled := unlabelled_images(config), done)
     learner = FactLearner(
         embedder,
@@ -388,7 +387,7 @@ def build(
         negatives=config.loss.negatives,
         learn_temperature=config.loss.learn_temperature,
         from_features=config.data.cache_features,
-    ).to(accelerator.device)
+    ).to(compute.device)
     tasks = fact_tasks(
         config,
         table,
@@ -401,7 +400,7 @@ def build(
     vectors, present = embedder.encode_facts(table.facts)
     queries = equal_queries(vectors.cpu(), present.cpu())
     return Experiment(
-        config, tables, table, groups, origins, tasks, learner, source, accelerator, queries, chosen, former,
+        config, tables, table, groups, origins, tasks, learner, source, compute, queries, chosen, former,
         thrifty=thrifty,
     )  # fmt: skip
 

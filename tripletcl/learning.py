@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from accelerate import Accelerator
-
 from tripletcl.config import Config
 from tripletcl.continual import InputSource, Learner, Method, Position, RunFolder, SequenceRunner, Task, Training
 from tripletcl.continual.checkpoint import State
+from tripletcl.continual.device import Compute
 
 StepProgress = Callable[[str, int, int, float], None]
 """(task, step, steps, loss)."""
@@ -25,7 +24,7 @@ class Learnable(Protocol):
     @property
     def source(self) -> InputSource: ...
     @property
-    def accelerator(self) -> Accelerator: ...
+    def compute(self) -> Compute: ...
     @property
     def trainings(self) -> Sequence[Training]:
         """How each task is trained."""
@@ -60,7 +59,7 @@ def run_sequence(
         method,
         experiment.source,
         experiment.trainings,
-        experiment.accelerator,
+        experiment.compute,
         run,
         finish,
         seed=config.seed,

@@ -273,7 +273,7 @@ def evaluate(path: Path, stage: int | None = None, progress: CountProgress | Non
     folder = run.stage_folder(stage)
     gone = not all(path.exists() for path in load_table(run.config, progress).paths)
     experiment = build(run.config, progress, learned=max(run.stages()) if gone else 0)
-    trained = FactEmbedder.from_pretrained(folder, device=experiment.accelerator.device)
+    trained = FactEmbedder.from_pretrained(folder, device=experiment.compute.device)
     experiment.learner.embedder = trained
     experiment.kept = Kept.load(run.path / KEPT) if gone else Kept()
     finished = run.result

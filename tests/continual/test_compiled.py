@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import torch
 import toy
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from toy import ITEMS, WIDTH, MultiHeadToy, assert_same, multi_head_tasks, run_multi_head, run_toy
 
 from tripletcl.config import load_config
 from tripletcl.continual import Method, Task, Training, compiled
 from tripletcl.continual.compiled import check_compile, represent_of
-from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.device import compute_on
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.classifier import build_classifier
 from tripletcl.embedding.image import ImageBranch
@@ -120,11 +119,8 @@ def test_only_whole_batches_are_compiled(forms: Forms) -> None:
 
 
 @pytest.fixture
-def in_bf16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    AcceleratorState._reset_state(True)  # it keeps one precision a process
-    monkeypatch.setattr(toy, "make_accelerator", lambda device: make_accelerator(device, "bf16"))
-    yield
-    AcceleratorState._reset_state(True)
+def in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy, "compute_on", lambda device: compute_on(device, "bf16"))
 
 
 @pytest.mark.parametrize("name", ["lwf", "imm"])
@@ -199,7 +195,7 @@ def test_nothing_is_compiled_unless_asked_for(tmp_path: Path, monkeypatch: pytes
 
 def test_the_loop_alone_imports_no_compiler() -> None:
     code = (
-        "import sys, torch, accelerate\nbefore = set(sys.modules)\nimport tripletcl.continual.compiled\n"
+        "import sys, torch\nbefore = set(sys.modules)\nimport tripletcl.continual.compiled\n"
         "from tripletcl.continual.sequence import SequenceRunner\n"
         "new = {name for name in set(sys.modules) - before if name.startswith(('torch._dynamo', 'torch._inductor'))}\n"
         "assert not new, new"

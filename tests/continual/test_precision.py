@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tripletcl.continual import Batch, Method, Task, Training
 from tripletcl.continual import compiled as compiled_module
-from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.device import compute_on
 from tripletcl.continual.loop import train_step
 from tripletcl.continual.optimization import build_optimizer
 from tripletcl.continual.precision import mixed
 from tripletcl.embedding.classifier import build_classifier
 from tripletcl.embedding.object_learner import ObjectLearner
 from tripletcl.embedding.spec import ClassifierSpec
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate() -> Iterator[None]:
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
 
 
 def random(*shape: int) -> Tensor:
@@ -57,7 +48,7 @@ def test_which_convolutions_stay_in_float32(name: str) -> None:
         if precision == "float32":
             out = layer(x.float()).bfloat16()
         elif precision == "ours":
-            with mixed(make_accelerator("cpu", "bf16")):
+            with mixed(compute_on("cpu", "bf16")):
                 out = layer(x)
         else:
             with torch.autocast("cpu", torch.bfloat16):
@@ -72,10 +63,9 @@ def test_which_convolutions_stay_in_float32(name: str) -> None:
 def test_float32_and_other_functions_are_as_ever() -> None:
     layer, _ = CASES["strided"]
     x = random(2, 6, 9, 9)
-    with mixed(make_accelerator("cpu")):
+    with mixed(compute_on("cpu")):
         assert torch.equal(layer(x), F.conv2d(x, layer.weight, layer.bias, 2, groups=6))
-    AcceleratorState._reset_state(True)
-    with mixed(make_accelerator("cpu", "bf16")):
+    with mixed(compute_on("cpu", "bf16")):
         assert F.conv2d(input=x, weight=layer.weight, groups=6).dtype == torch.bfloat16
         assert (x @ x.mT).dtype == torch.bfloat16
         assert (x + x).dtype == torch.float32
@@ -85,8 +75,7 @@ def test_float32_and_other_functions_are_as_ever() -> None:
 
 
 def losses(precision: str, steps: int, compile: bool = False) -> list[float]:
-    AcceleratorState._reset_state(True)
-    accelerator, task = make_accelerator("cpu", precision), Task("t", np.arange(8), np.arange(8) % 4, np.arange(4))
+    compute, task = compute_on("cpu", precision), Task("t", np.arange(8), np.arange(8) % 4, np.arange(4))
     spec = ClassifierSpec("timm/test_efficientnet", "none", image_size=32)
     learner = ObjectLearner(build_classifier(spec, {"one": list("abcd")}, seed=0))
     learner.begin_task(task)
@@ -96,8 +85,7 @@ def losses(precision: str, steps: int, compile: bool = False) -> list[float]:
     batch = Batch(random(8, 3, 32, 32).sigmoid(), torch.from_numpy(task.targets), task.items)
     represent = compiled_module.represent_of(learner, "default" if compile else "no", 8)
     return [
-        train_step(learner, batch, Method(), optimizer, accelerator, 0.02, training, represent).item()
-        for _ in range(steps)
+        train_step(learner, batch, Method(), optimizer, compute, 0.02, training, represent).item() for _ in range(steps)
     ]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from toy import assert_same
 
 from tripletcl.continual import RunFolder, SequenceRunner, Task, Training
-from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.device import compute_on
 from tripletcl.embedding.classifier import build_classifier
 from tripletcl.embedding.object_learner import ObjectLearner
 from tripletcl.embedding.spec import ClassifierSpec
@@ -46,7 +46,7 @@ def run(folder: Path, name: str, optimizer: str, layout: torch.memory_format, st
         METHODS[name](),
         Images(),
         Training(epochs=1, batch_size=6, lr=0.01, optimizer=optimizer, checkpoint_minutes=0),
-        make_accelerator("cpu"),
+        compute_on("cpu"),
         RunFolder(folder, "a: 1\n"),
         lambda stage: {},
         progress=progress,

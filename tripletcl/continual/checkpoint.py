@@ -148,6 +148,13 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, names: dict[torch.nn.
             }
 
 
+def set_seed(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
 def random_states() -> State:
     """The global random states that a user's method or a dropout layer may draw from."""
     python, numpy_state = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""Device and precision, by accelerate; and how the processor is used while a run lasts."""
+"""Device and precision; and how the processor is used while a run lasts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,34 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from accelerate import Accelerator
+from torch.amp import GradScaler
 
 from tripletcl.embedding.onednn import linear_by_onednn
 from tripletcl.errors import UserError
 
+Precision = Literal["no", "bf16", "fp16"]
 
-def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator:
-    """The device to train on: "auto" takes the GPU where there is one.
 
-    Args:
-        precision: "no" (float32), "bf16" or "fp16".
+@dataclass(frozen=True)
+class Compute:
+    """Where a network is computed, and how exactly; made by `compute_on`.
+
+    Attributes:
+        precision: "no" (float32), or what forward passes are rounded to by autocast.
+        scaler: Keeps small gradients of fp16 from vanishing; None with every other precision.
+    """
+
+    device: torch.device
+    precision: Precision = "no"
+    scaler: GradScaler | None = None
+
+
+def compute_on(device: str = "auto", precision: Precision = "no") -> Compute:
+    """A device and its precision: "auto" takes the GPU where there is one.
 
     Raises:
         UserError: the device is not there, or cannot do the precision.
@@ -27,10 +42,10 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
         raise UserError(f"device is {device!r}; allowed are auto, cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device is cuda, but torch sees no GPU here; use device=cpu or device=auto")
-    on_cpu = device == "cpu" or not torch.cuda.is_available()
-    if on_cpu and precision == "fp16":
+    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if kind == "cpu" and precision == "fp16":
         raise UserError("precision fp16 needs a GPU; the CPU knows no and bf16")
-    return Accelerator(cpu=on_cpu, mixed_precision=precision)
+    return Compute(torch.device(kind), precision, GradScaler(kind) if precision == "fp16" else None)
 
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tripletcl.continual.ahead import ahead_of
 from tripletcl.continual.compiled import Represent, represent_of
+from tripletcl.continual.device import Compute
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, forget_gradients, learning_rate, set_lr, trunk_standing_still
 from tripletcl.continual.precision import mixed
@@ -66,7 +66,7 @@ def train_task(
     source: InputSource,
     optimizer: torch.optim.Optimizer,
     training: Training,
-    accelerator: Accelerator,
+    compute: Compute,
     *,
     seed: int,
     start: Position,
@@ -92,13 +92,13 @@ def train_task(
             batch_size=training.batch_size,
             seed=(seed, start.stage, epoch),
             start=first,
-            device=accelerator.device,
+            device=compute.device,
         )
         still = trunk_standing_still(learner) if epoch < training.head_epochs else nullcontext()
-        with still, closing(ahead_of(accelerator.device, batches)) as ready:
+        with still, closing(ahead_of(compute.device, batches)) as ready:
             for step, batch in enumerate(ready, first):
                 lr = learning_rate(training, (epoch * steps + step + 0.5) / total)
-                loss = train_step(learner, batch, method, optimizer, accelerator, lr, training, represent)
+                loss = train_step(learner, batch, method, optimizer, compute, lr, training, represent)
                 here = replace(start, epoch=epoch, step=step)
                 watch.add(here, batch.items, loss)
                 due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
@@ -115,7 +115,7 @@ def train_step(
     batch: Batch,
     method: Method,
     optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
+    compute: Compute,
     lr: float,
     training: Training,
     represent: Represent | None = None,
@@ -128,19 +128,23 @@ def train_step(
     set_lr(optimizer, lr)
     forget_gradients(optimizer)
     method.before_forward()
-    with mixed(accelerator):
+    with mixed(compute):
         representation = (represent or learner.represent)(batch.inputs)
         out = learner.readout(representation)
     representation, out = representation.float(), out.float()
     loss = training.loss_weight * learner.loss(out, batch) + method.extra_loss(batch, representation, out)
-    if accelerator.scaler is None:
+    if compute.scaler is None:
         loss.backward()
     else:
-        accelerator.backward(loss)
-        accelerator.unscale_gradients(optimizer)
+        compute.scaler.scale(loss).backward()
+        compute.scaler.unscale_(optimizer)
     if training.clip_norm is not None:
         nn.utils.clip_grad_norm_(learner.parameters(), training.clip_norm)
     method.before_step()
-    optimizer.step()
+    if compute.scaler is None:
+        optimizer.step()
+    else:
+        compute.scaler.step(optimizer)
+        compute.scaler.update()
     method.after_step(lr)
     return loss.detach()

@@ -1,4 +1,4 @@
-"""Mixed precision, by accelerate's autocast; on the CPU without the convolutions that bfloat16 makes slower."""
+"""Mixed precision, by autocast; on the CPU without the convolutions that bfloat16 makes slower."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch.overrides import TorchFunctionMode
+
+from tripletcl.continual.device import Compute
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @contextmanager
-def mixed(accelerator: Accelerator) -> Iterator[None]:
-    """Inside, forward passes run in the accelerator's precision."""
-    if accelerator.mixed_precision == "no":
+def mixed(compute: Compute) -> Iterator[None]:
+    """Inside, forward passes run in the precision asked for."""
+    if compute.precision == "no":
         yield
         return
-    with accelerator.autocast(), DepthwiseInFloat32() if accelerator.device.type == "cpu" else nullcontext():
+    kind = compute.device.type
+    with torch.autocast(kind, DTYPES[compute.precision]), DepthwiseInFloat32() if kind == "cpu" else nullcontext():
         yield
 
 

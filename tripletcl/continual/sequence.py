@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from tripletcl.continual.checkpoint import (
@@ -23,7 +22,7 @@ from tripletcl.continual.checkpoint import (
     state_on,
 )
 from tripletcl.continual.compiled import check_compile
-from tripletcl.continual.device import tuned_processor
+from tripletcl.continual.device import Compute, tuned_processor
 from tripletcl.continual.loop import Diverged, train_task
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, build_optimizer
@@ -50,7 +49,7 @@ class SequenceRunner:
     """Trains a learner on tasks one after another; `run` does it all.
 
     Args:
-        learner: The model with its loss (`Learner`), on the accelerator's device.
+        learner: The model with its loss (`Learner`), on the device that it is computed on.
         folder: Where checkpoints and metrics go; an interrupted run there is taken up.
         training: How each task is trained: one for all, or one each.
         finish_stage: Called before training and after every task; what it returns goes to the metrics.
@@ -64,7 +63,7 @@ class SequenceRunner:
         method: Method,
         source: InputSource,
         training: Training | Sequence[Training],
-        accelerator: Accelerator,
+        compute: Compute,
         folder: RunFolder,
         finish_stage: FinishStage,
         *,
@@ -74,7 +73,7 @@ class SequenceRunner:
     ) -> None:
         self.learner, self.tasks, self.method, self.source = learner, tasks, method, source
         self.trainings = [training] * len(tasks) if isinstance(training, Training) else list(training)
-        self.accelerator, self.folder, self.finish_stage = accelerator, folder, finish_stage
+        self.compute, self.folder, self.finish_stage = compute, folder, finish_stage
         self.seed, self.stability, self.progress = seed, stability, progress
         self.names = {p: name for name, p in learner.named_parameters()}
         self.batch_size = self.trainings[0].batch_size
@@ -93,7 +92,7 @@ class SequenceRunner:
         if self.method.searched is not None:
             check_validation(self.tasks)
         for mode in dict.fromkeys(training.compile for training in self.trainings):
-            check_compile(mode, self.accelerator.device)
+            check_compile(mode, self.compute.device)
 
     def run(self, found: tuple[Position, State] | None = None) -> None:
         """Train every task that the folder has not seen finished.
@@ -164,7 +163,7 @@ class SequenceRunner:
                 raise
             log.warning("lam %g is too large: %s", searched.lam, error)
             return FAILED
-        return validation_score(self.learner, task, self.source, self.batch_size, self.accelerator.device)
+        return validation_score(self.learner, task, self.source, self.batch_size, self.compute.device)
 
     def _say_kept(self, searched: Method, position: Position, scores: list[float]) -> None:
         found = (self.tasks[position.stage].name, searched.name, searched.lam, scores[-1], scores[0])
@@ -183,19 +182,12 @@ class SequenceRunner:
         if state is not None and mid_task:
             self._restore(state)
         if any(p.requires_grad for p in self.learner.parameters()):
-            try:
-                self._train(position, state if mid_task else None, kept or {})
-            finally:
-                if self.accelerator.scaler is not None:
-                    self.accelerator.free_memory()  # it holds on to every optimizer that it has prepared
+            self._train(position, state if mid_task else None, kept or {})
 
     def _train(self, position: Position, state: State | None, kept: State) -> None:
         """Train a task; state is that of a checkpoint in its middle."""
         training = self.trainings[position.stage]
-        scaled = self.accelerator.scaler is not None
-        optimizer = build_optimizer(self.learner, training, not scaled)
-        if scaled:  # else accelerate adds a tenth of a small network's step, and nothing more
-            optimizer = self.accelerator.prepare_optimizer(optimizer)
+        optimizer = build_optimizer(self.learner, training, self.compute.scaler is None)
         if state is not None:
             load_optimizer_state(optimizer, self.names, state["optimizer"])
 
@@ -210,7 +202,7 @@ class SequenceRunner:
             self.source,
             optimizer,
             training,
-            self.accelerator,
+            self.compute,
             seed=self.seed,
             start=position,
             on_check=self._on_check,
@@ -223,7 +215,7 @@ class SequenceRunner:
         self.seconds, self.clock = self.seconds + now - self.clock, now
 
     def _inputs(self, items: np.ndarray) -> Iterator[Tensor]:
-        return plain_batches(self.source, items, self.batch_size, self.accelerator.device)
+        return plain_batches(self.source, items, self.batch_size, self.compute.device)
 
     def _on_check(self, position: Position, loss: float) -> None:
         self.folder.log("train", position, loss=loss)
@@ -242,14 +234,14 @@ class SequenceRunner:
             "random": random_states(),
             "seconds": self.seconds,
         }
-        if self.accelerator.scaler is not None:
-            state["scaler"] = self.accelerator.scaler.state_dict()
+        if self.compute.scaler is not None:
+            state["scaler"] = self.compute.scaler.state_dict()
         return state
 
     def _restore(self, state: State) -> None:
         self.learner.load_state_dict(state["model"])
-        self.method.load_state_dict(state_on(self.accelerator.device, state["method"]))
+        self.method.load_state_dict(state_on(self.compute.device, state["method"]))
         self.seconds = state["seconds"]
         restore_random_states(state["random"])
-        if self.accelerator.scaler is not None and "scaler" in state:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.compute.scaler is not None and "scaler" in state:
+            self.compute.scaler.load_state_dict(state["scaler"])

@@ -8,12 +8,11 @@ from itertools import chain
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 
 from tripletcl.config import ObjectConfig
 from tripletcl.continual import InputSource, Task, Training, plain_batches
-from tripletcl.continual.device import make_accelerator
+from tripletcl.continual.checkpoint import set_seed
+from tripletcl.continual.device import Compute, compute_on
 from tripletcl.continual.task import derived_seed
 from tripletcl.embedding.classifier import Classifier, build_classifier
 from tripletcl.embedding.object_learner import ObjectLearner
@@ -65,7 +64,7 @@ class ObjectExperiment:
     tasks: list[Task]
     learner: ObjectLearner
     source: InputSource
-    accelerator: Accelerator
+    compute: Compute
 
     @property
     def trainings(self) -> Sequence[Training]:
@@ -99,7 +98,7 @@ class ObjectExperiment:
         size = max(LEAST_BATCH, EVALUATION_NUMBERS // self.source.batch(probe.items[:1], None).numel())
         found = [
             self.classifier.logits(self.learner.represent(inputs).float(), [probe.head]).argmax(dim=1).cpu()
-            for inputs in plain_batches(self.source, probe.items, size, self.accelerator.device)
+            for inputs in plain_batches(self.source, probe.items, size, self.compute.device)
         ]
         return float((torch.cat(found).numpy() == probe.columns).mean())
 
@@ -111,19 +110,19 @@ def build_objects(config: ObjectConfig, progress: CountProgress | None = None) -
         UserError: a set is not there or is not as it should be, or a setting names nothing known.
     """
     method = build_method(config.method)
-    accelerator = make_accelerator(config.device, config.precision)
+    compute = compute_on(config.device, config.precision)
     set_seed(config.seed)
     sets = read_sets(config)
     parts = parts_of(config.data, sets)
     heads, labels = heads_and_labels(parts, shared=config.data.heads == "shared")
-    classifier = build_classifier(config.model, heads, config.seed).to(accelerator.device)
-    source, starts = open_parts(config, parts, Opener(config, classifier.trunk, accelerator.device, progress))
-    learner = ObjectLearner(classifier, from_features=config.data.cache_features).to(accelerator.device)
+    classifier = build_classifier(config.model, heads, config.seed).to(compute.device)
+    source, starts = open_parts(config, parts, Opener(config, classifier.trunk, compute.device, progress))
+    learner = ObjectLearner(classifier, from_features=config.data.cache_features).to(compute.device)
     check_input(config, learner, source)
     tasks = object_tasks(config, parts, starts, labels)
     probes = [probe(part, start, of, classifier) for part, start, of in zip(parts, starts, labels, strict=True)]
     tasks = [joint_task(tasks)] if method.joint else tasks
-    return ObjectExperiment(config, parts, probes, tasks, learner, source, accelerator)
+    return ObjectExperiment(config, parts, probes, tasks, learner, source, compute)
 
 
 def heads_and_labels(parts: Sequence[Part], shared: bool) -> tuple[dict[str, tuple[str, ...]], list[np.ndarray]]:

@@ -118,7 +118,7 @@ def evaluate_objects(run: ObjectRun, stage: int | None = None, progress: CountPr
     folder = run.stage_folder(stage)
     number = int(folder.name.removeprefix("stage-"))
     experiment = build_objects(run.config, progress)
-    experiment.learner.classifier = Classifier.from_pretrained(folder, device=experiment.accelerator.device)
+    experiment.learner.classifier = Classifier.from_pretrained(folder, device=experiment.compute.device)
     scores, finished = experiment.score(number), run.result
     return {
         "method": method_name(run.config.method),
