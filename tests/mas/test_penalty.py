@@ -171,3 +171,18 @@ def test_scale_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "tripletcl"):
         penalty.log_scale("task 2", 3.0)
     assert "importance after task 2: mean 2.88, max 5 over 17 parameters; lr * 2 * lam * max = 6," in caplog.text
+
+
+def test_what_is_stored_lies_in_memory_as_the_parameter() -> None:
+    """Importance is measured, and saved, row after row, whatever the order of the model's weights."""
+    layer = nn.Conv2d(3, 4, 3, bias=False).to(memory_format=torch.channels_last)
+    penalty, omega = QuadraticPenalty(), torch.rand(4, 3, 3, 3)
+    penalty.update({"weight": layer.weight}, {"weight": omega})
+    saved = {key: {"weight": getattr(penalty, key)["weight"].contiguous()} for key in ("omega", "anchor")}
+    again = QuadraticPenalty()
+    again.load_state_dict({**saved, "peak_lr": 0.0}, {"weight": layer.weight})
+    for each in (penalty, again):
+        assert torch.equal(each.omega["weight"], omega)
+        assert torch.equal(each.anchor["weight"], layer.weight)
+        assert each.omega["weight"].stride() == each.anchor["weight"].stride() == layer.weight.stride()
+    assert saved["omega"]["weight"].is_contiguous()

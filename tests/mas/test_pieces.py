@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -103,3 +105,20 @@ def test_elsewhere_than_on_the_cpu_all_is_one_piece() -> None:
     (found,) = pieces(*lists)
     assert [[id(t) for t in tensors] for tensors in found] == [[id(t) for t in tensors] for tensors in lists]
     assert list(pieces([], [])) == []
+
+
+@pytest.mark.parametrize("form", ["proximal", "gradient"])
+def test_parameters_in_bfloat16(form: Any) -> None:
+    """Their importance is float32 all the same."""
+    p = nn.Parameter(torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16))
+    penalty = QuadraticPenalty(form)
+    penalty.update({"p": p}, {"p": torch.tensor([0.0, 1.0, 4.0])})
+    with torch.no_grad():
+        p.add_(2)
+    penalty.before_step(0.5)
+    penalty.after_step(1.0, 0.5)
+    if form == "gradient":
+        assert p.grad is not None
+        assert p.grad.tolist() == [0.0, 2.0, 8.0]
+    else:
+        assert p.tolist() == pytest.approx([3.0, 3.0, 3.4], rel=2**-8)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from reference_products import summed_products
 from torch import Tensor, nn
 
+from tripletcl.embedding import onednn as onednn_module
 from tripletcl.mas import convolutions, products, rules
 from tripletcl.mas.products import add_products, in_chunks
+from tripletcl.mas.trial import proven
 
 PIECES = st.sampled_from([1, 100, 1000, 10**9])
 
@@ -70,11 +72,12 @@ def test_products_in_float32(
     shape: tuple[int, int, int], f: Any, onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large enough for one sample a call; the last in several bands, the rows of the others in several tiles."""
-    if onednn and not products.ONEDNN:
+    if onednn and not onednn_module.AVAILABLE:
         pytest.skip("this torch has no oneDNN")
     outputs, inputs, positions = shape
-    for constant, value in (("ONEDNN", onednn), ("TILE_BYTES", 2**14), ("BAND_BYTES", 2**17)):
+    for constant, value in (("TILE_BYTES", 2**14), ("BAND_BYTES", 2**17)):
         monkeypatch.setattr(products, constant, value)
+    monkeypatch.setattr(onednn_module, "AVAILABLE", onednn)
     torch.manual_seed(0)
     g, x = torch.randn(4, outputs, positions), torch.randn(4, positions, inputs).transpose(1, 2)
     total = torch.zeros(outputs, inputs)
@@ -160,9 +163,10 @@ def test_pieces_of_a_depthwise_kernel_leave_no_gap(monkeypatch: pytest.MonkeyPat
 def test_no_kernels_where_there_is_no_device(caplog: pytest.LogCaptureFixture) -> None:
     x = torch.zeros(2, 3, 4, 4)
     assert convolutions.kernels_for(torch.zeros(5, 3, 1, 1), x) is None
-    with caplog.at_level("INFO", "tripletcl"):
-        assert convolutions._working_kernels(torch.device("meta")) is None  # the trial fails, and says why
-    assert "without kernels of its own on meta" in caplog.text
+    for name in ("kernels_triton", "pieces_triton"):
+        with caplog.at_level("INFO", "tripletcl"):
+            assert proven(name, torch.device("meta")) is None  # the trial fails, and says why
+        assert f"{name}: without kernels of its own on meta" in caplog.text
 
 
 def test_one_position_that_sees_padding_alone() -> None:

@@ -5,6 +5,7 @@ from reference_products import summed_products
 from torch import Tensor, nn
 
 from tripletcl.mas import kernels_triton as kernels
+from tripletcl.mas.precision import rounding
 
 LAYERS = [
     (nn.Conv2d(3, 5, 1), (4, 5)),
@@ -43,6 +44,21 @@ def linear() -> None:
     kernels.try_out(torch.device("cpu"))
 
 
+def precisions() -> None:
+    """Taken from the factors' type and from torch's permission to round."""
+    whole, half = torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16)
+    for precision, expected in (("float32", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")):
+        with rounding(precision):
+            assert kernels._precision(whole) == expected
+            assert kernels._precision(half) == "bf16"
+    layer = nn.Conv2d(4, 4, 3, groups=4)  # no matrix product, which the interpreter gets wrong in bfloat16
+    x = torch.randn(3, 4, 8, 6).bfloat16()
+    g = torch.randn_like(layer(x.float())).detach().bfloat16()
+    total = torch.zeros_like(layer.weight.detach())
+    kernels.add_convolution(total, layer, x, g, torch.abs_)
+    check(total, summed_products(layer, x.float(), g.float(), torch.abs_), "sums of bfloat16 factors in float32")
+
+
 def samples_dealt_out() -> None:
     kernels.PROGRAMS = 3
     x, g = torch.randn(7, 3, 4), torch.randn(7, 5, 4)
@@ -57,3 +73,4 @@ if __name__ == "__main__":
     convolutions(last=True)
     samples_dealt_out()
     linear()
+    precisions()

@@ -7,14 +7,15 @@ from triton.compiler import ASTSource
 from tripletcl.mas.kernels_triton import PRECISIONS, _sum_over_samples
 
 NAMES = _sum_over_samples.arg_names
-CASES = [(64, precision) for precision in PRECISIONS.values()] + [(1, "ieee")]
+CASES = [(64, precision) for precision in PRECISIONS] + [(1, "ieee"), (1, "bf16")]
 
 
 def compiled(rows: int, precision: str) -> str:
     """The assembly for tiles of so many rows; one row is the depthwise case."""
     fixed = {"KERNEL": 9, "KERNEL_WIDTH": 3, "SQUARE": False, "PRECISION": precision}
     fixed |= {"ROWS": rows, "WIDTH": 32, "POSITIONS": 32, "stride_h": 1, "groups": 1}
-    types = {name: "*fp32" if name in ("x", "g", "sums") else "i32" for name in NAMES}
+    factors = "*bf16" if precision == "bf16" else "*fp32"
+    types = dict.fromkeys(NAMES, "i32") | {"x": factors, "g": factors, "sums": "*fp32"}
     types |= dict.fromkeys(fixed, "constexpr")
     source = ASTSource(_sum_over_samples, types, {(NAMES.index(name),): value for name, value in fixed.items()})
     return triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
@@ -22,4 +23,4 @@ def compiled(rows: int, precision: str) -> str:
 
 if __name__ == "__main__":
     for rows, precision in CASES:
-        assert ("mma" in compiled(rows, precision)) == (precision != "ieee"), (rows, precision)
+        assert ("mma" in compiled(rows, precision)) == (precision != "ieee" and rows > 1), (rows, precision)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -12,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
+from tripletcl.mas.precision import wide
 from tripletcl.mas.products import Statistic, add_in_chunks, add_products, samples_at_once
+from tripletcl.mas.trial import proven
 
 Pad = Callable[[Tensor], Tensor]
-
-log = logging.getLogger("tripletcl")
 
 
 def add_convolution(total: Tensor, layer: Any, x: Tensor, g: Tensor, f: Statistic, pad: Pad) -> None:
@@ -49,7 +47,8 @@ def _columns(x: Tensor, layer: Any) -> Tensor:
 
 
 def _folded(x: Tensor, g: Tensor, layer: Any) -> Tensor:
-    """Every sample's own weight gradient [n, *weight.shape]."""
+    """Every sample's own weight gradient [n, *weight.shape], float32 at least."""
+    x, g = x.to(wide(x.dtype)), g.to(wide(g.dtype))  # its sums would be rounded, and on the CPU it would take longer
     if x.device.type == "cpu" and _in_threes(layer):
         return _in_pieces(x, g, layer)
     return _weight_gradients(x, g, layer, tuple(layer.weight.shape))
@@ -83,18 +82,6 @@ def _in_pieces(x: Tensor, g: Tensor, layer: Any) -> Tensor:
 
 def kernels_for(weight: Tensor, x: Tensor) -> ModuleType | None:
     """The module of kernels for graphics processors, where it serves the weight and works on the device."""
-    if x.is_cuda and weight.ndim <= 4 and x.dtype == torch.float32:
-        return _working_kernels(x.device)
+    if x.is_cuda and weight.ndim <= 4 and x.dtype in (torch.float32, torch.bfloat16):
+        return proven("kernels_triton", x.device)
     return None
-
-
-@cache
-def _working_kernels(device: torch.device) -> ModuleType | None:
-    try:
-        from tripletcl.mas import kernels_triton
-
-        kernels_triton.try_out(device)
-    except Exception as error:  # Triton, its compiler or its driver: whatever it lacks, there is another way
-        log.info("importance is measured without kernels of its own on %s: %s", device, error)
-        return None
-    return kernels_triton

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from tripletcl.mas.products import Statistic
 
-PRECISIONS = {"highest": "ieee", "high": "tf32", "medium": "bf16"}
-"""How `torch.get_float32_matmul_precision` has the factors rounded; sums are always those of float32."""
+PRECISIONS = ("ieee", "tf32", "bf16")
+"""How the factors are rounded; sums are always those of float32."""
 
 PROGRAMS = 4
 """Programs wanted for each multiprocessor of the device."""
@@ -71,9 +71,16 @@ def add_windows(
             x, g, sums, len(x), triton.cdiv(len(x), splits), groups, outputs, columns,
             g.shape[2] * g.shape[3], g.shape[3], *x.stride(), *g.stride(), *stride, *dilation,
             KERNEL=kernel[0] * kernel[1], KERNEL_WIDTH=kernel[1], SQUARE=f is torch.square_,
-            PRECISION=PRECISIONS[torch.get_float32_matmul_precision()], ROWS=rows, WIDTH=width, POSITIONS=32,
+            PRECISION=_precision(x), ROWS=rows, WIDTH=width, POSITIONS=32,
         )  # fmt: skip
     total.add_(sums[0] if splits == 1 else sums.sum(0))
+
+
+def _precision(x: Tensor) -> str:
+    """That of the pass, which gives bfloat16, or float32 and torch's permission to round it or not."""
+    if x.dtype == torch.bfloat16:
+        return "bf16"
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
 
 
 def _multiprocessors(device: torch.device) -> int:
@@ -110,13 +117,13 @@ def _sum_over_samples(  # type: ignore[no-untyped-def]
             )  # [POSITIONS, WIDTH]
             if ROWS == 1:  # depthwise: too little for a matrix product
                 got = tl.load(g_sample + group.to(tl.int64) * g_o + of_output, inside, 0.0)
-                gradient += tl.sum(got[:, None] * seen, 0)[None, :]
+                gradient += tl.sum(got.to(tl.float32)[:, None] * seen.to(tl.float32), 0)[None, :]
             else:
                 got = tl.load(
                     g_sample + of_row[:, None] + of_output[None, :], (o < outputs)[:, None] & inside[None, :], 0.0
                 )  # [ROWS, POSITIONS]
                 if PRECISION == "bf16":
-                    gradient = tl.dot(got.to(tl.bfloat16), seen.to(tl.bfloat16), gradient)
+                    gradient = tl.dot(got, seen, gradient)
                 else:
                     gradient = tl.dot(got, seen, gradient, input_precision=PRECISION)
         total += gradient * gradient if SQUARE else tl.abs(gradient)

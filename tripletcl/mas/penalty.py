@@ -88,7 +88,9 @@ class QuadraticPenalty:
         self.omega, self.anchor, self._parameters = {}, {}, []
 
     def bind(self, parameters: dict[str, nn.Parameter]) -> None:
-        """Pair the stored tensors with a model's parameters."""
+        """Pair the stored tensors with a model's parameters, and lay them out in memory as these are."""
+        for stored in (self.omega, self.anchor):
+            stored.update({name: _lying_as(value, parameters[name]) for name, value in stored.items()})
         self._parameters = [parameters[name] for name in self.omega]
 
     def before_step(self, lam: float) -> None:
@@ -155,6 +157,12 @@ class QuadraticPenalty:
 
 def _tensors(named: dict[str, Tensor]) -> list[Tensor]:
     return list(named.values())
+
+
+def _lying_as(value: Tensor, parameter: Tensor) -> Tensor:
+    if value.stride() == parameter.stride() or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _all(names: list[str], named: dict[str, Tensor], like: list[Tensor]) -> list[Tensor]:

@@ -1,16 +1,20 @@
 """Elementwise work on all parameters at once, in pieces that stay in the CPU's cache.
 
 A multi-tensor operation after another makes temporaries as large as the network: they go to memory and come back, and
-each time their pages are asked for anew. Piece by piece only what is asked for is read and written, once. A GPU takes
-all in one piece: there a launch costs more than a passage of memory saves.
+each time their pages are asked for anew. Piece by piece only what is asked for is read and written, once. A GPU has a
+kernel of its own for that (`pieces_triton`); what it does not serve is taken in one piece, because there a launch costs
+more than a passage of memory saves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 
 import torch
 from torch import Tensor
+
+from tripletcl.mas.trial import proven
 
 PIECE = 2**18
 """Numbers of a piece: 1 MiB of float32."""
@@ -60,9 +64,11 @@ def draw_near(theta: Sequence[Tensor], omega: Sequence[Tensor], anchor: Sequence
     is not important stays as it is, bit for bit.
     """
     least = max(1 / strength, TINY)  # 0 / 0 would be no number
+    if kernels := _kernels(theta):
+        theta, omega, anchor = kernels.draw_near(theta, omega, anchor, least)
     for theta_, omega_, anchor_ in pieces(theta, omega, anchor):
         share = torch._foreach_div(omega_, torch._foreach_add(omega_, least))
-        torch._foreach_lerp_(theta_, anchor_, share)
+        torch._foreach_lerp_(theta_, anchor_, [s.to(t.dtype) for s, t in zip(share, theta_, strict=True)])
 
 
 def add_pull(
@@ -73,6 +79,8 @@ def add_pull(
     strength: float,
 ) -> None:
     """`gradient += strength omega (theta - anchor)`, in place."""
+    if kernels := _kernels(theta):
+        gradient, omega, theta, anchor = kernels.add_product(gradient, omega, theta, anchor, strength)
     for gradient_, theta_, omega_, anchor_ in pieces(gradient, theta, omega, anchor):
         away = torch._foreach_sub(theta_, anchor_)
         torch._foreach_addcmul_(gradient_, away, omega_, value=strength)
@@ -82,5 +90,12 @@ def add_work(
     work: Sequence[Tensor], gradient: Sequence[Tensor], theta: Sequence[Tensor], before: Sequence[Tensor]
 ) -> None:
     """`work -= gradient (theta - before)`, in place."""
+    if kernels := _kernels(theta):
+        work, gradient, theta, before = kernels.add_product(work, gradient, theta, before, -1.0)
     for work_, gradient_, theta_, before_ in pieces(work, gradient, theta, before):
         torch._foreach_addcmul_(work_, gradient_, torch._foreach_sub(theta_, before_), value=-1.0)
+
+
+def _kernels(tensors: Sequence[Tensor]) -> ModuleType | None:
+    """The kernels that do the same in one launch, where the tensors lie on a graphics processor that takes them."""
+    return proven("pieces_triton", tensors[0].device) if tensors and tensors[0].is_cuda else None

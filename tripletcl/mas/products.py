@@ -12,6 +12,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tripletcl.embedding.onednn import pays, product
+from tripletcl.mas.dealing import deal
+from tripletcl.mas.precision import wide
+
 Statistic = Callable[[Tensor], Tensor]
 """f, applied to a tensor that is nobody else's: it may work in place, what it returns counts."""
 
@@ -21,11 +25,17 @@ Columns = Callable[[Tensor], Tensor]
 TILE_BYTES = 2 * 2**20
 """Of one sample's gradient between being made and being added."""
 
+SUM_BYTES = 4 * 2**20
+"""Of a product over all samples between being made and being added."""
+
 BAND_BYTES = 4 * 2**20
 """Of the columns that are gathered at a time."""
 
 FEW = 2**18
 """Multiplications of a sample below which its calls would cost more than its work: samples are then taken together."""
+
+HALF_PAYS = 32
+"""Positions, rows and columns from which on bfloat16 is worth it on the CPU: the product itself takes half as long."""
 
 FREE_SHARE = 4
 """Of a device's free memory a chunk of samples takes one part in so many."""
@@ -36,7 +46,8 @@ def add_products(total: Tensor, g: Tensor, x: Tensor, f: Statistic, columns: Col
 
     Args:
         total: [O, J].
-        g: gradients of the outputs [B, O, *space], l running over space.
+        g: gradients of the outputs [B, O, *space], l running over space; of total's type, or in bfloat16, which is
+            multiplied as it is where that is quicker. Sums are of total's type.
         x: inputs [B, ...], of which `columns` makes [B, *J, *space].
         f: absolute value or square.
         columns: asked for a few samples at a time; the identity where the input is already in columns.
@@ -44,23 +55,35 @@ def add_products(total: Tensor, g: Tensor, x: Tensor, f: Statistic, columns: Col
     positions = math.prod(g.shape[2:])
     if positions == 1:
         # f is multiplicative: f(g x^T) = f(g) f(x)^T, and the sum over samples is one product.
-        total.addmm_(f(g.reshape(len(g), -1).clone()).T, f(columns(x).reshape(len(x), -1).clone()))
+        own, own_g = (t.reshape(len(x), -1).to(total.dtype, copy=True) for t in (columns(x), g))
+        _add_product(total, f(own_g), f(own))
     elif total.device.type != "cpu" or total.numel() * positions < FEW:
         gradient, columns_of_one = total.numel() * total.element_size(), total.shape[1] * positions * x.element_size()
         size = samples_at_once(total.device, gradient, columns_of_one)
         add_in_chunks(total, x, g, f, lambda x, g: _products(g, columns(x)), size)
     else:
         size = samples_at_once(x.device, x[0].numel() * x.element_size())
-        for some, some_g in zip(x.split(size), g.split(size), strict=True):
-            for one, one_g in zip(columns(some), some_g, strict=True):
-                _add_sample(total, one_g, one, f)
+
+        dtype = g.dtype if min(*total.shape, positions) >= HALF_PAYS else total.dtype
+
+        def add(share: slice, total: Tensor) -> None:
+            for some, some_g in zip(x[share].split(size), g[share].split(size), strict=True):
+                for one, one_g in zip(columns(some.to(dtype)), some_g.to(dtype), strict=True):
+                    _add_sample(total, one_g, one, f)
+
+        deal(add, len(x), total)
 
 
 def add_in_chunks(
     total: Tensor, x: Tensor, g: Tensor, f: Statistic, per_sample: Callable[[Tensor, Tensor], Tensor], size: int
 ) -> None:
     """total += sum_n f(per_sample(x, g)[n]), `size` samples at a time."""
-    in_chunks(lambda chunk: total.add_(f(per_sample(x[chunk], g[chunk])).sum(0)), len(x), size)
+
+    def add(share: slice, total: Tensor) -> None:
+        ours, ours_g = x[share], g[share]
+        in_chunks(lambda chunk: total.add_(f(per_sample(ours[chunk], ours_g[chunk])).sum(0)), len(ours), size)
+
+    deal(add, len(x), total)
 
 
 def in_chunks(work: Callable[[slice], object], length: int, size: int) -> None:
@@ -95,9 +118,22 @@ def _free_bytes(device: torch.device) -> int:
 
 
 def _products(g: Tensor, columns: Tensor) -> Tensor:
-    """[n, O, J] of g [n, O, *space] and columns [n, *J, *space]."""
+    """[n, O, J] of g [n, O, *space] and columns [n, *J, *space], float32 at least."""
     g = g.flatten(2)
-    return torch.bmm(g, columns.reshape(len(g), -1, g.shape[2]).transpose(1, 2))
+    columns = columns.reshape(len(g), -1, g.shape[2]).transpose(1, 2)
+    if g.dtype == torch.bfloat16 and g.is_cuda:
+        return torch.bmm(g, columns, out_dtype=torch.float32)
+    return torch.bmm(g.to(wide(g.dtype)), columns.to(wide(g.dtype)))
+
+
+def _add_product(total: Tensor, g: Tensor, x: Tensor) -> None:
+    """total += g^T x for g [B, O] and x [B, J]."""
+    if not pays(g, total.numel() * len(g)):
+        total.addmm_(g.T, x)
+        return
+    height = max(1, SUM_BYTES // (total.shape[1] * total.element_size()))
+    for part, columns in zip(total.split(height), g.T.split(height), strict=True):
+        part.add_(product(columns, x.T))
 
 
 def _add_sample(total: Tensor, g: Tensor, columns: Tensor, f: Statistic) -> None:
@@ -108,32 +144,10 @@ def _add_sample(total: Tensor, g: Tensor, columns: Tensor, f: Statistic) -> None
         flat = columns.reshape(total.shape[1], -1)
         height = max(1, TILE_BYTES // (total.shape[1] * total.element_size()))
         for part, g_part in zip(total.split(height), g.flatten(1).split(height), strict=True):
-            part.add_(f(_product(g_part, flat)))
+            part.add_(f(product(g_part, flat).to(total.dtype)))
         return
     bands = zip(g.split(rows, 1), columns.split(rows, axis), strict=True)
     gradient = torch.zeros_like(total)
     for g_band, band in bands:
-        gradient.add_(_product(g_band.flatten(1), band.reshape(total.shape[1], -1)))
+        gradient.add_(product(g_band.flatten(1), band.reshape(total.shape[1], -1)))
     total.add_(f(gradient))
-
-
-def _product(g: Tensor, x: Tensor) -> Tensor:
-    """g x^T [O, J] of g [O, L] and x [J, L]."""
-    if ONEDNN and g.dtype == torch.float32:
-        return torch.ops.mkldnn._linear_pointwise(g, x, None, "none", [], "")
-    return g @ x.T
-
-
-def _has_onednn() -> bool:
-    """Whether torch's oneDNN can be asked for a product by name: on some processors twice as fast as the other BLAS.
-
-    The name is not public, so it is tried out.
-    """
-    g, x = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3)
-    try:
-        return torch.equal(torch.ops.mkldnn._linear_pointwise(g, x, None, "none", [], ""), g @ x.T)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-
-
-ONEDNN = _has_onednn()

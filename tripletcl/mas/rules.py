@@ -1,14 +1,15 @@
 """One rule a layer type: what a batch adds to sum_n f(d s_n / d theta) for the layer's weight and bias.
 
 A rule is a plain function `rule(layer, input, grad_output, f, total)`. `input` and `grad_output` have the batch on
-axis 0, row n of `grad_output` is the gradient of sample n's own scalar, and `f` is the absolute value or the square,
-applied to every sample's gradient BEFORE the sum over samples. The sums are added, in place, to those of
-`total["weight"]` and `total["bias"]` that are there.
+axis 0 and are of the sums' type, or in bfloat16; row n of `grad_output` is the gradient of sample n's own scalar, and
+`f` is the absolute value or the square, applied to every sample's gradient BEFORE the sum over samples. The sums are
+added, in place, to those of `total["weight"]` and `total["bias"]` that are there.
 `rules_of_types` holds the rules by exact type, because a subclass may compute something else.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tripletcl.mas.convolutions import Pad, add_convolution, kernels_for
+from tripletcl.mas.precision import wide
 from tripletcl.mas.products import Statistic, add_in_chunks, add_products, in_chunks, samples_at_once
 
 Total = dict[str, Tensor]
@@ -54,10 +56,10 @@ def convolution_same(layer: Any, input: Tensor, grad_output: Tensor, f: Statisti
 
 def batch_norm(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
     """Batch normalisation in eval mode, where the running statistics are constants."""
-    mean, variance = (t.to(input.dtype) for t in (layer.running_mean, layer.running_var))
+    mean, variance = (t.to(wide(input.dtype)) for t in (layer.running_mean, layer.running_var))
 
     def add(chunk: slice) -> None:
-        x, g = input[chunk], grad_output[chunk]
+        x, g = _widened(input[chunk], grad_output[chunk])
         _add_scale_and_shift(total, x, g, mean.expand(len(x), -1), variance.expand(len(x), -1), layer.eps, f)
 
     in_chunks(add, len(input), _fitting(input))
@@ -68,7 +70,7 @@ def group_norm(layer: nn.GroupNorm, input: Tensor, grad_output: Tensor, f: Stati
     channels = layer.num_channels // layer.num_groups
 
     def add(chunk: slice) -> None:
-        x, g = input[chunk], grad_output[chunk]
+        x, g = _widened(input[chunk], grad_output[chunk])
         variance, mean = torch.var_mean(x.reshape(len(x), layer.num_groups, -1), 2, correction=0)
         mean, variance = (t.repeat_interleave(channels, 1) for t in (mean, variance))  # [n, C]
         _add_scale_and_shift(total, x, g, mean, variance, layer.eps, f)
@@ -83,12 +85,13 @@ def layer_norm(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: Stati
     g = grad_output.reshape(len(input), -1, *shape)
 
     def weight_gradient(x: Tensor, g: Tensor) -> Tensor:
+        x, g = _widened(x, g)
         return F.layer_norm(x, shape, eps=layer.eps).mul_(g).sum(1)
 
     if "weight" in total:
         add_in_chunks(total["weight"], x, g, f, weight_gradient, _fitting(x))
     if "bias" in total:
-        total["bias"].add_(f(g.sum(1)).sum(0))
+        total["bias"].add_(f(g.sum(1, dtype=total["bias"].dtype)).sum(0))
 
 
 def layer_norm_2d(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
@@ -105,7 +108,9 @@ def _convolution(layer: Any, x: Tensor, g: Tensor, f: Statistic, total: Total, p
 def _add_bias(total: Total, g: Tensor, f: Statistic) -> None:
     """Of g [B, O, ...]."""
     if "bias" in total:
-        total["bias"].add_(f(g.sum(tuple(range(2, g.ndim))) if g.ndim > 2 else g.clone()).sum(0))
+        bias = total["bias"]
+        found = g.sum(tuple(range(2, g.ndim)), dtype=bias.dtype) if g.ndim > 2 else g.to(bias.dtype, copy=True)
+        bias.add_(f(found).sum(0))
 
 
 def _add_scale_and_shift(
@@ -125,6 +130,10 @@ def _add_scale_and_shift(
         total[name].add_(value)
 
 
+def _widened(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(t.to(wide(t.dtype)) for t in tensors)
+
+
 def _unchanged(x: Tensor) -> Tensor:
     return x
 
@@ -134,34 +143,51 @@ def _fitting(x: Tensor) -> int:
     return samples_at_once(x.device, x[0].numel() * x.element_size()) if x.device.type == "cpu" else len(x)
 
 
-@cache
 def rules_of_types() -> dict[type[nn.Module], Rule]:
-    """The rules by layer type; timm takes two seconds to import, for which whoever measures nothing should not wait."""
+    """The rules by layer type."""
+    return _with_timm() if _timm_is_there() else OF_TORCH
+
+
+def output_enters() -> dict[type[nn.Module], str]:
+    """These go on inside their forward after the affine map: the map's output is what enters the named submodule."""
+    return _drops_of_timm() if _timm_is_there() else {}
+
+
+OF_TORCH: dict[type[nn.Module], Rule] = {
+    nn.Linear: linear,
+    nn.Conv1d: convolution,
+    nn.Conv2d: convolution,
+    nn.Conv3d: convolution,
+    nn.BatchNorm1d: batch_norm,
+    nn.BatchNorm2d: batch_norm,
+    nn.BatchNorm3d: batch_norm,
+    nn.GroupNorm: group_norm,
+    nn.LayerNorm: layer_norm,
+}
+
+
+def _timm_is_there() -> bool:
+    """A model has layers of timm only where timm was imported; who has none should not wait two seconds for it."""
+    return "timm.layers" in sys.modules
+
+
+@cache
+def _with_timm() -> dict[type[nn.Module], Rule]:
     from timm import layers
 
-    return {
-        nn.Linear: linear,
-        nn.Conv1d: convolution,
-        nn.Conv2d: convolution,
-        nn.Conv3d: convolution,
+    return OF_TORCH | {
         layers.Conv2dSame: convolution_same,
-        nn.BatchNorm1d: batch_norm,
-        nn.BatchNorm2d: batch_norm,
-        nn.BatchNorm3d: batch_norm,
         layers.BatchNormAct2d: batch_norm,
-        nn.GroupNorm: group_norm,
         layers.GroupNorm: group_norm,
         layers.GroupNorm1: group_norm,
         layers.GroupNormAct: group_norm,
-        nn.LayerNorm: layer_norm,
         layers.LayerNorm: layer_norm,
         layers.LayerNorm2d: layer_norm_2d,
     }
 
 
 @cache
-def output_enters() -> dict[type[nn.Module], str]:
-    """These go on inside their forward after the affine map: the map's output is what enters the named submodule."""
+def _drops_of_timm() -> dict[type[nn.Module], str]:
     from timm import layers
 
     return {layers.BatchNormAct2d: "drop", layers.GroupNormAct: "drop"}

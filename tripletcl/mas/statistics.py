@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tripletcl.continual import Learner
 from tripletcl.errors import UserError
+from tripletcl.mas.precision import Precision, check_precision, factor_type, forward_in, rounding, wide
 from tripletcl.mas.products import Statistic
 from tripletcl.mas.rules import output_enters, rules_of_types
 
@@ -50,10 +51,12 @@ def per_sample_statistic(
     statistic: Statistic = abs,
     engine: Engine = "hooks",
     scope: Scope = "global",
+    precision: Precision = "float32",
 ) -> dict[str, Tensor]:
     """The SUM over a batch of the statistic of every sample's own gradient: sum_n f(d s(F(x_n)) / d theta).
 
-    Taken in eval mode and without autocast; modes, flags and hooks are as before afterwards, also after an error.
+    Taken in eval mode, in the precision given whatever torch is set to; modes, settings, flags and hooks are as before
+    afterwards, also after an error.
 
     Args:
         model: the parameters' owner; those with `requires_grad` are in the result.
@@ -67,16 +70,20 @@ def per_sample_statistic(
         scope: "global" differentiates the scalar of the model's outputs. "local" differentiates ||y_l||^2 of every
             layer's OWN output, its input held constant: sum_n f(d ||y_nl||^2 / d theta_l), by a forward pass alone.
             "rectified" is local, but a layer whose output enters an `nn.ReLU` has that ReLU's output for its own.
+        precision: how factors are rounded, "float32" (not at all), "tf32" (on a GPU; as float32 elsewhere) or "bf16",
+            forward and backward under autocast; sums are those of float32. What is float64 stays float64.
 
     Returns:
         Parameter name (as in `model.named_parameters()`) -> a tensor of its shape, in float32 at least.
 
     Raises:
-        UserError: an unknown engine or statistic, a scalar of the wrong shape, a scope that does not go with the other
-            arguments, or a model that "hooks" cannot serve: a layer type without a rule, a layer called twice, a shared
-            parameter, an input changed in place.
+        UserError: an unknown engine, precision or statistic, a scalar of the wrong shape, a scope that does not go with
+            the other arguments, or a model that "hooks" cannot serve: a layer type without a rule, a layer called
+            twice, a shared parameter, an input changed in place.
     """
-    statistics = Statistics(model, forward=forward, scalar=scalar, statistic=statistic, engine=engine, scope=scope)
+    statistics = Statistics(
+        model, forward=forward, scalar=scalar, statistic=statistic, engine=engine, scope=scope, precision=precision
+    )
     statistics.add(inputs)
     return statistics.sums
 
@@ -97,22 +104,25 @@ class Statistics:
         statistic: Statistic = abs,
         engine: Engine = "hooks",
         scope: Scope = "global",
+        precision: Precision = "float32",
     ) -> None:
         check_scope(scope, scalar, engine)
-        self.model, self.forward, self.scalar, self.statistic = model, forward or model, scalar, statistic
-        self.engine, self.scope = engine, scope
+        check_precision(precision)
+        self.model, self.scalar, self.statistic = model, scalar, statistic
+        self.forward = forward_in(precision, forward or model)
+        self.engine, self.scope, self.precision = engine, scope, precision
         self.sums: dict[str, Tensor] = {}
         self.seen: set[torch.Size] = set()
         """The shapes of samples whose batch axis has been looked at."""
 
     def add(self, inputs: Tensor) -> None:
         """Add a batch [B, ...] to `sums`, which are worth nothing after an error."""
-        with _measuring(self.model, inputs, self.statistic) as inputs:
+        with _measuring(self.model, inputs, self.statistic, self.precision) as inputs:
             self.sums = self.sums or _zeros(self.model)
             if self.engine == "loop":
                 _by_loop(self.sums, self.model, self.forward, inputs, self.scalar, self.statistic)
                 return
-            taps = _taps(self.model, len(inputs), IN_PLACE[self.statistic], self.sums, self.scope != "global")
+            taps = _taps(self, len(inputs))
             if inputs.shape[1:] not in self.seen:
                 _check_batch_axis(taps, self.forward, inputs[:1])
                 self.seen.add(inputs.shape[1:])
@@ -128,6 +138,7 @@ def batch_statistic(
     forward: Callable[[Tensor], Any] | None = None,
     scalar: Scalar = squared_norm,
     statistic: Statistic = abs,
+    precision: Precision = "float32",
 ) -> dict[str, Tensor]:
     """The statistic of the gradient of the batch's MEAN: f(d (1/B sum_n s(F(x_n))) / d theta), by plain autograd.
 
@@ -135,9 +146,10 @@ def batch_statistic(
     signs and cancel out here, and it depends on the batch size; for comparison only. Arguments as in
     `per_sample_statistic`; with a batch of one sample it is the same.
     """
-    with _measuring(model, inputs, statistic) as inputs:
+    check_precision(precision)
+    with _measuring(model, inputs, statistic, precision) as inputs:
         total = _zeros(model)
-        _by_loop(total, model, forward or model, inputs, scalar, statistic, size=len(inputs))
+        _by_loop(total, model, forward_in(precision, forward or model), inputs, scalar, statistic, size=len(inputs))
         return total
 
 
@@ -158,14 +170,14 @@ def check_scope(scope: str, scalar: Scalar, engine: str) -> None:
 
 
 @contextmanager
-def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic) -> Iterator[Tensor]:
-    """Eval mode with gradients and without autocast; gives the inputs, fit for autograd."""
+def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic, precision: Precision) -> Iterator[Tensor]:
+    """Eval mode with gradients, in a precision, without autocast around; gives the inputs, fit for autograd."""
     if statistic not in IN_PLACE:
         raise UserError(f"the statistic of a gradient is abs or torch.square, not {statistic!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"{_type_name(model)} has no trainable parameters, so none has an importance")
     no_autocast = torch.autocast(inputs.device.type, enabled=False)
-    with torch.inference_mode(False), torch.enable_grad(), no_autocast, eval_mode(model):
+    with torch.inference_mode(False), torch.enable_grad(), no_autocast, rounding(precision), eval_mode(model):
         yield inputs.clone() if inputs.is_inference() else inputs.detach()
 
 
@@ -173,12 +185,14 @@ def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic) -> Iterat
 def eval_mode(model: nn.Module | Learner) -> Iterator[None]:
     """Eval mode inside, and every module's own mode again outside."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    if any(modes.values()):
+        model.eval()
     try:
         yield
     finally:
         for module, training in modes.items():
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 def _by_loop(
@@ -228,10 +242,10 @@ IN_PLACE: dict[Statistic, Statistic] = {abs: torch.abs_, torch.abs: torch.abs_, 
 class _Tap:
     """One layer's place in the pass: keeps the input going forward, calls the rule coming backward."""
 
-    def __init__(
-        self, path: str, layer: nn.Module, batch: int, f: Statistic, sums: dict[str, Tensor], local: bool
-    ) -> None:
-        self.path, self.layer, self.batch, self.f, self.local = path, layer, batch, f, local
+    def __init__(self, path: str, layer: nn.Module, batch: int, statistics: Statistics) -> None:
+        self.path, self.layer, self.batch = path, layer, batch
+        self.f, self.local = IN_PLACE[statistics.statistic], statistics.scope != "global"
+        self.precision, sums = statistics.precision, statistics.sums
         self.parameters = _own_trainable(layer)
         self.sums = {name: sums[f"{path}{name}"] for name in self.parameters if f"{path}{name}" in sums}
         self.received = False
@@ -295,9 +309,10 @@ class _Tap:
         assert self.input is not None
         if self.input._version != self.version:
             raise self.error("has its input changed in place after it was called")
-        dtype = _at_least_float32(self.input.dtype)
+        dtype = factor_type(self.precision, self.input.dtype)
         rule = rules_of_types()[type(self.layer)]
-        rule(self.layer, self.input.to(dtype), grad_output.to(dtype), self.f, self.sums)
+        with torch.autocast(grad_output.device.type, enabled=False):  # of a local scope it is called going forward
+            rule(self.layer, self.input.to(dtype), grad_output.to(dtype), self.f, self.sums)
         self.received = True
         self.passes -= 1
         if not self.passes:
@@ -331,13 +346,13 @@ class _OutputGradient(torch.autograd.Function):
         return grad_output, None, None
 
 
-def _taps(model: nn.Module, batch: int, f: Statistic, sums: dict[str, Tensor], local: bool) -> list[_Tap]:
+def _taps(statistics: Statistics, batch: int) -> list[_Tap]:
     taps = []
     owners: dict[Tensor, str] = {}
-    for path, module in model.named_modules():
+    for path, module in statistics.model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             raise UserError(f"{path} has no running statistics, so it mixes the samples of a batch; {WAY_OUT}")
-        tap = _Tap(f"{path}." if path else "", module, batch, f, sums, local)
+        tap = _Tap(f"{path}." if path else "", module, batch, statistics)
         for name, parameter in tap.parameters.items():
             if parameter in owners:
                 raise UserError(f"{owners[parameter]} and {tap.path}{name} are one parameter; {WAY_OUT}")
@@ -423,13 +438,7 @@ def _each_gradient(totals: list[Tensor], parameters: dict[str, Any]) -> Iterator
 
 def _zeros(model: nn.Module) -> dict[str, Tensor]:
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return {
-        name: torch.zeros(p.shape, dtype=_at_least_float32(p.dtype), device=p.device) for name, p in parameters.items()
-    }
-
-
-def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+    return {name: torch.zeros(p.shape, dtype=wide(p.dtype), device=p.device) for name, p in parameters.items()}
 
 
 def _type_name(module: nn.Module) -> str:
