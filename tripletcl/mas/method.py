@@ -59,7 +59,7 @@ class MAS(Method):
         normalise: Divide each task's importance by its "mean" or its "max" over all parameters, so that a lam means the
             same for another network or task.
         precision: How factors are rounded while importance is measured: "float32" (not at all), "tf32" (on a GPU) or
-            "bf16"; sums are those of float32. It is none of `training.precision`'s business.
+            "bf16"; sums are those of float32. The precision that a run trains in does not matter.
 
     Raises:
         UserError: a weight out of its range, or settings that do not go together.

@@ -63,7 +63,6 @@ def add_products(total: Tensor, g: Tensor, x: Tensor, f: Statistic, columns: Col
         add_in_chunks(total, x, g, f, lambda x, g: _products(g, columns(x)), size)
     else:
         size = samples_at_once(x.device, x[0].numel() * x.element_size())
-
         dtype = g.dtype if min(*total.shape, positions) >= HALF_PAYS else total.dtype
 
         def add(share: slice, total: Tensor) -> None:
