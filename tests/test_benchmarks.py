@@ -29,6 +29,18 @@ def test_one_command_gives_one_object_a_row() -> None:
     assert all(row["difference"] <= 1e-6 for row in rows)
 
 
+def test_what_trains_and_measures_runs() -> None:
+    parts = ("importance", "step", "throughput")
+    only = [word for part in parts for word in ("--only", part)]
+    printed = run("speed.py", *only, "--quick", "--json", "--threads", "1").stdout
+    rows: list[dict[str, Any]] = [json.loads(line) for line in printed.splitlines()]
+    assert [row["part"] for row in rows] == ["importance"] * 4 + ["step"] * 2 + ["throughput"] * 3
+    assert len({row["name"] for row in rows}) == len(rows)
+    assert all(math.isfinite(row["ratio"]) and row["ratio"] > 0 and row["device"] == "cpu" for row in rows)
+    assert [row["goal"] for row in rows] == [1.3, 1.3, None, None, 1.05, 1.05, 1.5, 1.5, 1.5]
+    assert [row["direction"] for row in rows] == ["at most"] * 2 + ["at least"] * 2 + ["at most"] * 2 + ["at least"] * 3
+
+
 def test_a_part_that_cannot_run_is_left_out_with_a_sentence() -> None:
     done = run("speed.py", "--only", "avalanche", "--quick", "--device", "cuda")
     assert done.stdout.startswith("avalanche is left out: ")

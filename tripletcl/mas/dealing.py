@@ -1,42 +1,54 @@
-"""Samples dealt to threads, each of which works alone on its share.
+"""Work dealt to threads, each of which works alone on its share.
 
-What importance does for one sample is too small to be divided among cores: waking them takes as long as they help, and
-the gradient that one of them has in its cache is not where the other adds it up.
+What importance does for one sample, or a penalty for one piece of the parameters, is too small to be divided among
+cores: waking them takes as long as they help, and what one of them has in its cache is not where the other goes on.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Work = Callable[[slice, Tensor], object]
-"""(samples, sum): adds to the sum, in place, what these samples give."""
 
-
-def deal(work: Work, samples: int, total: Tensor) -> None:
+def deal(work: Callable[[slice, Tensor], object], samples: int, total: Tensor) -> None:
     """Add to `total` what all samples give: on the CPU by as many threads at once as torch may use.
 
     Memory: a sum like `total` for each thread but one. Shares are the same at each call, so results are, too.
+
+    Args:
+        work: (samples, sum): adds to the sum, in place, what these samples give.
     """
-    threads = min(torch.get_num_threads(), samples) if total.device.type == "cpu" else 1
-    if threads < 2:
-        work(slice(0, samples), total)
+    shares = shares_of(samples) if total.device.type == "cpu" else [slice(0, samples)]
+    sums = [total, *(torch.zeros_like(total) for _ in shares[1:])]
+    at_once(work, shares, sums)
+    for one in sums[1:]:
+        total.add_(one)
+
+
+def shares_of(length: int) -> list[slice]:
+    """The parts of a length that are worked on at once: as many as torch may use threads."""
+    threads = max(1, min(torch.get_num_threads(), length))
+    bounds = [length * i // threads for i in range(threads + 1)]
+    return [slice(*bounds[i : i + 2]) for i in range(threads)]
+
+
+def at_once(work: Callable[..., object], *arguments: Iterable[Any]) -> None:
+    """Call `work` with the first of all arguments, with the second of all, ..., each call in a thread of its own."""
+    calls = list(zip(*arguments, strict=True))
+    if len(calls) == 1:
+        work(*calls[0])
         return
-    bounds = [samples * i // threads for i in range(threads + 1)]
-    sums = [total, *(torch.zeros_like(total) for _ in range(threads - 1))]
-    shares = [slice(*bounds[i : i + 2]) for i in range(threads)]
-    dealt = [_workers(threads).submit(torch.no_grad()(work), *share) for share in zip(shares, sums, strict=True)]
+    dealt = [_workers(len(calls)).submit(torch.no_grad()(work), *call) for call in calls]
     wait(dealt)
     for each in dealt:
         each.result()
-    for one in sums[1:]:
-        total.add_(one)
 
 
 @cache
@@ -50,7 +62,7 @@ def _workers(threads: int) -> ThreadPoolExecutor:
         ready.wait()
 
     usual = torch.get_num_threads()
-    workers = ThreadPoolExecutor(threads, thread_name_prefix="importance", initializer=alone)
+    workers = ThreadPoolExecutor(threads, thread_name_prefix="dealt", initializer=alone)
     wait([workers.submit(int) for _ in range(threads)])
     torch.set_num_threads(usual)  # what later threads will take
     return workers

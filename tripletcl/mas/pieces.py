@@ -8,16 +8,21 @@ more than a passage of memory saves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from tripletcl.mas.dealing import at_once, shares_of
 from tripletcl.mas.trial import proven
 
 PIECE = 2**18
 """Numbers of a piece: 1 MiB of float32."""
+
+MANY = 16
+"""Pieces from which on to wake other threads costs little beside their work."""
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -49,6 +54,18 @@ def pieces(*lists: Sequence[Tensor], size: int = PIECE) -> Iterator[Piece]:
         yield [list(tensors) for tensors in zip(*piece, strict=True)]
 
 
+def in_pieces(work: Callable[..., object], *lists: Sequence[Tensor]) -> None:
+    """Call `work` with the tensors of each piece, on the CPU by several threads at once where there are many pieces."""
+    found = list(pieces(*lists))
+    shares = shares_of(len(found)) if len(found) >= MANY else [slice(None)]
+
+    def share(of: slice) -> None:
+        for piece in found[of]:
+            work(*piece)
+
+    at_once(share, shares)
+
+
 def _cut(entry: tuple[Tensor, ...], size: int) -> Iterator[tuple[Tensor, ...]]:
     """The tensors of one entry as flat parts; as they are where they are small, broadcast or not laid out in a row."""
     first = entry[0]
@@ -66,9 +83,12 @@ def draw_near(theta: Sequence[Tensor], omega: Sequence[Tensor], anchor: Sequence
     least = max(1 / strength, TINY)  # 0 / 0 would be no number
     if kernels := _kernels(theta):
         theta, omega, anchor = kernels.draw_near(theta, omega, anchor, least)
-    for theta_, omega_, anchor_ in pieces(theta, omega, anchor):
-        share = torch._foreach_div(omega_, torch._foreach_add(omega_, least))
-        torch._foreach_lerp_(theta_, anchor_, [s.to(t.dtype) for s, t in zip(share, theta_, strict=True)])
+
+    def draw(theta: list[Tensor], omega: list[Tensor], anchor: list[Tensor]) -> None:
+        share = torch._foreach_div(omega, torch._foreach_add(omega, least))
+        torch._foreach_lerp_(theta, anchor, [s.to(t.dtype) for s, t in zip(share, theta, strict=True)])
+
+    in_pieces(draw, theta, omega, anchor)
 
 
 def add_pull(
@@ -81,9 +101,7 @@ def add_pull(
     """`gradient += strength omega (theta - anchor)`, in place."""
     if kernels := _kernels(theta):
         gradient, omega, theta, anchor = kernels.add_product(gradient, omega, theta, anchor, strength)
-    for gradient_, theta_, omega_, anchor_ in pieces(gradient, theta, omega, anchor):
-        away = torch._foreach_sub(theta_, anchor_)
-        torch._foreach_addcmul_(gradient_, away, omega_, value=strength)
+    in_pieces(partial(_add_product, strength), gradient, omega, theta, anchor)
 
 
 def add_work(
@@ -92,8 +110,14 @@ def add_work(
     """`work -= gradient (theta - before)`, in place."""
     if kernels := _kernels(theta):
         work, gradient, theta, before = kernels.add_product(work, gradient, theta, before, -1.0)
-    for work_, gradient_, theta_, before_ in pieces(work, gradient, theta, before):
-        torch._foreach_addcmul_(work_, gradient_, torch._foreach_sub(theta_, before_), value=-1.0)
+    in_pieces(partial(_add_product, -1.0), work, gradient, theta, before)
+
+
+def _add_product(
+    strength: float, sums: list[Tensor], factor: list[Tensor], theta: list[Tensor], origin: list[Tensor]
+) -> None:
+    """`sums += strength factor (theta - origin)`, in place."""
+    torch._foreach_addcmul_(sums, factor, torch._foreach_sub(theta, origin), value=strength)
 
 
 def _kernels(tensors: Sequence[Tensor]) -> ModuleType | None:
