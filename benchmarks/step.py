@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = turns.parser(__doc__, repeats=5)
+    parser = turns.parser(__doc__, repeats=9)
     parser.add_argument("--model", action="append", help=f"repeatable; default {', '.join(MODELS)}")
     parser.add_argument("--batch", type=int, help="images of a step; default: by the model")
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
@@ -71,7 +71,7 @@ def rows(
     *,
     device: str = "cpu",
     clock: str = "wall",
-    repeats: int = 5,
+    repeats: int = 9,
     size: int = 224,
     optimizers: Sequence[str] = ("sgd", "adamw"),
 ) -> list[Row]:

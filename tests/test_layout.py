@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -56,3 +57,13 @@ def test_help_does_not_import_torch() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "compare" in ended.stdout
+
+
+@pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "7"}])
+def test_how_idle_threads_wait_is_set_before_torch_and_left_to_who_has_set_it(own: dict[str, str]) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    code = f"import os, sys, tripletcl; print('torch' in sys.modules, *(os.environ[name] for name in {names}))"
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env={**others, **own}).stdout.split()
+    assert printed == ["False", own.get(names[0], "PASSIVE"), own.get(names[1], "10000")]
