@@ -59,7 +59,8 @@ def test_training_importance_penalty_and_checkpoints(tmp_path: Path, name: str, 
     plain = run(tmp_path / "plain", name, optimizer, torch.contiguous_format)
     ours = run(tmp_path / "ours", name, optimizer, torch.channels_last)
     assert any(not p.is_contiguous() for p in ours.parameters())
-    for key, value in ours.state_dict().items():  # by norm: where a gradient is nearly zero, AdamW makes rounding a step
+    # By norm: where a gradient is nearly zero AdamW makes a step of what is rounding.
+    for key, value in ours.state_dict().items():
         other = plain.state_dict()[key].double()
         assert (value - other).norm() <= 1e-4 * other.norm() + 2e-5, key
     with pytest.raises(KeyboardInterrupt):
