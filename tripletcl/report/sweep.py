@@ -153,7 +153,7 @@ def _title(method: str, means: Mapping[float, float], flat: tuple[float, float],
     return f"{name} is best at lam {best:g}, {value}: its neighbours are more than {near} below"
 
 
-CROWDED, CROWDED_SIZE = 16, 8.5
+CROWDED, CROWDED_SIZE = 16, 7.5
 """Characters of all labels of the x axis from which on they are set smaller, and the size."""
 
 
