@@ -17,9 +17,6 @@ from torch import Tensor
 
 from tripletcl.mas.products import Statistic
 
-PRECISIONS = ("ieee", "tf32", "bf16")
-"""How the factors are rounded; sums are always those of float32."""
-
 PROGRAMS = 4
 """Programs wanted for each multiprocessor of the device."""
 
@@ -77,7 +74,7 @@ def add_windows(
 
 
 def _precision(x: Tensor) -> str:
-    """That of the pass, which gives bfloat16, or float32 and torch's permission to round it or not."""
+    """How factors are rounded; sums are float32. The pass gives bfloat16, or float32 and torch's leave to round it."""
     if x.dtype == torch.bfloat16:
         return "bf16"
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
