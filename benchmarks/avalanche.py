@@ -185,7 +185,7 @@ def timed(run: Callable[[], list[list[float]]]) -> dict[str, Any]:
 
 def by_tripletcl(mnist: Path, scratch: Path, epochs: int, seed: int) -> dict[str, Any]:
     from tripletcl.config import load_config
-    from tripletcl.runs import train
+    from tripletcl.runs.train import train
 
     def run() -> list[list[float]]:
         training = {"epochs": epochs, "head_epochs": 0, "batch_size": BATCH, "lr": RATE, "momentum": MOMENTUM}

@@ -41,7 +41,7 @@ from torch.func import functional_call, grad, vmap
 from turns import Row
 
 from tripletcl.continual.device import freed_memory_kept
-from tripletcl.embedding.onednn import linear_by_onednn
+from tripletcl.cpu import linear_by_onednn
 from tripletcl.mas.precision import Precision, forward_in, rounding
 from tripletcl.mas.statistics import Statistics, per_sample_statistic, squared_norm
 

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from tripletcl.continual import plain_batches
 from tripletcl.embedding import FactEmbedder
-from tripletcl.experiment import Experiment, build
+from tripletcl.experiments.facts import Experiment, build
 from tripletcl.mas import importance
 from tripletcl.mas.statistics import every_output
-from tripletcl.runs import Run
+from tripletcl.runs.train import Run
 
 BATCHES = (35, 128, 200)
 

@@ -25,16 +25,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tripletcl.adapting import adapt
 from tripletcl.config import load_config
-from tripletcl.continuing import continue_run
-from tripletcl.data import write_scenes
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, writing
-from tripletcl.runs import Run, train
-from tripletcl.teaching import teach
-from tripletcl.upgrading import upgrade_index
+from tripletcl.runs.adapt import adapt
+from tripletcl.runs.continue_run import continue_run
+from tripletcl.runs.teach import teach
+from tripletcl.runs.train import Run, train
+from tripletcl.runs.upgrading import upgrade_index
+from tripletcl.scenes import write_scenes
 
 SLACK = 1.1
 """Of an operation's duration: some kills come when it has just ended."""

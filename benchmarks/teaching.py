@@ -3,7 +3,7 @@
     TRIPLETCL_DATA=... python benchmarks/teaching.py --config photos_best --full RUN --out runs/teaching
 
 Leaves some facts of different units out of the config's table, trains the method on the rest (once; kept in --out),
-teaches each fact from ten of its training photos, as a user would (`tripletcl.teaching.teach`), scores the model on ALL
+teaches each fact from ten of its training photos, as a user would (`tripletcl.runs.teach`), scores the model on ALL
 test photos of the whole table, and takes the lesson back. Prints, for each fact: its AP before and after, its AP where
 the run --full was trained on all its photos, the change of the MAP of all facts that were not left out, and seconds.
 """
@@ -28,9 +28,9 @@ from tripletcl.data import Fact, FactTable
 from tripletcl.data.writer import write_table
 from tripletcl.embedding import FactEmbedder
 from tripletcl.evaluation import FactEvaluator, equal_queries
-from tripletcl.experiment import load_table
-from tripletcl.runs import Run, train
-from tripletcl.teaching import teach, undo
+from tripletcl.experiments.facts import load_table
+from tripletcl.runs.teach import teach, undo
+from tripletcl.runs.train import Run, train
 
 BATCH = 16
 

@@ -12,15 +12,15 @@ import sys
 from pathlib import Path
 
 from tripletcl.config import load_config
-from tripletcl.continuing import continue_run
-from tripletcl.data import write_scenes
 from tripletcl.embedding import FactEmbedder
-from tripletcl.knowledge import known_tasks
 from tripletcl.retrieval import answer, contact_sheet, describe_photos, notes_on, parse_request, writing
-from tripletcl.runs import Run, train
-from tripletcl.searching import open_collection
-from tripletcl.teaching import teach, undo
-from tripletcl.upgrading import upgrade_index
+from tripletcl.runs.continue_run import continue_run
+from tripletcl.runs.history import known_tasks
+from tripletcl.runs.searching import open_collection
+from tripletcl.runs.teach import teach, undo
+from tripletcl.runs.train import Run, train
+from tripletcl.runs.upgrading import upgrade_index
+from tripletcl.scenes import write_scenes
 
 
 def main(folder: Path, facts: int = 30, size: int = 96) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from digits import write_mnist
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,15 @@ def collected_garbage_is_the_tests_own() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MNIST in its own file format."""
+    return write_mnist(tmp_path_factory.mktemp("mnist"))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives the test an empty cache of its own."""
+    monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))

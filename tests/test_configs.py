@@ -8,7 +8,7 @@ import pytest
 
 from tripletcl.config import dump_config, load_config, parse_config, shipped_configs
 from tripletcl.errors import UserError
-from tripletcl.experiment import load_table
+from tripletcl.experiments.facts import load_table
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

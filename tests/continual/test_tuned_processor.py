@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from toy import run_multi_head, run_toy
 
+from tripletcl import cpu as onednn
 from tripletcl.continual import Method, Training, sequence
 from tripletcl.continual.device import tuned_processor
-from tripletcl.embedding import onednn
 from tripletcl.mas import MAS
 from tripletcl.mas.importance import importance
 

@@ -17,9 +17,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from tripletcl.data import ObjectSet, read_object_set
-from tripletcl.data.objects import OBJECT_SETS
-from tripletcl.data.objects.cifar import read_pickle
-from tripletcl.data.objects.voc_actions import ACTIONS
+from tripletcl.data.sets import OBJECT_SETS
+from tripletcl.data.sets.cifar import read_pickle
+from tripletcl.data.sets.voc_actions import ACTIONS
 from tripletcl.errors import UserError
 
 

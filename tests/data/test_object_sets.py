@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from tripletcl.cli.app import app
 from tripletcl.data import ObjectSet, read_object_set
-from tripletcl.data.objects import OBJECT_SETS
-from tripletcl.data.objects.parts import Parts, joined
+from tripletcl.data.sets import OBJECT_SETS
+from tripletcl.data.sets.parts import Parts, joined
 from tripletcl.errors import UserError
 
 CLASSES = ("ant", "bee", "cat")

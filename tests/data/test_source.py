@@ -53,7 +53,7 @@ def test_batches_on_the_device(cache: ImageCache) -> None:
 def test_tables_and_scenes_do_without_torch() -> None:
     """Torch takes seconds to import; `tripletcl data check` needs none of it."""
     code = (
-        "import sys; from tripletcl.data import ImageCache, check_table, read_table, split_facts, write_scenes; "
+        "import sys; from tripletcl.data import ImageCache, check_table, read_table, split_facts; "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

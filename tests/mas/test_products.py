@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference_products import summed_products
 from torch import Tensor, nn
 
-from tripletcl.embedding import onednn as onednn_module
+from tripletcl import cpu as onednn_module
 from tripletcl.mas import convolutions, products, rules
 from tripletcl.mas.products import add_products, in_chunks
 from tripletcl.mas.trial import proven

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tripletcl.comparison import comparison_objects
+from tripletcl.compare.plan import comparison_objects
 from tripletcl.errors import UserError
 from tripletcl.report import comparison_rows, csv_table, latex_table, table_caption, terminal_table
 from tripletcl.report.bars import ap_figure, final_figure, forgetting_figure

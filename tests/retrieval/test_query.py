@@ -7,9 +7,9 @@ import pytest
 from colour_embedder import ColourEmbedder
 
 from tripletcl.data.facts import Fact
+from tripletcl.data.query import as_query
 from tripletcl.errors import UserError
 from tripletcl.retrieval import Query, UnknownUnit, parse_query, query_vector, query_vectors, unknown_units
-from tripletcl.retrieval.query import as_query
 
 
 @pytest.mark.parametrize(

@@ -86,10 +86,10 @@ def _train(
     config: str | None, overrides: list[str], out: Path | None, go_on: Path | None, bars: Bars
 ) -> tuple[RunResult, Path]:
     """Train a config, or go on with a run; the result and the run's folder."""
-    from tripletcl import runs
     from tripletcl.config import load_config
-    from tripletcl.continuing import continue_run
     from tripletcl.methods import method_name
+    from tripletcl.runs import train as runs
+    from tripletcl.runs.continue_run import continue_run
 
     if go_on is not None:
         if out is not None:
@@ -131,8 +131,8 @@ def evaluate(
     if unseen:
         print_unseen(run, stage, as_json)
         return
-    from tripletcl import runs
     from tripletcl.cli.progress import progress_bars
+    from tripletcl.runs import train as runs
 
     with progress_bars(console) as bars:
         scores = runs.evaluate(run, stage, bars.count)
@@ -179,7 +179,7 @@ def report(
 ) -> None:
     """Write one self-contained page: table, task x stage matrices, curves, forgetting, example queries."""
     ready()
-    from tripletcl.summary import write_summary
+    from tripletcl.compare.write import write_summary
 
     target = out or runs[0] / "report.html"
     write_summary(runs, target)
@@ -233,7 +233,7 @@ def data_scenes(
     """Draw the scenes data set into a folder: images and facts.csv."""
     console = ready()
     from tripletcl.cli.progress import progress_bars
-    from tripletcl.data import write_scenes
+    from tripletcl.scenes import write_scenes
 
     with progress_bars(console) as bars:
         table = write_scenes(
@@ -251,7 +251,7 @@ def data_scenes(
 @data_app.command("sets")
 def data_sets(as_json: AsJson = False) -> None:
     """List the object-recognition sets that can be read: where each is published, and what must lie under its root."""
-    from tripletcl.data.objects import OBJECT_SETS
+    from tripletcl.data.sets import OBJECT_SETS
 
     if as_json:
         keys = ("what", "address", "layout")
@@ -268,11 +268,11 @@ def data_sets(as_json: AsJson = False) -> None:
 
 def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool) -> None:
     console = ready()
-    from tripletcl.comparison import compare as run_all
-    from tripletcl.comparison import comparison_objects, method_promises, plan
+    from tripletcl.compare.plan import compare as run_all
+    from tripletcl.compare.plan import comparison_objects, method_promises, plan
+    from tripletcl.compare.write import write_summary, write_tables
     from tripletcl.config import load_config
     from tripletcl.report import print_tables
-    from tripletcl.summary import write_summary, write_tables
 
     settings = load_config(config, overrides or ())
     results = run_all(settings, out, lambda text: console.print(text, style="dim", highlight=False))

@@ -12,7 +12,7 @@ import typer
 from tripletcl.cli.options import AsJson, RunArgument, Stage, ready
 
 if TYPE_CHECKING:
-    from tripletcl.upgrading import IndexUpgraded
+    from tripletcl.runs.upgrading import IndexUpgraded
 
 
 def drift(
@@ -26,7 +26,7 @@ def drift(
     """Measure what an index is worth after more was learned: stale, upgraded, or embedded anew; by fact group."""
     console = ready()
     from tripletcl.cli.progress import progress_bars
-    from tripletcl.drift import measure_drift, read_drift
+    from tripletcl.runs.drift import measure_drift, read_drift
 
     measured = []
     with progress_bars(console) as bars:
@@ -57,7 +57,7 @@ def upgrade(
     console = ready()
     from tripletcl.cli.progress import progress_bars
     from tripletcl.retrieval.upgrade import KEEP
-    from tripletcl.upgrading import upgrade_index
+    from tripletcl.runs.upgrading import upgrade_index
 
     part = KEEP if keep is None else keep
     with progress_bars(console) as bars:
@@ -88,8 +88,8 @@ def _print_drift(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tripletcl.drift import WAYS
     from tripletcl.evaluation.compatibility import GROUPS
+    from tripletcl.runs.drift import WAYS
 
     table = Table(title=f"{found['run']}: MAP, asked by the model of stage {found['stages'][-1]}")
     for column in ("index", "map", "facts", *("anew" if way == "reembedded" else way for way in WAYS), "recovered"):

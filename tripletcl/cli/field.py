@@ -11,8 +11,8 @@ import typer
 from tripletcl.cli.options import AsJson, RunArgument, ready
 
 if TYPE_CHECKING:
-    from tripletcl.knowledge import Adaptation, KnownTask
-    from tripletcl.teaching import Taught
+    from tripletcl.runs.history import Adaptation, KnownTask
+    from tripletcl.runs.teach import Taught
 
 Index = Annotated[Path | None, typer.Option(help="Photo index that follows; default RUN/index, if it is there.")]
 NAME_WIDTH, LEAST_FACTS_WIDTH = 18, 12
@@ -28,8 +28,8 @@ def adapt(
 ) -> None:
     """Measure importance on your own photos: what they show is what the run will hold on to when it learns on."""
     console = ready()
-    from tripletcl.adapting import adapt as measure
     from tripletcl.cli.progress import progress_bars
+    from tripletcl.runs.adapt import adapt as measure
 
     with progress_bars(console) as bars:
         done = measure(run, images, weight, recompute, progress=bars.count)
@@ -53,8 +53,8 @@ def teach(
     """Teach a run a fact by a handful of photos, in seconds; the photo index follows."""
     console = ready()
     from tripletcl.cli.progress import progress_bars
-    from tripletcl.teaching import teach as learn
-    from tripletcl.teaching import undo
+    from tripletcl.runs.teach import teach as learn
+    from tripletcl.runs.teach import undo
 
     with progress_bars(console) as bars:
         if take_back:
@@ -70,7 +70,7 @@ def teach(
 def tasks(run: RunArgument, as_json: AsJson = False) -> None:
     """List what a run knows: when each task was learned, and how well it is still known."""
     ready()
-    from tripletcl.knowledge import adaptations, known_tasks
+    from tripletcl.runs.history import adaptations, known_tasks
 
     known, adapted = known_tasks(run), adaptations(run)
     if as_json:

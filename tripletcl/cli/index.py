@@ -127,7 +127,7 @@ def info(run: RunArgument, out: Out = None, as_json: AsJson = False) -> None:
 def _model(run: Path, stage: int | None) -> tuple[FactEmbedder, int | None]:
     """The model of a run's stage, by default the last, and its number; a folder of one model has no stages."""
     from tripletcl.embedding import FactEmbedder
-    from tripletcl.runs import Run
+    from tripletcl.runs.train import Run
 
     if (run / "embedder.json").exists():
         return FactEmbedder.from_pretrained(run), None
@@ -139,7 +139,7 @@ def _model_of(folder: Path, run: Path) -> FactEmbedder:
     """The model that made an index, whichever stage of the run it is."""
     from tripletcl.embedding import FactEmbedder
     from tripletcl.retrieval import about_index
-    from tripletcl.runs import Run
+    from tripletcl.runs.train import Run
 
     if (run / "embedder.json").exists():
         return FactEmbedder.from_pretrained(run)

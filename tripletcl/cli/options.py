@@ -36,7 +36,7 @@ def ready() -> Console:
 def load_embedder(run: Path, stage: int | None) -> FactEmbedder:
     """The model of a run's stage, or of a `save_pretrained` folder."""
     from tripletcl.embedding import FactEmbedder
-    from tripletcl.runs import Run
+    from tripletcl.runs.train import Run
 
     saved = (run / "embedder.json").exists()
     return FactEmbedder.from_pretrained(run if saved else Run.open(run).stage_folder(stage))

@@ -39,7 +39,7 @@ def query(
     `... "two dogs on the beach"`, `... dog running "?" - "?" "?" snow`, `... --like photo.jpg`."""
     ready()
     from tripletcl.retrieval import answer, contact_sheet, notes_on, parse_request
-    from tripletcl.searching import open_collection
+    from tripletcl.runs.searching import open_collection
 
     opened = open_collection(run, index, stage)
     asked = parse_request(request or (), opened.embedder.facts, like or (), unlike or ())
@@ -86,8 +86,8 @@ def describe(
 
 
 def _calibration(run: Path, stage: int | None) -> Calibration | None:
-    from tripletcl.runs import Run
-    from tripletcl.truth import stage_calibration
+    from tripletcl.runs.calibrate import stage_calibration
+    from tripletcl.runs.train import Run
 
     if (run / "embedder.json").exists():
         return None

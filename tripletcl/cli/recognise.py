@@ -24,8 +24,8 @@ def recognise(
 ) -> None:
     """Say which of a task's classes photos show, and how probably."""
     ready()
-    from tripletcl.objects import ObjectRun
-    from tripletcl.runs import open_run
+    from tripletcl.runs.objects import ObjectRun
+    from tripletcl.runs.train import open_run
 
     found = open_run(run)
     if not isinstance(found, ObjectRun):

@@ -25,7 +25,7 @@ def serve(
     teach: Annotated[bool, typer.Option(help="Whether visitors may teach the run new facts.")] = True,
 ) -> None:
     """Serve a page: search, describe photos, see what each task made it forget, teach new facts (tripletcl[ui])."""
-    from tripletcl.serving.server import (
+    from tripletcl.web.server import (
         address_of,
         build_app,
         build_server,
@@ -39,11 +39,11 @@ def serve(
     console = ready()
     listening = open_port(host, port)
     with listening, private_uploads() as uploads:
-        from tripletcl.serving.exhibit import open_exhibit
-        from tripletcl.serving.galleries import usual_index
-        from tripletcl.serving.lessons import RunLessons
-        from tripletcl.serving.page import build_page
-        from tripletcl.serving.views import warm_up
+        from tripletcl.web.exhibit import open_exhibit
+        from tripletcl.web.galleries import usual_index
+        from tripletcl.web.lessons import RunLessons
+        from tripletcl.web.page import build_page
+        from tripletcl.web.views import warm_up
 
         index = index or usual_index(run)
         exhibit = open_exhibit(run, other, index)

@@ -15,8 +15,8 @@ def print_unseen(run: Path, stage: int | None, as_json: bool) -> None:
     Raises:
         UserError: there is no such fact, no such stage, or the run's table is gone.
     """
-    from tripletcl.runs import Run
-    from tripletcl.truth import stage_unseen
+    from tripletcl.runs.calibrate import stage_unseen
+    from tripletcl.runs.train import Run
 
     opened = Run.open(run)
     number = int(opened.stage_folder(stage).name.removeprefix("stage-"))

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch.amp import GradScaler
 
-from tripletcl.embedding.onednn import linear_by_onednn
+from tripletcl.cpu import linear_by_onednn
 from tripletcl.errors import UserError
 
 Precision = Literal["no", "bf16", "fp16"]

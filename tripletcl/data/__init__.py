@@ -6,9 +6,9 @@ from tripletcl.data.cache import ImageCache
 from tripletcl.data.check import CheckReport, Problem, check_table
 from tripletcl.data.facts import SPLITS, UNITS, Fact, FactTable
 from tripletcl.data.images import decode_image, list_images
-from tripletcl.data.objects import ObjectSet, read_object_set
+from tripletcl.data.query import WILDCARD, Query, as_query, parse_query
 from tripletcl.data.readers import read_table
-from tripletcl.data.scenes import write_scenes
+from tripletcl.data.sets import ObjectSet, read_object_set
 from tripletcl.data.splits import held_out_facts, split_facts
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SPLITS",
     "UNITS",
+    "WILDCARD",
     "ArraySource",
     "Augment",
     "CheckReport",
@@ -28,14 +29,16 @@ __all__ = [
     "ObjectSet",
     "PermutedSource",
     "Problem",
+    "Query",
+    "as_query",
     "check_table",
     "decode_image",
     "held_out_facts",
     "list_images",
+    "parse_query",
     "read_object_set",
     "read_table",
     "split_facts",
-    "write_scenes",
 ]
 
 

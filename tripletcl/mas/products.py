@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tripletcl.embedding.onednn import pays, product
+from tripletcl.cpu import pays, product
 from tripletcl.mas.dealing import deal
 from tripletcl.mas.precision import wide
 

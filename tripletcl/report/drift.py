@@ -1,6 +1,6 @@
 """What becomes of a photo index when the model learns on: a sentence, the galleries by the queries, and bars.
 
-The measurements are those that `tripletcl.drift.measure_drift` keeps with a run, by method, several runs of one where
+The measurements are those that `tripletcl.runs.drift` keeps with a run, by method, several runs of one where
 there are.
 """
 

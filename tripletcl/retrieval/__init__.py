@@ -1,5 +1,6 @@
 """Asking a photo collection: structured queries with wildcards, and which facts a photo shows."""
 
+from tripletcl.data.query import Query, parse_query
 from tripletcl.retrieval.answering import answer
 from tripletcl.retrieval.calibration import Calibration, calibration_error, fit_calibration
 from tripletcl.retrieval.database import About
@@ -7,9 +8,7 @@ from tripletcl.retrieval.describe import ShownFact, describe, describe_photos
 from tripletcl.retrieval.index import FactIndex, Hit, writing
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
 from tripletcl.retrieval.query import (
-    Query,
     UnknownUnit,
-    parse_query,
     query_vector,
     query_vectors,
     unknown_units,

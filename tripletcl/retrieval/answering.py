@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl.data.facts import UNITS
+from tripletcl.data.query import Query
 from tripletcl.errors import UserError
 from tripletcl.retrieval.calibration import ANY, PHOTO, Calibration, Logistic, pattern
 from tripletcl.retrieval.index import FactIndex, Hit
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
-from tripletcl.retrieval.query import Query, query_vectors
+from tripletcl.retrieval.query import query_vectors
 from tripletcl.retrieval.request import Request, Term
 
 ROWS = 8192

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.images import Progress
+from tripletcl.data.query import Query, as_query
 from tripletcl.errors import UserError
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.exact_search import Found
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
 from tripletcl.retrieval.photos import Encoded, encode_photos, find_photos, unit_rows
-from tripletcl.retrieval.query import Query, as_query, query_vectors
+from tripletcl.retrieval.query import query_vectors
 from tripletcl.retrieval.rows import AUTO, Rows
 from tripletcl.retrieval.store import Contents, Writer, open_reader, open_writer
 from tripletcl.retrieval.structures import KINDS

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tripletcl.data.facts import UNITS, Fact
+from tripletcl.data.query import Query
 from tripletcl.errors import UserError
 from tripletcl.retrieval.lexicon import OBJECT, PREDICATE, SUBJECT, Lexicon, content, word_set
-from tripletcl.retrieval.query import Query
 
 OPENING = re.compile(r"^\W*((an?|the|some|all)\s+)?(photo|picture|image)(graph)?s?\s+(of|showing|with)\b", re.I)
 COUNTS = word_set("one two three four five six seven eight nine ten several many few both")

@@ -1,72 +1,15 @@
-"""Queries over photos: a fact with wildcards, `person, riding, ?`."""
+"""Queries as vectors, and the units of a query that a model was not trained on."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tripletcl.data.facts import UNITS, Fact
-from tripletcl.errors import UserError
+from tripletcl.data.facts import UNITS
+from tripletcl.data.query import Query
 from tripletcl.retrieval.model import Embedder
-
-WILDCARD = "?"
-HOW = 'write a query as up to three words, person riding horse, with "?" for any, and quote or separate by commas a '
-HOW += 'unit of several words: "black dog" running ?, or black dog, running, ?'
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What a photo is asked to show; a unit that is None (or "?") may be anything.
-
-    Raises:
-        UserError: no unit is given.
-    """
-
-    subject: str | None = None
-    predicate: str | None = None
-    object: str | None = None
-
-    def __post_init__(self) -> None:
-        for unit in UNITS:
-            text = " ".join((getattr(self, unit) or "").split())
-            object.__setattr__(self, unit, None if text in ("", WILDCARD) else text)
-        if not any(self.units):
-            raise UserError(f"a query of wildcards only asks for nothing; give at least one of {', '.join(UNITS)}")
-
-    @property
-    def units(self) -> tuple[str | None, str | None, str | None]:
-        """(subject, predicate, object)."""
-        return self.subject, self.predicate, self.object
-
-    def __str__(self) -> str:
-        return f"<{', '.join(unit or WILDCARD for unit in self.units)}>"
-
-
-def parse_query(words: str | Sequence[str]) -> Query:
-    """Read a query as it is typed.
-
-    Words are the units in order, `?` is any unit, and units left out at the end are any: `["person", "riding"]`,
-    `["?", "riding"]`, `["black dog", "running"]`. Where there is a comma, commas separate the units:
-    `"black dog, running, ?"`. A string without a comma is split at spaces, and double quotes keep a unit together.
-
-    Raises:
-        UserError: there are more than three units, only wildcards, or a quote is not closed.
-    """
-    text = words if isinstance(words, str) else " ".join(words)
-    units = _typed_units(text) if isinstance(words, str) or "," in text else list(words)
-    if len(units) > len(UNITS):
-        raise UserError(f"the query {text!r} has {len(units)} units, and a fact has three; {HOW}")
-    return Query(*units)
-
-
-def as_query(query: str | Query | Fact) -> Query:
-    """A string is parsed; the units a fact lacks are wildcards."""
-    if isinstance(query, str):
-        return parse_query(query)
-    return Query(*query.units) if isinstance(query, Fact) else query
 
 
 def query_vectors(queries: Sequence[Query], embedder: Embedder) -> np.ndarray:
@@ -133,10 +76,3 @@ def _nearest(unit: str, text: str, known: list[str], embedder: Embedder) -> Unkn
     vectors = embedder.encode_units([text, *known]).detach().float().cpu()
     cosine, place = (vectors[1:] @ vectors[0]).max(dim=0)
     return UnknownUnit(unit, text, known[int(place)], float(cosine))
-
-
-def _typed_units(text: str) -> list[str]:
-    if text.count('"') % 2:
-        raise UserError(f"the query {text!r} has a quote that is not closed; {HOW}")
-    units = text.split(",") if "," in text else re.findall(r'"[^"]*"|[^\s"]+', text)
-    return [unit.strip().strip('"') for unit in units]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tripletcl.data.facts import Fact
+from tripletcl.data.query import WILDCARD, Query, parse_query
 from tripletcl.errors import UserError
 from tripletcl.retrieval.model import Embedder
 from tripletcl.retrieval.phrases import read_phrase
-from tripletcl.retrieval.query import WILDCARD, Query, parse_query, unknown_units
+from tripletcl.retrieval.query import unknown_units
 
 PLUS, MINUS = "+", "-"
 

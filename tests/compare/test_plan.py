@@ -1,0 +1,346 @@
+"""Methods x splits x seeds, run side by side: who runs where, what is reused, what a failure or a Ctrl-C leaves."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from tripletcl.cli import main
+from tripletcl.compare import plan as comparison
+from tripletcl.compare.plan import PlannedRun, compare, method_promises, plan, processes
+from tripletcl.compare.processes import Job, run_jobs
+from tripletcl.compare.write import named_result
+from tripletcl.config import FactConfig, dump_config, parse_config
+from tripletcl.continual import RunFolder
+from tripletcl.errors import UserError
+from tripletcl.evaluation import RunResult
+from tripletcl.experiments.facts import build
+from tripletcl.runs.train import Run
+
+RUN = """
+import os, sys, time
+folder, fails = sys.argv[1:]
+print("on stdout", flush=True)
+print("tripletcl: the loss became nan" if fails == "True" else "on stderr", file=sys.stderr, flush=True)
+if fails == "True":
+    sys.exit(2)
+time.sleep(0.5)
+os.rename(f"{folder}/planned.json", f"{folder}/result.json")
+"""
+"""Stands for `tripletcl train`: says something, and has a result after half a second."""
+
+
+def config_of(**compare: object) -> FactConfig:
+    return parse_config({"seed": 10, "data": {"split_seed": 100}, "compare": compare}, "test")
+
+
+# --- what is run ---------------------------------------------------------------------------------------------------
+
+
+def test_every_method_on_every_split_with_every_seed(tmp_path: Path) -> None:
+    config = config_of(methods=["finetune", "mas"], splits=[0, 2], seeds=[0, 1, 5])
+    runs = plan(config, tmp_path)
+    assert [run.folder.name for run in runs[:4]] == [
+        "finetune-split100-seed10",
+        "mas-split100-seed10",
+        "finetune-split100-seed11",
+        "mas-split100-seed11",
+    ]
+    dealt = {(run.label, run.config.data.split_seed, run.config.seed) for run in runs}
+    assert dealt == {(m, split, seed) for m in ("finetune", "mas") for split in (100, 102) for seed in (10, 11, 15)}
+    assert len({run.folder for run in runs}) == len(runs) == 12
+    assert str(runs[-1]) == "mas, split 102, seed 15"
+    for run in runs:  # nothing but the method, the split and the seed sets two runs apart
+        same = run.config.model_copy(update={"seed": 10, "method": runs[0].config.method, "data": runs[0].config.data})
+        assert same == runs[0].config
+        assert run.config.data.model_copy(update={"split_seed": 100}) == runs[0].config.data
+
+
+def test_importance_on_each_kind_of_images_where_a_method_measures_it(tmp_path: Path) -> None:
+    runs = plan(config_of(methods=["finetune", "mas"], importance=["train", "test"]), tmp_path)
+    assert [(run.label, run.config.data.importance) for run in runs] == [
+        ("finetune", "train"),
+        ("mas-train", "train"),
+        ("mas-test", "test"),
+    ]
+    assert len({run.folder for run in runs}) == 3
+
+
+def test_orders_of_objects(tmp_path: Path) -> None:
+    sets = [{"root": f"/nowhere/{name}"} for name in ("flowers", "scenes", "letters")]
+    pairs = parse_config({"learns": "objects", "data": {"sets": sets}, "compare": {"orders": "pairs"}}, "test")
+    runs = plan(pairs, tmp_path)
+    assert len(runs) == 6 * 3  # all ordered pairs, three methods
+    assert [run.config.data.order for run in runs[:4]] == [["flowers", "scenes"]] * 3 + [["flowers", "letters"]]
+    assert str(runs[0]) == "finetune, flowers → scenes, seed 0"
+    assert runs[0].folder.name == "finetune-flowers-scenes-seed0"
+    assert len({run.folder for run in runs}) == len(runs)
+    as_given = plan(parse_config({"learns": "objects", "data": {"sets": sets}}, "test"), tmp_path)
+    assert [run.config.data.learned for run in as_given] == [["flowers", "scenes", "letters"]] * 3
+
+
+def test_names_tell_settings_apart_where_they_must() -> None:
+    methods = ["mas", {"name": "mas", "lam": 3, "penalty": "gradient"}, ["mas", "lwf"], "joint"]
+    promises = method_promises(config_of(methods=methods))
+    assert list(promises) == ["mas-lam1.0-proximal", "mas-lam3.0-gradient", "mas+lwf", "joint"]
+    assert promises["joint"] is None
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    column = {"split": "column", "tasks": None, "task_column": "task"}
+    with pytest.raises(UserError, match=r"column, which gives one split: compare\.splits cannot ask for \[0, 1\]"):
+        parse_config({"data": column, "compare": {"splits": [0, 1]}}, "test")
+    assert plan(parse_config({"data": column, "compare": {"seeds": [0, 1]}}, "test"), tmp_path)
+    for wrong in ({"seeds": [1, 1]}, {"splits": [0, 0]}, {"seeds": []}, {"jobs": 0}, {"jobs": "all"}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            config_of(**wrong)
+    with pytest.raises(UserError, match="the same method"):
+        plan(config_of(methods=["mas", {"name": "mas", "lam": 1}]), tmp_path)
+
+
+# --- where it is run -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "cores", "runs", "expected"),
+    [
+        ("auto", [], 2, 3, [{"OMP_NUM_THREADS": "1"}] * 2),
+        ("auto", [], 16, 3, [{"OMP_NUM_THREADS": "5"}] * 3),
+        ("auto", [], 16, 1, [{}]),
+        ("auto", [], 16, 0, [{}]),
+        ("auto", ["3"], 16, 9, [{}]),
+        ("auto", ["3", "GPU-a"], 8, 9, [{"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": g} for g in ("3", "GPU-a")]),
+        (3, ["0", "1"], 2, 9, [{"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": g} for g in "010"]),
+        (4, [], 2, 9, [{"OMP_NUM_THREADS": "1"}] * 4),
+        (1, ["0", "1"], 2, 9, [{}]),
+    ],
+)
+def test_who_gets_which_gpu_and_how_many_threads(
+    monkeypatch: pytest.MonkeyPatch, jobs: object, gpus: list[str], cores: int, runs: int, expected: list[object]
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(comparison, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    assert processes(config_of(jobs=jobs), runs) == expected
+
+
+def test_the_cpu_is_shared_where_it_is_asked_for_and_threads_are_not_more_than_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(comparison, "visible_gpus", lambda: ["0", "1", "2"])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    on_cpu = config_of().model_copy(update={"device": "cpu"})
+    assert processes(on_cpu, 4) == [{"OMP_NUM_THREADS": "3"}] * 4
+
+
+def test_names_of_the_gpus_that_this_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert comparison.visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,MIG-7")
+    assert comparison.visible_gpus() == ["5", "MIG-7"]
+    monkeypatch.setattr(comparison.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert comparison.visible_gpus() == []
+
+
+# --- how it is run: the processes are real, what they do is to wait and to write a result ---------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
+    """Nothing is trained; runs of EWC fail. Gives the runs that were started."""
+    commands: list[PlannedRun] = []
+
+    def command(run: PlannedRun) -> list[str]:
+        commands.append(run)
+        figures = [[0.1, 0.1], [0.5, 0.1], [0.4, 0.1 + 0.01 * len(run.label)]]
+        result = RunResult(
+            run.label, run.config.seed, f"random-{run.config.data.split_seed}", ["a", "b"], figures,
+            [0.1, 0.2, figures[-1][1]], 1.0, recall={"5": 0.5}, method_bytes=[0, 8, 8], lams=[None, 3.0],
+        )  # fmt: skip
+        (run.folder / "planned.json").write_text(json.dumps(result.to_dict()))
+        return [sys.executable, "-c", RUN, str(run.folder), str(run.label == "ewc")]
+
+    monkeypatch.setattr(comparison, "_command", command)
+    return commands
+
+
+def test_several_at_once_leave_their_words_in_their_folders(
+    tmp_path: Path, quick: list[PlannedRun], capfd: pytest.CaptureFixture[str]
+) -> None:
+    config, said = config_of(methods=["finetune", "mas", "frozen", "joint"], jobs=4), []
+    results = compare(config, tmp_path, said.append)
+    assert [result.method for result in results] == ["finetune", "mas", "frozen", "joint"]
+    assert said[:4] == [f"{i + 1}/4 {run}: started" for i, run in enumerate(quick)]
+    assert sorted(line.partition(":")[0] for line in said[4:]) == [f"{i + 1}/4 {run}" for i, run in enumerate(quick)]
+    assert all(line.endswith(" s, MAP .130") for line in said if line.startswith("2/4") and "started" not in line)
+    assert (tmp_path / "mas-split100-seed10" / "train.log").read_text().splitlines() == ["on stdout", "on stderr"]
+    assert capfd.readouterr() == ("", "")
+    rows = json.loads((tmp_path / "compare.json").read_text())
+    assert [row["method_bytes"] for row in rows] == [[0, 8, 8]] * 4
+    assert {row["split"] for row in rows} == {"random-100"}
+    assert rows[1]["lams"] == [None, 3.0]
+    assert {"map_open", "map_subset"} <= rows[1].keys()
+    assert rows[0]["gap_closed"] is None  # joint is no better here
+    assert compare(config, tmp_path, said.append) == results  # and nothing is started again
+    assert len(quick) == 4
+    assert said[-1] == "4 of 4 runs are done already"
+
+
+def test_one_at_a_time_speaks_to_the_terminal(
+    tmp_path: Path, quick: list[PlannedRun], capfd: pytest.CaptureFixture[str]
+) -> None:
+    compare(config_of(methods=["finetune", "mas"], jobs=1), tmp_path)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("on stdout\n" * 2, "on stderr\n" * 2)
+    assert not (tmp_path / "mas-split100-seed10" / "train.log").exists()
+
+
+def test_a_failing_run_lets_the_others_go_on_and_is_named(tmp_path: Path, quick: list[PlannedRun]) -> None:
+    config = config_of(methods=["ewc", "finetune", "mas"], seeds=[0, 1], jobs=2)
+    with pytest.raises(UserError) as caught:
+        compare(config, tmp_path)
+    logs = [tmp_path / f"ewc-split100-seed{seed}" / "train.log" for seed in (10, 11)]
+    assert str(caught.value) == (
+        f"2 of 6 runs failed: ewc, split 100, seed 10 ({logs[0]}); ewc, split 100, seed 11 ({logs[1]}); "
+        "the first says: the loss became nan"
+    )
+    assert len(list(tmp_path.glob("*/result.json"))) == 4
+    with pytest.raises(UserError, match=r"1 of 1 runs failed: ewc, split 100, seed 10 \(see above\)$"):
+        compare(config_of(methods=["ewc"], jobs=1), tmp_path)
+
+
+def test_the_gap_is_closed_among_runs_of_the_same_split_and_seed(tmp_path: Path, quick: list[PlannedRun]) -> None:
+    results = compare(config_of(methods=["finetune", "mas", "joint"], splits=[0, 1], jobs=6), tmp_path)
+    height = {"finetune": 0.1, "mas": 0.2, "joint": 0.5}
+    results = [replace(r, overall=[0, 0, height[r.method] + 0.1 * (r.split == "random-101")]) for r in results]
+    gaps = [row["gap_closed"] for row in comparison.comparison_objects(results)]
+    assert gaps == pytest.approx([0, 0.25, 1] * 2)
+
+
+def test_no_more_at_once_than_there_are_places(tmp_path: Path) -> None:
+    """Each job notes when it began and ended and in which place."""
+    code = "import os, sys, time; a = time.time(); time.sleep(0.2); print(os.environ['PLACE'], a, time.time())"
+    jobs = [Job([sys.executable, "-c", code], tmp_path / str(index)) for index in range(5)]
+    run_jobs(jobs, [{"PLACE": "a"}, {"PLACE": "b"}])
+    notes = [(tmp_path / str(index)).read_text().split() for index in range(5)]
+    spans = [(place, float(began), float(ended)) for place, began, ended in notes]
+    for at in (began for _, began, _ in spans):
+        busy = [place for place, began, ended in spans if began <= at < ended]
+        assert len(busy) == len(set(busy)) <= 2
+    assert {place for place, *_ in spans} == {"a", "b"}
+
+
+PARENT = """
+import signal, sys
+from tripletcl.compare import processes
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with Ctrl-C ignored
+processes.PATIENCE_SECONDS = float(sys.argv[2])
+code = "import os, sys, time, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); " + sys.argv[3]
+code += "; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+jobs = [processes.Job([sys.executable, "-c", code, f"{sys.argv[1]}/{index}"]) for index in range(3)]
+processes.run_jobs(jobs, [{}, {}])
+"""
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whatever_stops_the_comparison_stops_its_runs(tmp_path: Path, number: signal.Signals, deaf: bool) -> None:
+    """Also those that did not hear the Ctrl-C, and those that do not listen to a polite kill."""
+    ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" if deaf else "pass"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), "0.3", ignore], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 30
+    while len([file for file in tmp_path.iterdir() if file.read_text()]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    children = [int(file.read_text()) for file in tmp_path.iterdir()]
+    assert len(children) == 2
+    parent.send_signal(number)
+    parent.communicate(timeout=30)
+    assert parent.returncode == (-signal.SIGINT if number == signal.SIGINT else 128 + signal.SIGTERM)
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+    assert len(list(tmp_path.iterdir())) == 2  # the third was not started
+
+
+def test_a_stopped_command_says_that_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparison, "run_jobs", stopped)
+    monkeypatch.setattr(sys, "argv", ["tripletcl", "compare", "demo", "--out", str(tmp_path / "runs")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "tripletcl: stopped; the same command goes on from the last checkpoint\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "label"),
+    [
+        ("mas-lam3.0-split0-seed0", "mas-lam3.0"),
+        ("mas-local-split-1-seed12", "mas-local"),
+        ("mas-split0-seed0", "mas"),
+        ("mas-by-hand", "mas-by-hand"),
+        ("another", "mas"),
+    ],
+)
+def test_a_page_calls_a_run_what_its_folder_is_called(tmp_path: Path, folder: str, label: str) -> None:
+    run = PlannedRun("mas", config_of(), tmp_path / folder)
+    result = RunResult("mas", 0, "random-0", ["a"], [[0.1], [0.2]], [0.1, 0.2], 1.0)
+    RunFolder(run.folder, dump_config(run.config)).finish(result.to_dict())
+    found = named_result(Run.open(run.folder))
+    assert found is not None
+    assert found.method == label
+
+
+# --- what runs side by side share -----------------------------------------------------------------------------------
+
+SMALL = {
+    "device": "cpu",
+    "data": {"cache_features": True, "tasks": 2, "scenes": {"facts": 12, "train": 2, "test": 1}},
+    "model": {"image_size": 32, "backbone": "timm/resnet10t", "weights": "none", "freeze_until": "layer1"},
+}
+
+
+def build_beside(folder: Path, barrier: Barrier, log: Path) -> None:
+    """Runs in a process of its own: opens everything that a run needs, and notes what it had to compute itself."""
+    os.environ["TRIPLETCL_CACHE"] = str(folder)
+    barrier.wait(60)
+    done: dict[str, int] = {}
+
+    def progress(label: str, count: int, total: int) -> None:
+        time.sleep(0.005)  # the other process is to find it half done
+        done[label] = count
+
+    build(parse_config(SMALL, "test"), progress)
+    log.write_text(json.dumps(done))
+
+
+def test_two_processes_compute_nothing_twice(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, logs = context.Barrier(2), [tmp_path / "one.json", tmp_path / "two.json"]
+    pair = [context.Process(target=build_beside, args=(tmp_path / "cache", barrier, log)) for log in logs]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(60)
+    assert [process.exitcode for process in pair] == [0, 0]
+    computed = [json.loads(log.read_text()) for log in logs]
+    assert sorted([*computed[0], *computed[1]]) == ["decoding images", "drawing scenes", "frozen features"]
+    assert {*computed[0].values(), *computed[1].values()} == {36}
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {"", ".json", ".npy"}  # no lock is left

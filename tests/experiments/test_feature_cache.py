@@ -1,0 +1,53 @@
+"""What a run keeps of its test images and its texts: found again while it holds, and never otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from tripletcl.experiments.feature_cache import Kept, load_texts, save_texts
+
+
+class Trunk:
+    """Of an embedder, what `Kept` asks for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def trunk_fingerprint(self) -> str:
+        return self.name
+
+
+def test_a_representation_is_found_while_trunk_and_file_are_the_same(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.jpg" for name in "abc"]
+    for path in paths:
+        path.write_text("a photo")
+    rows = torch.randn(3, 4)
+    Kept.of(Trunk("one"), paths, rows).save(tmp_path / "kept.safetensors")
+    kept = Kept.load(tmp_path / "kept.safetensors")
+    assert torch.equal(kept.representation, rows)
+    other = tmp_path / "d.jpg"
+    assert kept.rows(Trunk("one"), [paths[2], other, paths[0]]) == [2, None, 0]
+    assert kept.rows(Trunk("two"), paths) == [None, None, None]
+    paths[0].unlink()  # gone: it was what it was
+    paths[1].write_text("another photo")  # another one now
+    assert kept.rows(Trunk("one"), paths) == [0, None, 2]
+    less = kept.without(paths[:1])
+    assert less.rows(Trunk("one"), paths) == [None, None, 1]
+    assert torch.equal(less.representation, rows[1:])
+
+
+def test_what_is_damaged_or_missing_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "damaged").write_bytes(b"no")
+    for name in ("damaged", "missing"):
+        assert Kept.load(tmp_path / name).rows(Trunk(""), [tmp_path]) == [None]
+        assert load_texts(tmp_path / name) == {}
+
+
+def test_texts_come_back_bit_for_bit(tmp_path: Path) -> None:
+    encoded = {"dog": torch.randn(5), "black, dog\n": torch.randn(5)}
+    save_texts(tmp_path / "texts.safetensors", encoded)
+    found = load_texts(tmp_path / "texts.safetensors")
+    assert list(found) == list(encoded)
+    assert all(torch.equal(found[text], vector) for text, vector in encoded.items())

@@ -1,0 +1,417 @@
+"""A finished run learns on: bit for bit as if it had known from the start, whatever became of its old photos."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import field
+import numpy as np
+import pytest
+import torch
+
+from tripletcl.compare.write import write_summary
+from tripletcl.config import dump_config
+from tripletcl.continual import RunFolder
+from tripletcl.data import Fact, FactTable, cache
+from tripletcl.embedding import FactEmbedder
+from tripletcl.errors import UserError
+from tripletcl.experiments.inputs import Joined
+from tripletcl.mas import importance
+from tripletcl.methods import METHODS
+from tripletcl.runs.adapt import adapt
+from tripletcl.runs.continue_run import continue_run
+from tripletcl.runs.history import adaptations, known_tasks
+from tripletcl.runs.train import Run, evaluate, train
+
+STAGES = [f"stages/stage-{stage:02d}" for stage in range(3)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Tables and a cache; on one thread, as a forked child is."""
+    folder, threads = field.workplace(tmp_path_factory.mktemp("field")), torch.get_num_threads()
+    field.table(folder, "more", ["purple", "red"])
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPLETCL_CACHE", str(folder / "cache"))
+        yield folder
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> dict[str, Path]:
+    """Finished runs, not to be changed."""
+    runs = {"mas": place / "mas", "analytic": place / "analytic"}
+    train(field.settings(place), runs["mas"])
+    train(field.settings(place, field.ANALYTIC), runs["analytic"])
+    return runs
+
+
+@pytest.fixture
+def run(trained: dict[str, Path], tmp_path: Path) -> Path:
+    """A finished run under MAS, to be changed."""
+    return Path(shutil.copytree(trained["mas"], tmp_path / "run"))
+
+
+# --- a further table -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "data"),
+    [
+        (field.MAS, {}),
+        (field.ANALYTIC, {}),
+        ([{"name": "mas", "lam": 1}, {"name": "lwf"}], {"cache_features": False, "importance": "both"}),
+    ],
+    ids=["mas", "analytic", "mas+lwf from images"],
+)
+def test_a_continued_run_is_one_that_knew_the_table_from_the_start(
+    place: Path, tmp_path: Path, method: object, data: dict[str, object]
+) -> None:
+    train(field.settings(place, method, **data), tmp_path / "run")
+    before = field.contents(tmp_path / "run", *STAGES)
+    continued = continue_run(tmp_path / "run", place / "more.csv")
+    whole = train(field.settings(place, method, further=[str(place / "more.csv")], **data), tmp_path / "whole")
+    assert field.models(tmp_path / "run") == field.models(tmp_path / "whole")
+    assert field.contents(tmp_path / "run", *STAGES) == before
+    assert len(field.models(tmp_path / "run")) == 4
+    for matrix in (continued.matrix, continued.map_matrix_all):
+        assert [len(row) for row in matrix] == [3, 3, 3, 3]
+        assert [row[2] for row in matrix[:3]] == [None, None, None]
+    assert continued.matrix[3] == pytest.approx(whole.matrix[3], abs=1e-5)
+    assert [row[:2] for row in continued.matrix] == [pytest.approx(row[:2], abs=1e-5) for row in whole.matrix]
+    assert dict(continued.ap) == pytest.approx(dict(whole.ap), abs=1e-5)
+    assert continued.forgetting == pytest.approx(whole.forgetting, abs=1e-5)
+    assert evaluate(tmp_path / "run")["map_tasks"] == pytest.approx(whole.scores, abs=1e-5)
+
+
+def test_nothing_old_is_decoded_or_looked_at(place: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPLETCL_CACHE", str(shutil.copytree(place / "cache", run.parent / "cache")))
+    decoded: list[str] = []
+    whole = cache.decode_image
+    monkeypatch.setattr(cache, "decode_image", lambda raw, size, name: decoded.append(name) or whole(raw, size, name))
+    new = field.table(run.parent, "new", ["cyan"])
+    result = continue_run(run, new)
+    assert sorted(decoded) == sorted(str(path) for path in (run.parent / "new").iterdir())
+    assert None not in result.matrix[3]
+
+
+def test_old_photos_and_tables_may_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """First of one fact's test photos; then the whole folder and every cache with it."""
+    monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
+    old = tmp_path / "old"
+    old.mkdir()
+    train(field.settings(field.workplace(old)), tmp_path / "run")
+    shutil.copy(old / "words.txt", tmp_path)
+    first = continue_run(tmp_path / "run", field.table(tmp_path, "more", ["purple", "red"]))
+    for number in range(6, 9):
+        (old / "base" / f"green-{number}.png").unlink()
+    second = continue_run(tmp_path / "run", field.table(tmp_path, "later", ["cyan"]))
+    assert "3 of 21 test images are left out of the figures: their photos are no longer there" in caplog.text
+    assert None not in second.matrix[4]
+    assert len(second.ap) == len(first.ap)  # cyan has come, green has gone
+    caplog.clear()
+    shutil.rmtree(old / "base")
+    (old / "base.csv").unlink()
+    shutil.rmtree(tmp_path / "cache")
+    third = continue_run(tmp_path / "run", field.table(tmp_path, "last", ["purple", "blue"]))
+    assert "12 of 27 test images are left out" in caplog.text
+    assert third.matrix[5][:2] == [None, None]
+    assert None not in third.matrix[5][2:]
+    assert third.backward_transfer is not None
+    assert evaluate(tmp_path / "run")["map_tasks"] == pytest.approx(third.scores, abs=1e-5)
+    page = write_summary([tmp_path / "run"], tmp_path / "page.html").read_text()
+    assert ">\N{EN DASH}</td>" in page
+    assert [task.map_now for task in known_tasks(tmp_path / "run")][:2] == [None, None]
+    assert known_tasks(tmp_path / "run")[0].facts  # the run itself knows what it learned
+    assert known_tasks(tmp_path / "run")[0].images == 12
+
+
+def test_what_a_still_trunk_sees_is_kept_so_old_facts_are_scored_without_photos(
+    place: Path, trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(trained["analytic"], tmp_path / "run"))
+    again = Path(shutil.copytree(trained["analytic"], tmp_path / "again"))
+    scored = continue_run(run, place / "more.csv")
+    assert scored == Run.open(run).result, "what is returned is what is kept"
+    for name in ("base", "base.csv"):
+        (place / name).rename(place / f"away-{name}")
+    monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
+    try:
+        assert continue_run(again, place / "more.csv").matrix[3] == pytest.approx(scored.matrix[3], abs=1e-6)
+    finally:
+        for name in ("base", "base.csv"):
+            (place / f"away-{name}").rename(place / name)
+
+
+def test_the_same_command_again_learns_nothing_twice(place: Path, run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    continue_run(run, place / "more.csv")
+    before = field.contents(run, "")
+    with caplog.at_level(logging.INFO, "tripletcl"):
+        continue_run(run, place / "more.csv")
+        continue_run(run, place / "base.csv")
+    continue_run(run)
+    assert field.contents(run, "") == before
+    assert caplog.text.count("it is not learned again") == 2
+    with pytest.raises(UserError, match="has learned further tables since; go on with `tripletcl train --continue"):
+        train(field.settings(place), run)
+
+
+def test_a_new_task_may_be_trained_in_another_way_also_when_it_was_interrupted(place: Path, run: Path) -> None:
+    def lines(kind: str) -> list[dict[str, object]]:
+        return [
+            line for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if line["kind"] == kind
+        ]
+
+    with pytest.raises(KeyboardInterrupt):
+        continue_run(run, place / "more.csv", ["training.epochs=3"], progress=_stop)
+    assert not (run / "result.json").exists()
+    continue_run(run, place / "more.csv", ["training.epochs=1", "training.lr=0.001"])
+    assert lines("stage")[-1]["epoch"] == 1
+    assert [line["epoch"] for line in lines("stage")[1:3]] == [2, 2]
+    with pytest.raises(UserError, match=r"can only change training\.key=value, not loss\.temperature=1"):
+        continue_run(run, place / "more.csv", ["loss.temperature=1"])
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_cannot_be_learned_leaves_the_run_as_it_was(place: Path, run: Path, tmp_path: Path) -> None:
+    before = field.contents(run, "stages", "checkpoints", "config.yaml", "result.json", "metrics.jsonl")
+    field.table(tmp_path, "bad", ["cyan"])
+    (tmp_path / "bad" / "cyan-1.png").write_text("no image")
+    field.table(tmp_path, "tests", ["cyan"], train=0)
+    for name, words in (("bad", "1 of 9 images cannot be decoded"), ("tests", "task 3 has no training images")):
+        with pytest.raises(UserError, match=words):
+            continue_run(run, tmp_path / f"{name}.csv")
+    with pytest.raises(UserError, match=r"gone\.csv cannot be read"):
+        continue_run(run, tmp_path / "gone.csv")
+    assert field.contents(run, "stages", "checkpoints", "config.yaml", "result.json", "metrics.jsonl") == before
+    continue_run(run)
+    assert field.contents(run, "stages", "checkpoints", "config.yaml", "result.json", "metrics.jsonl") == before
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match="has no whole checkpoint to go on from"):
+        continue_run(run, place / "more.csv")
+    assert field.contents(run, "stages", "result.json").items() <= before.items()
+
+
+def test_joint_training_cannot_go_on(place: Path, tmp_path: Path) -> None:
+    train(field.settings(place, "joint", {"epochs": 1}), tmp_path / "run")
+    with pytest.raises(UserError, match="was trained on all tasks at once"):
+        continue_run(tmp_path / "run", place / "more.csv")
+    assert [task.name for task in known_tasks(tmp_path / "run")] == ["task 1", "task 2"]
+
+
+def test_an_automatic_weight_needs_held_out_images_of_the_new_table(place: Path, tmp_path: Path) -> None:
+    field.table(tmp_path, "many", ["purple", "cyan"], train=18)
+    auto = field.settings(place, {"name": "mas", "lam": "auto"}, {"epochs": 1}, validation=0.4, tasks=1)
+    train(auto.model_copy(update={"stability": type(auto.stability)(attempts=1)}), tmp_path / "run")
+    with pytest.raises(UserError, match="task 2 has 5 of them; at least 10 are needed"):
+        continue_run(tmp_path / "run", place / "more.csv")
+    assert continue_run(tmp_path / "run", tmp_path / "many.csv").lams[-1] is not None
+
+
+def test_a_run_of_the_former_format_learns_on(place: Path, run: Path, tmp_path: Path) -> None:
+    """No kept table, no kept texts, no time in its metrics, and settings that know nothing of further tables."""
+    settings = field.settings(place)
+    values = json.loads(settings.model_dump_json())
+    del values["data"]["further"]
+    (run / "config.yaml").write_text(json.dumps(values))  # JSON is YAML
+    for name in ("tables", "kept"):
+        shutil.rmtree(run / name)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    old = [{key: value for key, value in line.items() if key not in ("time", "items")} for line in lines]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
+    assert [task.images for task in known_tasks(run)] == [12, 12]
+    assert all(task.learned.startswith("20") for task in known_tasks(run))
+    assert train(settings, run) == Run.open(run).result
+    whole = Path(shutil.copytree(run, tmp_path / "whole"))
+    continue_run(run, place / "more.csv")
+    rows = (place / "base.csv").read_text()
+    try:  # now the table has grown, and its facts would be dealt to tasks in another way
+        (place / "base.csv").write_text(rows + "more/purple-0.png,purple,lying,,train\n")
+        with pytest.raises(UserError, match=r"base\.csv has changed since"):
+            continue_run(whole, place / "more.csv")
+    finally:
+        (place / "base.csv").write_text(rows)
+
+
+def test_killed_at_any_moment_it_goes_on_and_former_stages_stay_whole(place: Path, run: Path, tmp_path: Path) -> None:
+    before = field.contents(run, *STAGES)
+    whole = Path(shutil.copytree(run, tmp_path / "whole"))
+    begun = time.monotonic()
+    continue_run(whole, place / "more.csv")
+    seconds = time.monotonic() - begun
+    kills = field.killed_at_random(run, lambda: continue_run(run, place / "more.csv"), 10, seconds)
+    assert kills
+    assert field.contents(run, *STAGES) == before
+    result = continue_run(run, place / "more.csv")
+    assert field.models(run) == field.models(whole)
+    expected = Run.open(whole).result
+    assert expected is not None
+    assert asdict(result) | {"seconds": 0} == asdict(expected) | {"seconds": 0}
+
+
+# --- importance where a person wants it ------------------------------------------------------------------------------
+
+
+def omega_of(run: Path) -> dict[str, torch.Tensor]:
+    """The method's importance in the newest checkpoint."""
+    found = RunFolder(run, (run / "config.yaml").read_text()).newest()
+    assert found is not None
+    return found[1]["method"]["omega"]
+
+
+def test_adapting_adds_the_importance_of_the_photos(run: Path, tmp_path: Path) -> None:
+    shown = field.photos(tmp_path / "own", "cyan", 7)
+    before = omega_of(run)
+    (tmp_path / "own" / "broken.jpg").write_text("no image")
+    done = adapt(run, tmp_path / "own", weight=0)
+    assert (done.images, done.stage) == (7, 2)
+    assert done.skipped == [(tmp_path / "own" / "broken.jpg", "not an image, or of a format that Pillow cannot read")]
+    assert all(torch.equal(value, before[name]) for name, value in omega_of(run).items())
+
+    embedder = FactEmbedder.from_pretrained(Run.open(run).stage_folder())
+    pixels = torch.from_numpy(np.stack([embedder.decode(path) for path in shown])).float() / 255
+    found = importance(embedder, [pixels], forward=embedder.image, engine="loop")
+    for weight, recompute in ((0.5, False), (2.0, True)):
+        before = omega_of(run)
+        adapt(run, tmp_path / "own", weight=weight, recompute=recompute)
+        after = omega_of(run)
+        assert after.keys() == before.keys()
+        for name, value in after.items():
+            expected = (0 if recompute else before[name]) + weight * found[name]
+            assert (value - expected).abs().max() <= 1e-5 * expected.abs().max() + 1e-12, name
+    assert [(event.after, event.images, event.weight, event.recompute) for event in adaptations(run)] == [
+        (2, 7, 0, False),
+        (2, 7, 0.5, False),
+        (2, 7, 2.0, True),
+    ]
+
+
+@pytest.mark.parametrize("method", [field.MAS, {"name": "ewc", "lam": 30}], ids=["mas", "ewc"])
+def test_what_one_looked_at_is_what_moves_least(place: Path, tmp_path: Path, method: dict[str, object]) -> None:
+    """Photos of yellow alone; then another task, with and without having looked at them."""
+    train(field.settings(place, method), tmp_path / "plain")
+    shutil.copytree(tmp_path / "plain", tmp_path / "adapted")
+    shown = field.photos(tmp_path / "own", "yellow", 6)
+    adapt(tmp_path / "adapted", tmp_path / "own", weight=30)
+    moved = []
+    for name in ("plain", "adapted"):
+        continue_run(tmp_path / name, place / "more.csv")
+        stages = [FactEmbedder.from_pretrained(Run.open(tmp_path / name).stage_folder(stage)) for stage in (2, 3)]
+        before, after = (embedder.encode_images(shown, normalise=False) for embedder in stages)
+        moved.append((after - before).square().sum().item() / before.square().sum().item())
+    assert 0 < moved[1] < 0.6 * moved[0]
+
+
+def test_only_methods_that_measure_on_images_adapt(
+    trained: dict[str, Path], run: Path, place: Path, tmp_path: Path
+) -> None:
+    field.photos(tmp_path / "own", "cyan", 1)
+    able = [name for name, method in METHODS.items() if method.properties.adaptive]
+    assert able == ["mas", "mas_alpha", "ewc", "imm"]
+    with pytest.raises(UserError, match=r"analytic does not measure .* those that do: mas, mas_alpha, ewc, imm"):
+        adapt(trained["analytic"], tmp_path / "own")
+    with pytest.raises(UserError, match="weight is -1"):
+        adapt(run, tmp_path / "own", weight=-1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="there is no image in"):
+        adapt(run, tmp_path / "empty")
+    (tmp_path / "empty" / "a.png").write_text("no image")
+    with pytest.raises(UserError, match="none of the 1 images can be read"):
+        adapt(run, tmp_path / "empty")
+    with pytest.raises(KeyboardInterrupt):
+        continue_run(run, place / "more.csv", progress=_stop)
+    with pytest.raises(UserError, match=r"is not finished; `tripletcl train --continue .*run` finishes it"):
+        adapt(run, tmp_path / "own")
+
+
+def test_killed_at_any_moment_it_was_adapted_or_not(run: Path, tmp_path: Path) -> None:
+    field.photos(tmp_path / "own", "cyan", 7)
+    once = Path(shutil.copytree(run, tmp_path / "once"))
+    begun = time.monotonic()
+    adapt(once, tmp_path / "own")
+    seconds = time.monotonic() - begun
+    steps = {name: value - omega_of(run)[name] for name, value in omega_of(once).items()}
+    largest = max(steps, key=lambda name: steps[name].max())
+    start = omega_of(run)[largest]
+    kills = field.killed_at_random(run, lambda: adapt(run, tmp_path / "own"), 10, 1.1 * seconds)
+    assert kills
+    continue_run(run)  # finishes what was left half done
+    times = ((omega_of(run)[largest] - start).max() / steps[largest].max()).item()
+    assert times == pytest.approx(len(adaptations(run)), rel=1e-3)
+    adapt(run, tmp_path / "own")
+    assert len(adaptations(run)) == round(times) + 1
+
+
+# --- what it knows ---------------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_knows(place: Path, run: Path, tmp_path: Path) -> None:
+    field.photos(tmp_path / "own", "cyan", 2)
+    adapt(run, tmp_path / "own")
+    result = continue_run(run, place / "more.csv")
+    known = known_tasks(run)
+    assert [(task.number, task.name, task.stage, task.images) for task in known] == [
+        (1, "task 1", 1, 12),
+        (2, "task 2", 2, 12),
+        (3, "more.csv", 3, 12),
+    ]
+    assert known[2].facts == ("<purple, lying>", "<red, standing, floor>")
+    assert len({fact for task in known for fact in task.facts}) == 6
+    assert [task.map_then for task in known] == [result.matrix[t + 1][t] for t in range(3)]
+    assert [task.map_now for task in known] == result.matrix[-1]
+    assert known[2].change == 0
+    assert [task.learned for task in known] == sorted(task.learned for task in known)
+    assert [event.after for event in adaptations(run)] == [2]
+    assert Run.open(run).stage_of(Run.open(run).fingerprint(1)) == 1
+    assert Run.open(run).stage_of("nothing") is None
+
+
+# --- tables put together ---------------------------------------------------------------------------------------------
+
+
+def test_ids_stay_and_a_photo_that_two_tables_show_is_no_wrong_answer(tmp_path: Path) -> None:
+    dog, cat, bird = Fact("dog"), Fact("cat"), Fact("bird")
+    base = FactTable.from_rows(tmp_path, [("a", dog, "train"), ("b", cat, "test"), ("c", dog, "test")])
+    more = FactTable.from_rows(tmp_path / "x", [("../b", bird, "test"), ("d", dog, "train"), ("e", bird, "train")])
+    both = base.joined([more])
+    assert both.facts == (dog, cat, bird)
+    assert both.images[:3] == base.images
+    assert [path.resolve() for path in both.paths[3:]] == [tmp_path / "b", tmp_path / "x/d", tmp_path / "x/e"]
+    assert both.rows_of("train", table=0).tolist() == base.rows_of("train").tolist()
+    assert both.rows_of("train", table=1).tolist() == [[4, 0], [5, 2]]
+    assert both.table_of(np.arange(6)).tolist() == [0, 0, 0, 1, 1, 1]
+    shown = both.relevance("test", np.array([1, 2, 3]), np.arange(3)).tolist()
+    assert shown == [[False, True, True], [True, False, False], [False, True, True]]
+    assert base.joined([]) is base
+
+
+def test_several_sources_are_one() -> None:
+    class Numbers:
+        def __init__(self, start: int) -> None:
+            self.start = start
+
+        def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> torch.Tensor:
+            return torch.from_numpy(ids)[:, None] + self.start
+
+    joined = Joined([0, 3, 5], [Numbers(100), Numbers(200), Numbers(300)])
+    assert joined.batch(np.array([4, 0, 6, 3, 2]), None)[:, 0].tolist() == [201, 100, 301, 200, 102]
+    assert joined.batch(np.array([1, 0]), None)[:, 0].tolist() == [101, 100]
+
+
+def test_a_config_may_name_tables_alone(place: Path) -> None:
+    config = field.settings(place, further=["a.csv", {"table": "b.csv", "training": {"epochs": 7}}])
+    assert [entry.table for entry in config.data.further] == ["a.csv", "b.csv"]
+    assert config.data.further[1].training.epochs == 7
+    assert "taught: null" in dump_config(config)

@@ -1,0 +1,248 @@
+"""Runs on objects: what a sequence does to the tasks before, resumed as uninterrupted, evaluated as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from digits import folders_config, split_config, write_folder
+
+from tripletcl.cli import main
+from tripletcl.compare.plan import compare
+from tripletcl.config import ObjectConfig, dump_config, parse_config
+from tripletcl.embedding.classifier import Classifier
+from tripletcl.errors import UserError
+from tripletcl.evaluation import RunResult
+from tripletcl.experiments.objects import build_objects
+from tripletcl.methods import METHODS
+from tripletcl.runs.objects import ObjectRun
+from tripletcl.runs.train import Run, evaluate, open_run, train
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """The exit code of `tripletcl WORDS`."""
+    monkeypatch.setattr("sys.argv", ["tripletcl", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def final(folder: Path, stage: int) -> dict[str, torch.Tensor]:
+    return Classifier.from_pretrained(folder / "stages" / f"stage-{stage:02d}").state_dict()
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_sequence_and_its_figures(mnist: Path, tmp_path: Path) -> None:
+    config = split_config(mnist)
+    result = train(config, tmp_path / "run")
+    assert result.metric == "accuracy"
+    assert result.tasks == ["mnist 0/1", "mnist 2/3", "mnist 4/5", "mnist 6/7", "mnist 8/9"]
+    for stage, row in enumerate(result.matrix):
+        assert [value is not None for value in row] == [task < stage for task in range(5)]
+        known = [value for value in row if value is not None]
+        assert result.overall[stage] == (pytest.approx(np.mean(known)) if known else None)
+    assert min(value for value in result.learned if value is not None) > 0.8  # chance is a half
+    by_hand = [a - b for a, b in zip(result.learned, result.matrix[-1], strict=True)]
+    assert result.drops[:-1] == pytest.approx(by_hand[:-1])
+    assert train(config, tmp_path / "run") == result  # it is done
+    tasks = json.loads((tmp_path / "run" / "tasks.json").read_text())
+    assert [(task["classes"], task["train"], task["test"]) for task in tasks[:2]] == [
+        (["0", "1"], 24, 12),
+        (["2", "3"], 24, 12),
+    ]
+
+
+def test_accuracy_is_that_of_predictions_one_by_one(mnist: Path, tmp_path: Path) -> None:
+    config = split_config(mnist)
+    result = train(config, tmp_path / "run")
+    classifier = ObjectRun(tmp_path / "run", config).classifier(5)
+    built = build_objects(config)
+    for part, accuracy in zip(built.parts, result.matrix[-1], strict=True):
+        pixels = np.asarray(part.objects.images)
+        right = [
+            classifier.predict([pixels[item, 0]], part.name)[0].label == part.classes[part.positions[item]]
+            for item in part.items(train=False)
+        ]
+        assert accuracy == pytest.approx(np.mean(right))
+
+
+def test_lam_0_is_fine_tuning_bit_for_bit(mnist: Path, tmp_path: Path) -> None:
+    plain = train(split_config(mnist, tasks=2), tmp_path / "plain")
+    for method in ("mas", "ewc", "lwf", "si"):
+        weighed = train(split_config(mnist, {"name": method, "lam": 0}, tasks=2), tmp_path / method)
+        assert weighed.matrix == plain.matrix
+        assert same(final(tmp_path / "plain", 2), final(tmp_path / method, 2)), method
+
+
+def test_heads_of_old_tasks_are_kept(mnist: Path, tmp_path: Path) -> None:
+    for method in ("finetune", "mas"):
+        config = split_config(mnist, method, training={"weight_decay": 0.01, "optimizer": "adamw", "lr": 0.003})
+        train(config, tmp_path / method)
+        then, now = final(tmp_path / method, 1), final(tmp_path / method, 5)
+        assert torch.equal(then["layers.0.weight"], now["layers.0.weight"])
+        assert not torch.equal(then["trunk.shared.fc1.1.weight"], now["trunk.shared.fc1.1.weight"])
+
+
+def test_a_run_cut_off_goes_on_as_if_nothing_had_happened(mnist: Path, tmp_path: Path) -> None:
+    config = split_config(mnist, "mas", tasks=3, training={"checkpoint_minutes": 0, "head_epochs": 1})
+    whole = train(config, tmp_path / "whole")
+    for attempt in range(1, 100):
+        calls = 0
+
+        def progress(*_: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls >= 4:
+                raise KeyboardInterrupt
+
+        try:
+            pieces = train(config, tmp_path / "pieces", progress)
+            break
+        except KeyboardInterrupt:
+            torch.manual_seed(attempt)
+    assert attempt > 3
+    assert pieces.matrix == whole.matrix
+    assert same(final(tmp_path / "pieces", 3), final(tmp_path / "whole", 3))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_a_sequence_of_heads(mnist: Path, tmp_path: Path, method: str) -> None:
+    settings = {"name": method, "target": "logits"} if method in ("lwf", "ebll") else method
+    result = train(split_config(mnist, settings, tasks=2, training={"epochs": 8, "lr": 0.02}), tmp_path)
+    assert len(result.matrix) == (2 if method == "joint" else 3)
+    first = result.matrix[-1][0]
+    assert first is not None
+    assert first > 0.4  # five classes: chance is .2
+
+
+def test_one_head_for_all_forgets_where_many_heads_do_not(mnist: Path, tmp_path: Path) -> None:
+    """All digits from one head: fine-tuning answers with the digits seen last, whatever it is asked."""
+    epochs = {"training": {"epochs": 8}}
+    many = train(split_config(mnist, **epochs), tmp_path / "many")
+    one = train(split_config(mnist, data={"heads": "shared"}, **epochs), tmp_path / "one")
+    assert one.matrix[0] != [None] * 5  # the head answers from the start
+    assert max(one.matrix[-1][:4]) < 0.2  # type: ignore[type-var]
+    assert min(many.matrix[-1]) > 0.5  # type: ignore[type-var]
+    joint = train(split_config(mnist, "joint", data={"heads": "shared"}, training={"epochs": 20}), tmp_path / "joint")
+    assert min(joint.matrix[-1]) > 0.7  # type: ignore[type-var]  # so one head can tell them all apart
+
+
+def test_mas_holds_what_fine_tuning_loses(mnist: Path, tmp_path: Path) -> None:
+    """Permuted pixels contradict one another: what is learned of one order spoils the others."""
+    permuted = {"data": {"split": None, "permutations": 3, "heads": "shared"}, "training": {"epochs": 12}}
+    plain = train(split_config(mnist, **permuted), tmp_path / "plain")
+    held = train(split_config(mnist, {"name": "mas", "lam": 1}, **permuted), tmp_path / "held")
+    assert plain.forgetting is not None
+    assert held.forgetting is not None
+    assert plain.forgetting > 0.05
+    assert held.forgetting < plain.forgetting / 2
+    frozen = train(split_config(mnist, "frozen", **permuted), tmp_path / "frozen")
+    assert frozen.drops[0] == 0
+    assert frozen.overall[-1] < held.overall[-1]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_photographs(tmp_path: Path, cached: bool) -> None:
+    roots = [write_folder(tmp_path / name, 3, seed) for seed, name in enumerate(("red", "blue"))]
+    data = {"cache_features": True} if cached else {}
+    config = folders_config(roots, "mas", data=data, model={"freeze_until": "blocks0"} if cached else {})
+    result = train(config, tmp_path / "run")
+    assert result.split == "red → blue"
+    assert result.tasks == ["red", "blue"]
+    again = evaluate(tmp_path / "run")
+    assert again["accuracy_tasks"] == result.matrix[-1]
+    assert again["average_accuracy"] == pytest.approx(result.overall[-1])
+    assert evaluate(tmp_path / "run", 1)["accuracy_tasks"] == result.matrix[1]
+    tasks = json.loads((tmp_path / "run" / "tasks.json").read_text())
+    assert all(Path(image).exists() for task in tasks for image in task["images"])
+
+
+def test_sets_that_changed_are_noticed(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "red", 3)
+    config = folders_config([root])
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", stop)
+    (root / "train" / "class0" / "0.png").unlink()
+    with pytest.raises(UserError, match="the sets have changed since"):
+        train(config, tmp_path / "run")
+
+
+def test_compared_and_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = [write_folder(tmp_path / name, 3, seed) for seed, name in enumerate(("red", "blue"))]
+    config = folders_config(roots)
+    values = config.model_dump(mode="json") | {
+        "compare": {"methods": ["finetune", "mas"], "orders": "pairs", "jobs": 1, "importance": ["train", "test"]},
+        "training": {"epochs": 1, "batch_size": 8},
+    }
+    file = tmp_path / "colours.yaml"
+    file.write_text(dump_config(parse_config(values, "test")))
+    assert command(monkeypatch, "compare", str(file), "--out", str(tmp_path / "out")) == 0
+    printed = capsys.readouterr().out
+    assert "red → blue" in printed
+    results = compare(parse_config(values, "test"), tmp_path / "out")
+    assert [(r.method, r.split) for r in results] == [
+        (method, order) for order in ("red → blue", "blue → red") for method in ("finetune", "mas-train", "mas-test")
+    ]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "red → blue" in page
+    assert "blue → red" in page
+    assert command(monkeypatch, "report", str(tmp_path / "out" / "finetune-red-blue-seed0")) == 0
+    assert command(monkeypatch, "evaluate", str(tmp_path / "out" / "mas-test-red-blue-seed0")) == 0
+
+
+def test_what_photos_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_folder(tmp_path / "red", 3)
+    train(folders_config([root], training={"epochs": 12, "lr": 0.02}), tmp_path / "run")
+    photos = [str(root / "test" / f"class{number}" / "0.png") for number in range(3)]
+    assert command(monkeypatch, "recognise", str(tmp_path / "run"), *photos, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    built = build_objects(folders_config([root]))
+    built.learner.classifier = ObjectRun(tmp_path / "run", folders_config([root])).classifier()
+    probe = built.probes[0]
+    items = [item for item in probe.items if built.parts[0].objects.images[item].name == "0.png"]
+    out = built.classifier.logits(built.learner.eval().represent(built.source.batch(np.array(items), None)), [0])
+    assert [each["label"] for each in said] == [f"class{number}" for number in out.argmax(dim=1).tolist()]
+    assert command(monkeypatch, "recognise", str(tmp_path / "run"), photos[0]) == 0
+    assert capsys.readouterr().out.startswith(f"{photos[0]}: {said[0]['label']} ")
+
+
+def test_commands_for_facts_refuse_such_a_run(
+    mnist: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: ObjectConfig = split_config(mnist, tasks=2, training={"epochs": 1})
+    assert isinstance(train(config, tmp_path / "run"), RunResult)
+    assert isinstance(open_run(tmp_path / "run"), ObjectRun)
+    with pytest.raises(UserError, match="learned to recognise objects"):
+        Run.open(tmp_path / "run")
+    run = str(tmp_path / "run")
+    for words in (
+        ["query", run, "dog"],
+        ["index", run, str(tmp_path)],
+        ["describe", run, "photo.jpg"],
+        ["tasks", run],
+        ["drift", run],
+        ["serve", run],
+        ["evaluate", run, "--unseen"],
+        ["train", "--continue", run, "more.csv"],
+        ["adapt", run, "--images", str(tmp_path)],
+        ["teach", run, "dog running", "a.jpg"],
+    ):
+        assert command(monkeypatch, *words) == 2, words
+        said = capsys.readouterr().err
+        assert "objects" in said, said
+        assert "Traceback" not in said

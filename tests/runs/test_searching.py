@@ -1,0 +1,275 @@
+"""Asking the photos of a tiny run from the command line: which stage answers, what its scores mean."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tripletcl.cli import main
+from tripletcl.config import parse_config
+from tripletcl.data import held_out_facts
+from tripletcl.experiments.facts import load_table
+from tripletcl.retrieval import Calibration, FactIndex, answer, parse_request
+from tripletcl.runs.calibrate import CALIBRATION, StageTruth, stage_calibration, stage_unseen
+from tripletcl.runs.searching import open_collection
+from tripletcl.runs.train import Run, train
+
+WIDTH = 16
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
+SETTINGS: dict[str, Any] = {
+    "device": "cpu",
+    "data": {"table": "base.csv", "tasks": 2, "unseen": 0.1},
+    "model": {
+        "backbone": "timm/test_efficientnet",
+        "weights": "none",
+        "text": "words.txt",
+        "width": WIDTH,
+        "image_size": 32,
+    },
+    "loss": {"name": "wildcard_cosine"},
+    "training": {"epochs": 3, "batch_size": 4, "lr": 0.02, "checkpoint_minutes": 0},
+    "method": "finetune",
+}
+ROWS = [
+    (colour, predicate, object_)
+    for colour in COLOURS
+    for predicate in ("lying", "standing")
+    for object_ in ("", "floor")
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run of two tasks on photos of colours that lie or stand, with one of twelve facts held out."""
+    folder = tmp_path_factory.mktemp("searching")
+    write_words(folder / "words.txt")
+    lines = ["image,subject,predicate,object,split"]
+    for number in range(8):
+        for place, (colour, predicate, object_) in enumerate(ROWS):
+            image = f"photos/{colour}-{place}-{number}.png"
+            write_photo(folder / image, colour, 100 * place + number)
+            lines.append(f"{image},{colour},{predicate},{object_},{'train' if number < 3 else 'test'}")
+    (folder / "base.csv").write_text("\n".join(lines) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPLETCL_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        train(parse_config(SETTINGS, "test"), folder / "run")
+        said("index", "run", "photos")
+        yield folder / "run"
+
+
+def write_words(path: Path) -> None:
+    """A vector for each word that is asked for."""
+    rng = np.random.default_rng(0)
+    words = [*COLOURS, "purple", "lying", "standing", "floor"]
+    path.write_text("".join(f"{word} {' '.join(f'{x:.4f}' for x in rng.normal(size=WIDTH))}\n" for word in words))
+
+
+def write_photo(path: Path, colour: str, seed: int) -> None:
+    """A noisy photo of one colour."""
+    path.parent.mkdir(exist_ok=True)
+    pixels = np.array(COLOURS[colour]) + np.random.default_rng(seed).normal(0, 45, (32, 32, 3))
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+
+
+def said(*arguments: str, code: int = 0) -> tuple[str, str]:
+    """What a command prints to its two outputs."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["tripletcl", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert (ended.value.code or 0) == code, err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
+def asked(*arguments: str) -> dict[str, Any]:
+    return json.loads(said("query", "run", *arguments, "--json")[0])
+
+
+# query
+
+
+def test_what_is_printed(run: Path) -> None:
+    out, _ = said("query", "run", "a purple lying", "-k", "2")
+    first, note, heading, *hits = out.splitlines()
+    assert first == "understood as <purple, lying, ?>"
+    assert note.startswith("'purple' was never trained as a subject: answered by the text encoder (nearest known: ")
+    assert heading.split() == ["rank", "cosines", "photo"]
+    assert [line.split()[0] for line in hits] == ["1", "2"]
+    assert all(Path(line.split()[2]).is_file() for line in hits)
+
+
+def test_json_is_the_answer_of_the_library(run: Path) -> None:
+    collection = open_collection(run)
+    assert collection.newer is None
+    assert collection.stage == 2
+    for words in (["red", "lying", "?"], ["red", "lying", "?", "-", "?", "?", "floor"], ["red lying + blue standing"]):
+        found = asked(*words, "-k", "4")
+        request = parse_request(words, collection.embedder.facts)
+        hits = answer(collection.index, request, 4, collection.calibration)
+        assert found["query"] == str(request)
+        assert found["hits"] == [{"path": str(hit.path), "score": hit.score} for hit in hits]
+        assert (found["stage"], found["notes"]) == (2, [])
+    scores = [hit["score"] for hit in asked("red - ? ? floor", "-k", "96")["hits"]]
+    assert len(scores) == 96
+    assert 0 < scores[-1] < scores[0] < 1
+
+
+def test_by_example(run: Path) -> None:
+    example = str(run.parent / "photos" / "green-4-0.png")
+    found = asked("--like", example, "-k", "5")
+    assert found["query"] == f"like {example}"
+    assert example not in {hit["path"] for hit in found["hits"]}
+    joined = asked("?", "standing", "?", "--like", example, "--unlike", str(run.parent / "photos" / "red-0-0.png"))
+    assert joined["query"].count("like ") == 2
+
+
+def test_a_contact_sheet(run: Path, tmp_path: Path) -> None:
+    out, _ = said("query", "run", "red", "-k", "3", "--sheet", str(tmp_path / "found.png"))
+    assert out.endswith(f"contact sheet: {tmp_path / 'found.png'}\n")
+    with Image.open(tmp_path / "found.png") as sheet:
+        assert sheet.width > sheet.height > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "the request is empty"),
+        (["?", "?"], "asks for nothing"),
+        (["-", "?", "?", "floor"], "only what photos are not to show"),
+        (["red", "--stage", "7"], "no model of stage 7"),
+        (["red", "--stage", "1"], "leave out --stage"),
+        (["red", "--index", "nowhere"], "no index in nowhere"),
+        (["--like", "missing.png"], "missing.png"),
+        (["red", "--sheet", "found.jpg"], "does not end in .png"),
+    ],
+)
+def test_mistakes_are_one_sentence(run: Path, arguments: list[str], words: str) -> None:
+    out, err = said("query", "run", *arguments, code=2)
+    assert words in err
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_an_index_is_asked_by_the_stage_that_made_it(run: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    said("index", "run", "photos", "--stage", "1", "--out", str(old))
+    found = asked("red", "--index", str(old))
+    assert found["stage"] == 1
+    assert found["notes"][0] == "this index is of stage 1, and the run has stage 2: tripletcl index upgrade run"
+    assert asked("red", "--index", str(old), "--stage", "1")["hits"] == found["hits"]
+    _, err = said("query", "run", "red", "--index", str(old), "--stage", "2", code=2)
+    for stage in (1, 2):
+        assert Run.open(run).fingerprint(stage) in err
+
+
+def test_an_index_of_no_stage_is_refused(run: Path, tmp_path: Path) -> None:
+    other = FactIndex()
+    other.add(["a.jpg"], np.ones((1, 3, WIDTH)))
+    other.replace_vectors(other.rows().reshape(1, 3, -1), model="stranger")
+    other.save(tmp_path / "other")
+    _, err = said("query", "run", "red", "--index", str(tmp_path / "other"), code=2)
+    assert (
+        f"made by model stranger, and no stage of run is that one (its last is {Run.open(run).fingerprint(2)})" in err
+    )
+
+
+def test_a_saved_model_alone_answers_too(run: Path) -> None:
+    model = str(run / "stages" / "stage-02")
+    collection = open_collection(Path(model), run / "index")
+    assert (collection.stage, collection.calibration) == (None, None)
+    out, _ = said("query", model, "red", "-", "?", "?", "floor", "--index", "run/index")
+    assert "rank  score  photo" in " ".join(out.split("\n")[1:2])
+
+
+# describe
+
+
+def test_facts_come_with_probabilities(run: Path) -> None:
+    images = ["photos/red-0-7.png", "photos/green-4-7.png"]
+    described = json.loads(said("describe", "run", *images, "-k", "4", "--json")[0])
+    assert [one["image"] for one in described] == images
+    taught = json.loads((run / "stages" / "stage-02" / "embedder.json").read_text())["facts"]
+    for one in described:
+        probabilities = [shown["probability"] for shown in one["facts"]]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert all(0 <= p <= 1 for p in probabilities)
+        assert all(shown["fact"] in taught for shown in one["facts"])
+    out, _ = said("describe", "run", images[0], "-k", "1")
+    best = described[0]["facts"][0]
+    assert out == f"{best['probability']:.3f}  <{', '.join(unit for unit in best['fact'] if unit)}>\n"
+
+
+def test_a_broken_image_among_others_is_named(run: Path) -> None:
+    (run.parent / "broken.png").write_bytes(b"no image")
+    good, bad = json.loads(said("describe", "run", "photos/red-0-0.png", "broken.png", "--json")[0])
+    assert "facts" in good
+    assert "broken.png" in bad["error"]
+    assert "broken.png: not an image" in said("describe", "run", "photos/red-0-0.png", "broken.png")[0]
+    assert "broken.png: not an image" in said("describe", "run", "broken.png", code=2)[1]
+
+
+def test_a_model_alone_says_that_its_scores_are_cosines(run: Path) -> None:
+    out, _ = said("describe", "run/stages/stage-02", "photos/red-0-0.png", "-k", "2")
+    assert out.startswith("scores are cosines")
+    assert "not been taught any fact" in said("describe", "run", "photos/red-0-0.png", "--stage", "0", code=2)[1]
+
+
+# What the test images tell
+
+
+def test_a_calibration_is_fitted_once_and_only_where_the_truth_is_there(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    opened = Run.open(copy)
+    kept = opened.stage_folder(2) / CALIBRATION
+    kept.unlink(missing_ok=True)
+    fitted = stage_calibration(opened, 2)
+    assert fitted is not None
+    assert Calibration.load(kept, opened.fingerprint(2)) == fitted == stage_calibration(opened, 2)
+    assert stage_calibration(opened, 0) is None, "nothing was taught"
+    kept.write_text(kept.read_text().replace(opened.fingerprint(2), opened.fingerprint(1)))
+    assert stage_calibration(opened, 2) == fitted, "that of another model does not count"
+    kept.unlink()
+    opened.config = opened.config.model_copy(
+        update={"data": opened.config.data.model_copy(update={"table": "gone.csv", "root": None})}
+    )
+    assert stage_calibration(opened, 2) is None
+
+
+def test_the_truth_is_that_of_the_table(run: Path) -> None:
+    opened = Run.open(run)
+    table, truth = load_table(opened.config), StageTruth.read(opened, 1)
+    assert 0 < len(truth.taught) < 11
+    for place, image in enumerate(truth.vectors["image_ids"].tolist()):
+        shown = {table.facts[fact] for of, fact in table.rows_of("test").tolist() if of == image}
+        assert {truth.facts[fact] for fact in np.flatnonzero(truth.relevant[place])} == shown
+
+
+def test_a_fact_held_out_is_taught_by_no_task_and_found_all_the_same(run: Path) -> None:
+    opened = Run.open(run)
+    table = load_table(opened.config)
+    (unseen,) = held_out_facts(table, 0.1, 0).tolist()
+    groups = json.loads((run / "tasks.json").read_text())
+    assert sorted(fact for group in groups for fact in group) == sorted(set(range(12)) - {unseen})
+    scores = stage_unseen(opened)
+    assert [fact for fact, _ in scores.ap] == [str(table.facts[unseen])]
+    assert (scores.unseen, scores.taught) == (1, 11)
+    (printed,) = json.loads(said("evaluate", "run", "--unseen", "--json")[0])
+    assert printed["map_unseen"] == scores.map_unseen
+    assert printed["stage"] == 2
+    assert f"{scores.map_unseen:.3f}  {table.facts[unseen]}" in said("evaluate", "run", "--unseen")[0]
+    assert "look at an earlier stage" in said("evaluate", "run", "--unseen", "--stage", "0", code=2)[1]
+    result = json.loads((run / "result.json").read_text())
+    taught = [ap for fact, ap in result["ap"] if fact != str(table.facts[unseen])]
+    assert result["map_all"][-1] == pytest.approx(np.mean(taught)), "MAP over all tasks is that of the facts taught"

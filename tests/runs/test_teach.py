@@ -1,0 +1,383 @@
+"""Taught by a handful of photos, exactly or under protection, and taken back bit for bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import field
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tripletcl.cli import main
+from tripletcl.data import Fact, images
+from tripletcl.embedding import FactEmbedder
+from tripletcl.errors import UserError
+from tripletcl.retrieval import FactIndex, writing
+from tripletcl.runs import teach as teaching
+from tripletcl.runs.adapt import adapt
+from tripletcl.runs.continue_run import continue_run
+from tripletcl.runs.history import known_tasks
+from tripletcl.runs.teach import photo_table, teach, undo
+from tripletcl.runs.train import Run, evaluate, train
+
+NEW = Fact("cyan", "lying")
+PARTS = ("stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json", "metrics.jsonl")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A table and a cache; on one thread, as a forked child is."""
+    folder, threads = field.workplace(tmp_path_factory.mktemp("field")), torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPLETCL_CACHE", str(folder / "cache"))
+        patch.setattr(teaching, "EPOCHS", (1, 6))
+        yield folder
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def picks(place: Path) -> list[Path]:
+    """Ten photos of a colour that no table has."""
+    return field.photos(place / "picks", "cyan", 10)
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> dict[str, Path]:
+    """Finished runs, not to be changed."""
+    methods = {"mas": field.MAS, "analytic": field.ANALYTIC}
+    for name, method in methods.items():
+        train(field.settings(place, method), place / name)
+    return {name: place / name for name in methods}
+
+
+@pytest.fixture(params=["analytic", "mas"])
+def run(request: pytest.FixtureRequest, trained: dict[str, Path], tmp_path: Path) -> Path:
+    """A finished run, to be changed."""
+    return Path(shutil.copytree(trained[request.param], tmp_path / "run"))
+
+
+@pytest.fixture
+def exact(trained: dict[str, Path], tmp_path: Path) -> Path:
+    """A finished run of the analytic read-out, to be changed."""
+    return Path(shutil.copytree(trained["analytic"], tmp_path / "exact"))
+
+
+def test_a_fact_is_taught_by_some_photos_and_told_by_the_others(
+    run: Path, picks: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no image")
+    opened: list[str] = []
+    whole = images.Image.open
+    monkeypatch.setattr(images.Image, "open", lambda source: opened.append(str(source)) or whole(source))
+    said: list[str] = []
+    done = teach(run, "cyan lying", [*picks, broken, picks[0]], progress=lambda what, *_: said.append(what))
+    assert not [name for name in opened if "base" in name], "an old photo was read"
+    monkeypatch.undo()
+    assert (done.fact, done.stage, done.photos, done.held_out) == (NEW, 3, 8, 2)
+    assert done.skipped == [(broken, "not an image, or of a format that Pillow cannot read")]
+    assert 0 < done.seconds < 60
+    assert "task 3" in said or run.parent.name  # the read-out is not trained, so it has no steps to tell of
+    known = known_tasks(run)[-1]
+    assert (known.name, known.facts, known.images) == ("taught: <cyan, lying>", ("<cyan, lying>",), 8)
+    scores = evaluate(run)
+    assert dict(scores["ap"])["<cyan, lying>"] == pytest.approx(done.map_held_out, abs=1e-5)
+    assert scores["map_tasks"] == pytest.approx(Run.open(run).result.scores, abs=1e-5)
+    vectors = Run.open(run).vectors()
+    assert len(vectors["image_ids"]) == 12 + 2
+
+
+def test_the_read_out_is_as_if_it_had_known_the_photos_from_the_start(
+    exact: Path, place: Path, picks: list[Path]
+) -> None:
+    """The definition: one ridge regression on every photo there ever was, put together by hand."""
+    teach(exact, NEW, picks)
+    teach(exact, Fact("red", "standing"), field.photos(place / "again", "red", 4))
+    embedder = FactEmbedder.from_pretrained(Run.open(exact).stage_folder())
+    order = [fact for group in json.loads((exact / "tasks.json").read_text()) for fact in group]
+    rows = [line.split(",") for line in (exact / "tables" / "base.csv").read_text().splitlines()[1:]]
+    facts = list(dict.fromkeys(Fact(*row[1:4]) for row in rows))
+    shown = [(Path(row[0]), facts.index(Fact(*row[1:4]))) for row in rows if row[4] == "train"]
+    shown += [(path, 4) for number, path in enumerate(picks) if number % 5 != 4]
+    shown += [(place / "again" / f"red-{number}.png", 5) for number in range(4)]
+    phi = embedder.image.analytic.expand(embedder.represent_images([path for path, _ in shown])).double()
+    truth = torch.eye(6, dtype=torch.float64)[[fact for _, fact in shown]]
+    ridge = 0.15 * torch.eye(phi.shape[1], dtype=torch.float64)
+    expected = torch.linalg.solve(phi.T @ phi + ridge, phi.T @ truth)[:, order]
+    assert embedder.facts == tuple([*facts, NEW, Fact("red", "standing")][i] for i in order)
+    found = embedder.image.analytic.weight.double()
+    assert (found - expected).abs().max() < 3e-3 * expected.abs().max()  # features are kept in half precision
+
+
+def test_a_new_fact_is_found_and_the_old_ones_hardly_change(run: Path, picks: list[Path]) -> None:
+    before = Run.open(run).result
+    done = teach(run, NEW, picks)
+    after = Run.open(run).result
+    untaught = FactEmbedder.from_pretrained(Run.open(run).stage_folder(2))
+    taught = FactEmbedder.from_pretrained(Run.open(run).stage_folder(3))
+    wanted, _ = taught.encode_facts([NEW])
+    near = [model.score(model.encode_images(picks[4::5]), wanted).mean().item() for model in (untaught, taught)]
+    assert near[1] > near[0] + 0.2
+    assert done.map_held_out is not None
+    assert [row[:2] for row in after.matrix[:3]] == before.matrix
+    for old, new in zip(before.scores, after.scores[:2], strict=True):
+        assert new > old - 0.2  # a handful of images: one that changes places is .1 and more
+
+
+def test_what_is_taught_again_adds_photos_and_the_same_photos_do_not(run: Path, place: Path, picks: list[Path]) -> None:
+    first = teach(run, NEW, picks)
+    files = field.contents(run, "")
+    again = teach(run, NEW, picks)
+    assert (again.stage, again.map_held_out, again.photos) == (3, first.map_held_out, 8)
+    assert field.contents(run, "") == files
+    more = teach(run, NEW, field.photos(place / "few", "cyan", 4))
+    assert (more.stage, more.photos, more.held_out, more.map_held_out) == (4, 4, 0, None)
+    assert json.loads((run / "tasks.json").read_text())[2:] == [[4], [4]]
+    facts = json.loads((run / "stages" / "stage-04" / "embedder.json").read_text())["facts"]
+    assert facts.count(["cyan", "lying", None]) == 1
+
+
+def test_what_was_taught_is_taken_back_bit_for_bit(run: Path, place: Path, picks: list[Path]) -> None:
+    """Down to the base run, and from there again to the same."""
+    states = [field.contents(run, *PARTS)]
+    lessons = [(NEW, picks), (Fact("red"), field.photos(place / "red", "red", 5)), (NEW, picks[:3])]
+    for fact, photos in lessons:
+        teach(run, fact, photos)
+        states.append(field.contents(run, *PARTS))
+    for expected, (fact, photos) in zip(states[-2::-1], reversed(lessons), strict=True):
+        taken = undo(run)
+        assert (taken.fact, taken.photos + taken.held_out) == (fact, len(photos))
+        assert taken.stage == len([name for name in expected if name.endswith("model.safetensors")]) - 1
+        assert field.contents(run, *PARTS) == expected
+    with pytest.raises(UserError, match="was taught nothing last that could be taken back"):
+        undo(run)
+    kept = load_file(run / "kept" / "test.safetensors") if (run / "kept" / "test.safetensors").exists() else None
+    assert kept is None or len(kept["representation"]) == 12, "something of the lessons' photos is kept"
+    teach(run, NEW, picks)
+    stage = "stages/stage-03/model.safetensors"
+    assert (run / stage).read_bytes() == states[1][stage]
+
+
+def test_lessons_cost_little_room_however_large_the_sums(exact: Path, picks: list[Path]) -> None:
+    """The sums are written once: each checkpoint behind them holds what is new."""
+    for number in range(3):
+        teach(exact, NEW, picks[: 4 - number])
+    sizes = [path.stat().st_size for path in sorted((exact / "checkpoints").iterdir())]
+    assert len(sizes) == 4
+    assert max(sizes[1:]) < 0.5 * sizes[0]
+    undo(exact)
+    more = field.table(exact.parent, "more", ["purple"], train=12)
+    continue_run(exact, more)
+    assert len(list((exact / "checkpoints").iterdir())) == 1
+
+
+def test_after_lessons_a_table_is_learned_as_if_they_had_been_tables(run: Path, place: Path, picks: list[Path]) -> None:
+    more = field.table(place, "more", ["purple", "red"])
+    whole = Path(shutil.copytree(run, run.parent / "whole"))
+    teach(run, NEW, picks)
+    shutil.copytree(run, run.parent / "again")
+    continue_run(run, more)
+    continue_run(run.parent / "again", more)
+    assert field.models(run) == field.models(run.parent / "again")
+    assert not list(whole.glob("tables/further*"))
+    with pytest.raises(UserError, match="taught nothing last"):
+        undo(run)
+
+
+def test_one_fact_alone_is_told_from_what_was_known(place: Path, tmp_path: Path, picks: list[Path]) -> None:
+    """A contrastive loss has no other name in a task of one fact: without the names seen nothing would be learned."""
+    settings = field.settings(place)
+    train(settings.model_copy(update={"loss": type(settings.loss)(name="contrastive")}), tmp_path / "run")
+    teach(tmp_path / "run", NEW, picks)
+    stages = [load_file(tmp_path / "run" / f"stages/stage-0{stage}/model.safetensors") for stage in (2, 3)]
+    before, after = ({name: each for name, each in stage.items() if "heads" in name} for stage in stages)
+    for subject in (name for name in before if "heads.0." in name):  # cyan is new; how lying looks was known
+        assert not torch.equal(before[subject], after[subject])
+    for thing in (
+        name for name in before if "heads.2." in name
+    ):  # the fact has no object: nothing to learn, or to round
+        assert torch.equal(before[thing], after[thing])
+
+
+# --- the index -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def indexed(exact: Path, place: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
+    """A run with an index of photos that are gone by now."""
+    own = [*field.photos(tmp_path / "own", "cyan", 3), *field.photos(tmp_path / "own", "red", 3)]
+    with writing(exact / "index", FactEmbedder.from_pretrained(Run.open(exact).stage_folder()), stage=2) as index:
+        index.add_photos(own)
+    return exact, own
+
+
+def test_the_index_follows_exactly_without_its_photos(indexed: tuple[Path, list[Path]], picks: list[Path]) -> None:
+    run, own = indexed
+    before = FactIndex.load(run / "index").rows()
+    contents = [path.read_bytes() for path in own]
+    for path in own:
+        path.unlink()
+    done = teach(run, NEW, picks)
+    assert done.index == "brought to stage 3 exactly"
+    model = FactEmbedder.from_pretrained(Run.open(run).stage_folder())
+    found = FactIndex.load(run / "index", model)
+    assert found.stage == 3
+    assert {hit.path for hit in found.search("cyan lying", 3)} == set(own[:3])
+    for path, content in zip(own, contents, strict=True):
+        path.write_bytes(content)
+    expected = model.encode_images(own).flatten(1).numpy()
+    assert np.abs(found.rows() - expected).max() < 1e-5
+    assert undo(run).index == "brought to stage 2 exactly"
+    assert np.abs(FactIndex.load(run / "index").rows() - before).max() < 1e-6
+
+
+def test_an_index_of_a_run_that_moves_follows_or_stays_and_says_so(
+    trained: dict[str, Path], place: Path, tmp_path: Path, picks: list[Path]
+) -> None:
+    run, elsewhere = Path(shutil.copytree(trained["mas"], tmp_path / "run")), tmp_path / "index"
+    own = field.photos(tmp_path / "own", "cyan", 3)
+    with writing(elsewhere, FactEmbedder.from_pretrained(Run.open(run).stage_folder()), stage=2) as index:
+        index.add_photos(own)
+    done = teach(run, NEW, picks, index=elsewhere)
+    assert done.index is not None
+    found = FactIndex.load(elsewhere)
+    assert found.stage == (3 if "brought to stage 3" in done.index else 2)
+    assert Run.open(run).stage_of(found.model) == found.stage
+    assert teach(run, NEW, picks[:5]).index is None
+    with pytest.raises(UserError, match="no index in"):
+        teach(run, NEW, picks[:6], index=tmp_path / "nothing")
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_killed_at_any_moment_run_and_index_work(indexed: tuple[Path, list[Path]], picks: list[Path]) -> None:
+    run, _ = indexed
+    former = [f"stages/stage-{stage:02d}" for stage in range(3)]
+    before = field.contents(run, *former)
+    whole = Path(shutil.copytree(run, run.parent / "whole"))
+    begun = time.monotonic()
+    teach(whole, NEW, picks)
+    seconds = time.monotonic() - begun
+    kills = field.killed_at_random(run, lambda: teach(run, NEW, picks), 10, seconds)
+    assert kills
+    assert field.contents(run, *former) == before
+    opened = Run.open(run)
+    stage = opened.stage_of(FactIndex.load(run / "index").model or "")
+    assert stage in (2, 3)
+    FactIndex.load(run / "index", FactEmbedder.from_pretrained(opened.stage_folder(stage))).search("red", 2)
+    done = teach(run, NEW, picks)
+    assert field.models(run) == field.models(whole)
+    assert (done.stage, FactIndex.load(run / "index").stage) == (3, 3)
+    assert Run.open(run).result.matrix == Run.open(whole).result.matrix
+
+
+def test_killed_while_it_is_taken_back(run: Path, picks: list[Path]) -> None:
+    before = field.contents(run, "stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json")
+    kills = 0
+    for share in np.random.default_rng(1).uniform(0, 1, 8):
+        if len(known_tasks(run)) == 2:
+            continue_run(run)
+            teach(run, NEW, picks)
+        kills += field.killed(lambda: undo(run), 0.12 * share)
+    if len(known_tasks(run)) == 3:
+        undo(run)
+    continue_run(run)  # finishes what was left half done
+    assert kills
+    assert field.contents(run, "stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json") == before
+
+
+@pytest.mark.parametrize(
+    ("fact", "words"),
+    [
+        ("? riding", "knows no '?'"),
+        ("cyan ? floor", "knows no '?'"),
+        ("a b c d", "4 units, and a fact has three"),
+        (", lying, floor", "has no subject"),
+    ],
+)
+def test_a_fact_has_no_wildcards(exact: Path, picks: list[Path], fact: str, words: str) -> None:
+    with pytest.raises(UserError, match=words.replace("?", r"\?")) as error:
+        teach(exact, fact, picks)
+    assert "\n" not in str(error.value)
+
+
+def test_photos_are_needed(exact: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    before = field.contents(exact, "")
+    for given, words in (([], "none was given"), ([tmp_path / "a.png"], "none of the 1 photos can be read")):
+        with pytest.raises(UserError, match=words):
+            teach(exact, NEW, given)
+    with pytest.raises(UserError, match="nowhere is no run folder"):
+        teach(tmp_path / "nowhere", NEW, [tmp_path / "a.png"])
+    assert field.contents(exact, "") == before
+
+
+def test_every_fifth_photo_is_held_out() -> None:
+    counts = {
+        len(photo_table(NEW, [Path(f"/{i}.jpg") for i in range(n)]).rows_of("test")) * 100 + n for n in range(1, 12)
+    }
+    assert counts == {1, 2, 3, 4, 105, 106, 107, 108, 109, 210, 211}
+
+
+# --- from the command line -------------------------------------------------------------------------------------------
+
+
+def test_from_the_command_line(
+    trained: dict[str, Path], place: Path, tmp_path: Path, picks: list[Path], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    run = Path(shutil.copytree(trained["mas"], tmp_path / "run"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def printed(*arguments: object, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["tripletcl", *map(str, arguments)])
+        try:
+            main()
+            ended: object = 0
+        except SystemExit as exit_:
+            ended = exit_.code or 0
+        said = capsys.readouterr()
+        assert ended == code, said.err
+        return said.err if code else said.out
+
+    told = json.loads(printed("teach", run, "cyan, lying", place / "picks", "--json"))
+    assert (told["fact"], told["stage"], told["photos"], told["held_out"]) == (["cyan", "lying", None], 3, 8, 2)
+    assert "stage 2 is the newest again" in printed("teach", run, "--undo")
+    assert json.loads(printed("adapt", run, "--images", place / "picks", "--weight", 2, "--json"))["images"] == 10
+    more = field.table(tmp_path, "more", ["purple", "red"])
+    assert len(json.loads(printed("train", "--continue", run, more, "training.epochs=1", "--json"))["tasks"]) == 3
+    listed = printed("tasks", run)
+    assert "more.csv" in listed
+    assert listed.index("task 2") < listed.index("adapted") < listed.index("more.csv")
+    rows = json.loads(printed("tasks", run, "--json"))
+    assert [row["name"] for row in rows["tasks"]] == ["task 1", "task 2", "more.csv"]
+    assert rows["adaptations"][0]["weight"] == 2
+    assert "MAP on 1 held-out picks" in printed("teach", run, "cyan lying", *picks[:5])
+    for arguments, words in (
+        (["teach", run], "say what the photos show"),
+        (["train"], "name a config to train"),
+        (["train", "--continue", run, more, "--out", "x"], "do not go together"),
+        (["train", "--continue", tmp_path], "no run folder"),
+        (["teach", run, "cyan lying", tmp_path / "nothing.jpg"], "no such file"),
+    ):
+        assert words in printed(*arguments, code=2)
+
+
+def test_adapting_and_teaching_take_turns(trained: dict[str, Path], tmp_path: Path, picks: list[Path]) -> None:
+    """What was measured after a lesson goes when the lesson is taken back; what was measured before stays."""
+    run = Path(shutil.copytree(trained["mas"], tmp_path / "run"))
+    adapt(run, picks[0].parent)
+    before = field.contents(run, *PARTS)
+    teach(run, NEW, picks)
+    adapt(run, picks[0].parent, weight=3)
+    undo(run)
+    assert field.contents(run, *PARTS) == before

@@ -1,0 +1,324 @@
+"""The page in a browser: what a visitor does, what they see, and what they cannot do."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from evil_names import EVIL_PHOTO, EVIL_WORD
+from PIL import Image
+
+from tripletcl.report.formatting import MINUS
+from tripletcl.web.exhibit import Exhibit, open_exhibit
+from tripletcl.web.lessons import RunLessons
+from tripletcl.web.server import PHOTO_BYTES, address_of, build_app, build_server, open_port, private_uploads
+
+gradio = pytest.importorskip("gradio", reason="the page needs Gradio: pip install tripletcl[ui]")
+playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.*")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SECONDS = 30_000
+"""Of patience, in playwright's unit: the machine may be busy."""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """A browser; Debian's is installed where that can be done."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], capture_output=True, check=False, timeout=300)
+        found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("no Chromium here, and none could be installed")
+    return found
+
+
+@dataclass
+class Visit:
+    """A page that is open, and what the browser noticed meanwhile."""
+
+    page: playwright.Page
+    address: str
+    requests: list[str] = field(default_factory=list)
+    dialogs: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def see(self, selector: str, **options: object) -> playwright.Locator:
+        """Wait until something is there, and give it."""
+        found = self.page.locator(selector, **options).first
+        found.wait_for(timeout=SECONDS)
+        return found
+
+    def gone(self, selector: str) -> None:
+        """Wait until nothing of the kind is there."""
+        self.page.locator(selector).first.wait_for(state="detached", timeout=SECONDS)
+
+    def go_to(self, tab: str) -> None:
+        """Open a tab."""
+        self.page.get_by_role("tab", name=tab, exact=True).click()
+
+    def ask(self, line: str) -> None:
+        """Ask in a free line."""
+        self.page.fill("#line textarea", line)
+        self.page.press("#line textarea", "Enter")
+
+    def slide(self, key: str) -> None:
+        """Move the slider by a key."""
+        self.page.focus("#stage input[type=range]")
+        self.page.keyboard.press(key)
+
+    def scores(self, side: int) -> list[str]:
+        """What stands below a method's photos."""
+        return self.page.locator(".side").nth(side).locator("figcaption").all_inner_texts()
+
+
+@pytest.fixture(scope="module")
+def exhibit(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Exhibit:
+    """Copies of the runs, which may be taught."""
+    folder = tmp_path_factory.mktemp("served")
+    for run in runs.glob("*-split0-seed0"):
+        shutil.copytree(run, folder / run.name)
+    return open_exhibit(folder / "mas-split0-seed0")
+
+
+@pytest.fixture(scope="module")
+def address(exhibit: Exhibit) -> Iterator[str]:
+    """Where the page is served."""
+    from tripletcl.web.page import build_page
+
+    with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening:
+        app = build_app(build_page(exhibit, RunLessons(exhibit.main.run.path)), uploads)
+        server = build_server(app)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield address_of(listening)
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def visit(address: str, chromium: str) -> Iterator[Visit]:
+    """One visit, by all tests in turn; nothing but the page's own server may be reached."""
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        made = Visit(page, address)
+        page.on("request", lambda request: made.requests.append(request.url))
+        page.on("dialog", lambda dialog: (made.dialogs.append(dialog.message), dialog.dismiss()))
+        page.on("pageerror", lambda error: made.errors.append(str(error)))
+        page.goto(address)
+        made.see("#results .tile")
+        yield made
+        browser.close()
+
+
+@pytest.fixture(autouse=True)
+def no_harm_done(visit: Visit) -> Iterator[None]:
+    """Whatever a test does: no foreign host was asked, no script of a name ran, nothing broke."""
+    yield
+    hosts = {urlsplit(url).netloc for url in visit.requests if not url.startswith(("data:", "blob:"))}
+    assert hosts == {urlsplit(visit.address).netloc}
+    assert visit.dialogs == visit.errors == []
+
+
+def test_it_opens_with_what_became_of_the_first_task(visit: Visit) -> None:
+    assert "After two tasks" in visit.see("h1").inner_text()
+    assert visit.page.title() == "tripletcl: mas-split0-seed0"
+    assert "of 24 test images are labelled so" in visit.see("#notes").inner_text()
+    assert visit.page.locator("#results .side").count() == 2
+    assert visit.page.locator("#results .tile.good").count() > 0
+    visit.see("#curve img")
+
+
+def test_a_query_gives_photos_with_scores(visit: Visit) -> None:
+    visit.ask("?, waving, ?")
+    visit.see("#notes b:has-text('<?, waving, ?>')")
+    scores = [float(score.lstrip("✓✗ ").replace(MINUS, "-")) for score in visit.scores(0)]
+    assert len(scores) == 12
+    assert scores == sorted(scores, reverse=True)
+    visit.page.click("#more")
+    visit.see("#results .side >> nth=1 >> .tile >> nth=23")
+
+
+def test_a_mistake_is_one_sentence_in_place(visit: Visit) -> None:
+    visit.ask('waving "and')
+    said = visit.see("#notes .error").inner_text()
+    assert "quote" in said
+    assert "Traceback" not in visit.page.content()
+    visit.ask("?, flying, ?")
+    assert "“flying” was never trained as a predicate" in visit.see("#notes .note").inner_text()
+
+
+def test_the_slider_changes_what_is_found(visit: Visit) -> None:
+    visit.ask("?, waving, ?")
+    visit.see("#notes b:has-text('<?, waving, ?>')")
+    last = visit.scores(0)
+    visit.slide("ArrowLeft")
+    visit.see("#results h3:has-text('after task 1')")
+    assert visit.scores(0) != last
+    visit.slide("Home")
+    visit.see("#results h3:has-text('before training')")
+    assert "by chance" in visit.see("#notes").inner_text()
+    visit.slide("End")
+    visit.see("#results h3:has-text('after task 2')")
+    assert visit.scores(0) == last
+
+
+def test_another_method_comes_beside(visit: Visit) -> None:
+    before = visit.scores(1)
+    visit.page.click("#beside input")
+    visit.page.get_by_role("option", name="joint").click()
+    visit.see("#results h3:has-text('after all tasks at once')")
+    assert visit.scores(1) != before
+    assert "finetune" not in visit.see("h1").inner_text()
+
+
+def test_the_matrix_moves_the_slider(visit: Visit) -> None:
+    visit.go_to("Memory")
+    visit.see("#matrices .side >> nth=0 >> td.cell.here[data-stage='2']")
+    visit.see("#curves img.on-light")
+    visit.page.locator("#matrices .go[data-stage='1']").first.click()
+    visit.see("#matrices .side >> nth=0 >> td.cell.here[data-stage='1']")
+    assert visit.page.input_value("#stage input[type=number]") == "1"
+    visit.slide("End")
+    visit.see("#matrices .side >> nth=0 >> td.cell.here[data-stage='2']")
+
+
+def test_names_do_nothing(visit: Visit, exhibit: Exhibit) -> None:
+    """Shown as they are, in the grid, in the dialog, in what was asked, in every label."""
+    visit.go_to("Search")
+    visit.ask(f'"{EVIL_WORD}", ?, ?')
+    visit.see("#notes b:has-text('<script>')")
+    assert EVIL_WORD in visit.see("#notes b").inner_text()
+    gallery = exhibit.galleries["test"]
+    evil = next(number for number in range(len(gallery)) if gallery.path(number).name == EVIL_PHOTO)
+    visit.page.click("#more")
+    visit.see("#results .side >> nth=0 >> .tile >> nth=23")
+    visit.page.locator(f".look[data-photo='test:{evil}']").first.click()
+    assert EVIL_PHOTO in visit.see("dialog[open] h3").inner_text()
+    assert visit.page.locator("dialog img[src='x']").count() == 0
+    visit.page.keyboard.press("Escape")
+    visit.gone("dialog[open]")
+
+
+def test_a_photo_dropped_is_read_by_both(visit: Visit, exhibit: Exhibit, tmp_path: Path) -> None:
+    visit.go_to("Photo")
+    photo = exhibit.galleries["test"].path(3)
+    visit.page.set_input_files("#photo input[type=file]", photo)
+    visit.see("#described .side >> nth=1 >> .facts li")
+    assert visit.page.locator("#described .facts li").count() == 12
+    visit.page.click("#photo button[aria-label='Remove Image']")
+    visit.see("#described .empty")
+    (tmp_path / "letter.png").write_text("Dear reader")
+    visit.page.set_input_files("#photo input[type=file]", tmp_path / "letter.png")
+    assert "letter.png is not an image" in visit.see("#described .error").inner_text()
+
+
+def test_a_fact_is_taught_found_and_taken_back(visit: Visit, tmp_path: Path) -> None:
+    visit.go_to("Search")
+    visit.ask("?, waving, ?")
+    visit.see("#notes b:has-text('<?, waving, ?>')")
+    for number in range(4):
+        visit.page.locator("#results .side").first.locator(".pick").nth(number).click()
+    visit.go_to("Teach")
+    visit.see("#lesson-photos .tile >> nth=3")
+    visit.see("#tasks tbody tr >> nth=1")
+    dropped = [tmp_path / f"<b>{number}.png" for number in range(2)]
+    for photo in dropped:
+        Image.new("RGB", (64, 64), "orange").save(photo)
+    visit.page.set_input_files("#dropped input[type=file]", dropped)
+    visit.see("#lesson-photos .tile >> nth=5")
+    visit.page.locator("#lesson-photos .out").first.click()
+    visit.page.locator("#lesson-photos .tile").nth(5).wait_for(state="detached", timeout=SECONDS)
+    visit.page.click("#learn")
+    assert "needs a subject" in visit.see("#said .error").inner_text()
+    visit.page.fill("#teach-subject input", EVIL_WORD)
+    visit.page.press("#teach-subject input", "Enter")
+    visit.page.fill("#teach-predicate input", "juggling")
+    visit.page.press("#teach-predicate input", "Enter")
+    visit.page.click("#learn")
+    said = visit.see("#said .done").inner_text()
+    assert f"Learned <{EVIL_WORD}, juggling> from four photos" in said
+    assert "on one photo held out of it" in said
+    assert "juggling" in visit.see("#tasks tbody tr >> nth=2").inner_text()
+    assert visit.page.input_value("#stage input[type=number]") == "3"
+    visit.go_to("Search")
+    visit.see("#results h3:has-text('after task 3')")
+    assert "juggling" in visit.see("#notes b").inner_text()
+    visit.go_to("Teach")
+    visit.page.click("#undo")
+    assert "taken back" in visit.see("#said .done:has-text('taken back')").inner_text()
+    assert visit.page.locator("#tasks tbody tr").count() == 2
+    assert visit.page.input_value("#stage input[type=number]") == "2"
+    visit.page.click("#undo")
+    assert "nothing last that could be taken back" in visit.see("#said .error").inner_text()
+
+
+def test_what_is_too_large_is_refused(visit: Visit, address: str, tmp_path: Path) -> None:
+    visit.go_to("Photo")
+    (tmp_path / "large.png").write_bytes(b"\x89PNG" + bytes(PHOTO_BYTES))
+    visit.page.set_input_files("#photo input[type=file]", tmp_path / "large.png")
+    assert "size" in visit.see(".toast-body").inner_text()
+    assert visit.page.locator("#described .facts").count() == 0
+    answer = httpx.post(f"{address}/gradio_api/upload", files={"files": ("large.png", bytes(PHOTO_BYTES + 1))})
+    assert answer.status_code == 413
+
+
+def test_no_path_is_served(address: str, exhibit: Exhibit) -> None:
+    run, photo = exhibit.main.run.path, exhibit.galleries["test"].path(0)
+    for path in (run / "config.yaml", photo, "/etc/passwd", f"{run}/../../etc/passwd", "..%2f..%2fetc/passwd"):
+        for route in ("file=", "gradio_api/file=", "gradio_api/file/", "static/", "assets/", "svelte/"):
+            answer = httpx.get(f"{address}/{route}{path}")
+            assert answer.status_code in (403, 404, 405), (route, path)
+    assert httpx.get(address, headers={"host": "evil.example"}).status_code == 400
+
+
+def test_what_was_uploaded_is_served_to_its_visitor_alone(address: str) -> None:
+    photo = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(photo, "PNG")
+    (path,) = httpx.post(f"{address}/gradio_api/upload", files={"files": ("mine.png", photo.getvalue())}).json()
+    assert httpx.get(f"{address}/gradio_api/file={path}").content == photo.getvalue()
+
+
+def test_nothing_is_offered_to_programs(address: str) -> None:
+    """No endpoint but the page's own, and no photo of another's choosing."""
+    assert httpx.get(f"{address}/gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
+    for schema in ("openapi.json", "gradio_api/openapi.json", "docs"):
+        assert httpx.get(f"{address}/{schema}").status_code == 404
+
+
+def test_on_a_phone_nothing_hangs_over(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 390, "height": 844})
+    for tab in ("Search", "Photo", "Memory", "Teach"):
+        visit.go_to(tab)
+        visit.page.wait_for_timeout(150)
+        width = visit.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390, tab
+    visit.go_to("Search")
+    visit.see("#results .tile")
+    columns = visit.page.evaluate("getComputedStyle(document.querySelector('#results .sides')).gridTemplateColumns")
+    assert len(columns.split()) == 1, "the methods stand below each other"
+
+
+def test_a_dark_page_has_dark_pictures(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 1280, "height": 900})
+    visit.page.emulate_media(color_scheme="dark")
+    visit.page.reload()
+    visit.see("#results .tile")
+    visit.go_to("Memory")
+    visit.see("#curves img.on-dark")
+    assert visit.page.locator("#curves img.on-light").first.is_hidden()
+    visit.go_to("Search")
+    dark = visit.page.evaluate("getComputedStyle(document.querySelector('#results h3')).color")
+    assert sum(map(int, dark.strip("rgb()").split(",")[:3])) > 450, "words are light on dark"

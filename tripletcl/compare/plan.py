@@ -1,0 +1,238 @@
+"""Methods x sequences x seeds, side by side: finished runs are reused, cut-off ones go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tripletcl.compare.processes import Environment, Job, run_jobs
+from tripletcl.config import Config, dump_config, parse_config
+from tripletcl.config.schema import Compare
+from tripletcl.continual import Properties, RunFolder
+from tripletcl.errors import UserError
+from tripletcl.evaluation import RunResult, gap_closed_among, new_tasks_among
+from tripletcl.files import write_text
+from tripletcl.methods import MethodSettings, build_method, method_name
+from tripletcl.report import promises_of
+from tripletcl.report.formatting import duration
+from tripletcl.report.metric import METRICS
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a comparison; `str` is what messages call it."""
+
+    label: str
+    config: Config
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"{self.label}, {self.config.sequence}, seed {self.config.seed}"
+
+    @property
+    def result(self) -> RunResult | None:
+        """Its figures under its label, or None while it is not done."""
+        values = RunFolder(self.folder, dump_config(self.config)).result
+        return None if values is None else replace(RunResult.from_dict(values), method=self.label)
+
+    @property
+    def log(self) -> Path:
+        """Where it writes what it has to say while others run beside it."""
+        return self.folder / "train.log"
+
+
+def plan(config: Config, out: Path) -> list[PlannedRun]:
+    """Every method on every sequence of tasks with every seed, in the order they are run: the methods change fastest.
+
+    Raises:
+        UserError: the same method twice.
+    """
+    return [
+        planned_run(config, label, method, {**sequence, **importance}, seed, out)
+        for sequence in config.sequences()
+        for seed in config.compare.seeds
+        for label, method, importance in variants(config.compare)
+    ]
+
+
+def variants(compare: Compare) -> list[tuple[str, MethodSettings, dict[str, Any]]]:
+    """Every method's label and settings, once with each change of `data` that bears on it."""
+    found: list[tuple[str, MethodSettings, dict[str, Any]]] = []
+    for label, method in zip(method_labels(compare.methods), compare.methods, strict=True):
+        if compare.importance and build_method(method).properties.adaptive:
+            found += [(f"{label}-{images}", method, {"importance": images}) for images in compare.importance]
+        else:
+            found.append((label, method, {}))
+    return found
+
+
+def planned_run(
+    config: Config, label: str, method: MethodSettings, data: dict[str, Any], seed: int, out: Path
+) -> PlannedRun:
+    """The comparison's config for one method, with some settings of `data` changed; seed is added to the config's."""
+    values = config.model_dump(mode="json", exclude={"compare"})
+    values |= {"method": method, "seed": config.seed + seed, "data": values["data"] | data}
+    single = parse_config(values, "compare")
+    return PlannedRun(label, single, out / f"{label}{single.suffix}")
+
+
+def method_labels(methods: Iterable[MethodSettings]) -> list[str]:
+    """A method's name, with its settings where a name comes twice: `mas`, or `mas-lam1.0` and `mas-lam3.0`."""
+    methods = list(methods)
+    names = [method_name(m) for m in methods]
+    if len({json.dumps(m, sort_keys=True) for m in methods}) < len(methods):
+        raise UserError(f"compare.methods names the same method with the same settings twice: {', '.join(names)}")
+    return [
+        name if names.count(name) == 1 else _with_settings(m, [n for n in methods if method_name(n) == name])
+        for name, m in zip(names, methods, strict=True)
+    ]
+
+
+def _with_settings(method: MethodSettings, same: list[MethodSettings]) -> str:
+    """The name and the settings in which it differs from others of the same name."""
+    parts = [
+        value if isinstance(value, str) else f"{key}{value}"  # a word says by itself what it is: mas-local, imm-mean
+        for position, settings in enumerate(method)
+        for key, value in settings.items()
+        if len({str(other[position].get(key)) for other in same}) > 1
+    ]
+    return "-".join([method_name(method), *parts])
+
+
+def method_promises(config: Config) -> dict[str, Properties | None]:
+    """What each method of the comparison promises, by its label; None for joint training."""
+    return {label: promises_of(method) for label, method, _ in variants(config.compare)}
+
+
+def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda text: None) -> list[RunResult]:
+    """Run what is not done yet, each run in a process of its own, and return all results.
+
+    Args:
+        announce: Called with a line when a run starts and when it ends.
+
+    Raises:
+        UserError: runs failed; the others' results are kept.
+    """
+    runs = plan(config, out)
+    todo = [run for run in runs if run.result is None]  # opens every folder before any time is spent
+    places = processes(config, len(todo))
+    jobs = [Job(_command(run), run.log if len(places) > 1 else None) for run in todo]
+
+    def started(index: int) -> None:
+        announce(f"{index + 1}/{len(todo)} {todo[index]}: started")
+
+    def ended(index: int) -> None:
+        announce(f"{index + 1}/{len(todo)} {todo[index]}: {_outcome(todo[index].result)}")
+
+    if len(todo) < len(runs):
+        announce(f"{len(runs) - len(todo)} of {len(runs)} runs are done already")
+    run_jobs(jobs, places, started, ended)
+    _check([(run, job.log) for run, job in zip(todo, jobs, strict=True) if run.result is None], len(runs))
+    results = [result for run in runs if (result := run.result) is not None]
+    write_text(out / "compare.json", json.dumps(comparison_objects(results), indent=1))
+    return results
+
+
+def _command(run: PlannedRun) -> list[str]:
+    train = [sys.executable, "-m", "tripletcl", "train", str(run.folder / "config.yaml")]
+    return [*train, "--out", str(run.folder), "--quiet"]
+
+
+def _outcome(result: RunResult | None) -> str:
+    if result is None:
+        return "failed"
+    metric = METRICS[result.metric]
+    return f"{duration(result.seconds)}, {metric.name} {metric.text(result.final)}{metric.unit}"
+
+
+def _check(failed: Sequence[tuple[PlannedRun, Path | None]], count: int) -> None:
+    """Say which runs have no result, where each says why, and what the first one says."""
+    if not failed:
+        return
+    names = "; ".join(f"{run} ({log or 'see above'})" for run, log in failed)
+    lines = failed[0][1].read_text(encoding="utf-8", errors="replace").split("\n") if failed[0][1] is not None else []
+    reason = next((line.removeprefix("tripletcl: ") for line in reversed(lines) if line.strip()), "")
+    raise UserError(
+        f"{len(failed)} of {count} runs failed: {names}" + (f"; the first says: {reason}" if reason else "")
+    )
+
+
+def processes(config: Config, runs: int) -> list[Environment]:
+    """What sets apart the processes that run at once, as many as `compare.jobs` says; one alone has the machine.
+
+    Each has a GPU to itself while there are enough, and its share of the cores: two processes of one thread train
+    more than one of two threads.
+    """
+    gpus = visible_gpus() if config.device != "cpu" else []
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = config.compare.jobs if config.compare.jobs != "auto" else len(gpus) or cores
+    jobs = min(jobs, runs)
+    if jobs <= 1:
+        return [{}]
+    allowed = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or cores)
+    threads = min(max(cores // jobs, 1), allowed)
+    return [
+        {"OMP_NUM_THREADS": str(threads), **({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})}
+        for i in range(jobs)
+    ]
+
+
+def visible_gpus() -> list[str]:
+    """The names by which CUDA_VISIBLE_DEVICES knows the GPUs that this process sees."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (named.split(",") if named else [str(number) for number in range(count)])[:count]
+
+
+def comparison_objects(results: list[RunResult]) -> list[dict[str, Any]]:
+    """One object a run, for scripts. `gap_closed` is against the finetune and joint runs of the same split and seed."""
+    return [_of_facts(run, results) if run.metric == "MAP" else _of_objects(run, results) for run in results]
+
+
+def _of_facts(run: RunResult, results: list[RunResult]) -> dict[str, Any]:
+    return {
+        "method": run.method,
+        "seed": run.seed,
+        "split": run.split,
+        "map_tasks": run.scores,
+        "map_all": run.final,
+        "forgetting": run.forgetting,
+        "backward_transfer": run.backward_transfer,
+        "forward_transfer": run.forward_transfer,
+        "recall": run.recall,
+        "mrr": run.mrr,
+        "gap_closed": gap_closed_among(run, results),
+        "map_open": run.map_open,
+        "map_subset": run.map_subset,
+        "seconds": run.seconds,
+        "method_bytes": run.method_bytes,
+        "lams": run.lams,
+    }
+
+
+def _of_objects(run: RunResult, results: list[RunResult]) -> dict[str, Any]:
+    """`new_tasks` is against the finetune run of the same tasks and seed."""
+    return {
+        "method": run.method,
+        "seed": run.seed,
+        "split": run.split,
+        "tasks": run.tasks,
+        "metric": run.metric,
+        "accuracy_tasks": run.scores,
+        "average_accuracy": run.final,
+        "drops": run.drops,
+        "forgetting": run.forgetting,
+        "backward_transfer": run.backward_transfer,
+        "new_tasks": new_tasks_among(run, results),
+        "gap_closed": gap_closed_among(run, results),
+        "seconds": run.seconds,
+        "method_bytes": run.method_bytes,
+        "lams": run.lams,
+    }

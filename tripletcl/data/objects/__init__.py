@@ -1,6 +1,0 @@
-"""Object-recognition sets: folders of one's own, and published ones in the form they are published in."""
-
-from tripletcl.data.objects.catalogue import OBJECT_SETS, ObjectSource, read_object_set
-from tripletcl.data.objects.object_set import ObjectSet
-
-__all__ = ["OBJECT_SETS", "ObjectSet", "ObjectSource", "read_object_set"]

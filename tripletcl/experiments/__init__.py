@@ -1,0 +1,1 @@
+"""From settings to data, tasks and a learner."""

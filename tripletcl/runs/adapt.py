@@ -1,0 +1,156 @@
+"""Importance where a person wants it: measured on photos of their own, without a label, and added to what a run has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tripletcl.config import FactConfig
+from tripletcl.continual import Position, RunFolder, Task, checked_weight
+from tripletcl.continual.checkpoint import State, state_on
+from tripletcl.continual.device import compute_on, tuned_processor
+from tripletcl.continual.sequence import now
+from tripletcl.data import decode_image, list_images
+from tripletcl.data.images import in_threads
+from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding.learner import FactLearner
+from tripletcl.errors import UserError
+from tripletcl.experiments.inputs import CountProgress
+from tripletcl.methods import METHODS, build_method, method_name
+from tripletcl.runs.continue_run import open_run, settle, task_count
+from tripletcl.runs.train import Run, within
+
+BATCH = 16
+"""Photos at a time: more outgrow the CPU's cache in the frozen part of the network."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What importance was measured on.
+
+    Attributes:
+        images: How many photos.
+        skipped: (photo, reason) of those that could not be read.
+        stage: The model that it was measured with.
+        weight: How much it counts beside what the run has.
+    """
+
+    images: int
+    skipped: list[tuple[Path, str]]
+    stage: int
+    weight: float
+
+
+def adapt(
+    folder: Path, images: Path, weight: float = 1.0, recompute: bool = False, progress: CountProgress | None = None
+) -> Adapted:
+    """Measure importance on a folder of unlabelled photos with a run's newest model, and add it to the method's.
+
+    What the photos' outputs depend on is what the next task (`continue_run`, `teach`) will change least. The run is
+    changed in one step: its newest checkpoint is replaced.
+
+    Args:
+        folder: A finished run of a method that measures importance on images.
+        images: The folder of photos; those that cannot be read are skipped.
+        weight: How much it counts beside the tasks', >= 0; 0 changes nothing.
+        recompute: Put it in place of what the tasks have left.
+
+    Raises:
+        UserError: no run, an unfinished one, one of another method, or no photo that can be read.
+    """
+    checked_weight(weight, "weight")
+    run = open_run(folder)
+    paths = list_images(images)
+    if not paths:
+        raise UserError(f"there is no image in {images}")
+    with run.locked():
+        settings = settle(run)
+        _check_adaptive(settings)
+        position, state = _end_of_run(run, settings)
+        found, skipped = _measured(run, settings, state, paths, weight, recompute, progress)
+        stage = position.stage
+        event = {"kind": "adapt", **vars(Position(stage - 1)), "after": stage, "time": now(), "images": found}
+        event |= {"folder": str(images), "weight": weight, "recompute": recompute}
+        run.save(position, {**state, "adapted": [*state.get("adapted", []), event]})
+        run.append(event)
+    return Adapted(found, skipped, stage, weight)
+
+
+def _check_adaptive(settings: FactConfig) -> None:
+    if not build_method(settings.method).properties.adaptive:
+        able = ", ".join(name for name, method in METHODS.items() if method.properties.adaptive)
+        name = method_name(settings.method)
+        raise UserError(f"{name} does not measure importance on images, so it cannot be adapted; those that do: {able}")
+
+
+def _end_of_run(run: RunFolder, settings: FactConfig) -> tuple[Position, State]:
+    """The newest checkpoint, which must be that of the run's end."""
+    found = run.newest()
+    if found is None or found[0] != Position(task_count(within(settings, run.path))):
+        raise UserError(f"{run.path} is not finished; `tripletcl train --continue {run.path}` finishes it")
+    state = found[1]
+    state.pop("position", None)
+    return found[0], state
+
+
+def _measured(
+    run: RunFolder,
+    settings: FactConfig,
+    state: State,
+    paths: Sequence[Path],
+    weight: float,
+    recompute: bool,
+    progress: CountProgress | None,
+) -> tuple[int, list[tuple[Path, str]]]:
+    """Let the state's method measure and add; how many photos it saw, and those that could not be read."""
+    device = compute_on(settings.device, settings.precision).device
+    embedder = FactEmbedder.from_pretrained(Run.open(run.path).stage_folder(), device=device)
+    photos = _Photos(embedder, paths, progress)
+    method = build_method(settings.method)
+    method.start(FactLearner(embedder, (), from_features=True), photos.batches)
+    method.load_state_dict(state_on(device, state["method"]))
+    items = np.arange(len(paths))
+    nothing = items[:0]
+    with tuned_processor():
+        method.add_importance(Task("adapting", nothing, nothing, nothing, importance_items=items), weight, recompute)
+    state["method"] = method.state_dict()
+    return len(paths) - len(photos.skipped), sorted(photos.skipped.items())
+
+
+class _Photos:
+    """Photos as features of the frozen part of the network, decoded as they are asked for; nothing of them is kept."""
+
+    def __init__(self, embedder: FactEmbedder, paths: Sequence[Path], progress: CountProgress | None) -> None:
+        self.embedder, self.paths, self.progress = embedder, list(paths), progress
+        self.skipped: dict[Path, str] = {}
+
+    def batches(self, items: np.ndarray) -> Iterator[Tensor]:
+        """Batches `[B, ...]` of those of the items that can be read.
+
+        Raises:
+            UserError: none can be.
+        """
+        self.skipped.clear()
+        report: Callable[[int, int], None] | None = self.progress and partial(self.progress, "importance")
+        decoded = in_threads(self._decoded, [self.paths[item] for item in items], report)
+        readable = (pixels for pixels in decoded if pixels is not None)
+        while batch := list(islice(readable, BATCH)):
+            pixels = torch.from_numpy(np.stack(batch)).to(self.embedder.device).float() / 255
+            yield self.embedder.image.features(pixels)
+        if len(self.skipped) == len(items):
+            path, reason = next(iter(self.skipped.items()))
+            raise UserError(f"none of the {len(items)} images can be read; the first, {path}: {reason}")
+
+    def _decoded(self, path: Path) -> np.ndarray | None:
+        try:
+            return decode_image(path, self.embedder.image_size, name="it")
+        except UserError as error:
+            self.skipped[path] = str(error).removeprefix("it: ")
+            return None

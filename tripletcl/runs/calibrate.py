@@ -1,0 +1,97 @@
+"""What a stage makes of the test images beside what they show: what its scores mean, what it finds untaught."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tripletcl.data import Fact
+from tripletcl.embedding.embedder import SPEC_FILE
+from tripletcl.errors import UserError
+from tripletcl.evaluation import UnseenScores, score_unseen
+from tripletcl.experiments.facts import load_table
+from tripletcl.retrieval import Calibration, fit_calibration
+from tripletcl.runs.train import Run
+
+log = logging.getLogger("tripletcl")
+
+CALIBRATION = "calibration.json"
+
+
+@dataclass(frozen=True)
+class StageTruth:
+    """A stage's vectors of the test images, and the truth about them.
+
+    Attributes:
+        facts: The F facts that the stage was scored by.
+        taught: Ids of those that it had been taught.
+        vectors: As `Run.vectors` gives them.
+        relevant: `[N, F]` bool, which image shows which fact.
+    """
+
+    facts: tuple[Fact, ...]
+    taught: list[int]
+    vectors: dict[str, Tensor]
+    relevant: np.ndarray
+
+    @classmethod
+    def read(cls, run: Run, stage: int | None = None) -> StageTruth:
+        """Read it of a stage, by default the last.
+
+        Raises:
+            UserError: no such stage, or the run's table is gone or not what it was.
+        """
+        table, vectors = load_table(run.config), run.vectors(stage)
+        facts, images = table.facts[: len(vectors["facts"])], vectors["image_ids"].numpy()
+        about = json.loads((run.stage_folder(stage) / SPEC_FILE).read_text(encoding="utf-8"))
+        number = {fact.units: place for place, fact in enumerate(facts)}
+        taught = [number.get(tuple(units)) for units in about["facts"]]
+        if None in taught or not np.isin(images, table.rows_of("test")[:, 0]).all():
+            raise UserError(f"the facts or the test images in the table of {run.path} are not those of its stages")
+        relevant = table.relevance("test", images, np.arange(len(facts)))
+        return cls(facts, [place for place in taught if place is not None], vectors, relevant)
+
+
+def stage_calibration(run: Run, stage: int) -> Calibration | None:
+    """What the scores of a stage's model mean, by its vectors of the test images; kept in the stage's folder.
+
+    Fitted when first asked for. The model was not trained on those images.
+
+    Returns:
+        None where it cannot be told: nothing was taught, or the table of the test images is no longer there.
+    """
+    path, model = run.stage_folder(stage) / CALIBRATION, run.fingerprint(stage)
+    if (kept := Calibration.load(path, model)) is not None:
+        return kept
+    try:
+        fitted = _fitted(StageTruth.read(run, stage), model)
+    except UserError as error:
+        log.debug("scores stay cosines: %s", error)
+        return None
+    with suppress(UserError):  # a run may lie where nothing can be written
+        fitted.save(path)
+    return fitted
+
+
+def stage_unseen(run: Run, stage: int | None = None) -> UnseenScores:
+    """How well a stage, by default the last, finds facts that it was never taught, made of units that it was.
+
+    Raises:
+        UserError: no such stage, or the run's table is gone or not what it was.
+    """
+    truth = StageTruth.read(run, stage)
+    vectors, relevant = truth.vectors, torch.from_numpy(truth.relevant)
+    return score_unseen(truth.facts, truth.taught, vectors["images"], vectors["facts"], vectors["present"], relevant)
+
+
+def _fitted(truth: StageTruth, model: str) -> Calibration:
+    vectors, taught = truth.vectors, truth.taught
+    closed = vectors["closed"][:, taught] if "closed" in vectors else None
+    facts = [truth.facts[number] for number in taught]
+    return fit_calibration(model, facts, vectors["images"], vectors["facts"][taught], truth.relevant[:, taught], closed)

@@ -1,0 +1,250 @@
+"""Teach a run one fact by a handful of photos, and take it back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tripletcl.config import FactConfig
+from tripletcl.config.schema import Further
+from tripletcl.continual import RunFolder, Training
+from tripletcl.data import Fact, FactTable, decode_image, read_table
+from tripletcl.data.images import in_threads
+from tripletcl.data.query import WILDCARD, parse_query
+from tripletcl.errors import UserError
+from tripletcl.evaluation import RunResult
+from tripletcl.experiments.facts import Experiment
+from tripletcl.experiments.feature_cache import Kept
+from tripletcl.files import write_text
+from tripletcl.methods import build_method
+from tripletcl.runs.continue_run import (
+    finish,
+    learn_further,
+    open_run,
+    set_settings,
+    settle,
+    table_number,
+    task_count,
+    with_further,
+)
+from tripletcl.runs.following import follow, index_of
+from tripletcl.runs.learning import StepProgress
+from tripletcl.runs.stored import TASKS
+from tripletcl.runs.train import KEPT, Run, fact_settings, kept_table, within
+
+log = logging.getLogger("tripletcl")
+
+ONE_HELD_OUT_OF = 5
+"""Photos: so many tell how well the fact was learned, and are not learned from."""
+
+IMAGES, EPOCHS, BATCH = 240, (5, 30), 8
+"""Of a short training on a handful of photos, for methods that train: so many images are seen, in so many epochs."""
+
+PLAIN_STEPS: dict[str, tuple[float, float]] = {"wildcard_cosine": (0.1, 6.0), "contrastive": (0.03, 1.0)}
+"""(learning rate, weight of the loss) of SGD on a handful of photos, for the losses that do not depend on the outputs'
+length. AdamW moves every weight as far, whether the few photos ask for it or not, and old facts are lost; measured in
+docs/teaching.md."""
+
+Progress = Callable[[str, int, int], None]
+"""(what is done, done, total)."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A lesson.
+
+    Attributes:
+        fact: What was taught, or taken back.
+        stage: The run's newest model.
+        photos: How many photos it was learned from.
+        held_out: How many of those given were held out, to tell how well it was learned.
+        map_held_out: AP of the fact with these among all test images that are still known; None where none was.
+        seconds: How long it took.
+        skipped: (photo, reason) of those that could not be read.
+        index: What became of the photo index; None where there is none.
+    """
+
+    fact: Fact
+    stage: int
+    photos: int
+    held_out: int
+    map_held_out: float | None
+    seconds: float
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+    index: str | None = None
+
+
+def teach(
+    folder: Path,
+    fact: Fact | str,
+    photos: Sequence[Path],
+    *,
+    index: Path | None = None,
+    hold_out: bool = True,
+    progress: Progress | None = None,
+) -> Taught:
+    """Teach a finished run one fact by a handful of photos, as one more task.
+
+    The analytic read-out adds the photos to its sums: exactly what training on everything would give. Other methods
+    learn them by a short training under their own protection. One photo of five is held out, so that one knows how
+    well the fact was learned, then and later. The index follows.
+
+    Args:
+        folder: The run.
+        fact: Or a sentence such as "person riding unicycle", read like a query without wildcards.
+        photos: Image files; those that cannot be read are skipped.
+        index: A photo index to bring to the new model; by default RUN/index, where it is there.
+        hold_out: Without, all photos are learned from, and nothing tells how well.
+        progress: Called as the work goes on.
+
+    Raises:
+        UserError: no run, joint training, no fact, or no photo that can be read.
+    """
+    begun = time.monotonic()
+    fact = fact if isinstance(fact, Fact) else parse_fact(fact)
+    run = open_run(folder)
+    followed = index_of(folder, index)
+    with run.locked():
+        settings = settle(run)
+        readable, skipped = readable_photos(photos, settings.model.image_size)
+        rows = photo_table(fact, readable, ONE_HELD_OUT_OF if hold_out else len(readable) + 1)
+        result, experiment, further = _learned(run, settings, fact, rows, progress)
+        stage = task_count(within(settings, run.path)) - len(settings.data.further) + further
+        embedder = None if experiment is None else experiment.embedder
+        index_news = None if followed is None else follow(Run.open(folder), followed, stage, embedder)
+    held_out = len(rows.rows_of("test"))
+    return Taught(
+        fact,
+        stage,
+        len(rows) - held_out,
+        held_out,
+        result.matrix[stage][stage - 1],
+        time.monotonic() - begun,
+        skipped,
+        index_news,
+    )
+
+
+def undo(folder: Path, *, index: Path | None = None, progress: Progress | None = None) -> Taught:
+    """Take back the fact that a run was taught last: the run is then as it was before, bit for bit.
+
+    Args:
+        folder: The run.
+        index: A photo index to bring back with it; by default RUN/index, where it is there.
+        progress: Called as the work goes on.
+
+    Raises:
+        UserError: no run, or what it learned last was not taught.
+    """
+    begun = time.monotonic()
+    run = open_run(folder)
+    followed = index_of(folder, index)
+    with run.locked():
+        settings = settle(run)
+        *before, last = settings.data.further or [Further(table="")]
+        if last.taught is None:
+            raise UserError(f"{folder} was taught nothing last that could be taken back (`tripletcl tasks {folder}`)")
+        stage = task_count(within(settings, run.path)) - 1
+        if not run.has_checkpoint(stage):
+            raise UserError(f"{folder} has no checkpoint of stage {stage} to go back to")
+        rows = read_table(kept_table(run.path, len(settings.data.further)), absolute=True)
+        # First the index: when the stage is gone, nothing could tell what the index is made of.
+        news = None if followed is None else follow(Run.open(folder), followed, stage)
+        set_settings(run, settings := with_further(settings, before))
+        settle(run)
+        _forget(run, rows)
+        finish(run, settings, _steps(progress), progress, thrifty=True)
+    held_out = len(rows.rows_of("test"))
+    return Taught(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - begun, [], news)
+
+
+def parse_fact(text: str) -> Fact:
+    """Read a fact as it is typed, like a query.
+
+    Raises:
+        UserError: it has a wildcard, or is no fact.
+    """
+    query = parse_query(text)
+    if WILDCARD in text.replace(",", " ").split():
+        raise UserError(f"what is taught is a fact, which knows no {WILDCARD!r}, and {text!r} has one")
+    if query.subject is None:
+        raise UserError(f"{text!r} has no subject")
+    return Fact(query.subject, query.predicate, query.object)
+
+
+def readable_photos(photos: Sequence[Path], size: int) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The photos that can be read, each once, and (photo, reason) of the others.
+
+    Raises:
+        UserError: none can be.
+    """
+    distinct = list(dict.fromkeys(Path(photo).absolute() for photo in photos))
+    if not distinct:
+        raise UserError("a fact is taught by photos that show it; none was given")
+
+    def problem(photo: Path) -> str | None:
+        try:
+            decode_image(photo, size, name="it")
+        except UserError as error:
+            return str(error).removeprefix("it: ")
+        return None
+
+    reasons = list(zip(distinct, in_threads(problem, distinct), strict=True))
+    skipped = [(photo, reason) for photo, reason in reasons if reason is not None]
+    if len(skipped) == len(distinct):
+        raise UserError(f"none of the {len(distinct)} photos can be read; the first, {skipped[0][0]}: {skipped[0][1]}")
+    return [photo for photo, reason in reasons if reason is None], skipped
+
+
+def photo_table(fact: Fact, photos: Sequence[Path], every: int = ONE_HELD_OUT_OF) -> FactTable:
+    """The table that says that these photos show the fact; every fifth is a test image."""
+    splits = ["train" if place % every else "test" for place in range(1, len(photos) + 1)]
+    return FactTable.from_rows(Path("/"), [(str(p), fact, split) for p, split in zip(photos, splits, strict=True)])
+
+
+def lesson_training(training: Training, loss: str, photos: int) -> Training:
+    """How a handful of photos is trained on: a few dozen plain steps."""
+    least, most = EPOCHS
+    epochs = max(least, min(most, IMAGES // photos))
+    short = replace(training, epochs=epochs, head_epochs=0, batch_size=min(BATCH, photos), compile="no")
+    if training.optimizer == "sgd" or loss not in PLAIN_STEPS:
+        return short
+    lr, weight = PLAIN_STEPS[loss]
+    return replace(short, optimizer="sgd", lr=lr / weight, loss_weight=weight)
+
+
+def _learned(
+    run: RunFolder, settings: FactConfig, fact: Fact, rows: FactTable, progress: Progress | None
+) -> tuple[RunResult, Experiment | None, int]:
+    """Learn the table, unless the run knows it; the figures, what learned it, and the number among further tables."""
+    steps, further = _steps(progress), settings.data.further
+    number = table_number(run, settings, rows)
+    result = finish(run, settings, steps, progress, thrifty=True)
+    if number:
+        log.info("%s has been taught %s by these photos already", run.path, fact)
+        return result, None, number
+    trains = not build_method(settings.method).stands_still
+    photos = len(rows.rows_of("train"))
+    training = lesson_training(settings.training, settings.loss.name, photos) if trains else None
+    name = str(kept_table(Path(), len(further) + 1))
+    entry = Further(table=name, taught=str(fact), training=training)
+    result, experiment = learn_further(run, settings, entry, rows, steps, progress, thrifty=True)
+    return result, experiment, len(further) + 1
+
+
+def _steps(progress: Progress | None) -> StepProgress | None:
+    """Progress that is told the loss, too."""
+    return None if progress is None else lambda task, done, total, loss: progress(task, done, total)
+
+
+def _forget(run: RunFolder, rows: FactTable) -> None:
+    """Take what is left of a lesson out of the run: its task, and what is kept of its photos."""
+    groups = json.loads((run.path / TASKS).read_text(encoding="utf-8"))
+    write_text(run.path / TASKS, json.dumps(groups[: task_count(within(fact_settings(run.path), run.path))]))
+    kept = Kept.load(run.path / KEPT)
+    if kept.stamps:
+        kept.without(rows.paths).save(run.path / KEPT)
