@@ -7,37 +7,75 @@ import os
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = ["data", "embedding", "continual", "mas", "methods", "evaluation", "retrieval", "report", "config"]
-"""A package may import those before it; experiment, runs, comparison, summary and cli stand above all."""
+ORDER = [
+    "errors",
+    "files",
+    "cpu",
+    "data",
+    "scenes",
+    "embedding",
+    "continual",
+    "mas",
+    "methods",
+    "evaluation",
+    "retrieval",
+    "config",
+    "experiments",
+    "runs",
+    "report",
+    "compare",
+    "web",
+    "cli",
+]
+"""Every package and module of tripletcl: each may import those before it and itself."""
 
 
-def imported_packages(file: Path) -> set[str]:
-    """The tripletcl packages that a file imports, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = (
-            [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else []
-        )
-        found |= {parts[1] for name in names if (parts := name.split("."))[0] == "tripletcl" and len(parts) > 1}
-    return found
+def modules() -> dict[str, Path]:
+    """The file of every module, by its dotted name without `tripletcl.`; a package is its `__init__`."""
+    package = ROOT / "tripletcl"
+    names = {file: file.relative_to(package).with_suffix("").parts for file in sorted(package.rglob("*.py"))}
+    return {".".join(part for part in parts if part != "__init__"): file for file, parts in names.items()}
 
 
-@pytest.mark.parametrize("package", ORDER)
-def test_imports_flow_one_way(package: str) -> None:
-    allowed = {*ORDER[: ORDER.index(package) + 1], "errors", "files", "configs"}
-    files = list((ROOT / "tripletcl" / package).rglob("*.py"))
+def imports(file: Path, everywhere: bool = True) -> set[str]:
+    """The tripletcl modules that a file imports, without `tripletcl.`; with `everywhere` also inside functions."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.removeprefix("tripletcl.") for name in names if name.startswith("tripletcl.")}
+
+
+def test_every_package_and_module_has_its_place() -> None:
+    places = {path.stem for path in (ROOT / "tripletcl").iterdir() if path.name != "__pycache__"}
+    assert places - {"__init__", "__main__", "py"} == set(ORDER)
+    assert len([place for place in ORDER if (ROOT / "tripletcl" / f"{place}.py").exists()]) <= 4
+
+
+@pytest.mark.parametrize("place", ORDER)
+def test_imports_flow_one_way(place: str) -> None:
+    allowed = {*ORDER[: ORDER.index(place) + 1], "configs"}
+    files = [file for name, file in modules().items() if name.split(".")[0] == place]
     assert files
     for file in files:
-        assert imported_packages(file) <= allowed, file
+        assert {name.split(".")[0] for name in imports(file) if name != "__version__"} <= allowed, file
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Also within a package, imports when a module is loaded go one way; a package's face imports what lies in it."""
+    files = modules()
+    graph = {name: imports(file, everywhere=False) & set(files) for name, file in files.items() if name}
+    faces = {name for name in files if files[name].name == "__init__.py"}
+    TopologicalSorter({name: used - faces for name, used in graph.items() if name not in faces}).prepare()
 
 
 def test_every_package_is_installed() -> None:
