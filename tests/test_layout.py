@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors",
+    "progress",
     "files",
     "cpu",
     "data",
