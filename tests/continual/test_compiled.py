@@ -24,8 +24,8 @@ from tripletcl.continual.compiled import check_compile, represent_of
 from tripletcl.continual.device import compute_on
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.classifier import build_classifier
+from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.embedding.image import ImageBranch
-from tripletcl.embedding.learner import FactLearner
 from tripletcl.embedding.object_learner import ObjectLearner
 from tripletcl.embedding.spec import ClassifierSpec
 from tripletcl.errors import UserError

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tripletcl.embedding.classifier import Classifier
-from tripletcl.embedding.learner import TaskLike
+from tripletcl.embedding.fact_learner import TaskLike
 from tripletcl.errors import UserError
 
 

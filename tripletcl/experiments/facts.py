@@ -22,7 +22,7 @@ from tripletcl.data import Fact, FactTable, held_out_facts, list_images, read_ta
 from tripletcl.data.facts import SPLITS
 from tripletcl.data.query import parse_query
 from tripletcl.embedding import FactEmbedder, build_embedder
-from tripletcl.embedding.learner import FactLearner
+from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator, StageScores, equal_queries
 from tripletcl.experiments.feature_cache import Kept

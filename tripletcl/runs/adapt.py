@@ -20,7 +20,7 @@ from tripletcl.continual.sequence import now
 from tripletcl.data import decode_image, list_images
 from tripletcl.data.images import in_threads
 from tripletcl.embedding import FactEmbedder
-from tripletcl.embedding.learner import FactLearner
+from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.errors import UserError
 from tripletcl.experiments.inputs import CountProgress
 from tripletcl.methods import METHODS, build_method, method_name

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tripletcl.data import Fact
-from tripletcl.embedding.learner import FactLearner, Vocabulary
+from tripletcl.embedding.fact_learner import FactLearner, Vocabulary
 from tripletcl.embedding.text import TextBranch
 from tripletcl.mas import importance
 
