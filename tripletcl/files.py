@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from tripletcl.errors import UserError
 
 log = logging.getLogger("tripletcl")
+
+POLL_SECONDS = 0.02
+"""Time between two attempts to acquire a lock that another process holds."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -65,38 +68,31 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
-    """Hold a lock file against other processes; the system lets go when this one ends, however it ends.
+    """Hold a lock file against other processes; the system releases it when this process ends, however it ends.
 
     Args:
-        path: The lock file, there only as long as a process holds it (or was killed holding it, which does no harm).
-        busy: What to say where another process holds it; without a word, wait until it lets go.
+        path: The lock file. It is removed on release; a process that was killed leaves the file, but not the lock.
+        busy: The message if another process holds the lock; None waits until it is released.
 
     Raises:
-        UserError: another process holds it and `busy` is given, or the file cannot be written.
+        UserError: another process holds the lock and `busy` is given, or the file cannot be written.
     """
-    with _held(path, busy):
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)  # while it is held: whoever waits for this file finds it gone, and asks anew
-
-
-def _held(path: Path, busy: str | None) -> IO[str]:
-    """The open lock file, held."""
-    while True:
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            lock.acquire(blocking=False)
+        except Timeout as error:
             if busy is not None:
                 raise UserError(busy) from error
             log.info("waiting for another process, which holds %s", path)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
+            lock.acquire(poll_interval=POLL_SECONDS)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file, but does so itself on release
+            path.unlink()  # while the lock is held: waiting processes notice that their file is deleted, and retry
+        lock.release()
 
 
 def sha256(path: Path) -> str:
@@ -107,7 +103,9 @@ def sha256(path: Path) -> str:
 
 def sync_to_disk(path: Path) -> None:
     """Return when a file's content, or the names in a folder, would survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # Windows opens no folder, and needs the right to write to sync a file
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
