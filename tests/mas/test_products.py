@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from tripletcl import cpu as onednn_module
 from tripletcl.mas import convolutions, products, rules
 from tripletcl.mas.products import add_products, in_chunks
-from tripletcl.mas.trial import proven
 
 PIECES = st.sampled_from([1, 100, 1000, 10**9])
 
@@ -158,15 +157,6 @@ def test_pieces_of_a_depthwise_kernel_leave_no_gap(monkeypatch: pytest.MonkeyPat
         g = torch.randn_like(layer(x)).detach()
         ours = convolutions._in_pieces(x, g, layer).abs().sum(0)
         torch.testing.assert_close(ours, summed_products(layer, x, g, torch.abs), rtol=1e-10, atol=1e-10)
-
-
-def test_no_kernels_where_there_is_no_device(caplog: pytest.LogCaptureFixture) -> None:
-    x = torch.zeros(2, 3, 4, 4)
-    assert convolutions.kernels_for(torch.zeros(5, 3, 1, 1), x) is None
-    for name in ("kernels_triton", "pieces_triton"):
-        with caplog.at_level("INFO", "tripletcl"):
-            assert proven(name, torch.device("meta")) is None  # the trial fails, and says why
-        assert f"{name}: without kernels of its own on meta" in caplog.text
 
 
 def test_one_position_that_sees_padding_alone() -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
 from tripletcl.mas.precision import wide
 from tripletcl.mas.products import Statistic, add_in_chunks, add_products, samples_at_once
-from tripletcl.mas.trial import proven
 
 Pad = Callable[[Tensor], Tensor]
 
@@ -26,9 +23,7 @@ def add_convolution(total: Tensor, layer: Any, x: Tensor, g: Tensor, f: Statisti
         x: inputs [B, C, *size]; g: gradients of the outputs [B, O, *space].
         pad: what the layer does to its input before it convolves without padding.
     """
-    if kernels := kernels_for(total, x):
-        kernels.add_convolution(total, layer, pad(x), g, f)
-    elif layer.groups == 1:
+    if layer.groups == 1:
         add_products(total.flatten(1), g, x, f, lambda x: _columns(pad(x.contiguous()), layer))
     else:
         # Samples become groups of one convolution: group n sees sample n alone.
@@ -78,10 +73,3 @@ def _in_pieces(x: Tensor, g: Tensor, layer: Any) -> Tensor:
             seen = x[:, :, i : i + height, j : j + width]
             found[..., i : i + 3, j : j + 3] = _weight_gradients(seen, g, layer, (*layer.weight.shape[:2], 3, 3))
     return found
-
-
-def kernels_for(weight: Tensor, x: Tensor) -> ModuleType | None:
-    """The module of kernels for graphics processors, where it serves the weight and works on the device."""
-    if x.is_cuda and weight.ndim <= 4 and x.dtype in (torch.float32, torch.bfloat16):
-        return proven("kernels_triton", x.device)
-    return None

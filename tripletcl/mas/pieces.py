@@ -1,22 +1,19 @@
 """Elementwise work on all parameters at once, in pieces that stay in the CPU's cache.
 
 A multi-tensor operation after another makes temporaries as large as the network: they go to memory and come back, and
-each time their pages are asked for anew. Piece by piece only what is asked for is read and written, once. A GPU has a
-kernel of its own for that (`pieces_triton`); what it does not serve is taken in one piece, because there a launch costs
-more than a passage of memory saves.
+each time their pages are asked for anew. Piece by piece only what is asked for is read and written, once. On a GPU
+everything is taken in one piece, because there a launch costs more than a passage of memory saves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from tripletcl.mas.dealing import at_once, shares_of
-from tripletcl.mas.trial import proven
 
 PIECE = 2**18
 """Numbers of a piece: 1 MiB of float32."""
@@ -81,8 +78,6 @@ def draw_near(theta: Sequence[Tensor], omega: Sequence[Tensor], anchor: Sequence
     is not important stays as it is, bit for bit.
     """
     least = max(1 / strength, TINY)  # 0 / 0 would be no number
-    if kernels := _kernels(theta):
-        theta, omega, anchor = kernels.draw_near(theta, omega, anchor, least)
 
     def draw(theta: list[Tensor], omega: list[Tensor], anchor: list[Tensor]) -> None:
         share = torch._foreach_div(omega, torch._foreach_add(omega, least))
@@ -99,8 +94,6 @@ def add_pull(
     strength: float,
 ) -> None:
     """`gradient += strength omega (theta - anchor)`, in place."""
-    if kernels := _kernels(theta):
-        gradient, omega, theta, anchor = kernels.add_product(gradient, omega, theta, anchor, strength)
     in_pieces(partial(_add_product, strength), gradient, omega, theta, anchor)
 
 
@@ -108,8 +101,6 @@ def add_work(
     work: Sequence[Tensor], gradient: Sequence[Tensor], theta: Sequence[Tensor], before: Sequence[Tensor]
 ) -> None:
     """`work -= gradient (theta - before)`, in place."""
-    if kernels := _kernels(theta):
-        work, gradient, theta, before = kernels.add_product(work, gradient, theta, before, -1.0)
     in_pieces(partial(_add_product, -1.0), work, gradient, theta, before)
 
 
@@ -118,8 +109,3 @@ def _add_product(
 ) -> None:
     """`sums += strength factor (theta - origin)`, in place."""
     torch._foreach_addcmul_(sums, factor, torch._foreach_sub(theta, origin), value=strength)
-
-
-def _kernels(tensors: Sequence[Tensor]) -> ModuleType | None:
-    """The kernels that do the same in one launch, where the tensors lie on a graphics processor that takes them."""
-    return proven("pieces_triton", tensors[0].device) if tensors and tensors[0].is_cuda else None

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tripletcl.mas.convolutions import Pad, add_convolution, kernels_for
+from tripletcl.mas.convolutions import Pad, add_convolution
 from tripletcl.mas.precision import wide
 from tripletcl.mas.products import Statistic, add_in_chunks, add_products, in_chunks, samples_at_once
 
@@ -31,10 +31,7 @@ def linear(layer: nn.Linear, input: Tensor, grad_output: Tensor, f: Statistic, t
     x = input.reshape(len(input), -1, layer.in_features).transpose(1, 2)  # [B, I, L]
     g = grad_output.reshape(len(input), -1, layer.out_features).transpose(1, 2)  # [B, O, L]
     if "weight" in total:
-        if x.shape[2] > 1 and (kernels := kernels_for(total["weight"], x)):
-            kernels.add_windows(total["weight"], x, g, f)
-        else:
-            add_products(total["weight"], g, x, f)
+        add_products(total["weight"], g, x, f)
     _add_bias(total, g, f)
 
 
