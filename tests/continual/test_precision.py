@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tripletcl.continual import Batch, Method, Task, Training
-from tripletcl.continual import compiled as compiled_module
 from tripletcl.continual.device import compute_on
 from tripletcl.continual.loop import train_step
 from tripletcl.continual.optimization import build_optimizer
@@ -74,7 +73,7 @@ def test_float32_and_other_functions_are_as_ever() -> None:
     assert layer(x).dtype == torch.float32
 
 
-def losses(precision: str, steps: int, compile: bool = False) -> list[float]:
+def losses(precision: str, steps: int) -> list[float]:
     compute, task = compute_on("cpu", precision), Task("t", np.arange(8), np.arange(8) % 4, np.arange(4))
     spec = ClassifierSpec("timm/test_efficientnet", "none", image_size=32)
     learner = ObjectLearner(build_classifier(spec, {"one": list("abcd")}, seed=0))
@@ -83,10 +82,7 @@ def losses(precision: str, steps: int, compile: bool = False) -> list[float]:
     training = Training(lr=0.02, batch_size=8)
     optimizer = build_optimizer(learner, training)
     batch = Batch(random(8, 3, 32, 32).sigmoid(), torch.from_numpy(task.targets), task.items)
-    represent = compiled_module.represent_of(learner, "default" if compile else "no", 8)
-    return [
-        train_step(learner, batch, Method(), optimizer, compute, 0.02, training, represent).item() for _ in range(steps)
-    ]
+    return [train_step(learner, batch, Method(), optimizer, compute, 0.02, training).item() for _ in range(steps)]
 
 
 def test_a_network_learns_as_in_float32(tmp_path: Path) -> None:
@@ -94,10 +90,3 @@ def test_a_network_learns_as_in_float32(tmp_path: Path) -> None:
     assert half != whole
     assert half == pytest.approx(whole, rel=0.05)
     assert all(later < earlier for earlier, later in pairwise(whole[::4]))
-
-
-def test_compiled_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled_module, "_how", lambda mode: {"backend": "eager", "fullgraph": True})
-    torch.compiler.reset()
-    assert losses("bf16", 3, compile=True) == losses("bf16", 3)
-    torch.compiler.reset()

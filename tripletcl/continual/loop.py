@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from tripletcl.continual.ahead import ahead_of
-from tripletcl.continual.compiled import Represent, represent_of
 from tripletcl.continual.device import Compute
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, forget_gradients, learning_rate, set_lr, trunk_standing_still
@@ -82,7 +81,6 @@ def train_task(
     steps = steps_per_epoch(task, training.batch_size)
     total = steps * training.epochs
     watch, saved_at = LossWatch(task), time.monotonic()
-    represent = represent_of(learner, training.compile, training.batch_size)
     learner.train()
     for epoch in range(start.epoch, training.epochs):
         first = start.step if epoch == start.epoch else 0
@@ -98,7 +96,7 @@ def train_task(
         with still, closing(ahead_of(compute.device, batches)) as ready:
             for step, batch in enumerate(ready, first):
                 lr = learning_rate(training, (epoch * steps + step + 0.5) / total)
-                loss = train_step(learner, batch, method, optimizer, compute, lr, training, represent)
+                loss = train_step(learner, batch, method, optimizer, compute, lr, training)
                 here = replace(start, epoch=epoch, step=step)
                 watch.add(here, batch.items, loss)
                 due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
@@ -118,18 +116,13 @@ def train_step(
     compute: Compute,
     lr: float,
     training: Training,
-    represent: Represent | None = None,
 ) -> Tensor:
-    """One step; returns the loss, the method's term included.
-
-    Args:
-        represent: The learner's own, perhaps compiled.
-    """
+    """One step; returns the loss, the method's term included."""
     set_lr(optimizer, lr)
     forget_gradients(optimizer)
     method.before_forward()
     with mixed(compute):
-        representation = (represent or learner.represent)(batch.inputs)
+        representation = learner.represent(batch.inputs)
         out = learner.readout(representation)
     representation, out = representation.float(), out.float()
     loss = training.loss_weight * learner.loss(out, batch) + method.extra_loss(batch, representation, out)

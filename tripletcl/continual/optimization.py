@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from annotated_types import Ge, Gt, Lt
 
-from tripletcl.continual.compiled import Compile
 from tripletcl.continual.method import Learner
 from tripletcl.errors import UserError
 
@@ -50,12 +49,6 @@ class Training:
     """Of the task's own loss, beside what a method adds to it: more learns the task, less holds on to the past."""
     checkpoint_minutes: Annotated[float, Ge(0)] = 5.0
     """Time between checkpoints inside a task; 0 writes one after every step."""
-    compile: Compile = "no"
-    """Mode of `torch.compile` for the network below the heads, which is compiled once, in up to a minute. It is meant
-    for GPUs: "reduce-overhead" (CUDA graphs) for small batches and networks, whose steps wait for Python, "default" for
-    large ones; "max-autotune" picks kernels by the clock, so that a run taken up again agrees to rounding only. On a
-    CPU it does not pay: a step of ResNet-18, AlexNet or VGG-16 becomes slower, one of EfficientNet 5 % faster. It needs
-    a C++ compiler there, and Triton on a GPU."""
 
     def __post_init__(self) -> None:
         if self.head_epochs >= self.epochs:

@@ -21,7 +21,6 @@ from tripletcl.continual.checkpoint import (
     restore_random_states,
     state_on,
 )
-from tripletcl.continual.compiled import check_compile
 from tripletcl.continual.device import Compute, tuned_processor
 from tripletcl.continual.loop import Diverged, train_task
 from tripletcl.continual.method import Learner, Method
@@ -85,14 +84,11 @@ class SequenceRunner:
         """Look at the tasks before anything is trained.
 
         Raises:
-            UserError: the method cannot do what is asked of it, a task has too few held-out items for `lam: auto`, or
-                nothing can be compiled here where that is asked for.
+            UserError: the method cannot do what is asked of it, or a task has too few held-out items for `lam: auto`.
         """
         self.method.check(self.tasks)
         if self.method.searched is not None:
             check_validation(self.tasks)
-        for mode in dict.fromkeys(training.compile for training in self.trainings):
-            check_compile(mode, self.compute.device)
 
     def run(self, found: tuple[Position, State] | None = None) -> None:
         """Train every task that the folder has not seen finished.

@@ -210,7 +210,7 @@ def lesson_training(training: Training, loss: str, photos: int) -> Training:
     """How a handful of photos is trained on: a few dozen plain steps."""
     least, most = EPOCHS
     epochs = max(least, min(most, IMAGES // photos))
-    short = replace(training, epochs=epochs, head_epochs=0, batch_size=min(BATCH, photos), compile="no")
+    short = replace(training, epochs=epochs, head_epochs=0, batch_size=min(BATCH, photos))
     if training.optimizer == "sgd" or loss not in PLAIN_STEPS:
         return short
     lr, weight = PLAIN_STEPS[loss]
