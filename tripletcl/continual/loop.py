@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tripletcl.continual.ahead import ahead_of
 from tripletcl.continual.device import Compute
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, forget_gradients, learning_rate, set_lr, trunk_standing_still
@@ -93,8 +92,8 @@ def train_task(
             device=compute.device,
         )
         still = trunk_standing_still(learner) if epoch < training.head_epochs else nullcontext()
-        with still, closing(ahead_of(compute.device, batches)) as ready:
-            for step, batch in enumerate(ready, first):
+        with still:
+            for step, batch in enumerate(batches, first):
                 lr = learning_rate(training, (epoch * steps + step + 0.5) / total)
                 loss = train_step(learner, batch, method, optimizer, compute, lr, training)
                 here = replace(start, epoch=epoch, step=step)

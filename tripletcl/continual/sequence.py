@@ -211,7 +211,7 @@ class SequenceRunner:
         self.seconds, self.clock = self.seconds + now - self.clock, now
 
     def _inputs(self, items: np.ndarray) -> Iterator[Tensor]:
-        return plain_batches(self.source, items, self.batch_size, self.compute.device)
+        return plain_batches(self.source, items, self.batch_size)
 
     def _on_check(self, position: Position, loss: float) -> None:
         self.folder.log("train", position, loss=loss)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,15 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.continual.ahead import ahead_of
 from tripletcl.data.source import sent
 
 
 class InputSource(Protocol):
-    """Where a sample's input comes from: decoded images, or the cached features of a frozen trunk.
-
-    On a GPU `batch` is called in a thread, on a stream of its own: it draws from no other generator than the one given.
-    """
+    """Where a sample's input comes from: decoded images, or the cached features of a frozen trunk."""
 
     def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
         """The inputs `[B, ...]` of the given items on the device; augmented where a generator is given."""
@@ -76,7 +72,7 @@ def steps_per_epoch(task: Task, batch_size: int) -> int:
 
 def epoch_batches(
     task: Task, source: InputSource, *, batch_size: int, seed: tuple[int, ...], start: int, device: torch.device
-) -> Generator[Batch, None, None]:
+) -> Iterator[Batch]:
     """The shuffled, augmented batches of one epoch from batch `start` on.
 
     Order and augmentation are functions of seed and batch number alone: an epoch taken up in the middle goes on with
@@ -90,16 +86,10 @@ def epoch_batches(
         yield Batch(inputs, sent(torch.from_numpy(task.targets[rows]), device), task.items[rows])
 
 
-def plain_batches(
-    source: InputSource, items: np.ndarray, batch_size: int, device: torch.device | None = None
-) -> Iterator[Tensor]:
-    """The inputs of the items in their order, without augmentation.
-
-    Args:
-        device: Where they are wanted: a GPU is given the next while it works on this one.
-    """
-    parts = (items[start : start + batch_size] for start in range(0, len(items), batch_size))
-    return ahead_of(device, (source.batch(part, None) for part in parts))
+def plain_batches(source: InputSource, items: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+    """The inputs of the items in their order, without augmentation."""
+    for start in range(0, len(items), batch_size):
+        yield source.batch(items[start : start + batch_size], None)
 
 
 def validation_batches(task: Task, source: InputSource, *, batch_size: int, device: torch.device) -> Iterator[Batch]:

@@ -319,7 +319,7 @@ class Experiment:
         """The representation `[N, C]` of test images, kept from now on where the trunk stands still."""
         rows = self._kept_rows(images)
         new = np.array([row is None for row in rows], dtype=bool)
-        batches = plain_batches(self.source, images[new], EVALUATION_BATCH, self.compute.device)
+        batches = plain_batches(self.source, images[new], EVALUATION_BATCH)
         found = [self.learner.represent(batch).float() for batch in batches]
         device = self.compute.device
         if not new.all():

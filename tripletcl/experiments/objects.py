@@ -98,7 +98,7 @@ class ObjectExperiment:
         size = max(LEAST_BATCH, EVALUATION_NUMBERS // self.source.batch(probe.items[:1], None).numel())
         found = [
             self.classifier.logits(self.learner.represent(inputs).float(), [probe.head]).argmax(dim=1).cpu()
-            for inputs in plain_batches(self.source, probe.items, size, self.compute.device)
+            for inputs in plain_batches(self.source, probe.items, size)
         ]
         return float((torch.cat(found).numpy() == probe.columns).mean())
 

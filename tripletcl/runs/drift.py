@@ -138,7 +138,7 @@ class _Models:
     def photos(self, stage: int, images: np.ndarray) -> Tensor:
         """A stage's vectors `[N, 3, D]` of training images."""
         model, experiment = self.load(stage), self.experiment
-        batches = plain_batches(experiment.source, images, EVALUATION_BATCH, experiment.compute.device)
+        batches = plain_batches(experiment.source, images, EVALUATION_BATCH)
         return torch.cat([model.vectors_of(experiment.learner.represent(batch).float()).cpu() for batch in batches])
 
 
