@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tripletcl.errors import UserError
-from tripletcl.files import locked
+from tripletcl.files import locked, translate_errors, write_text
 
 ROUNDS = 200
 
@@ -65,3 +66,34 @@ def test_an_error_inside_is_passed_on_and_lets_go(tmp_path: Path) -> None:
     with pytest.raises(BlockingIOError), locked(tmp_path / "lock", busy="it is busy"):
         raise BlockingIOError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_another_kind_keeps_its_cause() -> None:
+    cause = KeyError("first")
+    with pytest.raises(ValueError) as caught, translate_errors(Path("file")):
+        raise ValueError("second") from cause
+    assert caught.value.__cause__ is cause
+    with pytest.raises(ValueError) as caught, translate_errors(Path("file")):
+        raise ValueError("alone")
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "may not be written")])
+def test_a_full_disk_is_said_in_words(code: int, words: str) -> None:
+    cause = OSError(code, "as the system says it")
+    with pytest.raises(UserError, match=words) as caught, translate_errors(Path("file")):
+        raise cause
+    assert caught.value.__cause__ is cause
+
+
+def test_what_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "a", "before")
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match=r"the disk is full: .*/a could not be written"):
+        write_text(tmp_path / "a", "after")
+    assert (tmp_path / "a").read_text() == "before"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]

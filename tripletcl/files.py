@@ -29,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with explained(path):
+        with translate_errors(path):
             write(temporary)
             sync_to_disk(temporary)
             temporary.replace(path)
@@ -49,21 +49,24 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         UserError: the disk is full or the file cannot be written.
     """
-    with explained(path), path.open("a", encoding="utf-8") as file:
+    with translate_errors(path), path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Say what is written when the disk is full or the folder may not be written.
+def translate_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a full disk or a forbidden folder into sentences; all others pass unchanged.
 
     Raises:
-        UserError: one of the two happened within the block; any other error is passed on.
+        UserError: one of the two happened within the block, while `path` was written.
     """
     try:
         yield
     except Exception as error:
-        raise _explained(error, path) from error
+        message = _message(error, path)
+        if message is None:
+            raise
+        raise UserError(message) from error
 
 
 @contextmanager
@@ -77,7 +80,7 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     Raises:
         UserError: another process holds the lock and `busy` is given, or the file cannot be written.
     """
-    with explained(path):
+    with translate_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
@@ -112,11 +115,12 @@ def sync_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _explained(error: Exception, path: Path) -> Exception:
-    """A full disk or a forbidden folder in words; libraries below hide the errno in their message."""
+def _message(error: Exception, path: Path) -> str | None:
+    """The sentence for a full disk or a forbidden folder, None for other errors."""
     code = getattr(error, "errno", None)
+    # Some libraries have no errno, but its text in their message.
     if code in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error) for words in ("No space left", "disk is full")):
-        return UserError(f"the disk is full: {path} could not be written; what was saved before is untouched")
+        return f"the disk is full: {path} could not be written; what was saved before is untouched"
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UserError(f"{path} may not be written: {os.strerror(code)}")
-    return error
+        return f"{path} may not be written: {os.strerror(code)}"
+    return None

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from tripletcl.errors import UserError
-from tripletcl.files import explained
+from tripletcl.files import translate_errors
 from tripletcl.retrieval.row_files import Stored
 from tripletcl.retrieval.table import Broken, Growing, Origin, Stamp, Table
 
@@ -133,7 +133,7 @@ class Database:
             UserError: the disk is full, it may not be written, or readers hold it for too long.
         """
         try:
-            with explained(self.folder / DATABASE):
+            with translate_errors(self.folder / DATABASE):
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 self._connection.execute("COMMIT")
@@ -190,7 +190,7 @@ def opened_to_write(folder: Path) -> tuple[Database, bool]:
     connection = _connect(folder / DATABASE, "rwc")
     database = Database(folder, connection)
     try:
-        with _explained_as_damage(folder), explained(folder / DATABASE):
+        with _explained_as_damage(folder), translate_errors(folder / DATABASE):
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA synchronous = EXTRA")  # a commit is over when its journal is gone for good
             if made := database.is_empty():

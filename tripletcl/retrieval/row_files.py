@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tripletcl.files import explained, sync_to_disk
+from tripletcl.files import sync_to_disk, translate_errors
 
 RACE_NS = 2_000_000_000
 """A file changed again this soon after it was looked at may keep its time stamp."""
@@ -51,7 +51,7 @@ def extended(folder: Path, file: Stored, arrays: Iterable[np.ndarray]) -> Stored
         UserError: the disk is full, or the folder may not be written.
     """
     path = folder / file.name
-    with explained(path), path.open("r+b" if file.size else "wb") as stream:
+    with translate_errors(path), path.open("r+b" if file.size else "wb") as stream:
         stream.seek(file.size)
         rows, width, size, checksum = file.rows, file.width, file.size, file.crc32
         for array in arrays:
