@@ -15,6 +15,7 @@ from torch.nn import functional
 from tripletcl.errors import UserError
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "dark red": (200, 40, 0)}
+TURN = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 
 
 class ColourEmbedder:
@@ -52,3 +53,20 @@ class ColourEmbedder:
 
     def trunk_fingerprint(self) -> str:
         return "pixels"
+
+
+class TurnedEmbedder(ColourEmbedder):
+    """A newer model: every unit vector, of photos and of texts, is turned."""
+
+    def __init__(self, trunk: str = "other pixels", trunk_stands_still: bool = False) -> None:
+        super().__init__("turned", trunk_stands_still)
+        self.trunk = trunk
+
+    def vectors_of(self, representation: Tensor, normalise: bool = True) -> Tensor:
+        return super().vectors_of(representation) @ TURN
+
+    def encode_units(self, texts: list[str]) -> Tensor:
+        return super().encode_units(texts) @ TURN
+
+    def trunk_fingerprint(self) -> str:
+        return self.trunk

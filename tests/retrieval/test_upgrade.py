@@ -6,35 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from colour_embedder import ColourEmbedder
+from colour_embedder import ColourEmbedder, TurnedEmbedder
 from PIL import Image
-from torch import Tensor
 from torch.nn import functional
 
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, writing
 from tripletcl.retrieval import upgrade as upgrade_module
 from tripletcl.retrieval.upgrade import KEEP, upgrade
-
-TURN = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-
-
-class TurnedEmbedder(ColourEmbedder):
-    """A newer model: every unit vector, of photos and of texts, is turned."""
-
-    def __init__(self, trunk: str = "other pixels", trunk_stands_still: bool = False) -> None:
-        super().__init__("turned", trunk_stands_still)
-        self.trunk = trunk
-
-    def vectors_of(self, representation: Tensor, normalise: bool = True) -> Tensor:
-        return super().vectors_of(representation) @ TURN
-
-    def encode_units(self, texts: list[str]) -> Tensor:
-        return super().encode_units(texts) @ TURN
-
-    def trunk_fingerprint(self) -> str:
-        return self.trunk
 
 
 def drawn(folder: Path, count: int, seed: int) -> list[Path]:
