@@ -3,8 +3,8 @@
 from tripletcl.embedding.backbones import Backbone, build_backbone
 from tripletcl.embedding.classifier import Classifier, Prediction, build_classifier
 from tripletcl.embedding.embedder import FactEmbedder, build_embedder
+from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.embedding.image import ImageBranch
-from tripletcl.embedding.learner import FactLearner
 from tripletcl.embedding.losses import contrastive, wildcard_cosine, wildcard_l2, wildcard_l2_root
 from tripletcl.embedding.spec import ClassifierSpec, EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
