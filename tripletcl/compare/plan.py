@@ -14,7 +14,7 @@ import torch
 
 from tripletcl.compare.processes import Environment, Job, run_jobs
 from tripletcl.config import Config, dump_config, parse_config
-from tripletcl.config.schema import Compare
+from tripletcl.config.base import Compare
 from tripletcl.continual import Properties, RunFolder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult, gap_closed_among, new_tasks_among

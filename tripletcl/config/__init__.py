@@ -1,8 +1,9 @@
 """Typed settings, read from YAML and the command line."""
 
+from tripletcl.config.base import Config
+from tripletcl.config.facts import FactConfig
 from tripletcl.config.load import changed_config, dump_config, load_config, parse_config, shipped_configs
 from tripletcl.config.objects import ObjectConfig
-from tripletcl.config.schema import Config, FactConfig
 
 __all__ = [
     "Config",

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from tripletcl.config.base import Config
+from tripletcl.config.facts import FactConfig
 from tripletcl.config.objects import ObjectConfig
-from tripletcl.config.schema import Config, FactConfig
 from tripletcl.errors import UserError
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from tripletcl.config.schema import Augmentation, Compare, Config, Section, each_once
+from tripletcl.config.base import Augmentation, Compare, Config, Section, each_once
 from tripletcl.data.sets import OBJECT_SETS
 from tripletcl.embedding.spec import ClassifierSpec
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tripletcl.config import FactConfig
-from tripletcl.config.schema import LABELLED
+from tripletcl.config.facts import LABELLED
 from tripletcl.continual import InputSource, Task, Training, plain_batches
 from tripletcl.continual.checkpoint import set_seed
 from tripletcl.continual.device import Compute, compute_on

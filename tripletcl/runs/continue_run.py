@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from tripletcl.config import FactConfig, changed_config, dump_config
-from tripletcl.config.schema import Further
+from tripletcl.config.facts import Further
 from tripletcl.continual import Position, RunFolder, Training
 from tripletcl.continual.run_folder import SETTINGS
 from tripletcl.data import FactTable, read_table

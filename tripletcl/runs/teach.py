@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tripletcl.config import FactConfig
-from tripletcl.config.schema import Further
+from tripletcl.config.facts import Further
 from tripletcl.continual import RunFolder, Training
 from tripletcl.data import Fact, FactTable, decode_image, read_table
 from tripletcl.data.images import in_threads
