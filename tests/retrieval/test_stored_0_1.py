@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -70,10 +71,9 @@ def test_features_give_the_exact_vectors_of_another_model() -> None:
 
 def test_an_index_that_another_map_has_upgraded_is_upgraded_once_more(tmp_path: Path) -> None:
     old, new = TurnedEmbedder(), ColourEmbedder()
-    pixels = np.random.default_rng(2).choice(np.array(list(COLOURS.values()), np.uint8), (60, 1, 3))
-    others = [tmp_path / f"{number}.png" for number in range(len(pixels))]
-    for path, row in zip(others, pixels, strict=True):
-        Image.fromarray(row).save(path)
+    others = [tmp_path / f"{number}.png" for number in range(len(COLOURS) ** 3)]
+    for path, colours in zip(others, itertools.product(COLOURS.values(), repeat=3), strict=True):
+        Image.fromarray(np.array([colours], dtype=np.uint8)).save(path)
     with writing("hnsw") as index:
         assert upgrade(index, old, new, others, stage=3, keep=0).stage == 3
     assert about_index("hnsw").kind == "hnsw"

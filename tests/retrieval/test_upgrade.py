@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from colour_embedder import ColourEmbedder, TurnedEmbedder
 from PIL import Image
 from torch.nn import functional
@@ -55,26 +56,30 @@ def test_photos_that_are_gone_are_found_by_the_new_model(
         index = FactIndex.load(tmp_path / "index", new)
     else:
         done = upgrade(index, old, new, others, stage=4, keep=0)
-    assert done.how.startswith("orthogonal")
-    assert (done.model, done.stage, done.photos) == ("turned", 4, 30)
+    assert (done.how, done.model, done.stage, done.photos) == ("kernel", "turned", 4, 30)
     assert (done.learned_from, done.held_out) == (40, 8)
-    assert done.held_out_error[done.how] < 1e-6 < done.held_out_error["identity"]
+    assert done.held_out_error["kernel"] < 0.01 < 0.1 < done.held_out_error["identity"]
     assert (index.model, index.stage) == ("turned", 4)
     assert list(index.paths) == indexed, "rows and paths stay"
-    np.testing.assert_allclose(index.rows(), anew.rows(), atol=1e-6)
-    hits, expected = (of.search("red, ?, blue", k=30) for of in (index, anew))
-    assert [hit.path for hit in hits] == [hit.path for hit in expected]
+    cosines = (index.rows() * anew.rows()).sum(axis=1) / 3
+    assert cosines.mean() > 0.99
+    hits, expected = ({hit.path: hit.score for hit in of.search("red, ?, blue", k=30)} for of in (index, anew))
+    assert hits == pytest.approx(expected, abs=0.3)
+    assert next(iter(hits)) in list(expected)[:3]
     assert not set(old.photos_read[30:] + new.photos_read[30:]) & set(indexed)
 
 
 def test_a_part_of_the_old_vectors_stays(indexed: list[Path], others: list[Path]) -> None:
     old, new = ColourEmbedder(), TurnedEmbedder()
-    before, after = old.encode_images(indexed), new.encode_images(indexed)
-    for keep in (KEEP, 1.0):
+    rows = {}
+    for keep in (0.0, KEEP, 1.0):
         index = FactIndex.build(old, indexed)
+        before = torch.from_numpy(index.rows().copy()).unflatten(1, (3, 3))
         upgrade(index, old, new, others, keep=keep)
-        expected = functional.normalize((1 - keep) * after + keep * before, dim=-1).flatten(1)
-        np.testing.assert_allclose(index.rows(), expected.numpy(), atol=1e-5)
+        rows[keep] = torch.from_numpy(index.rows().copy()).unflatten(1, (3, 3))
+    assert torch.allclose(rows[1.0], before, atol=1e-6)
+    mean = (1 - KEEP) * rows[0.0] + KEEP * before
+    assert torch.allclose(rows[KEEP], functional.normalize(mean, dim=-1), atol=1e-6)
 
 
 def test_an_index_that_keeps_features_is_exact_and_no_photo_is_read(indexed: list[Path]) -> None:
@@ -92,7 +97,7 @@ def test_an_index_that_keeps_features_is_exact_and_no_photo_is_read(indexed: lis
 def test_features_of_another_trunk_are_not_used(indexed: list[Path], others: list[Path]) -> None:
     old, new = ColourEmbedder(trunk_stands_still=True), TurnedEmbedder()
     index = FactIndex.build(old, indexed)
-    assert upgrade(index, old, new, others).how.startswith("orthogonal")
+    assert upgrade(index, old, new, others).how == "kernel"
     assert index.features is None
 
 

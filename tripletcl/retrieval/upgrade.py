@@ -18,7 +18,7 @@ from tripletcl.errors import UserError
 from tripletcl.retrieval.index import FactIndex
 from tripletcl.retrieval.model import PhotoEmbedder
 from tripletcl.retrieval.photos import encode_photos
-from tripletcl.retrieval.vector_maps import LearnedMap, learn_map
+from tripletcl.retrieval.vector_map import KERNEL, LearnedMap, learn_map
 
 KEEP = 1 / 3
 """The part of an old vector that stays by default; measured in docs/drift.md."""
@@ -37,13 +37,13 @@ class Upgraded:
 
     Attributes:
         how: "nothing": the index was of the new model already. "exact": every vector was computed from the features
-            that the index keeps. Else the map that was chosen, a key of `vector_maps.MAPS`.
+            that the index keeps. "kernel": the vectors went through a learned map.
         model: The new model's fingerprint.
         stage: Its stage, where it belongs to a run.
         photos: How many photos the index holds.
         learned_from: How many photos the map was learned from.
-        held_out: How many of them were held out of the maps while one was chosen.
-        held_out_error: The error of each map on those; see `LearnedMap`.
+        held_out: How many of them its error was measured on.
+        held_out_error: See `LearnedMap`.
         keep: The part of each old vector that stayed.
     """
 
@@ -108,9 +108,7 @@ def upgrade(
         lambda block: upgraded(learned, torch.from_numpy(block.copy()), keep), model=model, stage=stage
     )
     index.embedder = new_embedder
-    return Upgraded(
-        learned.name, model, stage, len(index), learned.photos, learned.held_out, learned.held_out_error, keep
-    )
+    return Upgraded(KERNEL, model, stage, len(index), learned.photos, learned.held_out, learned.held_out_error, keep)
 
 
 def upgraded(learned: LearnedMap, vectors: Tensor, keep: float = KEEP) -> Tensor:

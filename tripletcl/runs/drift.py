@@ -34,7 +34,7 @@ from tripletcl.experiments.facts import EVALUATION_BATCH, CountProgress, Experim
 from tripletcl.files import write_text
 from tripletcl.methods import method_name
 from tripletcl.retrieval.upgrade import KEEP, MOST_PHOTOS, upgraded
-from tripletcl.retrieval.vector_maps import FEWEST_PHOTOS, learn_map
+from tripletcl.retrieval.vector_map import FEWEST_PHOTOS, KERNEL, learn_map
 from tripletcl.runs.train import Run
 
 FILE = "drift.json"
@@ -235,7 +235,7 @@ def _upgrade(
             embedded.append(models.photos(stage, items))
         _tell(progress, label, 2, 3)
         learned = learn_map(embedded[0], embedded[1], seed)
-        about |= {"how": learned.name, "held_out": learned.held_out, "held_out_error": learned.held_out_error}
+        about |= {"how": KERNEL, "held_out": learned.held_out, "held_out_error": learned.held_out_error}
         galleries |= {"mapped": learned(found.images[old]), "upgraded": upgraded(learned, found.images[old], keep)}
     maps = {way: found.map_of(galleries[way], old, new) for way in WAYS if way in galleries}
     _tell(progress, label, 3, 3)

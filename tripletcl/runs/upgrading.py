@@ -17,7 +17,7 @@ from tripletcl.experiments.facts import CountProgress, load_table
 from tripletcl.retrieval import FactIndex, about_index, writing
 from tripletcl.retrieval.photos import find_photos
 from tripletcl.retrieval.upgrade import KEEP, NOTHING, Upgraded, upgrade
-from tripletcl.retrieval.vector_maps import FEWEST_PHOTOS
+from tripletcl.retrieval.vector_map import FEWEST_PHOTOS
 from tripletcl.runs.following import kept_pairs
 from tripletcl.runs.stored import TASKS
 from tripletcl.runs.train import Run
