@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -83,6 +84,17 @@ def test_every_package_is_installed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     there = {".".join(f.parent.relative_to(ROOT).parts) for f in (ROOT / "tripletcl").rglob("__init__.py")}
     assert set(settings["tool"]["setuptools"]["packages"]) == there | {"tripletcl.configs"}
+
+
+def test_every_template_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = settings["tool"]["setuptools"]["package-data"]
+    files = [file for file in (ROOT / "tripletcl").rglob("templates/*") if file.is_file()]
+    assert files
+    for file in files:
+        package = ".".join(file.parents[1].relative_to(ROOT).parts)
+        name = f"templates/{file.name}"
+        assert any(fnmatch(name, pattern) for pattern in patterns.get(package, ())), file
 
 
 def test_help_does_not_import_torch() -> None:

@@ -32,11 +32,12 @@ from tripletcl.report.sentences import (
     sequences_headline,
 )
 from tripletcl.report.sequences import SequenceRow, html_sequences, sequence_rows, sequence_title
-from tripletcl.report.style import CSS
 from tripletcl.report.tables import Cell, Row, comparison_rows, table_caption, table_cells
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+CSS = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
 
 SHOWN_FACTS = 8
 """How many of the best and of the worst facts are listed."""
