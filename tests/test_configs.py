@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
-from tripletcl.config import dump_config, load_config, parse_config, shipped_configs
+from tripletcl.config import FactConfig, ObjectConfig, dump_config, load_config, parse_config, shipped_configs
 from tripletcl.errors import UserError
 from tripletcl.experiments.facts import load_table
+from tripletcl.methods import METHODS
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -24,8 +31,6 @@ def test_shipped_config(path: Path) -> None:
 
 
 def test_resolved_config_comes_back_equal() -> None:
-    import yaml
-
     config = load_config("demo", ["method={name: mas, lam: 3}", "data.tasks=2"])
     text = dump_config(config)
     assert parse_config(yaml.safe_load(text), "again") == config
@@ -84,3 +89,62 @@ def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
 def test_a_wrong_method(method: object, words: str) -> None:
     with pytest.raises(UserError, match=words):
         parse_config({"method": method}, "test")
+
+
+def fields(section: type, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of every setting of a section and of the sections within; "[]" stands for an element of a list."""
+    names = section.model_fields if issubclass(section, BaseModel) else section.__dataclass_fields__
+    for name, hint in typing.get_type_hints(section).items():
+        if name in names:
+            yield (*above, name)
+            element = ("[]",) if typing.get_origin(hint) is list else ()
+            for inner in (hint, *typing.get_args(hint)):
+                if isinstance(inner, type) and (issubclass(inner, BaseModel) or dataclasses.is_dataclass(inner)):
+                    yield from fields(inner, (*above, name, *element))
+
+
+def nested(path: tuple[str, ...], value: object) -> typing.Any:
+    """A mapping of sections in which only one setting is given."""
+    for key in reversed(path):
+        value = [value] if key == "[]" else {key: value}
+    return value
+
+
+def refusal_of(path: Path) -> str | None:
+    """The sentence that refuses a config, None where it is accepted; any other error is passed on."""
+    try:
+        load_config(path)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("kind", [FactConfig, ObjectConfig])
+@pytest.mark.parametrize("value", [None, 5, "x", [], {}, [5], {"a": 1}], ids=str)
+def test_any_value_of_any_setting_is_accepted_or_refused_in_a_sentence(
+    kind: type, value: object, tmp_path: Path
+) -> None:
+    paths = list(fields(kind))
+    assert ("training", "lr") in paths
+    assert {"further", "sets"} & {path[1] for path in paths if "[]" in path}
+    for path in paths:
+        (tmp_path / "given.yaml").write_text(yaml.safe_dump({"learns": kind().learns} | nested(path, value)))
+        refusal = refusal_of(tmp_path / "given.yaml")
+        assert refusal is None or path[-1] in refusal
+
+
+def test_a_value_of_learns_that_is_no_kind_of_run() -> None:
+    for value in (None, [], {"facts": 1}, "scenes"):
+        with pytest.raises(UserError, match=r"learns is .*; allowed are facts, objects"):
+            parse_config({"learns": value}, "test")
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("value", [None, 5, "x", [], {}], ids=str)
+def test_any_value_of_any_setting_of_a_method_is_accepted_or_refused_in_a_sentence(
+    name: str, value: object, tmp_path: Path
+) -> None:
+    for key in inspect.signature(METHODS[name]).parameters:
+        (tmp_path / "given.yaml").write_text(yaml.safe_dump({"method": {"name": name, key: value}}))
+        refusal = refusal_of(tmp_path / "given.yaml")
+        assert refusal is None or key in refusal

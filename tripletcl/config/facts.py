@@ -79,6 +79,8 @@ class Data(Section):
     @classmethod
     def _tables(cls, further: Any) -> Any:
         entries = [further] if isinstance(further, str) else further
+        if not isinstance(entries, list):
+            return entries  # refused by the field's type
         return [{"table": each} if isinstance(each, str) else each for each in entries]
 
     @field_validator("subset")

@@ -50,7 +50,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 def parse_config(values: dict[str, Any], source: str) -> Config:
     """Check settings; every unknown key and wrong value is named in one message."""
     learns = values.get("learns", "facts")
-    if learns not in KINDS:
+    if not isinstance(learns, str) or learns not in KINDS:
         raise UserError(f"{source}: learns is {learns!r}; allowed are {', '.join(KINDS)}")
     try:
         return KINDS[learns].model_validate(values)
