@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from tripletcl.data.facts import Fact
 from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder
+from tripletcl.embedding.saving import digest
 from tripletcl.errors import UserError
+from tripletcl.files import sha256
 
 SPEC = EmbedderSpec(image_size=64, freeze_until="head", pooled=("blocks2", "blocks5"))
 FACTS = [Fact("dog"), Fact("person", "riding", "horse"), Fact("person", "lying"), Fact("cat", "holding", "ball")]
@@ -126,3 +130,86 @@ def test_answers_are_vectors_and_closed_scores_at_once(images: Tensor, scored_by
     assert closed is None or torch.allclose(closed, expected, atol=1e-6)
     plain = build_embedder(SPEC, seed=0).eval()
     assert torch.equal(plain.answers(representation, asked)[0], plain.vectors_of(representation))
+
+
+def other_numbers(*shape: int, generator: torch.Generator | None = None) -> Tensor:
+    """A torch whose random stream differs: what `torch.randn` returns is no part of any promise."""
+    size = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    return torch.empty(size).uniform_(-1.7, 1.7, generator=generator)
+
+
+def test_a_saved_model_answers_the_same_under_another_random_stream(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = read_out()
+    outputs, fingerprint = embedder.image(images), embedder.fingerprint()
+    embedder.save_pretrained(tmp_path)
+    monkeypatch.setattr(torch, "randn", other_numbers)
+    loaded = FactEmbedder.from_pretrained(tmp_path)
+    assert torch.equal(loaded.image(images), outputs)
+    assert loaded.fingerprint() == fingerprint
+
+
+def test_the_fingerprint_covers_the_random_layer() -> None:
+    embedder = read_out()
+    before = embedder.fingerprint()
+    embedder.image.analytic.projection.mul_(2)
+    assert embedder.fingerprint() != before
+
+
+def test_the_random_layer_is_stored_in_half_precision_without_loss(images: Tensor) -> None:
+    state = read_out().state_dict()
+    assert state["image.analytic.projection"].dtype == torch.float16
+    fresh = read_out().image.analytic
+    assert torch.equal(fresh.projection, state["image.analytic.projection"].float())
+
+
+def test_a_readout_that_has_not_been_used_stores_no_layer(tmp_path: Path) -> None:
+    embedder = build_embedder(SPEC, seed=0).eval()
+    embedder.install_analytic(WIDTH, 3, "both")
+    embedder.save_pretrained(tmp_path)
+    loaded = FactEmbedder.from_pretrained(tmp_path)
+    assert loaded.image.analytic.projection is None
+    representation = torch.rand(2, sum(embedder.image.parts()))
+    assert torch.equal(loaded.image.analytic.expand(representation), embedder.image.analytic.expand(representation))
+
+
+@pytest.fixture
+def former(tmp_path: Path) -> tuple[Path, FactEmbedder]:
+    """A model as tripletcl 0.1 saved it, without its random layer, and the same model with it."""
+    embedder = read_out()
+    analytic = embedder.image.analytic
+    width = sum(analytic.parts)
+    drawn = torch.randn(width, WIDTH, generator=torch.Generator().manual_seed(3)) / len(analytic.parts) ** 0.5
+    embedder.save_pretrained(tmp_path / "former")
+    path, spec = tmp_path / "former" / "model.safetensors", tmp_path / "former" / "embedder.json"
+    state = load_file(path)
+    del state["image.analytic.projection"]
+    save_file(state, path)
+    about = json.loads(spec.read_text()) | {"weights_sha256": sha256(path), "fingerprint": digest(state)}
+    spec.write_text(json.dumps(about))
+    analytic.projection = drawn
+    return tmp_path / "former", embedder
+
+
+def test_a_model_of_0_1_is_loaded_with_the_layer_and_fingerprint_it_had(
+    images: Tensor, former: tuple[Path, FactEmbedder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, embedder = former
+    fingerprint = json.loads((folder / "embedder.json").read_text())["fingerprint"]
+    loaded = FactEmbedder.from_pretrained(folder)
+    assert torch.equal(loaded.image(images), embedder.image(images))
+    assert loaded.fingerprint() == fingerprint
+    loaded.save_pretrained(tmp_path / "again")
+    monkeypatch.setattr(torch, "randn", other_numbers)
+    again = FactEmbedder.from_pretrained(tmp_path / "again")
+    assert torch.equal(again.image(images), embedder.image(images))
+    assert again.fingerprint() == fingerprint
+
+
+def test_a_model_of_0_1_is_refused_where_its_layer_cannot_be_drawn_again(
+    former: tuple[Path, FactEmbedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "randn", other_numbers)
+    with pytest.raises(UserError, match=r"tripletcl 0\.1 did not save the random layer .* load it with an older torch"):
+        FactEmbedder.from_pretrained(former[0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toy import ToyLearner, ToySource, run_toy, toy_tasks
+from toy import ToyLearner, ToySource, assert_same, run_toy, toy_tasks
 
 from tripletcl.continual import Task
 from tripletcl.embedding.readout import AnalyticReadout
@@ -125,6 +125,16 @@ def test_a_load_brings_its_own_number_of_classes() -> None:
     x = torch.randn(2, 4)
     expected = sum(solved.scores(x)[:, k, None, None] * solved.targets[k] for k in range(5))
     assert torch.allclose(fresh(x), expected, atol=1e-6)
+
+
+def test_a_resumed_run_keeps_the_random_layer_of_its_sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the seed would now give another layer, as it may in another release of torch."""
+    whole, _ = run_toy(tmp_path / "whole", Analytic(features=20))
+    with pytest.raises(KeyboardInterrupt):
+        run_toy(tmp_path / "run", Analytic(features=20), stop_after=3)  # after task 2, of which nothing is saved
+    monkeypatch.setattr(AnalyticReadout, "_sample_layer", lambda self: torch.rand(sum(self.parts), self.width))
+    resumed, _ = run_toy(tmp_path / "run", Analytic(features=20))
+    assert_same(resumed, whole)
 
 
 @pytest.mark.parametrize("settings", [{"features": 0}, {"ridge": 0.0}, {"ridge": -1.0}])

@@ -15,7 +15,14 @@ from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.pixels import pixel_batches, usual_batch
 from tripletcl.embedding.readout import AnalyticReadout
-from tripletcl.embedding.saving import check_weights_file, digest, load_weights, read_about, save_model, understood
+from tripletcl.embedding.saving import (
+    check_weights_file,
+    load_weights,
+    read_about,
+    save_model,
+    understood,
+    weights_digest,
+)
 from tripletcl.embedding.spec import ClassifierSpec
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.errors import UserError
@@ -123,7 +130,7 @@ class Classifier(nn.Module):
 
     def fingerprint(self) -> str:
         """16 hex digits that change with any weight; the same on every device."""
-        return digest(self.state_dict())
+        return weights_digest(self)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `classifier.json` and `model.safetensors`, each whole or not at all."""

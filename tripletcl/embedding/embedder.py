@@ -18,7 +18,15 @@ from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.pixels import decode, pixel_batches, usual_batch
-from tripletcl.embedding.saving import check_weights_file, digest, load_weights, read_about, save_model, understood
+from tripletcl.embedding.saving import (
+    check_weights_file,
+    digest,
+    load_weights,
+    read_about,
+    save_model,
+    understood,
+    weights_digest,
+)
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
 from tripletcl.errors import UserError
@@ -231,7 +239,7 @@ class FactEmbedder(nn.Module):
 
     def fingerprint(self) -> str:
         """16 hex digits that change with any weight; the same on every device."""
-        return digest(self.state_dict())
+        return weights_digest(self)
 
     @property
     def trunk_stands_still(self) -> bool:

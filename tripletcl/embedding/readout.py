@@ -1,13 +1,13 @@
-"""The analytic read-out: linear scores of classes from random ReLU features, solved in closed form, never trained.
+"""The analytic readout: linear scores of classes from random ReLU features, solved in closed form, never trained.
 
-A representation is expanded by a random layer that never changes,
+A random layer R that never changes expands a representation,
 
     phi(x) = sqrt(2 / M) relu(sum_s z_s R_s),    z_s = the s-th part of x, centred and scaled to length 1,
 
-(RanPAC, McDonnell et al., NeurIPS 2023) and read by `scores = phi(x) W`; W is found by ridge regression
-(`tripletcl.methods.analytic`). An output is the sum of what the classes stand for, each weighed by its score. The
-normalisation has no parameters and knows no data, so the order in which data came cannot matter; phi's expected squared
-length is 1 for any M.
+(RanPAC, McDonnell et al., NeurIPS 2023), and `scores = phi(x) W` reads it; W is found by ridge regression
+(`tripletcl.methods.analytic`). An output is the sum of the classes' targets, each weighted by its score. The
+normalisation has no parameters and uses no statistics of the data, so the result does not depend on the order of the
+data; the expected squared length of phi is 1 for any M.
 """
 
 from __future__ import annotations
@@ -19,58 +19,105 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tripletcl.errors import UserError
+
+KNOWN_NUMBERS = (-1.12584, -1.15236, -0.25058, -0.43388)
+"""The first numbers that `torch.randn` gave for seed 0 where models of tripletcl 0.1 were made."""
+
 
 class AnalyticReadout(nn.Module):
     """Random features of a representation, and linear scores of the classes known so far; no gradient reaches it.
 
+    The random layer is drawn when it is first used, rounded to float16, and stored in the state as float16: torch does
+    not promise that a seed gives the same numbers in every release. Its float16 values are used from the start, so a
+    loaded readout equals the saved one bit for bit.
+
     Args:
-        parts: Widths of the parts that make up a representation; each is normalised by itself.
+        parts: Widths of the parts of a representation; each is normalised by itself.
         width: M, the number of random features.
-        seed: Of the random layer, which is drawn again and not saved.
-        target_shape: Of what one class stands for, such as (3, D).
+        seed: Seed of the random layer.
+        target_shape: Shape of the target of a class, such as (3, D).
 
     Attributes:
-        weight: `[M, K]`; K is 0 until it has been solved.
+        projection: The random layer `[C, M]`, float32; None until it is first used.
+        weight: `[M, K]`; K is 0 until `solve` is called.
         targets: `[K, *target_shape]`.
     """
 
-    projection: Tensor
+    projection: Tensor | None
     weight: Tensor
     targets: Tensor
 
     def __init__(self, parts: Sequence[int], width: int, seed: int, target_shape: Sequence[int]) -> None:
         super().__init__()
-        self.parts, self.width = list(parts), width
-        generator = torch.Generator().manual_seed(seed)
-        projection = torch.randn(sum(parts), width, generator=generator) / len(parts) ** 0.5
-        self.register_buffer("projection", projection, persistent=False)
+        self.parts, self.width, self.seed = list(parts), width, seed
+        self.stored_in_half = True  # only the layers of tripletcl 0.1 were not rounded
+        self.register_buffer("projection", None)
         self.register_buffer("weight", torch.zeros(width, 0))
         self.register_buffer("targets", torch.zeros(0, *target_shape))
 
     @property
     def classes(self) -> int:
-        """K, how many classes it scores."""
+        """K, the number of classes that it scores."""
         return self.weight.shape[1]
 
+    def layer(self) -> Tensor:
+        """Return the random layer `[C, M]`; draw it if this is its first use."""
+        if self.projection is None:
+            self.projection = self._sample_layer().half().float().to(self.weight.device)
+        return self.projection
+
     def expand(self, representation: Tensor) -> Tensor:
-        """phi: `[B, C]` to `[B, M]`."""
+        """Compute phi: `[B, C]` to `[B, M]`."""
         parts = [F.normalize(part - part.mean(1, keepdim=True)) for part in representation.split(self.parts, dim=1)]
-        return torch.relu(torch.cat(parts, dim=1) @ self.projection) * (2 / self.width) ** 0.5
+        return torch.relu(torch.cat(parts, dim=1) @ self.layer()) * (2 / self.width) ** 0.5
 
     def scores(self, representation: Tensor) -> Tensor:
-        """How well each class fits: `[B, C]` to `[B, K]`; near 1 for a class that an input shows, else near 0."""
+        """Score each class: `[B, C]` to `[B, K]`; near 1 for a class that an input shows, else near 0."""
         return self.expand(representation) @ self.weight
 
     def forward(self, representation: Tensor) -> Tensor:
-        """Outputs `[B, *target_shape]`."""
+        """Compute the outputs `[B, *target_shape]`."""
         return torch.tensordot(self.scores(representation), self.targets, dims=1)
 
     def solve(self, weight: Tensor, targets: Tensor) -> None:
-        """Take up the weights `[M, K]` and what the K classes stand for."""
+        """Set the weights `[M, K]` and the targets of the K classes."""
+        self.layer()  # a state with weights always holds the layer that they belong to
         self.weight, self.targets = weight.to(self.weight), targets.to(self.targets)
 
+    def _sample_layer(self) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed)
+        return torch.randn(sum(self.parts), self.width, generator=generator) / len(self.parts) ** 0.5
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.projection is not None and self.stored_in_half:
+            destination[prefix + "projection"] = self.projection.half()
+
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:
-        for name in ("weight", "targets"):  # the number of classes grows with the tasks: a load brings its own
+        """Take the number of classes from the state, and draw the layer of a state of tripletcl 0.1, which lacks it."""
+        weight, layer = state_dict.get(prefix + "weight"), state_dict.get(prefix + "projection")
+        if layer is None and weight is not None and weight.shape[1]:
+            check_random_stream()
+            layer = state_dict[prefix + "projection"] = self._sample_layer()
+        self.projection, self.stored_in_half = None, layer is None or layer.dtype == torch.float16
+        if layer is not None:
+            self.projection = self.weight.new_zeros(sum(self.parts), self.width)
+        for name in ("weight", "targets"):
             if (value := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, getattr(self, name).new_zeros(value.shape))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def check_random_stream() -> None:
+    """Refuse to draw a random layer of tripletcl 0.1 with a torch whose random numbers differ.
+
+    Raises:
+        UserError: this torch draws other numbers.
+    """
+    numbers = torch.randn(16, generator=torch.Generator().manual_seed(0))[: len(KNOWN_NUMBERS)]
+    if not torch.allclose(numbers, torch.tensor(KNOWN_NUMBERS), atol=1e-4):
+        raise UserError(
+            "tripletcl 0.1 did not save the random layer of its analytic readout, and torch "
+            f"{torch.__version__} draws other numbers for its seed: load it with an older torch and save it again"
+        )
