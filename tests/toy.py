@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tripletcl.continual import Batch, Method, RunFolder, SequenceRunner, Stability, Task, Training
 from tripletcl.continual.device import compute_on
 from tripletcl.embedding.readout import AnalyticReadout
+from tripletcl.progress import listening
 
 ITEMS, WIDTH = 120, 6
 
@@ -206,14 +207,14 @@ def run_toy(
     learner, calls, source = learner or ToyLearner(), 0, ToySource()
     training = training or Training(epochs=3, batch_size=16, lr=0.05, checkpoint_minutes=0)
 
-    def progress(*_: Any) -> None:
+    def stop(*_: Any) -> None:
         nonlocal calls
         calls += 1
         if stop_after is not None and calls >= stop_after:
             raise KeyboardInterrupt
 
     def finish_stage(stage: int) -> dict[str, Any]:
-        progress()
+        stop()
         learner.eval()
         with torch.no_grad():
             return {"outputs": learner(source.batch(np.arange(5), None)).tolist()}
@@ -230,9 +231,9 @@ def run_toy(
         finish_stage,
         seed=seed,
         stability=stability,
-        progress=progress,
     )
-    runner.run()
+    with listening(stop):
+        runner.run()
     return learner, run
 
 

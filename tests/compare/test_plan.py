@@ -25,6 +25,7 @@ from tripletcl.continual import RunFolder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import build
+from tripletcl.progress import Progress, listening
 from tripletcl.runs.train import Run
 
 RUN = """
@@ -246,6 +247,7 @@ def test_no_more_at_once_than_there_are_places(tmp_path: Path) -> None:
 PARENT = """
 import signal, sys
 from tripletcl.compare import processes
+from tripletcl.progress import Progress, listening
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with Ctrl-C ignored
 processes.PATIENCE_SECONDS = float(sys.argv[2])
 code = "import os, sys, time, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); " + sys.argv[3]
@@ -323,11 +325,12 @@ def build_beside(folder: Path, barrier: Barrier, log: Path) -> None:
     barrier.wait(60)
     done: dict[str, int] = {}
 
-    def progress(label: str, count: int, total: int) -> None:
+    def note(progress: Progress) -> None:
         time.sleep(0.005)  # the other process is to find it half done
-        done[label] = count
+        done[progress.label] = progress.done
 
-    build(parse_config(SMALL, "test"), progress)
+    with listening(note):
+        build(parse_config(SMALL, "test"))
     log.write_text(json.dumps(done))
 
 

@@ -19,6 +19,7 @@ from tripletcl.data import cache as cache_module
 from tripletcl.data.cache import ImageCache
 from tripletcl.data.images import decode_image
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 
 SIZE = 16
 
@@ -75,10 +76,11 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def test_rows_are_the_decoded_images(photos: list[Path], folder: Path) -> None:
-    calls: list[tuple[int, int]] = []
-    cache = ImageCache.open(photos, SIZE, folder, progress=lambda done, total: calls.append((done, total)))
+    heard: list[Progress] = []
+    with listening(heard.append):
+        cache = ImageCache.open(photos, SIZE, folder)
     hold(cache, photos)
-    assert calls == [(done, 12) for done in range(1, 13)]
+    assert heard == [Progress("decoding images", done, 12) for done in range(1, 13)]
     assert cache.size == SIZE
     chosen = cache[[3, 1, 3]]
     assert type(chosen) is np.ndarray
@@ -271,14 +273,14 @@ def test_leftovers_of_a_killed_process(photos: list[Path], folder: Path) -> None
 def test_undecodable_images_are_one_error(photos: list[Path], folder: Path) -> None:
     photos[3].write_text("no image")
     photos[7].unlink()
-    calls: list[int] = []
-    with pytest.raises(UserError) as caught:
-        ImageCache.open(photos, SIZE, folder, progress=lambda done, total: calls.append(done))
+    heard: list[Progress] = []
+    with pytest.raises(UserError) as caught, listening(heard.append):
+        ImageCache.open(photos, SIZE, folder)
     reason = "not an image, or of a format that Pillow cannot read"
     assert str(caught.value) == (
         f"2 of 12 images cannot be decoded; the first, {photos[3]}: {reason}; `tripletcl data check` lists them all"
     )
-    assert calls[-1] == 12  # all of them were tried
+    assert heard[-1].done == 12  # all of them were tried
     assert list(folder.iterdir()) == []
 
 
@@ -361,7 +363,8 @@ def test_process_killed_while_building(photos: list[Path], folder: Path) -> None
 
 
 def build_slowly(paths: list[Path], folder: Path) -> None:
-    ImageCache.open(paths, SIZE, folder, progress=lambda done, total: time.sleep(10))
+    with listening(lambda _: time.sleep(10)):
+        ImageCache.open(paths, SIZE, folder)
 
 
 def test_what_is_stored_is_found_without_a_look_at_the_photos(photos: list[Path], folder: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tripletcl.data.check import Problem, check_table
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 
 HEADER = "image,subject,predicate,object,split\n"
 
@@ -37,8 +38,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_clean_table(folder: Path) -> None:
     rows = ["a.jpg,dog,,,train", "a.jpg,man,riding,horse,train", "b.jpg,dog,,,test", "c.jpg,man,riding,horse,test"]
-    seen = []
-    report = check_table(table(folder, *rows), progress=lambda done, total: seen.append((done, total)))
+    heard: list[Progress] = []
+    with listening(heard.append):
+        report = check_table(table(folder, *rows))
     assert report.ok
     assert report.problems == []
     assert (report.rows, report.bad_rows, report.images, report.facts) == (4, 0, 3, 2)
@@ -48,7 +50,7 @@ def test_clean_table(folder: Path) -> None:
         "test": {"rows": 2, "images": 2, "facts": 2},
     }
     assert report.rows_per_image == {"min": 1, "mean": 4 / 3, "max": 2}
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert heard == [Progress("decoding images", done, 3) for done in (1, 2, 3)]
     assert json.loads(json.dumps(report.to_dict()))["ok"] is True
 
 

@@ -12,6 +12,7 @@ from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.features import FeatureSource
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 
 
 @pytest.fixture
@@ -53,9 +54,10 @@ def test_found_again_unless_images_or_frozen_weights_change(
     source: ImageSource, branch: ImageBranch, tmp_path: Path
 ) -> None:
     def computed(of: ImageBranch) -> list[int]:
-        calls: list[int] = []
-        FeatureSource.open(source, of, tmp_path / "cache", progress=lambda done, total: calls.append(done))
-        return calls
+        heard: list[Progress] = []
+        with listening(heard.append):
+            FeatureSource.open(source, of, tmp_path / "cache")
+        return [progress.done for progress in heard]
 
     assert computed(branch) == [5]
     assert computed(branch) == []
@@ -64,11 +66,11 @@ def test_found_again_unless_images_or_frozen_weights_change(
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(branch: ImageBranch, source: ImageSource, tmp_path: Path) -> None:
-    def full(done: int, total: int) -> None:
+    def full(_: Progress) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match="disk is full"):
-        FeatureSource.open(source, branch, tmp_path / "features", progress=full)
+    with pytest.raises(UserError, match="disk is full"), listening(full):
+        FeatureSource.open(source, branch, tmp_path / "features")
     assert list((tmp_path / "features").iterdir()) == []
 
 

@@ -78,12 +78,6 @@ def test_per_batch_counts_every_batch_once(model: nn.Module) -> None:
     assert whole["0.weight"].sum() < 0.9 * exact["0.weight"].sum()
 
 
-def test_progress_counts_samples(model: nn.Module) -> None:
-    counts: list[int] = []
-    importance(model, images(7, 3, 5, 5).split(3), progress=counts.append)
-    assert counts == [3, 3, 1]
-
-
 def test_empty_batch_counts_nothing(model: nn.Module) -> None:
     inputs = images(3, 3, 5, 5)
     ours = importance(model, [inputs[:0], inputs, inputs[:0]])

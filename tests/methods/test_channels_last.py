@@ -17,6 +17,7 @@ from tripletcl.embedding.classifier import build_classifier
 from tripletcl.embedding.object_learner import ObjectLearner
 from tripletcl.embedding.spec import ClassifierSpec
 from tripletcl.methods import METHODS
+from tripletcl.progress import Progress, listening
 
 IMAGES = torch.rand(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 ITEMS = np.arange(12)
@@ -36,11 +37,11 @@ def run(folder: Path, name: str, optimizer: str, layout: torch.memory_format, st
     classifier = build_classifier(spec, {"one": ["a", "b"], "two": ["c", "d"]}, seed=0).to(memory_format=layout)
     learner, steps = ObjectLearner(classifier), itertools.count(1)
 
-    def progress(*_: object) -> None:
+    def stop(_: Progress) -> None:
         if next(steps) >= stop_after:
             raise KeyboardInterrupt
 
-    SequenceRunner(
+    runner = SequenceRunner(
         learner,
         TASKS,
         METHODS[name](),
@@ -49,8 +50,9 @@ def run(folder: Path, name: str, optimizer: str, layout: torch.memory_format, st
         compute_on("cpu"),
         RunFolder(folder, "a: 1\n"),
         lambda stage: {},
-        progress=progress,
-    ).run()
+    )
+    with listening(stop):
+        runner.run()
     return learner
 
 

@@ -14,6 +14,7 @@ from colour_embedder import ColourEmbedder
 
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import FactIndex, Query, store
 
 Write = Callable[..., Path]
@@ -84,8 +85,9 @@ def test_query_vectors_are_checked(index: FactIndex) -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
 def test_build_takes_all_images_below_a_folder(embedder: ColourEmbedder, photos: Path, batch_size: int) -> None:
     (photos / "notes.txt").write_text("no photo")
-    seen: list[tuple[int, int]] = []
-    built = FactIndex.build(embedder, photos, batch_size=batch_size, progress=lambda *at: seen.append(at))
+    heard: list[Progress] = []
+    with listening(heard.append):
+        built = FactIndex.build(embedder, photos, batch_size=batch_size)
     assert [str(path.relative_to(photos)) for path in built.paths] == [
         "a.png",
         "b.png",
@@ -94,8 +96,8 @@ def test_build_takes_all_images_below_a_folder(embedder: ColourEmbedder, photos:
         "trip/d.png",
     ]
     assert built.width == 3
-    assert seen[-1] == (5, 5)
-    assert len(seen) == -(-5 // batch_size)
+    assert heard[-1] == Progress("embedding", 5, 5)
+    assert len(heard) == -(-5 // batch_size)
     assert built.search("red blue") == FactIndex.build(embedder, built.paths).search("red blue")
 
 

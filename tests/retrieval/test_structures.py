@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import ahead, exact_search, graphs, quantised, structures
 from tripletcl.retrieval.projection import learn_projection
 from tripletcl.retrieval.structures import KINDS, Structure, build_structure, choose_kind, load_structure
@@ -201,16 +202,15 @@ def test_a_few_photos_are_enough(kind: str, count: int, tmp_path: Path) -> None:
 
 def test_rows_on_disk_do_as_well(photos: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", photos[:1000])
-    steps: list[tuple[int, int]] = []
-    on_disk = build_structure(
-        "hnsw", np.load(tmp_path / "rows.npy", mmap_mode="r"), progress=lambda done, all_: steps.append((done, all_))
-    )
+    heard: list[Progress] = []
+    with listening(heard.append):
+        on_disk = build_structure("hnsw", np.load(tmp_path / "rows.npy", mmap_mode="r"))
     in_memory = build_structure("hnsw", photos[:1000])
     queries = drawn_queries((1, 1, 0))
     for one, other in zip(on_disk.candidates(queries, 10), in_memory.candidates(queries, 10), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert steps == sorted(steps)
-    assert steps[-1][0] == steps[-1][1]
+    assert [progress.done for progress in heard] == sorted(progress.done for progress in heard)
+    assert heard[-1] == Progress("building", 4000, 4000), "three units and whole rows"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

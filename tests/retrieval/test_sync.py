@@ -12,6 +12,7 @@ import pytest
 from colour_embedder import ColourEmbedder
 
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import Changes, FactIndex, writing
 
 Write = Callable[..., Path]
@@ -180,8 +181,8 @@ def test_removed_rows_are_moved_together_when_they_are_a_tenth(opened: Opened, p
 
 
 def test_the_progress_counts_what_is_encoded(opened: Opened, photos: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    heard: list[Progress] = []
     for _ in range(2):
-        with opened() as index:
-            index.sync(photos, batch_size=3, progress=lambda *at: seen.append(at))
-    assert seen == [(3, 4), (4, 4)]
+        with opened() as index, listening(heard.append):
+            index.sync(photos, batch_size=3)
+    assert heard == [Progress("embedding", 3, 4), Progress("embedding", 4, 4)]

@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn import functional
 
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import FactIndex, writing
 from tripletcl.retrieval import upgrade as upgrade_module
 from tripletcl.retrieval.upgrade import KEEP, upgrade
@@ -146,15 +147,16 @@ def test_of_many_photos_some_are_drawn_by_the_seed(
     indexed: list[Path], others: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upgrade_module, "MOST_PHOTOS", 25)
-    seen: list[tuple[int, int]] = []
+    heard: list[Progress] = []
     read = []
     for seed in (0, 0, 1):
         old, new = ColourEmbedder(), TurnedEmbedder()
         index = FactIndex.build(old, indexed)
-        done = upgrade(index, old, new, others, seed=seed, progress=lambda *at: seen.append(at))
+        with listening(heard.append):
+            done = upgrade(index, old, new, others, seed=seed)
         assert done.learned_from == 25
         read.append(sorted(new.photos_read))
         pairs = old.encode_images(others), new.encode_images(others)
         assert upgrade(FactIndex.build(old, indexed), old, new, pairs, seed=seed).learned_from == 25
     assert read[0] == read[1] != read[2]
-    assert seen[-1] == (50, 50), "two models embed each"
+    assert heard[-1][1:3] == (50, 50), "two models embed each"

@@ -23,6 +23,7 @@ from colour_embedder import COLOURS, ColourEmbedder
 from PIL import Image
 
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import FactIndex, about_index, store, writing
 from tripletcl.retrieval.database import Database
 
@@ -174,8 +175,12 @@ def test_a_killed_sync_goes_on_where_it_was(tmp_path: Path, drawer: Drawer) -> N
     embedder = ColourEmbedder()
 
     def killed() -> None:
-        with writing(tmp_path / "index", embedder) as index:
-            index.sync(drawer.folder, batch_size=4, progress=lambda done, _: done == 8 and os.kill(os.getpid(), 9))
+        def kill(progress: Progress) -> None:
+            if progress.done == 8:
+                os.kill(os.getpid(), 9)
+
+        with writing(tmp_path / "index", embedder) as index, listening(kill):
+            index.sync(drawer.folder, batch_size=4)
 
     assert code_of(in_child(killed)) == -signal.SIGKILL
     assert len(FactIndex.load(tmp_path / "index")) == 8

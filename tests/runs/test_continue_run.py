@@ -24,6 +24,7 @@ from tripletcl.errors import UserError
 from tripletcl.experiments.inputs import Joined
 from tripletcl.mas import importance
 from tripletcl.methods import METHODS
+from tripletcl.progress import Progress, listening
 from tripletcl.runs.adapt import adapt
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.history import adaptations, known_tasks
@@ -171,8 +172,8 @@ def test_a_new_task_may_be_trained_in_another_way_also_when_it_was_interrupted(p
             line for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if line["kind"] == kind
         ]
 
-    with pytest.raises(KeyboardInterrupt):
-        continue_run(run, place / "more.csv", ["training.epochs=3"], progress=_stop)
+    with pytest.raises(KeyboardInterrupt), listening(_stop):
+        continue_run(run, place / "more.csv", ["training.epochs=3"])
     assert not (run / "result.json").exists()
     continue_run(run, place / "more.csv", ["training.epochs=1", "training.lr=0.001"])
     assert lines("stage")[-1]["epoch"] == 1
@@ -181,8 +182,9 @@ def test_a_new_task_may_be_trained_in_another_way_also_when_it_was_interrupted(p
         continue_run(run, place / "more.csv", ["loss.temperature=1"])
 
 
-def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
+def _stop(progress: Progress) -> None:
+    if progress.loss is not None:  # a training step
+        raise KeyboardInterrupt
 
 
 def test_what_cannot_be_learned_leaves_the_run_as_it_was(place: Path, run: Path, tmp_path: Path) -> None:
@@ -330,8 +332,8 @@ def test_only_methods_that_measure_on_images_adapt(
     (tmp_path / "empty" / "a.png").write_text("no image")
     with pytest.raises(UserError, match="none of the 1 images can be read"):
         adapt(run, tmp_path / "empty")
-    with pytest.raises(KeyboardInterrupt):
-        continue_run(run, place / "more.csv", progress=_stop)
+    with pytest.raises(KeyboardInterrupt), listening(_stop):
+        continue_run(run, place / "more.csv")
     with pytest.raises(UserError, match=r"is not finished; `tripletcl train --continue .*run` finishes it"):
         adapt(run, tmp_path / "own")
 

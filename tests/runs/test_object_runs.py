@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.objects import build_objects
 from tripletcl.methods import METHODS
+from tripletcl.progress import Progress, listening
 from tripletcl.runs.objects import ObjectRun
 from tripletcl.runs.train import Run, evaluate, open_run, train
 
@@ -98,14 +98,15 @@ def test_a_run_cut_off_goes_on_as_if_nothing_had_happened(mnist: Path, tmp_path:
     for attempt in range(1, 100):
         calls = 0
 
-        def progress(*_: Any) -> None:
+        def stop(progress: Progress) -> None:
             nonlocal calls
-            calls += 1
+            calls += progress.loss is not None
             if calls >= 4:
                 raise KeyboardInterrupt
 
         try:
-            pieces = train(config, tmp_path / "pieces", progress)
+            with listening(stop):
+                pieces = train(config, tmp_path / "pieces")
             break
         except KeyboardInterrupt:
             torch.manual_seed(attempt)
@@ -170,11 +171,12 @@ def test_sets_that_changed_are_noticed(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "red", 3)
     config = folders_config([root])
 
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def stop(progress: Progress) -> None:
+        if progress.loss is not None:
+            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "run", stop)
+    with pytest.raises(KeyboardInterrupt), listening(stop):
+        train(config, tmp_path / "run")
     (root / "train" / "class0" / "0.png").unlink()
     with pytest.raises(UserError, match="the sets have changed since"):
         train(config, tmp_path / "run")

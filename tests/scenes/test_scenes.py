@@ -15,6 +15,7 @@ from PIL import Image
 
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 from tripletcl.scenes import PREDICATES, SUBJECTS, THINGS, all_facts, draw_scene, scene_facts, write_scenes
 
 SMALL = {"facts": 24, "train": 1, "test": 2, "size": 48}
@@ -157,9 +158,10 @@ def test_a_picture_does_not_depend_on_how_many_there_are(scenes: Path, tmp_path:
 
 def test_a_finished_folder_is_used_as_it_is(scenes: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in scenes.rglob("*")}
-    calls: list[tuple[int, int]] = []
-    assert write_scenes(scenes, **SMALL, progress=lambda *c: calls.append(c)) == scenes / "facts.csv"
-    assert calls == []
+    heard: list[Progress] = []
+    with listening(heard.append):
+        assert write_scenes(scenes, **SMALL) == scenes / "facts.csv"
+    assert heard == []
     assert {path: path.stat().st_mtime_ns for path in scenes.rglob("*")} == before
 
 
@@ -181,12 +183,13 @@ def test_other_contents_are_refused_and_left_alone(scenes: Path, tmp_path: Path)
         write_scenes(mine, **SMALL)
 
 
-def test_an_empty_folder_is_filled_and_progress_is_told(tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
+def test_an_empty_folder_is_filled_and_progress_is_reported(tmp_path: Path) -> None:
+    heard: list[Progress] = []
     few = {"facts": 12, "train": 1, "test": 1, "size": 32}
-    table = write_scenes(tmp_path, **few, progress=lambda *c: calls.append(c))
+    with listening(heard.append):
+        table = write_scenes(tmp_path, **few)
     assert table == tmp_path / "facts.csv"
-    assert calls == [(k, 24) for k in range(1, 25)]
+    assert heard == [Progress("drawing scenes", k, 24) for k in range(1, 25)]
 
 
 @pytest.mark.parametrize("name", ["train", "test"])
@@ -196,12 +199,12 @@ def test_a_split_without_images_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        if done == 5:
+    def stop(progress: Progress) -> None:
+        if progress.done == 5:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        write_scenes(tmp_path / "scenes", **SMALL, progress=stop)
+    with pytest.raises(KeyboardInterrupt), listening(stop):
+        write_scenes(tmp_path / "scenes", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 

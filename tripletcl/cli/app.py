@@ -20,7 +20,6 @@ from tripletcl.cli.unseen import print_unseen
 from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
-    from tripletcl.cli.progress import Bars
     from tripletcl.data import CheckReport
     from tripletcl.evaluation import RunResult
 
@@ -73,8 +72,8 @@ def train(
     from tripletcl.cli.progress import progress_bars
     from tripletcl.report import print_tables
 
-    with progress_bars(console) as bars:
-        result, folder = _train(config, overrides or [], out, go_on, bars)
+    with progress_bars(console):
+        result, folder = _train(config, overrides or [], out, go_on)
     if as_json:
         print(json.dumps(result.to_dict()))
     elif not quiet:
@@ -82,9 +81,7 @@ def train(
         print(f"run folder: {folder}")
 
 
-def _train(
-    config: str | None, overrides: list[str], out: Path | None, go_on: Path | None, bars: Bars
-) -> tuple[RunResult, Path]:
+def _train(config: str | None, overrides: list[str], out: Path | None, go_on: Path | None) -> tuple[RunResult, Path]:
     """Train a config, or go on with a run; the result and the run's folder."""
     from tripletcl.config import load_config
     from tripletcl.methods import method_name
@@ -97,12 +94,12 @@ def _train(
         if config is not None and "=" in config:  # a setting, and no table
             overrides, config = [config, *overrides], None
         table = None if config is None else Path(config)
-        return continue_run(go_on, table, overrides, progress=bars.step, preparing=bars.count), go_on
+        return continue_run(go_on, table, overrides), go_on
     if config is None:
         raise UserError("name a config to train, or a run to go on with: tripletcl train --continue RUN TABLE")
     settings = load_config(config, overrides)
     folder = out or Path("runs") / f"{Path(config).stem}-{method_name(settings.method)}-seed{settings.seed}"
-    return runs.train(settings, folder, progress=bars.step, preparing=bars.count), folder
+    return runs.train(settings, folder), folder
 
 
 @app.command()
@@ -134,8 +131,8 @@ def evaluate(
     from tripletcl.cli.progress import progress_bars
     from tripletcl.runs import train as runs
 
-    with progress_bars(console) as bars:
-        scores = runs.evaluate(run, stage, bars.count)
+    with progress_bars(console):
+        scores = runs.evaluate(run, stage)
     if as_json:
         print(json.dumps([scores]))
     elif "accuracy_tasks" in scores:
@@ -211,8 +208,8 @@ def data_check(
     from tripletcl.cli.progress import progress_bars
     from tripletcl.data import check_table
 
-    with progress_bars(console) as bars:
-        found = check_table(file, root, progress=lambda done, total: bars.count("images", done, total))
+    with progress_bars(console):
+        found = check_table(file, root)
     if as_json:
         print(json.dumps(found.to_dict()))
     else:
@@ -235,7 +232,7 @@ def data_scenes(
     from tripletcl.cli.progress import progress_bars
     from tripletcl.scenes import write_scenes
 
-    with progress_bars(console) as bars:
+    with progress_bars(console):
         table = write_scenes(
             folder,
             facts=facts,
@@ -243,7 +240,6 @@ def data_scenes(
             test=test,
             size=size,
             seed=seed,
-            progress=lambda done, total: bars.count("drawing", done, total),
         )
     print(table)
 

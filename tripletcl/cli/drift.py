@@ -29,10 +29,10 @@ def drift(
     from tripletcl.runs.drift import measure_drift, read_drift
 
     measured = []
-    with progress_bars(console) as bars:
+    with progress_bars(console):
         for run in runs:
             known = None if again or stage else read_drift(run)
-            measured.append({"run": str(run), **(known or measure_drift(run, stage, progress=bars.count))})
+            measured.append({"run": str(run), **(known or measure_drift(run, stage))})
     if as_json:
         print(json.dumps(measured))
         return
@@ -60,8 +60,8 @@ def upgrade(
     from tripletcl.runs.upgrading import upgrade_index
 
     part = KEEP if keep is None else keep
-    with progress_bars(console) as bars:
-        done = upgrade_index(run, index, stage, images, keep=part, progress=bars.count)
+    with progress_bars(console):
+        done = upgrade_index(run, index, stage, images, keep=part)
     if as_json:
         print(json.dumps({"index": str(done.index), "from_stage": done.from_stage, **asdict(done.upgraded)}))
     else:

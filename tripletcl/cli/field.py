@@ -31,8 +31,8 @@ def adapt(
     from tripletcl.cli.progress import progress_bars
     from tripletcl.runs.adapt import adapt as measure
 
-    with progress_bars(console) as bars:
-        done = measure(run, images, weight, recompute, progress=bars.count)
+    with progress_bars(console):
+        done = measure(run, images, weight, recompute)
     if as_json:
         about = {"images": done.images, "stage": done.stage, "weight": done.weight, "recompute": recompute}
         print(json.dumps(about | {"skipped": _skipped(done.skipped)}))
@@ -56,11 +56,11 @@ def teach(
     from tripletcl.runs.teach import teach as learn
     from tripletcl.runs.teach import undo
 
-    with progress_bars(console) as bars:
+    with progress_bars(console):
         if take_back:
-            done = undo(run, index=index, progress=bars.count)
+            done = undo(run, index=index)
         else:
-            done = learn(run, *_lesson(fact, photos or []), index=index, hold_out=not learn_all, progress=bars.count)
+            done = learn(run, *_lesson(fact, photos or []), index=index, hold_out=not learn_all)
     if as_json:
         print(json.dumps(_as_object(done)))
     else:

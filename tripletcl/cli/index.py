@@ -60,12 +60,8 @@ def sync(
     from tripletcl.retrieval import writing
 
     folder, (embedder, number) = out or run / "index", _model(run, stage)
-    with writing(folder, embedder, stage=number, kind=kind) as index, progress_bars(console) as bars:
-        changes = index.sync(
-            _absolute(images),
-            progress=lambda done, total: bars.count("embedding", done, total),
-            building=lambda done, total: bars.count("building", done, total),
-        )
+    with writing(folder, embedder, stage=number, kind=kind) as index, progress_bars(console):
+        changes = index.sync(_absolute(images))
     _print_changes(folder, index, changes, as_json)
 
 
@@ -85,10 +81,8 @@ def add(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = Fal
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(f"there is no photo {missing[0]}")
     embedder = _model_of(folder, run)
-    with writing(folder, embedder) as index, progress_bars(console) as bars:
-        changes = index.add_photos(
-            map(_absolute, paths), progress=lambda done, total: bars.count("embedding", done, total)
-        )
+    with writing(folder, embedder) as index, progress_bars(console):
+        changes = index.add_photos(map(_absolute, paths))
     _print_changes(folder, index, changes, as_json)
 
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import rich.progress
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     Task,
     TaskID,
@@ -19,7 +19,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from tripletcl.progress import Progress, listening
+
 LINE_SECONDS = 30.0
+"""Between two lines about the same work."""
 
 
 class Speed(ProgressColumn):
@@ -31,38 +34,43 @@ class Speed(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.1f}/s", style="progress.data.speed")
 
 
-class Bars:
-    """One bar a label, made when it is first heard of; bars of counts and of training steps alike."""
+class _Bars:
+    """A listener that shows one bar per label."""
 
-    def __init__(self, console: Console, progress: Progress | None) -> None:
-        self.console, self.progress = console, progress
-        self.bars: dict[str, TaskID] = {}
-        self.printed = time.monotonic()
+    def __init__(self, bars: rich.progress.Progress) -> None:
+        self.bars = bars
+        self.ids: dict[str, TaskID] = {}
 
-    def count(self, label: str, done: int, total: int) -> None:
-        """Done so far of what the label names."""
-        self._show(label, done, total, "")
+    def __call__(self, progress: Progress) -> None:
+        if progress.label not in self.ids:
+            self.ids[progress.label] = self.bars.add_task(progress.label, note="")
+        bar = self.ids[progress.label]
+        self.bars.update(bar, completed=progress.done, total=progress.total, note=_note(progress))
 
-    def step(self, task: str, done: int, total: int, loss: float) -> None:
-        """Training steps done of a task, with the mean loss of the last few."""
-        self._show(task, done, total, f"loss {loss:.3f}")
 
-    def _show(self, label: str, done: int, total: int, note: str) -> None:
-        if self.progress is None:
-            if done == total or time.monotonic() - self.printed >= LINE_SECONDS:
-                self.printed = time.monotonic()
-                self.console.print(f"{label}: {done}/{total} {note}".rstrip(), highlight=False)
-            return
-        if label not in self.bars:
-            self.bars[label] = self.progress.add_task(label, total=total, note=note)
-        self.progress.update(self.bars[label], completed=done, total=total, note=note)
+class _Lines:
+    """A listener that prints a line every LINE_SECONDS and at the end of each work."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.printed = console, time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.done == progress.total or time.monotonic() - self.printed >= LINE_SECONDS:
+            self.printed = time.monotonic()
+            line = f"{progress.label}: {progress.done}/{progress.total} {_note(progress)}"
+            self.console.print(line.rstrip(), highlight=False)
+
+
+def _note(progress: Progress) -> str:
+    return "" if progress.loss is None else f"loss {progress.loss:.3f}"
 
 
 @contextmanager
-def progress_bars(console: Console) -> Iterator[Bars]:
-    """Bars that live as long as the block."""
+def progress_bars(console: Console) -> Iterator[None]:
+    """Show the progress of the work in the block."""
     if not console.is_terminal:
-        yield Bars(console, None)
+        with listening(_Lines(console)):
+            yield
         return
     columns = (
         TextColumn("{task.description}"),
@@ -72,5 +80,5 @@ def progress_bars(console: Console) -> Iterator[Bars]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=False) as progress:
-        yield Bars(console, progress)
+    with rich.progress.Progress(*columns, console=console) as bars, listening(_Bars(bars)):
+        yield

@@ -28,6 +28,7 @@ from tripletcl.continual.optimization import Training, build_optimizer
 from tripletcl.continual.run_folder import Position, RunFolder
 from tripletcl.continual.stability import FAILED, Stability, check_validation, validation_score
 from tripletcl.continual.task import InputSource, Task, derived_seed, plain_batches, steps_per_epoch
+from tripletcl.progress import report
 
 log = logging.getLogger("tripletcl")
 
@@ -39,9 +40,6 @@ def now() -> str:
 
 FinishStage = Callable[[int], dict[str, Any]]
 """Stage (0 = before training, t = after task t) to the figures to keep."""
-
-Progress = Callable[[str, int, int, float], None]
-"""(task name, step, steps in the task, loss): called every few steps."""
 
 
 class SequenceRunner:
@@ -68,12 +66,11 @@ class SequenceRunner:
         *,
         seed: int = 0,
         stability: Stability = Stability(),
-        progress: Progress | None = None,
     ) -> None:
         self.learner, self.tasks, self.method, self.source = learner, tasks, method, source
         self.trainings = [training] * len(tasks) if isinstance(training, Training) else list(training)
         self.compute, self.folder, self.finish_stage = compute, folder, finish_stage
-        self.seed, self.stability, self.progress = seed, stability, progress
+        self.seed, self.stability = seed, stability
         self.names = {p: name for name, p in learner.named_parameters()}
         self.batch_size = self.trainings[0].batch_size
         """Of the task at hand."""
@@ -215,13 +212,11 @@ class SequenceRunner:
 
     def _on_check(self, position: Position, loss: float) -> None:
         self.folder.log("train", position, loss=loss)
-        if self.progress is not None:
-            task, training = self.tasks[position.stage], self.trainings[position.stage]
-            steps = steps_per_epoch(task, training.batch_size)
-            done = position.epoch * steps + position.step + 1
-            searched = self.method.searched if position.stage > 0 else None
-            label = task.name if searched is None else f"{task.name}, lam {searched.lam:g}"
-            self.progress(label, done, steps * training.epochs, loss)
+        task, training = self.tasks[position.stage], self.trainings[position.stage]
+        steps = steps_per_epoch(task, training.batch_size)
+        searched = self.method.searched if position.stage > 0 else None
+        label = task.name if searched is None else f"{task.name}, lam {searched.lam:g}"
+        report(label, position.epoch * steps + position.step + 1, steps * training.epochs, loss)
 
     def _state(self) -> State:
         state: State = {

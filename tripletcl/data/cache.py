@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tripletcl.data.images import Progress, decode_image, in_threads
+from tripletcl.data.images import decode_image, in_threads
 from tripletcl.errors import UserError
 from tripletcl.files import locked
 
@@ -48,9 +48,7 @@ class ImageCache:
         self.fingerprint = fingerprint
 
     @classmethod
-    def open(
-        cls, paths: Sequence[str | Path], size: int, folder: str | Path, progress: Progress | None = None
-    ) -> ImageCache:
+    def open(cls, paths: Sequence[str | Path], size: int, folder: str | Path) -> ImageCache:
         """Open the cache of these images in `folder`, decoding those that it does not have.
 
         A folder keeps one cache for each size and each common parent folder of images. An image whose size and time
@@ -62,7 +60,6 @@ class ImageCache:
             paths: The images; row i of the cache is image i.
             size: The side of the decoded squares, in pixels.
             folder: Where the cache is kept; made where missing.
-            progress: Called with (done, total) while a cache is built.
 
         Raises:
             UserError: Images that cannot be decoded (how many, and the first), no space, or a folder not to write in.
@@ -75,7 +72,7 @@ class ImageCache:
             stored = _current(files, size, place)  # most often it is there, and needs no lock
             if stored is None:
                 with locked(place.with_name(f".{place.name}.lock")):
-                    stored = _settled(files, size, place, progress)
+                    stored = _settled(files, size, place)
             return cls(stored.pixels, _fingerprint(stored.digests, size))
         except OSError as error:
             raise UserError(f"the image cache cannot be kept in {folder}: {error.strerror or error}") from error
@@ -139,10 +136,10 @@ class _Stored:
         return {digest: row for row, digest in enumerate(self.digests)}
 
 
-def _settled(files: list[str], size: int, place: Path, progress: Progress | None) -> _Stored:
+def _settled(files: list[str], size: int, place: Path) -> _Stored:
     """The stored cache of the files' content, built where it is not there."""
     for _ in range(ATTEMPTS):  # the images may change while they are read
-        stored = _current(files, size, place, partial(_build, progress=progress))
+        stored = _current(files, size, place, _build)
         if stored is not None:
             return stored
     raise UserError(f"the image cache in {place.parent} does not settle: its images change while they are read")
@@ -207,13 +204,12 @@ def _build(
     size: int,
     place: Path,
     checked_ns: int,
-    progress: Progress | None,
 ) -> None:
     """Write the pixels of all files, decoding those without an entry, and then the manifest that makes them valid."""
     shape = (len(files), 3, size, size)
     _check_space(int(np.prod(shape)), place.parent)
     jobs = list(zip(files, entries, strict=True))
-    rows = in_threads(partial(_row, stored=stored, size=size), jobs, progress)
+    rows = in_threads(partial(_row, stored=stored, size=size), jobs, "decoding images")
     with _temporary(place) as temporary, closing(rows):
         with temporary.open("wb") as file:
             found, crc32 = _write_pixels(file, shape, rows)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tripletcl.data.cache import content_digest
 from tripletcl.data.facts import SPLITS
-from tripletcl.data.images import Progress, decode_image, in_threads
+from tripletcl.data.images import decode_image, in_threads
 from tripletcl.data.readers import Row, Scan, scan_table
 from tripletcl.errors import UserError
 
@@ -83,7 +83,6 @@ def check_table(
     path: str | Path,
     root: str | Path | None = None,
     task_column: str | None = None,
-    progress: Progress | None = None,
 ) -> CheckReport:
     """Read every row and decode every image of a table, going on past what is wrong.
 
@@ -91,7 +90,6 @@ def check_table(
         path: A file as `tripletcl.data.read_table` reads it.
         root: The folder that the image paths are relative to; the file's own folder where not given.
         task_column: A column that names the task of each row's fact, which is then checked too.
-        progress: Called with (done, total) while images are decoded.
 
     Raises:
         UserError: The file as a whole cannot be used: missing, unreadable, no rows, a column missing.
@@ -110,7 +108,7 @@ def check_table(
         facts_by_order={order: sum(fact.order == order for fact in by_fact) for order in (1, 2, 3)},
         splits={split: _counts(row for row in scan.rows if row.split == split) for split in SPLITS},
         rows_per_image=_spread([len(rows) for rows in by_image.values()]),
-        problems=[*_row_problems(scan), *_fact_problems(by_fact), *_image_problems(scan, by_image, progress)],
+        problems=[*_row_problems(scan), *_fact_problems(by_fact), *_image_problems(scan, by_image)],
     )
 
 
@@ -130,10 +128,11 @@ def _fact_problems(by_fact: dict[Any, list[Row]]) -> Iterator[Problem]:
                 yield Problem(kind, _numbers(rows), f"{fact} has {kind}")
 
 
-def _image_problems(scan: Scan, by_image: dict[str, list[Row]], progress: Progress | None) -> Iterator[Problem]:
+def _image_problems(scan: Scan, by_image: dict[str, list[Row]]) -> Iterator[Problem]:
     by_content: dict[str, list[str]] = defaultdict(list)
     unusable: list[Problem] = []
-    for image, seen in zip(by_image, in_threads(partial(_inspected, scan.root), list(by_image), progress), strict=True):
+    inspected = in_threads(partial(_inspected, scan.root), list(by_image), "decoding images")
+    for image, seen in zip(by_image, inspected, strict=True):
         digest, kind, reason = seen
         if kind is not None:
             unusable.append(Problem(kind, _numbers(by_image[image]), reason))

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tripletcl.errors import UserError
+from tripletcl.progress import report
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -36,8 +37,6 @@ UPRIGHT = {
 ORIENTATION_TAG = 0x0112
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
-Progress = Callable[[int, int], None]
-"""Called with (done, total) after each image."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -90,12 +89,13 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def in_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None = None
+    function: Callable[[Item], Result], items: Sequence[Item], label: str | None = None
 ) -> Generator[Result, None, None]:
     """Yield `function(item)` in the items' order, computed in threads a few items ahead.
 
     Threads, since Pillow and hashlib let go of the interpreter lock, and a process forked after faiss has started its
-    own threads hangs. Only a few results wait at a time, so memory does not grow with the number of items.
+    own threads hangs. Only a few results wait at a time, so memory does not grow with the number of items. Where the
+    work has a label, its progress is reported after each item.
     """
     workers = min(32, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(workers)
@@ -105,8 +105,8 @@ def in_threads(
         for done in range(1, len(items) + 1):
             result = waiting.popleft().result()
             waiting.extend(pool.submit(function, item) for item in islice(coming, 1))
-            if progress is not None:
-                progress(done, len(items))
+            if label is not None:
+                report(label, done, len(items))
             yield result
     finally:
         pool.shutdown(cancel_futures=True)

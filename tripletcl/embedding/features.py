@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.data.images import Progress
 from tripletcl.data.source import Source, sent
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.files import locked, write_atomically
+from tripletcl.progress import report
 
 VIEWS = 2
 """An image and its mirror image."""
@@ -36,7 +36,6 @@ class FeatureSource:
         folder: Path,
         *,
         batch_size: int = 16,  # small batches stay in the CPU's cache: three times faster than 64
-        progress: Progress | None = None,
     ) -> FeatureSource:
         """Take the features from the folder, or compute and store them there.
 
@@ -46,7 +45,7 @@ class FeatureSource:
         if not path.exists():
             with locked(path.with_suffix(".lock")):
                 if not path.exists():  # another process may have computed them meanwhile
-                    write_atomically(path, lambda temporary: _compute(temporary, source, branch, batch_size, progress))
+                    write_atomically(path, lambda temporary: _compute(temporary, source, branch, batch_size))
         return cls(np.load(path, mmap_mode="r"), source.device)
 
     @classmethod
@@ -81,7 +80,7 @@ def _key(source: Source, branch: Trunk) -> str:
     return digest.hexdigest()[:24]
 
 
-def _compute(path: Path, source: Source, branch: Trunk, batch_size: int, progress: Progress | None) -> None:
+def _compute(path: Path, source: Source, branch: Trunk, batch_size: int) -> None:
     shape = branch.features(source.batch(np.zeros(1, np.int64), None)).shape[1:]
     count = len(source)
     header = {"descr": "<f2", "fortran_order": False, "shape": (count, VIEWS, *shape)}
@@ -92,5 +91,4 @@ def _compute(path: Path, source: Source, branch: Trunk, batch_size: int, progres
             images = source.batch(np.arange(start, min(start + batch_size, count)), None)
             views = torch.stack([branch.features(images), branch.features(images.flip(3))], dim=1)  # [B, 2, ...]
             file.write(views.half().cpu().numpy().tobytes())
-            if progress is not None:
-                progress(start + len(images), count)
+            report("frozen features", start + len(images), count)

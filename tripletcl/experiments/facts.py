@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator, StageScores, equal_queries
 from tripletcl.experiments.feature_cache import Kept
-from tripletcl.experiments.inputs import CountProgress, FormerTable, Joined, Opener, cache_folder, own_folder
+from tripletcl.experiments.inputs import FormerTable, Joined, Opener, cache_folder, own_folder
 from tripletcl.files import locked
 from tripletcl.methods import build_method
 from tripletcl.scenes import write_scenes
@@ -46,19 +46,19 @@ HELD_OUT, DRAWN = 1, 2
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def load_table(config: FactConfig, progress: CountProgress | None = None) -> FactTable:
+def load_table(config: FactConfig) -> FactTable:
     """All that the config's tables say, put together."""
-    first, *further = load_tables(config, progress)
+    first, *further = load_tables(config)
     return first.joined(further)
 
 
-def load_tables(config: FactConfig, progress: CountProgress | None = None) -> list[FactTable]:
+def load_tables(config: FactConfig) -> list[FactTable]:
     """The first table, whose facts are dealt to tasks, and the further ones, each a task."""
     further = [read_table(Path(entry.table), absolute=True) for entry in config.data.further]
-    return [_first_table(config, progress), *further]
+    return [_first_table(config), *further]
 
 
-def _first_table(config: FactConfig, progress: CountProgress | None) -> FactTable:
+def _first_table(config: FactConfig) -> FactTable:
     """The fact table of `data.table`; scenes are drawn where they do not lie in the cache yet."""
     data = config.data
     if data.table == "scenes":
@@ -67,7 +67,7 @@ def _first_table(config: FactConfig, progress: CountProgress | None) -> FactTabl
         size = config.model.image_size
         folder = cache_folder() / "scenes" / f"{name}-size{size}"
         with nullcontext() if folder.exists() else locked(folder.with_suffix(".lock")):  # drawn by one process alone
-            drawn = write_scenes(folder, size=size, progress=_labelled(progress, "drawing scenes"), **settings)
+            drawn = write_scenes(folder, size=size, **settings)
         return read_table(drawn)
     if "${" in data.table:
         raise UserError(f"data.table is {data.table}: set that environment variable, or give data.table=FILE")
@@ -79,7 +79,7 @@ def tasks_of_first_table(config: FactConfig) -> int:
     """How many tasks the facts of `data.table` are dealt to."""
     if config.data.tasks is not None:
         return config.data.tasks
-    return len(set(_first_table(config, None).groups or ()))
+    return len(set(_first_table(config).groups or ()))
 
 
 def split_name(config: FactConfig) -> str:
@@ -351,7 +351,6 @@ def task_names(count: int) -> list[str]:
 
 def build(
     config: FactConfig,
-    progress: CountProgress | None = None,
     *,
     learned: int = 0,
     thrifty: bool = False,
@@ -368,7 +367,7 @@ def build(
     method = build_method(config.method)
     compute = compute_on(config.device, config.precision)
     set_seed(config.seed)
-    tables = load_tables(config, progress)
+    tables = load_tables(config)
     table = tables[0].joined(tables[1:])
     chosen = chosen_facts(config, table)
     embedder = build_embedder(config.model, config.seed).to(compute.device)
@@ -378,7 +377,7 @@ def build(
     first, groups = len(groups), [*groups, *(further_facts(table, each) for each in tables[1:])]
     origins = [0] * first + list(range(1, len(tables)))
     done = [learned >= (1 if method.joint else first + number) for number in range(len(tables))]
-    opener = Opener(config, embedder.image, compute.device, progress)
+    opener = Opener(config, embedder.image, compute.device)
     source, former = open_images(opener, table, unlabelled := unlabelled_images(config), done)
     learner = FactLearner(
         embedder,
@@ -454,7 +453,3 @@ def unlabelled_images(config: FactConfig) -> list[Path]:
     if not images:
         raise UserError(f"data.importance is {str(folder)!r}; allowed are train, test, both, or a folder with images")
     return images
-
-
-def _labelled(progress: CountProgress | None, label: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, total: progress(label, done, total)

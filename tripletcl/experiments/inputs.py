@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,6 @@ from tripletcl.data.source import ArraySource, PermutedSource
 from tripletcl.embedding.features import FeatureSource
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.errors import UserError
-
-CountProgress = Callable[[str, int, int], None]
-"""(label, done, total)."""
 
 
 def cache_folder() -> Path:
@@ -51,7 +48,6 @@ class Opener:
     config: FactConfig | ObjectConfig
     branch: Trunk
     device: torch.device
-    progress: CountProgress | None = None
 
     def __post_init__(self) -> None:
         if self.config.data.cache_features and self.config.model.freeze_until is None:
@@ -60,9 +56,7 @@ class Opener:
     def open(self, paths: Sequence[Path], folder: Path) -> InputSource:
         """Open these images; what no cache has is decoded and computed."""
         size = self.config.model.image_size
-        return self._asked(
-            self._source(ImageCache.open(paths, size, folder, progress=self._labelled("decoding images")))
-        )
+        return self._asked(self._source(ImageCache.open(paths, size, folder)))
 
     def open_array(self, pixels: np.ndarray, order: int) -> InputSource:
         """Open small images that lie in memory, uint8 `[N, C, H, W]`, their pixels in a fixed order; 0 is their own."""
@@ -81,7 +75,7 @@ class Opener:
         """The images themselves, or their frozen features."""
         if not self.config.data.cache_features:
             return images
-        return FeatureSource.open(images, self.branch, cache_folder(), progress=self._labelled("frozen features"))
+        return FeatureSource.open(images, self.branch, cache_folder())
 
     def _source(self, cache: ImageCache) -> ImageSource:
         return ImageSource(cache, self._augment(), self.device)
@@ -90,10 +84,6 @@ class Opener:
         augment = self.config.data.augmentation
         changes = augment.flip or augment.crop is not None or augment.jitter
         return Augment(augment.flip, augment.crop, augment.jitter) if changes else None
-
-    def _labelled(self, label: str) -> Callable[[int, int], None] | None:
-        progress = self.progress
-        return None if progress is None else lambda done, total: progress(label, done, total)
 
 
 class FormerTable:

@@ -18,7 +18,7 @@ from tripletcl.embedding.classifier import Classifier, build_classifier
 from tripletcl.embedding.object_learner import ObjectLearner
 from tripletcl.errors import UserError
 from tripletcl.experiments.facts import DRAWN, HELD_OUT, drawn
-from tripletcl.experiments.inputs import CountProgress, Joined, Opener, cache_folder
+from tripletcl.experiments.inputs import Joined, Opener, cache_folder
 from tripletcl.experiments.object_tasks import Part, parts_of, read_sets
 from tripletcl.methods import build_method
 
@@ -103,7 +103,7 @@ class ObjectExperiment:
         return float((torch.cat(found).numpy() == probe.columns).mean())
 
 
-def build_objects(config: ObjectConfig, progress: CountProgress | None = None) -> ObjectExperiment:
+def build_objects(config: ObjectConfig) -> ObjectExperiment:
     """Build the sets, the tasks and the untrained learner of a config.
 
     Raises:
@@ -116,7 +116,7 @@ def build_objects(config: ObjectConfig, progress: CountProgress | None = None) -
     parts = parts_of(config.data, sets)
     heads, labels = heads_and_labels(parts, shared=config.data.heads == "shared")
     classifier = build_classifier(config.model, heads, config.seed).to(compute.device)
-    source, starts = open_parts(config, parts, Opener(config, classifier.trunk, compute.device, progress))
+    source, starts = open_parts(config, parts, Opener(config, classifier.trunk, compute.device))
     learner = ObjectLearner(classifier, from_features=config.data.cache_features).to(compute.device)
     check_input(config, learner, source)
     tasks = object_tasks(config, parts, starts, labels)

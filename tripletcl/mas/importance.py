@@ -45,7 +45,6 @@ def importance(
     scope: Scope = "global",
     per: Per = "sample",
     precision: Precision = "float32",
-    progress: Callable[[int], object] | None = None,
 ) -> dict[str, Tensor]:
     """The MEAN over all samples of |d ||F(x)||^2 / d theta|: MAS importance omega (Aljundi et al., ECCV 2018).
 
@@ -59,7 +58,6 @@ def importance(
         per: "sample", or for comparison "batch", the approximation of released code: the mean over BATCHES, each
             counting once whatever its size, of |d (mean over the batch of ||F(x)||^2) / d theta|, by plain autograd
             whatever the engine. It depends on the batches; where each holds one sample it is the same.
-        progress: called with the number of samples of each batch once it is done.
 
     Returns:
         Parameter name -> importance, a tensor of the parameter's shape.
@@ -85,8 +83,6 @@ def importance(
             exact.add(batch)
             total = exact.sums
         count += 1 if per == "batch" else len(batch)
-        if progress:
-            progress(len(batch))
     if not count:
         raise UserError("importance needs at least one sample; the batches hold none")
     return {name: _finite(name, value.div_(count)) for name, value in total.items()}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 
-from tripletcl.data.images import Progress
+from tripletcl.progress import report
 from tripletcl.retrieval.projection import blocks
 
 LINKS = 16
@@ -24,7 +24,7 @@ BREADTH = 1600
 """Photos kept in view while a query is answered."""
 
 
-def build(rows: np.ndarray, units: int, seed: int, progress: Progress | None = None) -> list[faiss.IndexHNSW]:
+def build(rows: np.ndarray, units: int, seed: int) -> list[faiss.IndexHNSW]:
     """Graphs of each unit and, last, of whole rows.
 
     A graph joins photos by their Euclidean distance, which for units of length 1 is the order of their cosines. A
@@ -35,24 +35,22 @@ def build(rows: np.ndarray, units: int, seed: int, progress: Progress | None = N
         rows: `[N, U * d]` float16, projected.
         units: U.
         seed: Of the photos' levels.
-        progress: Called with (photos linked, photos to link).
     """
     storage = shared_storage(rows)
     return [
-        over(storage, linked(rows[:, columns], seed, _offset(progress, number, units + 1)))
+        over(storage, linked(rows[:, columns], seed, number, units + 1))
         for number, columns in enumerate(parts(units, rows.shape[1]))
     ]
 
 
-def linked(rows: np.ndarray, seed: int, progress: Progress | None = None) -> np.ndarray:
-    """The graph of some rows, without them, as faiss writes it."""
+def linked(rows: np.ndarray, seed: int, part: int = 0, parts: int = 1) -> np.ndarray:
+    """Link some rows, one part of several; return the graph without the rows, as faiss writes it."""
     graph = faiss.IndexHNSWFlat(rows.shape[1], LINKS, faiss.METRIC_L2)
     graph.hnsw.efConstruction = BUILD_BREADTH
     graph.hnsw.rng = faiss.RandomGenerator(seed)
     for block in blocks(len(rows)):
         graph.add(np.ascontiguousarray(rows[block], dtype=np.float32))
-        if progress is not None:
-            progress(block.stop, len(rows))
+        report("building", part * len(rows) + block.stop, parts * len(rows))
     return faiss.serialize_index(graph, faiss.IO_FLAG_SKIP_STORAGE)
 
 
@@ -116,10 +114,3 @@ def bytes_a_row(units: int, width: int) -> float:
     """What a photo takes of that."""
     links = 4 * LINKS * (2 + 1 / (LINKS - 1)) + 4 + 8  # on the lowest level and above; level; where they begin
     return 2 * units * width + (units + 1) * links
-
-
-def _offset(progress: Progress | None, number: int, count: int) -> Progress | None:
-    """A part's progress as that of all parts."""
-    if progress is None:
-        return None
-    return lambda done, all_: progress(number * all_ + done, count * all_)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tripletcl.data.facts import UNITS, Fact
-from tripletcl.data.images import Progress
 from tripletcl.data.query import Query, as_query
 from tripletcl.errors import UserError
+from tripletcl.progress import report
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.exact_search import Found
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
@@ -84,11 +84,10 @@ class FactIndex:
         *,
         kind: str = AUTO,
         batch_size: int = 64,
-        progress: Progress | None = None,
     ) -> FactIndex:
         """Index the photos of a folder and its subfolders, or the given ones; see `add_photos`."""
         index = cls(embedder, kind)
-        index.add_photos(folder_or_paths, batch_size=batch_size, progress=progress)
+        index.add_photos(folder_or_paths, batch_size=batch_size)
         index.settle()
         return index
 
@@ -221,7 +220,6 @@ class FactIndex:
         folder_or_paths: str | Path | Iterable[str | Path],
         *,
         batch_size: int = 64,
-        progress: Progress | None = None,
     ) -> Changes:
         """Encode and add the photos that are new, and again those whose file has changed.
 
@@ -230,30 +228,27 @@ class FactIndex:
         Args:
             folder_or_paths: A folder, searched with its subfolders, or photos.
             batch_size: Photos encoded at a time and, on disk, kept at a time.
-            progress: Called with (done, all) after each batch.
 
         Raises:
             UserError: there is no photo, none of the new photos can be read, or the model has changed.
         """
         names = [str(path) for path in find_photos(folder_or_paths)]
-        return self._bring_in(plan(self._held.table, names).encode, names, batch_size, progress)
+        return self._bring_in(plan(self._held.table, names).encode, names, batch_size)
 
-    def update(self, paths: Iterable[str | Path], *, batch_size: int = 64, progress: Progress | None = None) -> Changes:
+    def update(self, paths: Iterable[str | Path], *, batch_size: int = 64) -> Changes:
         """Encode photos of the index again, whether their file has changed or not.
 
         Raises:
             UserError: a photo is not in the index.
         """
         names = [self._held.table.names[row] for row in self._rows_of(paths)]
-        return self._bring_in(names, names, batch_size, progress)
+        return self._bring_in(names, names, batch_size)
 
     def sync(
         self,
         folder: str | Path,
         *,
         batch_size: int = 64,
-        progress: Progress | None = None,
-        building: Progress | None = None,
     ) -> Changes:
         """Bring the index to what is in a folder and its subfolders.
 
@@ -263,8 +258,6 @@ class FactIndex:
         Args:
             folder: As it was given before: paths are compared as they are written.
             batch_size: Photos encoded at a time and, on disk, kept at a time.
-            progress: Called with (done, all) after each batch.
-            building: Called with (done, all) where a structure is built in the end.
 
         Raises:
             UserError: there is no photo (a drive that is not there empties no index), none can be read, or the model
@@ -272,14 +265,14 @@ class FactIndex:
         """
         names = [str(path) for path in find_photos(folder)]
         todo = plan(self._held.table, names, Path(folder))
-        changes = self._bring_in(todo.encode, names, batch_size, progress)
+        changes = self._bring_in(todo.encode, names, batch_size)
         gone = [row for name in todo.gone if (row := self._held.table.row_of.get(name)) is not None]
         removed = [self._held.table.names[row] for row in gone]
         self._held.remove(gone, [name for name in todo.gone if name in self._held.table.broken])
-        self.settle(building)
+        self.settle()
         return replace(changes, removed=[Path(name) for name in removed])
 
-    def _bring_in(self, encode: list[str], names: list[str], batch_size: int, progress: Progress | None) -> Changes:
+    def _bring_in(self, encode: list[str], names: list[str], batch_size: int) -> Changes:
         """Encode photos; `names` are those whose readers are told what was skipped."""
         embedder = self._model("photos")
         if not isinstance(embedder, PhotoEmbedder):
@@ -289,8 +282,7 @@ class FactIndex:
         for batch in encode_photos(embedder, encode, batch_size):
             self._append(batch)
             done += len(batch.photos) + len(batch.broken)
-            if progress is not None:
-                progress(done, len(encode))
+            report("embedding", done, len(encode))
         skipped = [(Path(name), self._held.table.broken[name][1]) for name in names if name in self._held.table.broken]
         if skipped and len(skipped) == len(names):
             raise UserError(f"none of the {len(names)} photos can be read; the first, {skipped[0][0]}: {skipped[0][1]}")
@@ -431,15 +423,12 @@ class FactIndex:
             names = self._held.table.names[done : (done := done + len(block))]
             yield unit_rows(embedder.vectors_of(torch.from_numpy(block.copy())), names)
 
-    def settle(self, progress: Progress | None = None) -> None:
+    def settle(self) -> None:
         """Move the rows together, choose the kind, build its structure: each where enough has changed.
 
         `build`, `sync`, `save` and the end of `writing` do so. Searches are right without it, only slower.
-
-        Args:
-            progress: Called with (done, all) where a structure is built.
         """
-        self._held.settle(progress)
+        self._held.settle()
 
     # --- on disk -----------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,12 @@ Jegou, Douze and Schmid, "Product quantization for nearest neighbor search", TPA
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import faiss
 import numpy as np
 
-from tripletcl.data.images import Progress
+from tripletcl.progress import report
 from tripletcl.retrieval.projection import blocks, drawn
 
 LISTS = 2
@@ -29,7 +29,7 @@ LEAST = 10_000
 """Photos that the codes are learned from at least; those there are, again and again, where there are fewer."""
 
 
-def build(rows: np.ndarray, units: int, seed: int, progress: Progress | None = None) -> list[faiss.IndexIVF]:
+def build(rows: np.ndarray, units: int, seed: int) -> list[faiss.IndexIVF]:
     """Lists of each unit and, last, of whole rows.
 
     A list holds the photos nearest to its centroid, as what is left when the centroid is taken away: for whole rows
@@ -40,18 +40,17 @@ def build(rows: np.ndarray, units: int, seed: int, progress: Progress | None = N
         rows: `[N, U * d]` float16, projected.
         units: U.
         seed: Of the sample and the centroids.
-        progress: Called with (photos put into lists, photos to put).
     """
     generator = np.random.default_rng(seed)
     count = min(len(rows), int(LISTS * len(rows) ** 0.5))
     sample = drawn(rows, max(SAMPLED * count, LEAST), generator).astype(np.float32)
     width = rows.shape[1] // units
-    done = _counter(progress, (units + 1) * len(rows))
     built = []
     for unit in range(units):
         columns = slice(unit * width, (unit + 1) * width)
-        built.append(_filled(_scalar_lists(sample[:, columns], count, seed), rows[:, columns], done))
-    return [*built, _filled(_product_lists(sample, count, width, seed), rows, done)]
+        lists = _scalar_lists(sample[:, columns], count, seed)
+        built.append(_filled(lists, rows[:, columns], part=unit, parts=units + 1))
+    return [*built, _filled(_product_lists(sample, count, width, seed), rows, part=units, parts=units + 1)]
 
 
 def _scalar_lists(sample: np.ndarray, count: int, seed: int) -> faiss.IndexIVF:
@@ -85,11 +84,11 @@ def _trained(lists: faiss.IndexIVF, sample: np.ndarray) -> faiss.IndexIVF:
     return lists
 
 
-def _filled(lists: faiss.IndexIVF, rows: np.ndarray, done: Callable[[int], None]) -> faiss.IndexIVF:
+def _filled(lists: faiss.IndexIVF, rows: np.ndarray, part: int, parts: int) -> faiss.IndexIVF:
     """With all rows in it, and asked by inner product from now on."""
     for block in blocks(len(rows)):
         lists.add(np.ascontiguousarray(rows[block], dtype=np.float32))
-        done(block.stop - block.start)
+        report("building", part * len(rows) + block.stop, parts * len(rows))
     centroids = faiss.downcast_index(lists.quantizer)
     asked = faiss.IndexFlatIP(centroids.d)
     asked.add(centroids.reconstruct_n(0, centroids.ntotal))
@@ -132,16 +131,3 @@ def memory_bytes(lists: Sequence[faiss.IndexIVF]) -> int:
 def bytes_a_row(units: int, width: int) -> float:
     """What a photo takes of that, but for centroids."""
     return units * (width + 8) + width + 8  # each unit in a byte a number, whole rows in a byte for U; row numbers
-
-
-def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
-    """Counts what is done, for all parts together."""
-    counted = 0
-
-    def done(more: int) -> None:
-        nonlocal counted
-        counted += more
-        if progress is not None:
-            progress(counted, total)
-
-    return done

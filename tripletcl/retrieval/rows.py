@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl.data.facts import UNITS
-from tripletcl.data.images import Progress
 from tripletcl.retrieval import exact_search
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.store import Contents, Writer
@@ -131,7 +130,7 @@ class Rows:
 
     # --- settling ----------------------------------------------------------------------------------------------------
 
-    def settle(self, progress: Progress | None = None) -> None:
+    def settle(self) -> None:
         """Move the rows together, choose the kind, build its structure: each where enough has changed."""
         if self.table.rows - len(self.table.row_of) > STALE * self.table.rows:
             self._move_together()
@@ -142,7 +141,7 @@ class Rows:
             return
         structure = None
         if kind != FLAT:
-            structure = build_structure(kind, self.table.vectors, units=len(UNITS), progress=progress)
+            structure = build_structure(kind, self.table.vectors, units=len(UNITS))
         if self.writer is not None:
             self.writer.set_structure(about, structure.save if structure else None, self.table.rows)
         self.about, self._structure, self._covered = about, structure, self.table.rows

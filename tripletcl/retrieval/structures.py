@@ -11,7 +11,6 @@ from types import ModuleType
 import faiss
 import numpy as np
 
-from tripletcl.data.images import Progress
 from tripletcl.errors import UserError
 from tripletcl.retrieval import graphs, quantised
 from tripletcl.retrieval.array_file import read_arrays, write_arrays
@@ -117,9 +116,7 @@ def load_structure(path: Path) -> Structure:
     return Structure(about["kind"], about["count"], projection, MADE_BY[about["kind"]].restored(arrays))
 
 
-def build_structure(
-    kind: str, vectors: np.ndarray, *, units: int = 3, seed: int = 0, progress: Progress | None = None
-) -> Structure:
+def build_structure(kind: str, vectors: np.ndarray, *, units: int = 3, seed: int = 0) -> Structure:
     """A structure over photos; the same rows and seed give the same one.
 
     Args:
@@ -127,7 +124,6 @@ def build_structure(
         vectors: `[N, units * D]` float32, each unit of length 1; read a block at a time, so a memory map will do.
         units: Blocks of a row.
         seed: Of everything random.
-        progress: Called with (done, all) from time to time.
 
     Raises:
         UserError: there is no such kind.
@@ -140,7 +136,7 @@ def build_structure(
     rows = np.empty((len(vectors), units * projection.width), np.float16)
     for block in blocks(len(vectors), BLOCK):
         rows[block] = projection.rows(vectors[block])
-    return Structure(kind, len(rows), projection, MADE_BY[kind].build(rows, units, seed, progress))
+    return Structure(kind, len(rows), projection, MADE_BY[kind].build(rows, units, seed))
 
 
 def choose_kind(count: int, width: int, memory_bytes: int | None = None, *, units: int = 3) -> tuple[str, str]:

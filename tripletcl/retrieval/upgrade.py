@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tripletcl.data.facts import UNITS
-from tripletcl.data.images import Progress
 from tripletcl.errors import UserError
+from tripletcl.progress import report
 from tripletcl.retrieval.index import FactIndex
 from tripletcl.retrieval.model import PhotoEmbedder
 from tripletcl.retrieval.photos import encode_photos
@@ -66,7 +66,6 @@ def upgrade(
     stage: int | None = None,
     keep: float = KEEP,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> Upgraded:
     """Give every photo of an index a vector of the new model, without reading the photo.
 
@@ -87,7 +86,6 @@ def upgrade(
         stage: The new model's stage, where it belongs to a run.
         keep: In [0, 1]. 0 follows the new model in everything, its forgetting included.
         seed: Of the photos drawn and held out.
-        progress: Called with (done, all) as photos are embedded.
 
     Raises:
         UserError: another model made the index, there are too few photos to learn from, or keep is not in [0, 1].
@@ -102,7 +100,7 @@ def upgrade(
     if index.features is not None and index.trunk == new_embedder.trunk_fingerprint():
         index.refresh(new_embedder, stage=stage)
         return Upgraded(EXACT, model, stage, len(index))
-    before, after = _pairs(images, old_embedder, new_embedder, seed, progress)
+    before, after = _pairs(images, old_embedder, new_embedder, seed)
     learned = learn_map(before, after, seed)
     index.replace_vectors(
         lambda block: upgraded(learned, torch.from_numpy(block.copy()), keep), model=model, stage=stage
@@ -121,7 +119,6 @@ def _pairs(
     old_embedder: PhotoEmbedder,
     new_embedder: PhotoEmbedder,
     seed: int,
-    progress: Progress | None,
 ) -> tuple[Tensor, Tensor]:
     """What both models make of photos, `[N, 3, D]` each; those that cannot be read are left out."""
     if isinstance(images, tuple) and len(images) == 2 and all(isinstance(each, Tensor) for each in images):
@@ -136,8 +133,7 @@ def _pairs(
         for batch in encode_photos(embedder, names, BATCH):
             found |= zip((name for name, _ in batch.photos), batch.vectors, strict=True)
             done += len(batch.photos) + len(batch.broken)
-            if progress is not None:
-                progress(done, 2 * len(names))
+            report("embedding photos to learn from", done, 2 * len(names))
         embedded.append(found)
     both = [name for name in names if name in embedded[0] and name in embedded[1]]
     before, after = (torch.from_numpy(_stacked([found[name] for name in both])) for found in embedded)

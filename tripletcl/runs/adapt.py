@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from tripletcl.data.images import in_threads
 from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.errors import UserError
-from tripletcl.experiments.inputs import CountProgress
 from tripletcl.methods import METHODS, build_method, method_name
 from tripletcl.runs.continue_run import open_run, settle, task_count
 from tripletcl.runs.train import Run, within
@@ -48,9 +46,7 @@ class Adapted:
     weight: float
 
 
-def adapt(
-    folder: Path, images: Path, weight: float = 1.0, recompute: bool = False, progress: CountProgress | None = None
-) -> Adapted:
+def adapt(folder: Path, images: Path, weight: float = 1.0, recompute: bool = False) -> Adapted:
     """Measure importance on a folder of unlabelled photos with a run's newest model, and add it to the method's.
 
     What the photos' outputs depend on is what the next task (`continue_run`, `teach`) will change least. The run is
@@ -74,7 +70,7 @@ def adapt(
         settings = settle(run)
         _check_adaptive(settings)
         position, state = _end_of_run(run, settings)
-        found, skipped = _measured(run, settings, state, paths, weight, recompute, progress)
+        found, skipped = _measured(run, settings, state, paths, weight, recompute)
         stage = position.stage
         event = {"kind": "adapt", **vars(Position(stage - 1)), "after": stage, "time": now(), "images": found}
         event |= {"folder": str(images), "weight": weight, "recompute": recompute}
@@ -107,12 +103,11 @@ def _measured(
     paths: Sequence[Path],
     weight: float,
     recompute: bool,
-    progress: CountProgress | None,
 ) -> tuple[int, list[tuple[Path, str]]]:
     """Let the state's method measure and add; how many photos it saw, and those that could not be read."""
     device = compute_on(settings.device, settings.precision).device
     embedder = FactEmbedder.from_pretrained(Run.open(run.path).stage_folder(), device=device)
-    photos = _Photos(embedder, paths, progress)
+    photos = _Photos(embedder, paths)
     method = build_method(settings.method)
     method.start(FactLearner(embedder, (), from_features=True), photos.batches)
     method.load_state_dict(state_on(device, state["method"]))
@@ -127,8 +122,8 @@ def _measured(
 class _Photos:
     """Photos as features of the frozen part of the network, decoded as they are asked for; nothing of them is kept."""
 
-    def __init__(self, embedder: FactEmbedder, paths: Sequence[Path], progress: CountProgress | None) -> None:
-        self.embedder, self.paths, self.progress = embedder, list(paths), progress
+    def __init__(self, embedder: FactEmbedder, paths: Sequence[Path]) -> None:
+        self.embedder, self.paths = embedder, list(paths)
         self.skipped: dict[Path, str] = {}
 
     def batches(self, items: np.ndarray) -> Iterator[Tensor]:
@@ -138,8 +133,7 @@ class _Photos:
             UserError: none can be.
         """
         self.skipped.clear()
-        report: Callable[[int, int], None] | None = self.progress and partial(self.progress, "importance")
-        decoded = in_threads(self._decoded, [self.paths[item] for item in items], report)
+        decoded = in_threads(self._decoded, [self.paths[item] for item in items], "importance")
         readable = (pixels for pixels in decoded if pixels is not None)
         while batch := list(islice(readable, BATCH)):
             pixels = torch.from_numpy(np.stack(batch)).to(self.embedder.device).float() / 255

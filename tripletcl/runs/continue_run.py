@@ -16,11 +16,9 @@ from tripletcl.data.writer import table_text, write_table
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import Experiment, task_names, tasks_of_first_table
-from tripletcl.experiments.inputs import CountProgress
 from tripletcl.files import write_text
 from tripletcl.methods import build_method
 from tripletcl.runs.history import known_tasks
-from tripletcl.runs.learning import StepProgress
 from tripletcl.runs.stored import RESULT, environment
 from tripletcl.runs.train import BASE_TABLE, Run, collect_result, fact_settings, kept_table, learn, within
 
@@ -33,8 +31,6 @@ def continue_run(
     folder: Path,
     table: Path | None = None,
     overrides: Sequence[str] = (),
-    progress: StepProgress | None = None,
-    preparing: CountProgress | None = None,
 ) -> RunResult:
     """Learn a further table as one more task, under the protection of the run's own method; return all figures.
 
@@ -53,18 +49,18 @@ def continue_run(
     with run.locked():
         settings = settle(run)
         if table is None:
-            return finish(run, settings, progress, preparing)
+            return finish(run, settings)
         rows, training = read_table(table, absolute=True), _training(settings, overrides)
         number = table_number(run, settings, rows)
         if number is None:
-            finish(run, settings, progress, preparing)
+            finish(run, settings)
             entry = Further(table=str(table.absolute()), training=training)
-            return learn_further(run, settings, entry, rows, progress, preparing)[0]
+            return learn_further(run, settings, entry, rows)[0]
         if training is not None and number == len(settings.data.further) and not (run.path / RESULT).exists():
             settings = _start_anew(run, settings, training)
         elif (run.path / RESULT).exists():
             log.info("%s has learned %s already; it is not learned again", run.path, table)
-        return finish(run, settings, progress, preparing)
+        return finish(run, settings)
 
 
 def open_run(folder: Path) -> RunFolder:
@@ -110,8 +106,6 @@ def settle(run: RunFolder) -> FactConfig:
 def finish(
     run: RunFolder,
     settings: FactConfig,
-    progress: StepProgress | None = None,
-    preparing: CountProgress | None = None,
     *,
     thrifty: bool = False,
 ) -> RunResult:
@@ -123,7 +117,7 @@ def finish(
         result = collect_result(settings, run.metrics, task_names(count))
         run.finish(result.to_dict())
         return result
-    return learn(run, within(settings, run.path), progress, preparing, thrifty=thrifty)[0]
+    return learn(run, within(settings, run.path), thrifty=thrifty)[0]
 
 
 def learn_further(
@@ -131,8 +125,6 @@ def learn_further(
     settings: FactConfig,
     entry: Further,
     rows: FactTable,
-    progress: StepProgress | None = None,
-    preparing: CountProgress | None = None,
     *,
     thrifty: bool = False,
 ) -> tuple[RunResult, Experiment]:
@@ -149,7 +141,7 @@ def learn_further(
     def commit() -> None:
         set_settings(run, settings)
 
-    return learn(run, within(settings, run.path), progress, preparing, thrifty=thrifty, commit=commit)
+    return learn(run, within(settings, run.path), thrifty=thrifty, commit=commit)
 
 
 def with_further(settings: FactConfig, further: list[Further]) -> FactConfig:

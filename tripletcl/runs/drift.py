@@ -30,9 +30,10 @@ from tripletcl.evaluation.compatibility import (
     facts_of,
     mean_of,
 )
-from tripletcl.experiments.facts import EVALUATION_BATCH, CountProgress, Experiment, build, drawn, split_name
+from tripletcl.experiments.facts import EVALUATION_BATCH, Experiment, build, drawn, split_name
 from tripletcl.files import write_text
 from tripletcl.methods import method_name
+from tripletcl.progress import report
 from tripletcl.retrieval.upgrade import KEEP, MOST_PHOTOS, upgraded
 from tripletcl.retrieval.vector_map import FEWEST_PHOTOS, KERNEL, learn_map
 from tripletcl.runs.train import Run
@@ -61,7 +62,6 @@ def measure_drift(
     *,
     keep: float = KEEP,
     seed: int = 0,
-    progress: CountProgress | None = None,
 ) -> dict[str, Any]:
     """Measure what becomes of an index of each stage when the newest model asks, and keep it as RUN/drift.json.
 
@@ -77,7 +77,6 @@ def measure_drift(
             needed: where those of the first tasks are gone, give the stages since.
         keep: See `tripletcl.retrieval.upgrade.upgrade`.
         seed: Of the images that maps are learned from.
-        progress: Called with (label, done, total).
 
     Returns:
         What lies in the file: method, seed, split, weights, stages, keep, matrix, pairs, ac, aa, upgrades.
@@ -92,9 +91,9 @@ def measure_drift(
     last, asked = there[-1], sorted(set(there[:-1] if stages is None else stages))
     if wrong := [stage for stage in asked if stage not in there[:-1]]:
         raise UserError(f"{folder} has no stage {wrong[0]} before the last; there are {there[:-1]}")
-    experiment = build(run.config, progress, learned=min(asked, default=last))
+    experiment = build(run.config, learned=min(asked, default=last))
     models = _Models(run, experiment)
-    gallery = _gallery(models, there, progress)
+    gallery = _gallery(models, there)
     result = {
         "method": method_name(run.config.method),
         "seed": run.config.seed,
@@ -103,7 +102,7 @@ def measure_drift(
         "stages": there,
         "keep": keep,
         **_compatibility(gallery),
-        "upgrades": [_upgrade(models, gallery, stage, last, keep, seed, progress) for stage in asked],
+        "upgrades": [_upgrade(models, gallery, stage, last, keep, seed) for stage in asked],
     }
     write_text(run.path / FILE, json.dumps(result, indent=1))
     return result
@@ -164,11 +163,11 @@ class _Gallery:
         return {group: mean_of(ap, facts_of(group, gallery, queries, self.taught)) for group in GROUPS}
 
 
-def _gallery(models: _Models, stages: Sequence[int], progress: CountProgress | None) -> _Gallery:
+def _gallery(models: _Models, stages: Sequence[int]) -> _Gallery:
     experiment, found = models.experiment, {}
     for done, stage in enumerate(stages, 1):
         found[stage] = models.tests(stage)
-        _tell(progress, "test images", done, len(stages))
+        report("test images", done, len(stages))
     table, ids = experiment.table, _common([vectors["image_ids"].numpy() for vectors in found.values()])
     shown = torch.from_numpy(table.relevance("test", ids, np.arange(len(table.facts))))
     queries, relevant = merge_relevance(shown, experiment.queries.cpu())
@@ -218,9 +217,7 @@ def _compatibility(found: _Gallery) -> dict[str, Any]:
     }
 
 
-def _upgrade(
-    models: _Models, found: _Gallery, old: int, new: int, keep: float, seed: int, progress: CountProgress | None
-) -> dict[str, Any]:
+def _upgrade(models: _Models, found: _Gallery, old: int, new: int, keep: float, seed: int) -> dict[str, Any]:
     """An index of one stage brought to another: the map, and MAP by what the index is and by group of facts."""
     label = f"stage {old} to {new}"
     items = np.unique(np.concatenate([task.items for task in models.experiment.tasks[old:new]]))
@@ -231,14 +228,14 @@ def _upgrade(
     if len(items) >= FEWEST_PHOTOS:
         embedded = []
         for done, stage in enumerate((old, new)):
-            _tell(progress, label, done, 3)
+            report(label, done, 3)
             embedded.append(models.photos(stage, items))
-        _tell(progress, label, 2, 3)
+        report(label, 2, 3)
         learned = learn_map(embedded[0], embedded[1], seed)
         about |= {"how": KERNEL, "held_out": learned.held_out, "held_out_error": learned.held_out_error}
         galleries |= {"mapped": learned(found.images[old]), "upgraded": upgraded(learned, found.images[old], keep)}
     maps = {way: found.map_of(galleries[way], old, new) for way in WAYS if way in galleries}
-    _tell(progress, label, 3, 3)
+    report(label, 3, 3)
     return about | {"map": maps, "recovered": {group: _recovered(maps, group) for group in GROUPS}}
 
 
@@ -256,8 +253,3 @@ def _weights(run: Run) -> dict[str, str]:
     return {
         str(stage): json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] for stage, path in abouts.items()
     }
-
-
-def _tell(progress: CountProgress | None, label: str, done: int, total: int) -> None:
-    if progress is not None:
-        progress(label, done, total)

@@ -10,9 +10,6 @@ from tripletcl.continual import InputSource, Learner, Method, Position, RunFolde
 from tripletcl.continual.checkpoint import State
 from tripletcl.continual.device import Compute
 
-StepProgress = Callable[[str, int, int, float], None]
-"""(task, step, steps, loss)."""
-
 
 class Learnable(Protocol):
     """What a config describes, ready to be learned."""
@@ -39,7 +36,6 @@ def run_sequence(
     finish_stage: Callable[[int], dict[str, Any]],
     *,
     found: tuple[Position, State] | None = None,
-    progress: StepProgress | None = None,
     commit: Callable[[], None] | None = None,
 ) -> None:
     """Learn every task that the run folder has not seen finished.
@@ -64,7 +60,6 @@ def run_sequence(
         finish,
         seed=config.seed,
         stability=config.stability,
-        progress=progress,
     )
     runner.check()
     if commit is not None:

@@ -13,12 +13,11 @@ from tripletcl.continual import RunFolder
 from tripletcl.embedding.classifier import SPEC_FILE, Classifier
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.experiments.inputs import CountProgress
 from tripletcl.experiments.object_tasks import some_paths
 from tripletcl.experiments.objects import ObjectExperiment, build_objects
 from tripletcl.files import write_text
 from tripletcl.methods import build_method, method_name
-from tripletcl.runs.learning import StepProgress, run_sequence
+from tripletcl.runs.learning import run_sequence
 from tripletcl.runs.stored import TASKS, StoredRun, environment, settings_text, started
 
 PATHS_KEPT = 8
@@ -43,9 +42,7 @@ class ObjectRun(StoredRun):
         return Classifier.from_pretrained(self.stage_folder(stage))
 
 
-def train_objects(
-    config: ObjectConfig, folder: Path, progress: StepProgress | None = None, preparing: CountProgress | None = None
-) -> RunResult:
+def train_objects(config: ObjectConfig, folder: Path) -> RunResult:
     """Train a config's sequence in a run folder, or go on with it, and return its figures.
 
     Raises:
@@ -55,14 +52,14 @@ def train_objects(
     if run.result is not None:
         return RunResult.from_dict(run.result)
     with run.locked():
-        experiment = build_objects(config, preparing)
+        experiment = build_objects(config)
         keep_tasks(folder, experiment)
 
         def finish_stage(stage: int) -> dict[str, Any]:
             experiment.classifier.save_pretrained(run.stage_folder(stage))
             return asdict(experiment.score(stage))
 
-        run_sequence(run, config, build_method(config.method), experiment, finish_stage, progress=progress)
+        run_sequence(run, config, build_method(config.method), experiment, finish_stage)
         result = collect_result(config, run.metrics, experiment.task_names)
         run.finish(result.to_dict())
     return result
@@ -108,7 +105,7 @@ def collect_result(config: ObjectConfig, metrics: Sequence[dict[str, Any]], task
     )
 
 
-def evaluate_objects(run: ObjectRun, stage: int | None = None, progress: CountProgress | None = None) -> dict[str, Any]:
+def evaluate_objects(run: ObjectRun, stage: int | None = None) -> dict[str, Any]:
     """Recognise the test images anew with the model of a stage.
 
     Returns:
@@ -117,7 +114,7 @@ def evaluate_objects(run: ObjectRun, stage: int | None = None, progress: CountPr
     """
     folder = run.stage_folder(stage)
     number = int(folder.name.removeprefix("stage-"))
-    experiment = build_objects(run.config, progress)
+    experiment = build_objects(run.config)
     experiment.learner.classifier = Classifier.from_pretrained(folder, device=experiment.compute.device)
     scores, finished = experiment.score(number), run.result
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,7 +32,6 @@ from tripletcl.runs.continue_run import (
     with_further,
 )
 from tripletcl.runs.following import follow, index_of
-from tripletcl.runs.learning import StepProgress
 from tripletcl.runs.stored import TASKS
 from tripletcl.runs.train import KEPT, Run, fact_settings, kept_table, within
 
@@ -48,9 +47,6 @@ PLAIN_STEPS: dict[str, tuple[float, float]] = {"wildcard_cosine": (0.1, 6.0), "c
 """(learning rate, weight of the loss) of SGD on a handful of photos, for the losses that do not depend on the outputs'
 length. AdamW moves every weight as far, whether the few photos ask for it or not, and old facts are lost; measured in
 docs/teaching.md."""
-
-Progress = Callable[[str, int, int], None]
-"""(what is done, done, total)."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,6 @@ def teach(
     *,
     index: Path | None = None,
     hold_out: bool = True,
-    progress: Progress | None = None,
 ) -> Taught:
     """Teach a finished run one fact by a handful of photos, as one more task.
 
@@ -99,7 +94,6 @@ def teach(
         photos: Image files; those that cannot be read are skipped.
         index: A photo index to bring to the new model; by default RUN/index, where it is there.
         hold_out: Without, all photos are learned from, and nothing tells how well.
-        progress: Called as the work goes on.
 
     Raises:
         UserError: no run, joint training, no fact, or no photo that can be read.
@@ -112,7 +106,7 @@ def teach(
         settings = settle(run)
         readable, skipped = readable_photos(photos, settings.model.image_size)
         rows = photo_table(fact, readable, ONE_HELD_OUT_OF if hold_out else len(readable) + 1)
-        result, experiment, further = _learned(run, settings, fact, rows, progress)
+        result, experiment, further = _learned(run, settings, fact, rows)
         stage = task_count(within(settings, run.path)) - len(settings.data.further) + further
         embedder = None if experiment is None else experiment.embedder
         index_news = None if followed is None else follow(Run.open(folder), followed, stage, embedder)
@@ -129,13 +123,12 @@ def teach(
     )
 
 
-def undo(folder: Path, *, index: Path | None = None, progress: Progress | None = None) -> Taught:
+def undo(folder: Path, *, index: Path | None = None) -> Taught:
     """Take back the fact that a run was taught last: the run is then as it was before, bit for bit.
 
     Args:
         folder: The run.
         index: A photo index to bring back with it; by default RUN/index, where it is there.
-        progress: Called as the work goes on.
 
     Raises:
         UserError: no run, or what it learned last was not taught.
@@ -157,7 +150,7 @@ def undo(folder: Path, *, index: Path | None = None, progress: Progress | None =
         set_settings(run, settings := with_further(settings, before))
         settle(run)
         _forget(run, rows)
-        finish(run, settings, _steps(progress), progress, thrifty=True)
+        finish(run, settings, thrifty=True)
     held_out = len(rows.rows_of("test"))
     return Taught(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - begun, [], news)
 
@@ -218,12 +211,12 @@ def lesson_training(training: Training, loss: str, photos: int) -> Training:
 
 
 def _learned(
-    run: RunFolder, settings: FactConfig, fact: Fact, rows: FactTable, progress: Progress | None
+    run: RunFolder, settings: FactConfig, fact: Fact, rows: FactTable
 ) -> tuple[RunResult, Experiment | None, int]:
     """Learn the table, unless the run knows it; the figures, what learned it, and the number among further tables."""
-    steps, further = _steps(progress), settings.data.further
+    further = settings.data.further
     number = table_number(run, settings, rows)
-    result = finish(run, settings, steps, progress, thrifty=True)
+    result = finish(run, settings, thrifty=True)
     if number:
         log.info("%s has been taught %s by these photos already", run.path, fact)
         return result, None, number
@@ -232,13 +225,8 @@ def _learned(
     training = lesson_training(settings.training, settings.loss.name, photos) if trains else None
     name = str(kept_table(Path(), len(further) + 1))
     entry = Further(table=name, taught=str(fact), training=training)
-    result, experiment = learn_further(run, settings, entry, rows, steps, progress, thrifty=True)
+    result, experiment = learn_further(run, settings, entry, rows, thrifty=True)
     return result, experiment, len(further) + 1
-
-
-def _steps(progress: Progress | None) -> StepProgress | None:
-    """Progress that is told the loss, too."""
-    return None if progress is None else lambda task, done, total, loss: progress(task, done, total)
 
 
 def _forget(run: RunFolder, rows: FactTable) -> None:

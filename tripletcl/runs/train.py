@@ -19,11 +19,11 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.embedder import SPEC_FILE
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.experiments.facts import CountProgress, Experiment, build, load_table, split_name
+from tripletcl.experiments.facts import Experiment, build, load_table, split_name
 from tripletcl.experiments.feature_cache import Kept, load_texts, save_texts
 from tripletcl.files import write_atomically, write_text
 from tripletcl.methods import build_method, method_name
-from tripletcl.runs.learning import StepProgress, run_sequence
+from tripletcl.runs.learning import run_sequence
 from tripletcl.runs.objects import ObjectRun, evaluate_objects, train_objects
 from tripletcl.runs.stored import TASKS, StoredRun, environment, read_settings, settings_text, started
 
@@ -32,30 +32,26 @@ KEPT, TEXTS = "kept/test.safetensors", "kept/texts.safetensors"
 """Files of a run."""
 
 
-def train(
-    config: Config, folder: Path, progress: StepProgress | None = None, preparing: CountProgress | None = None
-) -> RunResult:
+def train(config: Config, folder: Path) -> RunResult:
     """Train a config's sequence in a run folder, or go on with it, and return its figures.
 
     Raises:
         UserError: the folder holds a run of another config, the data is bad, or training diverged.
     """
     if isinstance(config, ObjectConfig):
-        return train_objects(config, folder, progress, preparing)
+        return train_objects(config, folder)
     assert isinstance(config, FactConfig)
     if (folder / SETTINGS).exists():
         check_not_continued(config, folder)
     run = RunFolder(folder, settings_text(config, folder), environment())
     if run.result is not None:
         return RunResult.from_dict(run.result)
-    return learn(run, within(config, folder), progress, preparing)[0]
+    return learn(run, within(config, folder))[0]
 
 
 def learn(
     run: RunFolder,
     config: FactConfig,
-    progress: StepProgress | None = None,
-    preparing: CountProgress | None = None,
     *,
     thrifty: bool = False,
     commit: Callable[[], None] | None = None,
@@ -74,7 +70,7 @@ def learn(
         if found is not None and thrifty:
             method.get_ready(found[1]["method"])
         learned, encoded = found[0].stage if found else 0, load_texts(run.path / TEXTS)
-        experiment = build(config, preparing, learned=learned, thrifty=thrifty, encoded=encoded)
+        experiment = build(config, learned=learned, thrifty=thrifty, encoded=encoded)
         experiment.kept = Kept.load(run.path / KEPT)
         keep_tables(run.path, experiment)
         keep = _Keeper(run.path, experiment, encoded)
@@ -85,7 +81,7 @@ def learn(
             keep()
             return asdict(experiment.score(vectors))
 
-        run_sequence(run, config, method, experiment, finish_stage, found=found, progress=progress, commit=commit)
+        run_sequence(run, config, method, experiment, finish_stage, found=found, commit=commit)
         result = collect_result(config, run.metrics, experiment.task_names)
         run.finish(result.to_dict())
     return result, experiment
@@ -258,7 +254,7 @@ def saved_fingerprint(folder: Path) -> str:
     return about.get("fingerprint") or FactEmbedder.from_pretrained(folder).fingerprint()
 
 
-def evaluate(path: Path, stage: int | None = None, progress: CountProgress | None = None) -> dict[str, Any]:
+def evaluate(path: Path, stage: int | None = None) -> dict[str, Any]:
     """Embed the test images anew with the model of a stage and score them; those that are gone by now are left out.
 
     Returns:
@@ -268,11 +264,11 @@ def evaluate(path: Path, stage: int | None = None, progress: CountProgress | Non
     """
     run = open_run(path)
     if isinstance(run, ObjectRun):
-        return evaluate_objects(run, stage, progress)
+        return evaluate_objects(run, stage)
     assert isinstance(run, Run)
     folder = run.stage_folder(stage)
-    gone = not all(path.exists() for path in load_table(run.config, progress).paths)
-    experiment = build(run.config, progress, learned=max(run.stages()) if gone else 0)
+    gone = not all(path.exists() for path in load_table(run.config).paths)
+    experiment = build(run.config, learned=max(run.stages()) if gone else 0)
     trained = FactEmbedder.from_pretrained(folder, device=experiment.compute.device)
     experiment.learner.embedder = trained
     experiment.kept = Kept.load(run.path / KEPT) if gone else Kept()

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from tripletcl.data.images import Progress
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
-from tripletcl.experiments.facts import CountProgress, load_table
+from tripletcl.experiments.facts import load_table
 from tripletcl.retrieval import FactIndex, about_index, writing
 from tripletcl.retrieval.photos import find_photos
 from tripletcl.retrieval.upgrade import KEEP, NOTHING, Upgraded, upgrade
@@ -40,7 +39,6 @@ def upgrade_index(
     images: Path | Sequence[Path] | None = None,
     *,
     keep: float = KEEP,
-    progress: CountProgress | None = None,
 ) -> IndexUpgraded:
     """Bring an index that a stage of a run made to another stage of it; see `tripletcl.retrieval.upgrade.upgrade`.
 
@@ -52,7 +50,6 @@ def upgrade_index(
             are still there, of the tasks between the two stages, and where they are gone what the run keeps of its
             test images.
         keep: The part of every old vector that stays, where a map is learned.
-        progress: Called with (label, done, total).
 
     Raises:
         UserError: the index is of no stage of this run, or there are too few photos to learn from.
@@ -71,9 +68,8 @@ def upgrade_index(
         return IndexUpgraded(place, new, new, Upgraded(NOTHING, made_by, new, len(FactIndex.load(place))))
     before, after = (FactEmbedder.from_pretrained(run.stage_folder(each)) for each in (old, new))
     photos = _to_learn_from(run, old, new) if images is None else find_photos(images)
-    done = _labelled(progress, "embedding photos to learn from")
     with writing(place) as held:
-        upgraded = upgrade(held, before, after, photos, stage=new, keep=keep, progress=done)
+        upgraded = upgrade(held, before, after, photos, stage=new, keep=keep)
     return IndexUpgraded(place, old, new, upgraded)
 
 
@@ -92,7 +88,3 @@ def training_photos(run: Run, old: int, new: int) -> list[Path]:
         images += np.unique(rows[:, 0]).tolist()
     paths = dict.fromkeys(table.paths[image] for image in sorted(set(images)))
     return [path for path in paths if path.exists()]
-
-
-def _labelled(progress: CountProgress | None, label: str) -> Progress | None:
-    return None if progress is None else lambda done, total: progress(label, done, total)

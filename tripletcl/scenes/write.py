@@ -8,11 +8,12 @@ import os
 import random
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
+from tripletcl.progress import report
 from tripletcl.scenes.compose import draw_scene
 from tripletcl.scenes.vocabulary import scene_facts
 
@@ -32,7 +33,6 @@ def write_scenes(
     test: int = 5,
     size: int = 128,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw the scenes once into a folder; a finished folder of the same settings is used as it is.
 
@@ -47,7 +47,6 @@ def write_scenes(
         test: Test images of each fact.
         size: Side of the square images in pixels.
         seed: Everything random depends on it.
-        progress: Called with (images done, images in all).
 
     Returns:
         The path of `facts.csv`.
@@ -67,7 +66,7 @@ def write_scenes(
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
     try:
-        _draw_all(draft, chosen, {"train": train, "test": test}, size, seed, progress)
+        _draw_all(draft, chosen, {"train": train, "test": test}, size, seed)
         (draft / SETTINGS).write_text(json.dumps(settings))
         _put_in_place(draft, target, settings)
     finally:
@@ -110,7 +109,6 @@ def _draw_all(
     counts: dict[str, int],
     size: int,
     seed: int,
-    progress: Callable[[int, int], None] | None,
 ) -> None:
     (folder / IMAGES).mkdir(parents=True)
     pictures = [(fact, split, k) for fact in facts for split, count in counts.items() for k in range(count)]
@@ -121,8 +119,7 @@ def _draw_all(
         picture.save(folder / name, quality=QUALITY)
         shown = [fact, *_entailed(fact, facts)] if split == "test" else [fact]
         rows += [(name, each, split) for each in shown]
-        if progress is not None:
-            progress(done, len(pictures))
+        report("drawing scenes", done, len(pictures))
     with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image", "subject", "predicate", "object", "split"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,17 +17,14 @@ from tripletcl.web.pictures import checked
 PHOTOS_ALLOWED = 64
 """Photos of one lesson."""
 
-Progress = Callable[[str, int, int], None]
-"""(what is done, done, total)."""
-
 
 class Lessons(Protocol):
     """Teaches a run, takes lessons back and lists what it knows."""
 
-    def teach(self, fact: Fact, photos: Sequence[Path], progress: Progress) -> Taught:
+    def teach(self, fact: Fact, photos: Sequence[Path]) -> Taught:
         """Teach a fact by a few photos."""
 
-    def undo(self, progress: Progress) -> Taught:
+    def undo(self) -> Taught:
         """Take the last lesson back."""
 
     def tasks(self) -> Sequence[KnownTask]:
@@ -46,13 +43,13 @@ class RunLessons:
     run: Path
     index: Path | None = None
 
-    def teach(self, fact: Fact, photos: Sequence[Path], progress: Progress) -> Taught:
+    def teach(self, fact: Fact, photos: Sequence[Path]) -> Taught:
         """Teach a fact by a few photos."""
-        return teach(self.run, fact, photos, index=self.index, progress=progress)
+        return teach(self.run, fact, photos, index=self.index)
 
-    def undo(self, progress: Progress) -> Taught:
+    def undo(self) -> Taught:
         """Take the last lesson back."""
-        return undo(self.run, index=self.index, progress=progress)
+        return undo(self.run, index=self.index)
 
     def tasks(self) -> Sequence[KnownTask]:
         """What the run knows, task by task."""

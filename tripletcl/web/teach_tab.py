@@ -9,6 +9,7 @@ import gradio as gr
 
 from tripletcl.data import UNITS
 from tripletcl.data.query import WILDCARD
+from tripletcl.progress import Listener, Progress, listening
 from tripletcl.web import views
 from tripletcl.web.exhibit import Exhibit
 from tripletcl.web.lessons import PHOTOS_ALLOWED, Lessons, lesson
@@ -33,14 +34,16 @@ def teach_tab(page: gr.Blocks, exhibit: Exhibit, shared: Shared, search: Search,
 
     def teach(s: str, p: str, o: str, picked: Any, files: Any, progress: Any = gr.Progress()) -> tuple[Any, ...]:
         fact, photos = lesson([s, p, o], [*exhibit.photo_paths(picked), *map(Path, files or [])])
-        taught = lessons.teach(fact, photos, lambda label, done, total: progress((done, total), desc=label))
+        with listening(_shown_on(progress)):
+            taught = lessons.teach(fact, photos)
         exhibit.refresh()
         words, last = [text or WILDCARD for text in taught.fact.units], exhibit.main.last
         slider = gr.update(maximum=last, value=last)
         return views.taught(taught), views.tasks(lessons), slider, words, [], None, *_boxes(exhibit, words)
 
     def take_back(progress: Any = gr.Progress()) -> tuple[Any, ...]:
-        taught = lessons.undo(lambda label, done, total: progress((done, total), desc=label))
+        with listening(_shown_on(progress)):
+            taught = lessons.undo()
         exhibit.refresh()
         unchanged = [gr.skip()] * 3
         slider = gr.update(value=exhibit.main.last)
@@ -56,6 +59,15 @@ def teach_tab(page: gr.Blocks, exhibit: Exhibit, shared: Shared, search: Search,
     taken = undo.click(in_place(take_back, mistaken), None, **event)
     # Only when the slider stands at the stage before may its end move there: Gradio refuses what lies behind the end.
     taken.then(lambda: gr.update(maximum=exhibit.main.last), None, shared.stage, **QUIET)
+
+
+def _shown_on(bar: gr.Progress) -> Listener:
+    """Listen by moving the bar of an event."""
+
+    def listen(progress: Progress) -> None:
+        bar((progress.done, progress.total), desc=progress.label)
+
+    return listen
 
 
 def _boxes(exhibit: Exhibit, asked: list[str] | None) -> list[Any]:
