@@ -154,11 +154,14 @@ class FactTable:
         return np.searchsorted(self.starts, images, side="right") - 1
 
     def relevance(self, split: str, images: np.ndarray, facts: np.ndarray) -> np.ndarray:
-        """`[N', F']` bool: does image i have a row of fact f in this split?"""
-        shown = np.zeros((len(self.images), len(self.facts)), dtype=bool)
+        """`[N', F']` bool: True if image `images[i]` has a row of fact `facts[j]` in this split."""
+        image_ids, image_places = np.unique(images, return_inverse=True)
+        fact_ids, fact_places = np.unique(facts, return_inverse=True)
         rows = self.rows_of(split)
-        shown[rows[:, 0], rows[:, 1]] = True
-        return shown[np.ix_(images, facts)]
+        rows = rows[np.isin(rows[:, 0], image_ids) & np.isin(rows[:, 1], fact_ids)]
+        relevant = np.zeros((len(image_ids), len(fact_ids)), dtype=bool)
+        relevant[np.searchsorted(image_ids, rows[:, 0]), np.searchsorted(fact_ids, rows[:, 1])] = True
+        return relevant[np.ix_(image_places, fact_places)]
 
     def units(self, unit: int, facts: Sequence[int] | np.ndarray | None = None) -> tuple[str, ...]:
         """The distinct texts of one unit (0 subject, 1 predicate, 2 object), in order of first appearance."""
