@@ -21,7 +21,7 @@ class Augmentation(Section):
     """Random changes of the training images; without effect on cached features, which know only the mirror image."""
 
     flip: bool = True
-    """Mirror half of the images."""
+    """Mirror each image with probability 0.5."""
     crop: tuple[float, float] | None = None
     """Smallest and largest part of the area that a random crop keeps; null does not crop."""
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0

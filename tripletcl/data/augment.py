@@ -27,7 +27,7 @@ class Augment:
     """
 
     flip: bool = True
-    """Mirror every other image, left to right."""
+    """Mirror each image, left to right, with probability 0.5."""
     crop: tuple[float, float] | None = (0.5, 1.0)
     """The least and the greatest share of the image's area that is cut out and scaled back up; None: no crop."""
     jitter: float = 0.2
