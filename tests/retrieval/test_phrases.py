@@ -8,9 +8,8 @@ import pytest
 
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
-from tripletcl.retrieval.lexicon import Lexicon
+from tripletcl.retrieval.lexicon import Lexicon, stem
 from tripletcl.retrieval.phrases import read_phrase
-from tripletcl.retrieval.stems import stem
 
 FACTS = [
     Fact(*fact.split(", "))
