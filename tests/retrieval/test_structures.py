@@ -15,7 +15,7 @@ import pytest
 
 from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
-from tripletcl.retrieval import ahead, exact_search, graphs, quantised, structures
+from tripletcl.retrieval import exact_search, graphs, quantised, structures
 from tripletcl.retrieval.projection import learn_projection
 from tripletcl.retrieval.structures import KINDS, Structure, build_structure, choose_kind, load_structure
 
@@ -277,16 +277,16 @@ def test_a_projection_keeps_inner_products_but_for_what_it_leaves_out(photos: np
 
 
 @pytest.mark.parametrize("part", [slice(None), slice(700, None), slice(3, 900, 2)])
-def test_what_is_read_ahead_are_the_rows_themselves(photos: np.ndarray, tmp_path: Path, part: slice) -> None:
+def test_the_pages_prefetched_hold_the_rows(photos: np.ndarray, tmp_path: Path, part: slice) -> None:
     photos[:1000].tofile(tmp_path / "rows")
     whole = np.memmap(tmp_path / "rows", np.float32, "r", shape=(1000, 3 * WIDTH)).view(np.ndarray)
-    vectors, mapped = whole[part], ahead._mapping(whole)
-    assert mapped is not None
+    vectors, memory_map = whole[part], exact_search._memory_map_of(whole)
+    assert memory_map is not None
     rows = np.array([0, 5, len(vectors) - 1])
-    for row, (start, length) in zip(rows, ahead._pages(vectors, mapped, rows), strict=True):
+    for row, (start, length) in zip(rows, exact_search._page_ranges(vectors, memory_map, rows), strict=True):
         assert start % mmap.PAGESIZE == 0
-        assert vectors[row].tobytes() in mapped[start : start + length]
+        assert vectors[row].tobytes() in memory_map[start : start + length]
     query = drawn_queries((1, 1, 1), count=1)[0]
     scores = exact_search.scores(vectors, query, rows)
     np.testing.assert_array_equal(scores, exact_search.scores(np.array(vectors), query, rows))
-    assert ahead._mapping(np.array(vectors)) is None
+    assert exact_search._memory_map_of(np.array(vectors)) is None
