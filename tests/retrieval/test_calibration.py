@@ -18,7 +18,6 @@ from tripletcl.retrieval.calibration import (
     Steps,
     _fit_logistic,
     _fit_steps,
-    calibration_error,
     fact_scores,
     fit_calibration,
     pattern,
@@ -53,6 +52,14 @@ def world(photos: int = 600, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor,
 def fitted() -> Calibration:
     images, facts, relevant = world()
     return fit_calibration("model", FACTS, images, facts, relevant)
+
+
+def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) -> tuple[float, float]:
+    """The expected calibration error, by bins of equal width (Naeini et al., AAAI 2015), and the Brier score."""
+    p, y = probabilities.ravel(), truth.ravel().astype(float)
+    places = np.minimum((p * bins).astype(int), bins - 1)
+    error = np.abs(np.bincount(places, p - y, bins)).sum() / len(p)
+    return float(error), float(((p - y) ** 2).mean())
 
 
 def test_well_calibrated_scores_stay_as_they_are() -> None:

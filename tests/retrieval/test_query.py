@@ -9,7 +9,7 @@ from colour_embedder import ColourEmbedder
 from tripletcl.data.facts import Fact
 from tripletcl.data.query import as_query
 from tripletcl.errors import UserError
-from tripletcl.retrieval import Query, UnknownUnit, parse_query, query_vector, query_vectors, unknown_units
+from tripletcl.retrieval import Query, UnknownUnit, parse_query, query_vectors, unknown_units
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_a_fact_asks_for_the_units_it_has() -> None:
 
 
 def test_a_wildcard_is_a_zero_block(embedder: ColourEmbedder) -> None:
-    assert query_vector(Query("red", None, "blue"), embedder).tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 1]
-    assert query_vector(Query(predicate="green"), embedder).tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert query_vectors([Query("red", None, "blue")], embedder).tolist() == [[1, 0, 0, 0, 0, 0, 0, 0, 1]]
+    assert query_vectors([Query(predicate="green")], embedder).tolist() == [[0, 0, 0, 0, 1, 0, 0, 0, 0]]
 
 
 def test_many_queries_encode_each_text_once(embedder: ColourEmbedder) -> None:
@@ -75,7 +75,7 @@ def test_many_queries_encode_each_text_once(embedder: ColourEmbedder) -> None:
     vectors = query_vectors(queries, embedder)
     assert sorted(embedder.texts_read) == ["blue", "red"]
     assert vectors.dtype == np.float32
-    assert np.array_equal(vectors, np.stack([query_vector(query, embedder) for query in queries]))
+    assert np.array_equal(vectors, np.concatenate([query_vectors([query], embedder) for query in queries]))
     assert len(query_vectors([], embedder)) == 0
 
 

@@ -2,14 +2,13 @@
 
 from tripletcl.data.query import Query, parse_query
 from tripletcl.retrieval.answering import answer
-from tripletcl.retrieval.calibration import Calibration, calibration_error, fit_calibration
+from tripletcl.retrieval.calibration import Calibration, fit_calibration
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.describe import ShownFact, describe, describe_photos
 from tripletcl.retrieval.index import FactIndex, Hit, writing
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
 from tripletcl.retrieval.query import (
     UnknownUnit,
-    query_vector,
     query_vectors,
     unknown_units,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "UnknownUnit",
     "about_index",
     "answer",
-    "calibration_error",
     "contact_sheet",
     "describe",
     "describe_photos",
@@ -41,7 +39,6 @@ __all__ = [
     "notes_on",
     "parse_query",
     "parse_request",
-    "query_vector",
     "query_vectors",
     "unknown_units",
     "writing",

@@ -140,24 +140,6 @@ def fact_scores(image_blocks: Tensor, facts: Sequence[Fact], fact_vectors: Tenso
     return (cosines if closed is None else cosines + closed).double().numpy()
 
 
-def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) -> tuple[float, float]:
-    """How wrong probabilities are.
-
-    Args:
-        probabilities: Any shape, in [0, 1].
-        truth: The same shape, bool.
-        bins: Of equal width.
-
-    Returns:
-        The expected calibration error (mean over the pairs of |mean probability - share of true| of their bin; Naeini
-        et al., 2015), and the Brier score (mean squared error). Lower is better for both.
-    """
-    p, y = probabilities.ravel(), truth.ravel().astype(float)
-    places = np.minimum((p * bins).astype(int), bins - 1)
-    error = np.abs(np.bincount(places, p - y, bins)).sum() / len(p)
-    return float(error), float(((p - y) ** 2).mean())
-
-
 def _answers(
     facts: Sequence[Fact], images: Tensor, fact_vectors: Tensor, relevant: np.ndarray
 ) -> tuple[np.ndarray, list[str], np.ndarray]:

@@ -30,11 +30,6 @@ def query_vectors(queries: Sequence[Query], embedder: Embedder) -> np.ndarray:
     return np.stack([np.concatenate([row[unit] if unit else wildcard for unit in query.units]) for query in queries])
 
 
-def query_vector(query: Query, embedder: Embedder) -> np.ndarray:
-    """`query_vectors` of one query, `[3 * D]` float32."""
-    return query_vectors([query], embedder)[0]
-
-
 @dataclass(frozen=True, slots=True)
 class UnknownUnit:
     """A unit of a query that the model was not trained on.
