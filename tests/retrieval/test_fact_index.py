@@ -15,7 +15,7 @@ from colour_embedder import ColourEmbedder
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
-from tripletcl.retrieval import FactIndex, Query, store
+from tripletcl.retrieval import FactIndex, Query, store, writing
 
 Write = Callable[..., Path]
 
@@ -211,6 +211,25 @@ def test_another_model_is_refused_by_name(index: FactIndex, tmp_path: Path, othe
         FactIndex.load(tmp_path, other_embedder)
     with pytest.raises(UserError, match="without a model"):
         FactIndex.load(tmp_path).search("red")
+
+
+def test_opening_an_index_computes_the_fingerprint_once(index: FactIndex, tmp_path: Path) -> None:
+    """A fingerprint reads every weight of a model."""
+
+    class Counting(ColourEmbedder):
+        calls = 0
+
+        def fingerprint(self) -> str:
+            self.calls += 1
+            return super().fingerprint()
+
+    index.save(tmp_path)
+    asked, written = Counting(), Counting()
+    FactIndex.load(tmp_path, asked).search("red")
+    assert asked.calls == 1
+    with writing(tmp_path, written) as opened:
+        opened.search("red")
+    assert written.calls == 1
 
 
 def test_no_index_is_named(tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ class FactIndex:
         keep_features: bool | None = None,
     ) -> None:
         self.embedder = embedder
-        self._held = Rows(_about(embedder, kind, stage, keep_features))
+        model = None if embedder is None else embedder.fingerprint()
+        self._held = Rows(_about(embedder, model, kind, stage, keep_features))
 
     @classmethod
     def build(
@@ -277,7 +278,7 @@ class FactIndex:
         embedder = self._model("photos")
         if not isinstance(embedder, PhotoEmbedder):
             raise TypeError(f"a {type(embedder).__name__} encodes no photos")
-        _check_model(self.model, embedder)
+        _check_model(self.model, embedder.fingerprint())
         before, done = set(self._held.table.row_of), 0
         for batch in encode_photos(embedder, encode, batch_size):
             self._append(batch)
@@ -465,12 +466,14 @@ class FactIndex:
         cls, folder: Path, contents: Contents, embedder: Embedder | None, writer: Writer | None = None
     ) -> FactIndex:
         """What was read from a folder, with the model that made it."""
-        if embedder is not None and contents.table.rows:
-            _check_model(contents.about.model, embedder, folder)
-        index = cls()
-        index.embedder, index._held = embedder, Rows(contents.about, contents, writer)
+        about = contents.about
         if embedder is not None:
-            index._held.about = replace(contents.about, model=embedder.fingerprint())
+            model = embedder.fingerprint()  # once: it may read every weight
+            if contents.table.rows:
+                _check_model(about.model, model, folder)
+            about = replace(about, model=model)
+        index = cls()
+        index.embedder, index._held = embedder, Rows(about, contents, writer)
         return index
 
     def _model(self, what: str) -> Embedder:
@@ -505,11 +508,13 @@ def writing(
             may not be written.
     """
     folder = Path(folder)
-    fresh = _about(embedder, AUTO if kind is None else kind, stage, keep_features)
+    _check_kind(AUTO if kind is None else kind)
     with open_writer(folder) as writer:
         contents = writer.read()
         index = FactIndex._opened(folder, contents, embedder, writer)
-        about = contents.about if contents.table.rows or embedder is None else fresh
+        about = contents.about
+        if embedder is not None and not contents.table.rows:
+            about = _about(embedder, index.model, AUTO, stage, keep_features)
         stage, kind = about.stage if stage is None else stage, about.asked if kind is None else kind
         index._held.describe(replace(about, stage=stage, asked=kind))
         try:
@@ -519,20 +524,24 @@ def writing(
             index._held.writer = None  # from here on it is a copy
 
 
-def _about(embedder: Embedder | None, kind: str, stage: int | None, keep_features: bool | None) -> About:
-    """What a new index says of itself."""
-    if kind not in (AUTO, *KINDS):
-        raise UserError(f"there is no index of kind {kind!r}; allowed are {', '.join((AUTO, *KINDS))}")
-    model = None if embedder is None else embedder.fingerprint()
+def _about(
+    embedder: Embedder | None, model: str | None, kind: str, stage: int | None, keep_features: bool | None
+) -> About:
+    """What a new index says of itself; `model` is the embedder's fingerprint."""
+    _check_kind(kind)
     keep, trunk = keep_features, None
     if isinstance(embedder, PhotoEmbedder) and (embedder.trunk_stands_still if keep is None else keep):
         trunk = embedder.trunk_fingerprint()
     return About(model=model, stage=stage, trunk=trunk, asked=kind)
 
 
-def _check_model(made_by: str | None, embedder: Embedder, folder: Path | None = None) -> None:
+def _check_kind(kind: str) -> None:
+    if kind not in (AUTO, *KINDS):
+        raise UserError(f"there is no index of kind {kind!r}; allowed are {', '.join((AUTO, *KINDS))}")
+
+
+def _check_model(made_by: str | None, given: str, folder: Path | None = None) -> None:
     """Vectors of two models are not comparable."""
-    given = embedder.fingerprint()
     if given != made_by:
         where = f" in {folder}" if folder else ""
         raise UserError(
