@@ -105,7 +105,7 @@ def test_the_optimizer_knows_nothing_of_a_trunk_that_has_stood_still(tmp_path: P
     learner = ToyLearner()
     with pytest.raises(KeyboardInterrupt):
         run_toy(tmp_path, Method(), training=ADAMW, stop_after=3, learner=learner)
-    position, state = RunFolder(tmp_path, "toy: 1\n").newest() or pytest.fail("no checkpoint is left")
+    position, state = RunFolder(tmp_path, "toy: 1\n").latest() or pytest.fail("no checkpoint is left")
     assert (0, 0) < (position.epoch, position.step) < (2, 0)
     assert state["optimizer"]["net.0.weight"] == {}
     assert set(state["optimizer"]["net.3.weight"]) == {"step", "exp_avg", "exp_avg_sq"}

@@ -45,7 +45,7 @@ def test_newest_whole_checkpoint_is_used(tmp_path: Path, caplog: pytest.LogCaptu
     assert len(files) == 2
     files[-1].write_bytes(files[-1].read_bytes()[: files[-1].stat().st_size // 2])
     with caplog.at_level(logging.WARNING, "tripletcl"):
-        position, state = run.newest() or pytest.fail("no checkpoint")
+        position, state = run.latest() or pytest.fail("no checkpoint")
     assert position == Position(1, epoch=2, step=2)
     assert state["x"][0] == 2
     assert "the checkpoint before it is used" in caplog.text
@@ -58,7 +58,7 @@ def test_what_is_done_again_is_forgotten(tmp_path: Path) -> None:
         run.log("train", Position(*place), loss=1.0)
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "sta')  # a line cut by a kill
-    run.forget_after(Position(stage=0, attempt=1, epoch=1, step=6))
+    run.drop_metrics_from(Position(stage=0, attempt=1, epoch=1, step=6))
     assert [(m["stage"], m["attempt"], m["epoch"], m["step"]) for m in run.metrics] == places[:4]
 
 
@@ -77,7 +77,7 @@ def test_a_pickle_in_a_checkpoint_s_place_is_not_opened(tmp_path: Path, caplog: 
         {"position": "evil"}, tmp_path / "run" / "checkpoints" / "stage-009-epoch-00000-step-0000000.safetensors"
     )
     with caplog.at_level(logging.WARNING, "tripletcl"):
-        position, _ = run.newest() or pytest.fail("no checkpoint")
+        position, _ = run.latest() or pytest.fail("no checkpoint")
     assert position == Position(step=1)
     assert "not a safetensors file" in caplog.text
 
@@ -95,14 +95,31 @@ def test_stages_that_may_be_gone_back_to_keep_their_start_and_what_it_leans_on(t
     ]
     assert max(sizes) < 5000 < 4 * large.numel()
     assert run.position == Position(5, step=1)
-    run.forget_stages_after(3)
-    position, state = run.newest() or pytest.fail("no checkpoint")
+    run.drop_stages_after(3)
+    position, state = run.latest() or pytest.fail("no checkpoint")
     assert (position, state["x"][0]) == (Position(3), 3)
     assert torch.equal(state["large"], large)
     run.kept_from = None
     run.save(Position(4), {"large": large})
     run.finish({})
     assert [path.name[:9] for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["stage-004"]
+
+
+def test_checkpoints_and_stages_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", "a: 1\n", last_file="model")
+    for stage in (998, 999, 1000, 1001):
+        run.save(Position(stage), {"x": torch.ones(3)})
+    assert run.position == Position(1001)
+    run.drop_stages_after(1000)
+    position, _ = run.latest() or pytest.fail("no checkpoint")
+    assert position == Position(1000)
+    for stage in (0, 2, 11, 99, 100, 101):
+        run.stage_folder(stage).mkdir(parents=True)
+        (run.stage_folder(stage) / "model").write_text("")
+    run.stage_folder(102).mkdir()  # killed before its model was complete
+    assert run.stages == [0, 2, 11, 99, 100, 101]
+    run.drop_stages_after(99)
+    assert run.stages == [0, 2, 11, 99]
 
 
 def test_who_holds_a_folder_may_ask_for_it_again(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_nan_loss_stops_and_names_the_batch(tmp_path: Path) -> None:
     tasks[1].targets[5] = np.nan
     with pytest.raises(UserError, match=r"loss became nan in task 2, epoch 1, batch \d"):
         run_toy(tmp_path / "run", Method(), tasks=tasks)
-    position, state = RunFolder(tmp_path / "run", "toy: 1\n").newest() or pytest.fail("no checkpoint is left")
+    position, state = RunFolder(tmp_path / "run", "toy: 1\n").latest() or pytest.fail("no checkpoint is left")
     assert position.stage == 1
     assert all(torch.isfinite(p).all() for p in state["model"].values())
 

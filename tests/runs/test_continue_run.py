@@ -268,7 +268,7 @@ def test_killed_at_any_moment_it_goes_on_and_former_stages_stay_whole(place: Pat
 
 def omega_of(run: Path) -> dict[str, torch.Tensor]:
     """The method's importance in the newest checkpoint."""
-    found = RunFolder(run, (run / "config.yaml").read_text()).newest()
+    found = RunFolder(run, (run / "config.yaml").read_text()).latest()
     assert found is not None
     return found[1]["method"]["omega"]
 

@@ -26,7 +26,8 @@ from tripletcl.experiments.facts import load_table
 from tripletcl.retrieval import FactIndex
 from tripletcl.runs import upgrading
 from tripletcl.runs.continue_run import continue_run
-from tripletcl.runs.drift import FILE, measure_drift, read_drift
+from tripletcl.runs.drift import measure_drift, read_drift
+from tripletcl.runs.layout import DRIFT
 from tripletcl.runs.train import Run, train
 from tripletcl.runs.upgrading import training_photos
 
@@ -157,7 +158,7 @@ def test_the_command_prints_what_is_kept(run: Path, measured: dict[str, Any]) ->
     assert "AC .000" in printed
     (found,) = json.loads(said(["drift", str(run), "--json"]))
     assert found == {"run": str(run), **measured}
-    assert (run / FILE).exists()
+    assert (run / DRIFT).exists()
 
 
 def test_the_page_shows_it(run: Path, measured: dict[str, Any]) -> None:

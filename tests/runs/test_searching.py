@@ -20,7 +20,8 @@ from tripletcl.config import parse_config
 from tripletcl.data import held_out_facts
 from tripletcl.experiments.facts import load_table
 from tripletcl.retrieval import Calibration, FactIndex, answer, parse_request
-from tripletcl.runs.calibrate import CALIBRATION, StageTruth, stage_calibration, stage_unseen
+from tripletcl.runs.calibrate import StageTruth, stage_calibration, stage_unseen
+from tripletcl.runs.layout import CALIBRATION
 from tripletcl.runs.searching import open_collection
 from tripletcl.runs.train import Run, train
 

@@ -23,6 +23,7 @@ from tripletcl.methods import MethodSettings, build_method, method_name
 from tripletcl.report import promises_of
 from tripletcl.report.formatting import duration
 from tripletcl.report.metric import METRICS
+from tripletcl.runs.layout import COMPARISON, SETTINGS, TRAIN_LOG
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class PlannedRun:
     @property
     def log(self) -> Path:
         """Where it writes what it has to say while others run beside it."""
-        return self.folder / "train.log"
+        return self.folder / TRAIN_LOG
 
 
 def plan(config: Config, out: Path) -> list[PlannedRun]:
@@ -136,12 +137,12 @@ def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda 
     run_jobs(jobs, places, started, ended)
     _check([(run, job.log) for run, job in zip(todo, jobs, strict=True) if run.result is None], len(runs))
     results = [result for run in runs if (result := run.result) is not None]
-    write_text(out / "compare.json", json.dumps(comparison_objects(results), indent=1))
+    write_text(out / COMPARISON, json.dumps(comparison_objects(results), indent=1))
     return results
 
 
 def _command(run: PlannedRun) -> list[str]:
-    train = [sys.executable, "-m", "tripletcl", "train", str(run.folder / "config.yaml")]
+    train = [sys.executable, "-m", "tripletcl", "train", str(run.folder / SETTINGS)]
     return [*train, "--out", str(run.folder), "--quiet"]
 
 

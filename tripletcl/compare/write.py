@@ -29,7 +29,8 @@ from tripletcl.report import (
     written_tables,
 )
 from tripletcl.runs.drift import read_drift
-from tripletcl.runs.stored import TASKS, StoredRun, read_settings
+from tripletcl.runs.layout import ENVIRONMENT, SETTINGS, TASKS, run_folders
+from tripletcl.runs.stored import StoredRun, read_settings
 from tripletcl.runs.train import Run, open_run
 
 HITS_SHOWN = 8
@@ -61,7 +62,7 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
     of_facts = [run for run in finished if isinstance(run, Run)]
     if 0 < len(of_facts) < len(finished):
         raise UserError("some of these runs learned facts and some objects: a page is of either")
-    environment = json.loads((finished[0].path / "environment.json").read_text(encoding="utf-8"))
+    environment = json.loads((finished[0].path / ENVIRONMENT).read_text(encoding="utf-8"))
     write_report(
         page,
         list(results.values()),
@@ -115,9 +116,9 @@ def _sweeps(runs: Sequence[StoredRun], results: dict[Path, RunResult]) -> dict[s
 
 
 def _runs(folder: Path) -> list[StoredRun]:
-    if (folder / "config.yaml").exists():
+    if (folder / SETTINGS).exists():
         return [open_run(folder)]
-    found = [open_run(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
+    found = [open_run(path) for path in run_folders(folder)]
     return found or [open_run(folder)]  # the latter says what is wrong with the folder
 
 

@@ -1,14 +1,15 @@
 """A run folder: settings, metrics written as they happen, checkpoints that survive a kill at any moment.
 
-RUN/config.yaml           the resolved settings; a folder of other settings is refused
+RUN/config.yaml           the resolved settings; a folder with other settings is refused
 RUN/environment.json      versions and machine
-RUN/tables/               the tables that it learned from, as they were then
-RUN/kept/                 what would else be computed again: vectors of texts, test images' features of a still trunk
-RUN/metrics.jsonl         one line a logged step ("train"), a finished stage ("stage"), a tried lam ("attempt"), photos
-                          that importance was measured on ("adapt")
-RUN/checkpoints/*.safetensors
-RUN/stages/stage-02/      the model after task 2 (`FactEmbedder.from_pretrained`)
-RUN/result.json           the figures, when all is done
+RUN/metrics.jsonl         one line per logged step ("train"), finished stage ("stage"), tried lam ("attempt"), and
+                          whatever else is appended
+RUN/checkpoints/          one safetensors file per checkpoint
+RUN/stages/stage-02/      the model after task 2, written by the caller
+RUN/result.json           the figures, once all tasks are learned
+RUN/lock                  exists while a process writes to the folder
+
+`tripletcl.runs.layout` names what the runs of the application store in addition.
 """
 
 from __future__ import annotations
@@ -29,18 +30,27 @@ from tripletcl.files import append_line, locked, write_text
 
 log = logging.getLogger("tripletcl")
 
-SETTINGS = "config.yaml"
-KEPT_CHECKPOINTS = 2
+SETTINGS, ENVIRONMENT, METRICS, RESULT, LOCK = (
+    "config.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "result.json",
+    "lock",
+)
+CHECKPOINTS, STAGES = "checkpoints", "stages"
+"""Files and folders of a run folder."""
+
+CHECKPOINTS_KEPT = 2
 
 DIGITS = {"stage": 3, "attempt": 3, "epoch": 5, "step": 7}
-"""Of a position's numbers in a checkpoint's name: names in order are positions in order."""
+"""Digits of a position's numbers in a checkpoint's name, filled with zeros."""
 
 
 @dataclass(frozen=True, order=True)
 class Position:
     """The next thing to do: batch `step` of epoch `epoch` of task `stage` (all from 0).
 
-    Where a method's weight is being chosen a task is learned several times; else there is attempt 0 alone.
+    A task is learned in several attempts while a method's weight is chosen, otherwise in attempt 0 only.
     """
 
     stage: int = 0
@@ -49,49 +59,73 @@ class Position:
     step: int = 0
 
 
+def stage_folder(run: Path, stage: int) -> Path:
+    """Return the folder of the model after task `stage` (0 = before training)."""
+    return run / STAGES / f"stage-{stage:02d}"
+
+
+def stage_number(folder: Path) -> int:
+    """Return the stage that a folder belongs to."""
+    return int(folder.name.removeprefix("stage-"))
+
+
+def stage_folders(run: Path) -> list[Path]:
+    """List the folders of stages in the order of their numbers: as text, `stage-100` comes before `stage-11`."""
+    return sorted((run / STAGES).glob("stage-*"), key=stage_number)
+
+
 class RunFolder:
-    """Opens or makes a run folder; `locked` keeps others out.
+    """Opens a run folder, or creates it; `locked` keeps other processes out.
 
     Args:
         path: The folder.
-        config: Its settings, as text.
-        environment: Versions and machine, kept with a new run.
+        config: Its settings, as text; without them an existing folder is opened, and nothing is written.
+        environment: Versions and machine, stored with a new run.
         kept_from: Checkpoints at the start of this stage and of every later one are kept, so that what was learned
-            there can be taken back; the later ones lean on the first. None keeps the newest two alone.
+            after them can be undone; the later ones refer to the first for tensors that are the same. With None only
+            the latest two are kept.
+        last_file: The file of a stage's folder that is written last: a stage without it does not exist.
 
     Raises:
-        UserError: the folder holds something else, or a run of other settings.
+        UserError: the folder holds something else, or a run with other settings.
     """
 
     def __init__(
-        self, path: Path, config: str, environment: dict[str, Any] | None = None, kept_from: int | None = None
+        self,
+        path: Path,
+        config: str | None = None,
+        environment: dict[str, Any] | None = None,
+        *,
+        kept_from: int | None = None,
+        last_file: str | None = None,
     ) -> None:
-        self.path, self.kept_from = Path(path), kept_from
+        self.path, self.kept_from, self.last_file = Path(path), kept_from, last_file
         self._holds_lock = False
-        self._claim(config)
-        if environment is not None and not (self.path / "environment.json").exists():
-            write_text(self.path / "environment.json", json.dumps(environment, indent=1))
+        if config is not None:
+            self._claim(config)
+        if environment is not None and not (self.path / ENVIRONMENT).exists():
+            write_text(self.path / ENVIRONMENT, json.dumps(environment, indent=1))
 
     def _claim(self, config: str) -> None:
-        settings, started = self.path / SETTINGS, (self.path / "metrics.jsonl").exists()
-        if started and settings.exists() and (there := settings.read_text(encoding="utf-8")) != config:
+        settings, started = self.path / SETTINGS, (self.path / METRICS).exists()
+        if started and settings.exists() and (stored := settings.read_text(encoding="utf-8")) != config:
             raise UserError(
-                f"{self.path} holds a run of another config ({_difference(there, config)}); "
+                f"{self.path} holds a run of another config ({_difference(stored, config)}); "
                 "name another folder, or remove this one"
             )
         empty = not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
         if not settings.exists() and not empty:
             raise UserError(f"{self.path} exists and is no run folder; name another one")
-        if not started:  # nothing was computed yet: a run that failed on its data may be corrected in its place
+        if not started:  # nothing was computed yet: the settings of a run that failed on its data may be corrected
             write_text(settings, config)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second process; the system lets go when this one ends, however it ends."""
+        """Hold the folder against other processes; the system releases it when this one ends, however it ends."""
         if self._holds_lock:
             yield
             return
-        with locked(self.path / "lock", busy=f"another process is training in {self.path}"):
+        with locked(self.path / LOCK, busy=f"another process is training in {self.path}"):
             self._holds_lock = True
             try:
                 yield
@@ -102,8 +136,8 @@ class RunFolder:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """All complete lines of metrics.jsonl; a line cut short by a kill is no line."""
-        path = self.path / "metrics.jsonl"
+        """All complete lines of metrics.jsonl; a line cut short by a kill does not count."""
+        path = self.path / METRICS
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
@@ -112,60 +146,62 @@ class RunFolder:
         self.append({"kind": kind, **asdict(position), **values})
 
     def append(self, line: dict[str, Any]) -> None:
-        """Append a line that was put together before."""
-        append_line(self.path / "metrics.jsonl", json.dumps(line))
+        """Append a complete line."""
+        append_line(self.path / METRICS, json.dumps(line))
 
-    def forget_after(self, position: Position) -> None:
-        """Drop what was logged at or after a position that is about to be done again."""
+    def drop_metrics_from(self, position: Position) -> None:
+        """Drop what was logged at or after a position that is about to be repeated."""
         kept = [m for m in self.metrics if Position(m["stage"], m["attempt"], m["epoch"], m["step"]) < position]
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in kept))
+        write_text(self.path / METRICS, "".join(json.dumps(m) + "\n" for m in kept))
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
     def save(self, position: Position, state: State) -> None:
-        """Write a checkpoint and drop all but the newest two: a damaged one leaves one to go back to."""
+        """Write a checkpoint and drop all but the latest two: if one is damaged, the other is left."""
         path = self._checkpoint(position)
         whole = (p for p in reversed(self._checkpoints()) if p != path and base_of(p) is None)
         base = next(whole, None) if self._is_kept(path) else None
         save_state(path, {"position": asdict(position), **state}, base)
-        self._drop_all_but(KEPT_CHECKPOINTS)
+        self._drop_checkpoints(CHECKPOINTS_KEPT)
 
-    def _drop_all_but(self, newest: int) -> None:
+    def _drop_checkpoints(self, kept: int) -> None:
+        """Drop all but the latest `kept` checkpoints, those of stages that can be undone, and their bases."""
         paths = self._checkpoints()
-        kept = {path for path in paths if path in paths[-newest:] or self._is_kept(path)}
-        kept |= {base for path in kept if (base := base_of(path)) is not None}
-        for old in set(paths) - kept:
-            old.unlink()
+        staying = {path for path in paths if path in paths[-kept:] or self._is_kept(path)}
+        staying |= {base for path in staying if (base := base_of(path)) is not None}
+        for path in set(paths) - staying:
+            path.unlink()
 
     def _is_kept(self, path: Path) -> bool:
-        """Is it the start of a stage that may be gone back to?"""
-        stage, *within = map(int, re.findall(r"\d+", path.name))
-        return self.kept_from is not None and stage >= self.kept_from and not any(within)
+        """True for the start of a stage that can be undone."""
+        position = _position(path)
+        return self.kept_from is not None and position.stage >= self.kept_from and position == Position(position.stage)
 
     def has_checkpoint(self, stage: int) -> bool:
-        """Is the start of a stage kept?"""
+        """True if the start of a stage is stored."""
         return self._checkpoint(Position(stage)).exists()
 
-    def forget_stages_after(self, stage: int) -> None:
-        """Drop every checkpoint, model and logged line of the stages behind one, which stays as it was at its end."""
+    def drop_stages_after(self, stage: int) -> None:
+        """Drop every checkpoint, model and logged line after a stage, which stays as it was at its end."""
         for path in self._checkpoints():
-            if path.name > self._checkpoint(Position(stage)).name:
+            if _position(path) > Position(stage):
                 path.unlink()
-        for folder in sorted((self.path / "stages").glob("stage-*")):
-            if int(folder.name.removeprefix("stage-")) > stage:
-                (folder / "vectors.safetensors").unlink(missing_ok=True)  # first: without it, it is no stage
+        for folder in stage_folders(self.path):
+            if stage_number(folder) > stage:
+                if self.last_file is not None:  # first: without it the stage no longer exists
+                    (folder / self.last_file).unlink(missing_ok=True)
                 shutil.rmtree(folder)
         if any(m["stage"] >= stage for m in self.metrics):
-            self.forget_after(Position(stage))
+            self.drop_metrics_from(Position(stage))
 
     @property
     def position(self) -> Position | None:
-        """Where the newest checkpoint goes on, by its name."""
+        """The position at which the latest checkpoint resumes, by its name."""
         paths = self._checkpoints()
-        return Position(*map(int, re.findall(r"\d+", paths[-1].stem))) if paths else None
+        return _position(paths[-1]) if paths else None
 
-    def newest(self) -> tuple[Position, State] | None:
-        """The newest whole checkpoint; a damaged one is passed over, and said."""
+    def latest(self) -> tuple[Position, State] | None:
+        """Read the latest intact checkpoint; a damaged one is skipped with a warning."""
         for path in reversed(self._checkpoints()):
             try:
                 state = load_state(path)
@@ -175,8 +211,8 @@ class RunFolder:
                 path.rename(path.with_suffix(".damaged"))
         return None
 
-    def newest_values(self) -> State:
-        """What the newest checkpoint holds beside tensors; empty where there is none that can be read."""
+    def latest_values(self) -> State:
+        """Read what the latest checkpoint holds in addition to tensors; empty without a readable checkpoint."""
         for path in reversed(self._checkpoints()):
             with suppress(UserError):
                 return load_values(path)
@@ -184,29 +220,42 @@ class RunFolder:
 
     def _checkpoint(self, position: Position) -> Path:
         place = "-".join(f"{key}-{value:0{DIGITS[key]}d}" for key, value in asdict(position).items())
-        return self.path / "checkpoints" / f"{place}.safetensors"
+        return self.path / CHECKPOINTS / f"{place}.safetensors"
 
     def _checkpoints(self) -> list[Path]:
-        return sorted((self.path / "checkpoints").glob("stage-*.safetensors"))
+        return sorted((self.path / CHECKPOINTS).glob("stage-*.safetensors"), key=_position)
+
+    # --- stages and figures --------------------------------------------------------------------------------------
+
+    @property
+    def stages(self) -> list[int]:
+        """The stages whose model is stored, in order; 0 is the model before training."""
+        folders = stage_folders(self.path)
+        return [stage_number(f) for f in folders if self.last_file is None or (f / self.last_file).exists()]
 
     def stage_folder(self, stage: int) -> Path:
-        """Where the model after task `stage` (0 = before training) lies."""
-        return self.path / "stages" / f"stage-{stage:02d}"
+        """Return the folder of the model after task `stage` (0 = before training)."""
+        return stage_folder(self.path, stage)
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Write the run's figures; a folder with this file is done and needs no checkpoint but the last."""
-        write_text(self.path / "result.json", json.dumps(result, indent=1))
-        self._drop_all_but(1)
+        """Write the run's figures; a folder with this file is finished and needs its last checkpoint only."""
+        write_text(self.path / RESULT, json.dumps(result, indent=1))
+        self._drop_checkpoints(1)
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The run's figures, or None while it is not done."""
-        path = self.path / "result.json"
+        """The run's figures, or None while it is not finished."""
+        path = self.path / RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def _position(checkpoint: Path) -> Position:
+    """Read a checkpoint's position from its name."""
+    return Position(*map(int, re.findall(r"\d+", checkpoint.stem)))
+
+
 def _difference(old: str, new: str) -> str:
-    """The first line in which two configs differ, for the error message."""
+    """Describe the first line in which two configs differ."""
     for before, after in zip(old.splitlines(), new.splitlines(), strict=False):
         if before != after:
             return f"there `{before.strip()}`, here `{after.strip()}`"

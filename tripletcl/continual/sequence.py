@@ -91,13 +91,13 @@ class SequenceRunner:
         """Train every task that the folder has not seen finished.
 
         Args:
-            found: What `RunFolder.newest` returned, where that has been read already.
+            found: What `RunFolder.latest` returned, where that has been read already.
         """
         self.check()
         self.method.start(self.learner, self._inputs)
         with self.folder.locked(), tuned_processor():
-            start, state = found or self.folder.newest() or (Position(), None)
-            self.folder.forget_after(start)
+            start, state = found or self.folder.latest() or (Position(), None)
+            self.folder.drop_metrics_from(start)
             if state is None:
                 torch.manual_seed(derived_seed(self.seed))
                 self.folder.log("stage", start, after=0, time=now(), **self.finish_stage(0))

@@ -88,7 +88,7 @@ def _check_adaptive(settings: FactConfig) -> None:
 
 def _end_of_run(run: RunFolder, settings: FactConfig) -> tuple[Position, State]:
     """The newest checkpoint, which must be that of the run's end."""
-    found = run.newest()
+    found = run.latest()
     if found is None or found[0] != Position(task_count(within(settings, run.path))):
         raise UserError(f"{run.path} is not finished; `tripletcl train --continue {run.path}` finishes it")
     state = found[1]

@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 from tripletcl.data import Fact
-from tripletcl.embedding.embedder import SPEC_FILE
 from tripletcl.errors import UserError
 from tripletcl.evaluation import UnseenScores, score_unseen
 from tripletcl.experiments.facts import load_table
 from tripletcl.retrieval import Calibration, fit_calibration
+from tripletcl.runs.layout import CALIBRATION, EMBEDDER
 from tripletcl.runs.train import Run
 
 log = logging.getLogger("tripletcl")
-
-CALIBRATION = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class StageTruth:
         """
         table, vectors = load_table(run.config), run.vectors(stage)
         facts, images = table.facts[: len(vectors["facts"])], vectors["image_ids"].numpy()
-        about = json.loads((run.stage_folder(stage) / SPEC_FILE).read_text(encoding="utf-8"))
+        about = json.loads((run.stage_folder(stage) / EMBEDDER).read_text(encoding="utf-8"))
         number = {fact.units: place for place, fact in enumerate(facts)}
         taught = [number.get(tuple(units)) for units in about["facts"]]
         if None in taught or not np.isin(images, table.rows_of("test")[:, 0]).all():

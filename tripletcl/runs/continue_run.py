@@ -10,7 +10,6 @@ from pathlib import Path
 from tripletcl.config import FactConfig, changed_config, dump_config
 from tripletcl.config.facts import Further
 from tripletcl.continual import Position, RunFolder, Training
-from tripletcl.continual.run_folder import SETTINGS
 from tripletcl.data import FactTable, read_table
 from tripletcl.data.writer import table_text, write_table
 from tripletcl.errors import UserError
@@ -19,8 +18,9 @@ from tripletcl.experiments.facts import Experiment, task_names, tasks_of_first_t
 from tripletcl.files import write_text
 from tripletcl.methods import build_method
 from tripletcl.runs.history import known_tasks
-from tripletcl.runs.stored import RESULT, environment
-from tripletcl.runs.train import BASE_TABLE, Run, collect_result, fact_settings, kept_table, learn, within
+from tripletcl.runs.layout import BASE_TABLE, RESULT, SETTINGS, VECTORS, follow_up_table, follow_up_tables
+from tripletcl.runs.stored import environment
+from tripletcl.runs.train import Run, collect_result, fact_settings, learn, within
 
 __all__ = ["continue_run", "known_tasks"]
 
@@ -74,7 +74,7 @@ def open_run(folder: Path) -> RunFolder:
     if build_method(settings.method).joint:
         raise UserError(f"{folder} was trained on all tasks at once, and so it would have to be again: train it anew")
     text = (folder / SETTINGS).read_text(encoding="utf-8")
-    return RunFolder(folder, text, environment(), kept_from=kept_from(settings))
+    return RunFolder(folder, text, environment(), kept_from=kept_from(settings), last_file=VECTORS)
 
 
 def kept_from(settings: FactConfig) -> int | None:
@@ -91,13 +91,13 @@ def task_count(settings: FactConfig) -> int:
 def settle(run: RunFolder) -> FactConfig:
     """Finish what a killed process left half done, learning apart; returns the run's settings, which are the truth."""
     settings = fact_settings(run.path)
-    run.forget_stages_after(task_count(within(settings, run.path)))
-    known = {kept_table(run.path, number) for number in range(1, len(settings.data.further) + 1)}
-    for path in sorted(run.path.glob("tables/further-*.csv")):
+    run.drop_stages_after(task_count(within(settings, run.path)))
+    known = {follow_up_table(run.path, number) for number in range(1, len(settings.data.further) + 1)}
+    for path in follow_up_tables(run.path):
         if path not in known:
             path.unlink()
     logged = run.metrics
-    for event in run.newest_values().get("adapted", []):
+    for event in run.latest_values().get("adapted", []):
         if event not in logged:
             run.append(event)
     return settings
@@ -135,7 +135,7 @@ def learn_further(
         rows: The table.
     """
     further = [*settings.data.further, entry]
-    write_table(kept_table(run.path, len(further)), rows)
+    write_table(follow_up_table(run.path, len(further)), rows)
     settings = with_further(settings, further)
 
     def commit() -> None:
@@ -159,7 +159,7 @@ def set_settings(run: RunFolder, settings: FactConfig) -> None:
 def table_number(run: RunFolder, settings: FactConfig, rows: FactTable) -> int | None:
     """Which of the run's tables has the same rows, from 0; None where none has."""
     text = table_text(rows)
-    kept = [run.path / BASE_TABLE, *(kept_table(run.path, i + 1) for i in range(len(settings.data.further)))]
+    kept = [run.path / BASE_TABLE, *(follow_up_table(run.path, i + 1) for i in range(len(settings.data.further)))]
     for number, path in reversed(list(enumerate(kept))):
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return number
@@ -185,5 +185,5 @@ def _start_anew(run: RunFolder, settings: FactConfig, training: Training) -> Fac
         return settings
     settings = with_further(settings, [*before, entry.model_copy(update={"training": training})])
     set_settings(run, settings)
-    run.forget_stages_after(task_count(within(settings, run.path)) - 1)
+    run.drop_stages_after(task_count(within(settings, run.path)) - 1)
     return settings

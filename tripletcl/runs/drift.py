@@ -16,7 +16,6 @@ from torch import Tensor
 from tripletcl.continual import plain_batches
 from tripletcl.continual.task import derived_seed
 from tripletcl.embedding import FactEmbedder
-from tripletcl.embedding.embedder import SPEC_FILE
 from tripletcl.errors import UserError
 from tripletcl.evaluation import merge_relevance
 from tripletcl.evaluation.average_precision import average_precision_of
@@ -36,9 +35,9 @@ from tripletcl.methods import method_name
 from tripletcl.progress import report
 from tripletcl.retrieval.upgrade import KEEP, MOST_PHOTOS, upgraded
 from tripletcl.retrieval.vector_map import FEWEST_PHOTOS, KERNEL, learn_map
+from tripletcl.runs.layout import DRIFT, EMBEDDER
 from tripletcl.runs.train import Run
 
-FILE = "drift.json"
 DRAWN = 3
 """Told apart in seeds: which photos a map is learned from."""
 
@@ -49,7 +48,7 @@ WAYS = ("stale", "mapped", "upgraded", "reembedded")
 
 def read_drift(folder: Path) -> dict[str, Any] | None:
     """What `measure_drift` left in a run folder; None where it has not been measured, or the models have changed."""
-    path = Path(folder) / FILE
+    path = Path(folder) / DRIFT
     if not path.exists():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +103,7 @@ def measure_drift(
         **_compatibility(gallery),
         "upgrades": [_upgrade(models, gallery, stage, last, keep, seed) for stage in asked],
     }
-    write_text(run.path / FILE, json.dumps(result, indent=1))
+    write_text(run.path / DRIFT, json.dumps(result, indent=1))
     return result
 
 
@@ -249,7 +248,7 @@ def _recovered(maps: dict[str, dict[str, float | None]], group: str) -> float | 
 
 def _weights(run: Run) -> dict[str, str]:
     """The SHA-256 of each trained stage's weights: what the measurement is of."""
-    abouts = {stage: run.stage_folder(stage) / SPEC_FILE for stage in run.stages() if stage > 0}
+    abouts = {stage: run.stage_folder(stage) / EMBEDDER for stage in run.stages() if stage > 0}
     return {
         str(stage): json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] for stage, path in abouts.items()
     }

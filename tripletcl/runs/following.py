@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
+from tripletcl.runs.layout import INDEX
 from tripletcl.runs.train import Run
 
 
@@ -21,7 +22,7 @@ def index_of(run: Path, index: Path | None) -> Path | None:
     """
     from tripletcl.retrieval import about_index
 
-    folder = index or run / "index"
+    folder = index or run / INDEX
     if index is None and not folder.is_dir():
         return None
     about_index(folder)  # there is one, or that is the mistake

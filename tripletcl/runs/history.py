@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from tripletcl.data import Fact, FactTable, read_table
-from tripletcl.embedding.embedder import SPEC_FILE
 from tripletcl.errors import UserError
 from tripletcl.experiments.facts import load_tables, tasks_of_first_table
 from tripletcl.methods import build_method
-from tripletcl.runs.stored import TASKS
+from tripletcl.runs.layout import EMBEDDER, METRICS, TASKS
 from tripletcl.runs.train import Run, fact_settings
 
 
@@ -90,7 +89,7 @@ def adaptations(folder: Path) -> list[Adaptation]:
 
 def logged(run: Run, kind: str) -> list[dict[str, Any]]:
     """The lines of one kind in a run's metrics; one cut short by a kill is none."""
-    path = run.path / "metrics.jsonl"
+    path = run.path / METRICS
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [line for text in lines if text.endswith("\n") and (line := json.loads(text))["kind"] == kind]
 
@@ -143,7 +142,7 @@ class _Known:
         return tuple(fact for fact in self._taught(number) if fact not in before)
 
     def _taught(self, stage: int) -> tuple[str, ...]:
-        about = json.loads((self.run.stage_folder(stage) / SPEC_FILE).read_text(encoding="utf-8"))
+        about = json.loads((self.run.stage_folder(stage) / EMBEDDER).read_text(encoding="utf-8"))
         return tuple(str(Fact(*units)) for units in about["facts"])
 
     def _images(self, number: int, further: int) -> int | None:
@@ -161,7 +160,7 @@ class _Known:
 
 
 def _written(stage: Path) -> str:
-    seconds = (stage / SPEC_FILE).stat().st_mtime
+    seconds = (stage / EMBEDDER).stat().st_mtime
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 
 

@@ -10,15 +10,16 @@ from typing import Any, ClassVar
 
 from tripletcl.config import ObjectConfig
 from tripletcl.continual import RunFolder
-from tripletcl.embedding.classifier import SPEC_FILE, Classifier
+from tripletcl.embedding.classifier import Classifier
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.object_tasks import some_paths
 from tripletcl.experiments.objects import ObjectExperiment, build_objects
 from tripletcl.files import write_text
 from tripletcl.methods import build_method, method_name
+from tripletcl.runs.layout import CLASSIFIER, TASKS, stage_number
 from tripletcl.runs.learning import run_sequence
-from tripletcl.runs.stored import TASKS, StoredRun, environment, settings_text, started
+from tripletcl.runs.stored import StoredRun, environment, settings_text, started
 
 PATHS_KEPT = 8
 """Training images of each task that the run's folder names, for pages to show."""
@@ -29,7 +30,7 @@ class ObjectRun(StoredRun):
     """A run that learned to recognise objects."""
 
     config: ObjectConfig
-    last_file: ClassVar[str] = SPEC_FILE
+    last_file: ClassVar[str] = CLASSIFIER
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
@@ -48,7 +49,7 @@ def train_objects(config: ObjectConfig, folder: Path) -> RunResult:
     Raises:
         UserError: the folder holds a run of another config, the data is bad, or training diverged.
     """
-    run = RunFolder(folder, settings_text(config, folder), environment())
+    run = RunFolder(folder, settings_text(config, folder), environment(), last_file=CLASSIFIER)
     if run.result is not None:
         return RunResult.from_dict(run.result)
     with run.locked():
@@ -113,7 +114,7 @@ def evaluate_objects(run: ObjectRun, stage: int | None = None) -> dict[str, Any]
         finished also its forgetting and training seconds, which belong to the run and not to a stage.
     """
     folder = run.stage_folder(stage)
-    number = int(folder.name.removeprefix("stage-"))
+    number = stage_number(folder)
     experiment = build_objects(run.config)
     experiment.learner.classifier = Classifier.from_pretrained(folder, device=experiment.compute.device)
     scores, finished = experiment.score(number), run.result

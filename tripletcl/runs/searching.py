@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tripletcl.embedding import FactEmbedder
-from tripletcl.embedding.embedder import SPEC_FILE
 from tripletcl.errors import UserError
 from tripletcl.retrieval import Calibration, FactIndex, about_index
 from tripletcl.runs.calibrate import stage_calibration
+from tripletcl.runs.layout import EMBEDDER, INDEX
 from tripletcl.runs.train import Run
 
 
@@ -43,8 +43,8 @@ def open_collection(run: Path, folder: Path | None = None, stage: int | None = N
     Raises:
         UserError: there is no index, no such stage, or another model made the index.
     """
-    folder = folder or run / "index"
-    if (run / SPEC_FILE).exists():
+    folder = folder or run / INDEX
+    if (run / EMBEDDER).exists():
         embedder = FactEmbedder.from_pretrained(run)
         return Collection(FactIndex.load(folder, embedder), embedder, None, None)
     opened = Run.open(run)

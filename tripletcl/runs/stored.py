@@ -15,12 +15,9 @@ import torch
 import yaml
 
 from tripletcl.config import Config, dump_config, parse_config
-from tripletcl.continual.run_folder import SETTINGS
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-
-RESULT, TASKS = "result.json", "tasks.json"
-"""Files of a run."""
+from tripletcl.runs.layout import METRICS, RESULT, SETTINGS, run_folders, stage_folder, stage_folders, stage_number
 
 
 @dataclass
@@ -45,9 +42,9 @@ class StoredRun:
 
     def stages(self) -> Iterator[int]:
         """The stages whose model is there, in order; 0 is the model before training."""
-        for folder in sorted((self.path / "stages").glob("stage-*")):
+        for folder in stage_folders(self.path):
             if (folder / self.last_file).exists():
-                yield int(folder.name.removeprefix("stage-"))
+                yield stage_number(folder)
 
     def stage_folder(self, stage: int | None = None) -> Path:
         """The model of a stage; the last one by default.
@@ -59,12 +56,12 @@ class StoredRun:
         chosen = there[-1] if there and stage is None else stage
         if chosen not in there:
             raise UserError(f"{self.path} has no model of stage {chosen}; there are {there or 'none'}")
-        return self.path / "stages" / f"stage-{chosen:02d}"
+        return stage_folder(self.path, chosen)
 
 
 def started(folder: Path) -> bool:
     """Has anything been computed there?"""
-    return (folder / "metrics.jsonl").exists()
+    return (folder / METRICS).exists()
 
 
 def read_settings(folder: Path) -> Config:
@@ -75,9 +72,9 @@ def read_settings(folder: Path) -> Config:
     """
     path = folder / SETTINGS
     if not path.exists():
-        below = sorted(p.parent.name for p in folder.glob(f"*/{SETTINGS}")) if folder.is_dir() else []
+        below = [run.name for run in run_folders(folder)]
         hint = f"; there are runs below it: {', '.join(below)}" if below else ""
-        raise UserError(f"{folder} is no run folder (it has no config.yaml){hint}")
+        raise UserError(f"{folder} is no run folder (it has no {SETTINGS}){hint}")
     return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 

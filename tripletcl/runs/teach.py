@@ -32,8 +32,8 @@ from tripletcl.runs.continue_run import (
     with_further,
 )
 from tripletcl.runs.following import follow, index_of
-from tripletcl.runs.stored import TASKS
-from tripletcl.runs.train import KEPT, Run, fact_settings, kept_table, within
+from tripletcl.runs.layout import FEATURES, TASKS, follow_up_table
+from tripletcl.runs.train import Run, fact_settings, within
 
 log = logging.getLogger("tripletcl")
 
@@ -144,7 +144,7 @@ def undo(folder: Path, *, index: Path | None = None) -> Taught:
         stage = task_count(within(settings, run.path)) - 1
         if not run.has_checkpoint(stage):
             raise UserError(f"{folder} has no checkpoint of stage {stage} to go back to")
-        rows = read_table(kept_table(run.path, len(settings.data.further)), absolute=True)
+        rows = read_table(follow_up_table(run.path, len(settings.data.further)), absolute=True)
         # First the index: when the stage is gone, nothing could tell what the index is made of.
         news = None if followed is None else follow(Run.open(folder), followed, stage)
         set_settings(run, settings := with_further(settings, before))
@@ -223,7 +223,7 @@ def _learned(
     trains = not build_method(settings.method).stands_still
     photos = len(rows.rows_of("train"))
     training = lesson_training(settings.training, settings.loss.name, photos) if trains else None
-    name = str(kept_table(Path(), len(further) + 1))
+    name = str(follow_up_table(Path(), len(further) + 1))
     entry = Further(table=name, taught=str(fact), training=training)
     result, experiment = learn_further(run, settings, entry, rows, thrifty=True)
     return result, experiment, len(further) + 1
@@ -233,6 +233,6 @@ def _forget(run: RunFolder, rows: FactTable) -> None:
     """Take what is left of a lesson out of the run: its task, and what is kept of its photos."""
     groups = json.loads((run.path / TASKS).read_text(encoding="utf-8"))
     write_text(run.path / TASKS, json.dumps(groups[: task_count(within(fact_settings(run.path), run.path))]))
-    kept = Kept.load(run.path / KEPT)
+    kept = Kept.load(run.path / FEATURES)
     if kept.stamps:
-        kept.without(rows.paths).save(run.path / KEPT)
+        kept.without(rows.paths).save(run.path / FEATURES)

@@ -13,23 +13,28 @@ from torch import Tensor
 
 from tripletcl.config import Config, FactConfig, ObjectConfig
 from tripletcl.continual import RunFolder
-from tripletcl.continual.run_folder import SETTINGS
 from tripletcl.data.writer import write_table
 from tripletcl.embedding import FactEmbedder
-from tripletcl.embedding.embedder import SPEC_FILE
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import Experiment, build, load_table, split_name
 from tripletcl.experiments.feature_cache import Kept, load_texts, save_texts
 from tripletcl.files import write_atomically, write_text
 from tripletcl.methods import build_method, method_name
+from tripletcl.runs.layout import (
+    BASE_TABLE,
+    EMBEDDER,
+    FEATURES,
+    SETTINGS,
+    TASKS,
+    TEXTS,
+    VECTORS,
+    follow_up_table,
+    stage_number,
+)
 from tripletcl.runs.learning import run_sequence
 from tripletcl.runs.objects import ObjectRun, evaluate_objects, train_objects
-from tripletcl.runs.stored import TASKS, StoredRun, environment, read_settings, settings_text, started
-
-BASE_TABLE = "tables/base.csv"
-KEPT, TEXTS = "kept/test.safetensors", "kept/texts.safetensors"
-"""Files of a run."""
+from tripletcl.runs.stored import StoredRun, environment, read_settings, settings_text, started
 
 
 def train(config: Config, folder: Path) -> RunResult:
@@ -43,7 +48,7 @@ def train(config: Config, folder: Path) -> RunResult:
     assert isinstance(config, FactConfig)
     if (folder / SETTINGS).exists():
         check_not_continued(config, folder)
-    run = RunFolder(folder, settings_text(config, folder), environment())
+    run = RunFolder(folder, settings_text(config, folder), environment(), last_file=VECTORS)
     if run.result is not None:
         return RunResult.from_dict(run.result)
     return learn(run, within(config, folder))[0]
@@ -64,14 +69,14 @@ def learn(
         commit: Called when the data was found to be good and the method to be able to learn it, before it learns.
     """
     with run.locked():
-        found, method = run.newest(), build_method(config.method)
+        found, method = run.latest(), build_method(config.method)
         if found is None and commit is not None:
             raise UserError(f"{run.path} has no whole checkpoint to go on from")
         if found is not None and thrifty:
             method.get_ready(found[1]["method"])
         learned, encoded = found[0].stage if found else 0, load_texts(run.path / TEXTS)
         experiment = build(config, learned=learned, thrifty=thrifty, encoded=encoded)
-        experiment.kept = Kept.load(run.path / KEPT)
+        experiment.kept = Kept.load(run.path / FEATURES)
         keep_tables(run.path, experiment)
         keep = _Keeper(run.path, experiment, encoded)
 
@@ -97,7 +102,7 @@ class _Keeper:
     def __call__(self) -> None:
         if self.experiment.kept is not self.kept:
             self.kept = self.experiment.kept
-            self.kept.save(self.folder / KEPT)
+            self.kept.save(self.folder / FEATURES)
         encoded = self.experiment.embedder.text.encoded
         if len(encoded) > self.texts:
             self.texts = len(encoded)
@@ -117,7 +122,7 @@ def keep_tables(folder: Path, experiment: Experiment) -> None:
     if started(folder) and before[:first] != groups[:first]:
         raise UserError(f"{config.table} has changed since {folder} learned from it: its facts are no longer the same")
     for number, table in enumerate(experiment.tables):
-        kept = kept_table(folder, number) if number else folder / BASE_TABLE
+        kept = follow_up_table(folder, number) if number else folder / BASE_TABLE
         drawn = number == 0 and config.table == "scenes"  # they can be drawn again
         if not drawn and not (started(folder) and kept.exists()):
             write_table(kept, table, config.task_column)
@@ -130,7 +135,7 @@ def save_stage(run: RunFolder, stage: int, experiment: Experiment, vectors: dict
     taught = dict.fromkeys(i for task in experiment.tasks[:stage] for i in task.classes)
     experiment.embedder.save_pretrained(folder, facts=[experiment.table.facts[i] for i in taught])
     tensors = {key: value.contiguous() for key, value in vectors.items()}
-    write_atomically(folder / "vectors.safetensors", lambda temporary: save_file(tensors, temporary))
+    write_atomically(folder / VECTORS, lambda temporary: save_file(tensors, temporary))
 
 
 def collect_result(config: FactConfig, metrics: Sequence[dict[str, Any]], tasks: list[str]) -> RunResult:
@@ -160,18 +165,13 @@ def collect_result(config: FactConfig, metrics: Sequence[dict[str, Any]], tasks:
     )
 
 
-def kept_table(folder: Path, number: int) -> Path:
-    """Where a run keeps its further table of this number, from 1."""
-    return folder / "tables" / f"further-{number:02d}.csv"
-
-
 def within(config: FactConfig, folder: Path) -> FactConfig:
     """The config with the tables that its run keeps in place of those named."""
     if not started(folder):
         return config
     further = [
         entry.model_copy(update={"table": str(kept.absolute())})
-        if (kept := kept_table(folder, number)).exists()
+        if (kept := follow_up_table(folder, number)).exists()
         else entry
         for number, entry in enumerate(config.data.further, 1)
     ]
@@ -213,7 +213,7 @@ class Run(StoredRun):
     """A run that learned facts; its settings name the tables that it keeps in place of those given."""
 
     config: FactConfig
-    last_file: ClassVar[str] = "vectors.safetensors"
+    last_file: ClassVar[str] = VECTORS
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -235,7 +235,7 @@ class Run(StoredRun):
 
     def vectors(self, stage: int | None = None) -> dict[str, Tensor]:
         """The unit blocks of test images and facts as they were at a stage."""
-        return load_file(self.stage_folder(stage) / "vectors.safetensors")
+        return load_file(self.stage_folder(stage) / VECTORS)
 
 
 def open_run(path: Path) -> StoredRun:
@@ -250,7 +250,7 @@ def open_run(path: Path) -> StoredRun:
 
 def saved_fingerprint(folder: Path) -> str:
     """The fingerprint of a saved embedder; folders of a former version, which do not say it, are read as a whole."""
-    about = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+    about = json.loads((folder / EMBEDDER).read_text(encoding="utf-8"))
     return about.get("fingerprint") or FactEmbedder.from_pretrained(folder).fingerprint()
 
 
@@ -271,13 +271,13 @@ def evaluate(path: Path, stage: int | None = None) -> dict[str, Any]:
     experiment = build(run.config, learned=max(run.stages()) if gone else 0)
     trained = FactEmbedder.from_pretrained(folder, device=experiment.compute.device)
     experiment.learner.embedder = trained
-    experiment.kept = Kept.load(run.path / KEPT) if gone else Kept()
+    experiment.kept = Kept.load(run.path / FEATURES) if gone else Kept()
     finished = run.result
     return {
         "method": method_name(run.config.method),
         "seed": run.config.seed,
         "split": split_name(run.config),
-        "stage": int(folder.name.removeprefix("stage-")),
+        "stage": stage_number(folder),
         "tasks": experiment.task_names,
         **asdict(experiment.score(experiment.vectors())),
         "forgetting": finished.forgetting if finished else None,

@@ -18,7 +18,7 @@ from tripletcl.retrieval.photos import find_photos
 from tripletcl.retrieval.upgrade import KEEP, NOTHING, Upgraded, upgrade
 from tripletcl.retrieval.vector_map import FEWEST_PHOTOS
 from tripletcl.runs.following import kept_pairs
-from tripletcl.runs.stored import TASKS
+from tripletcl.runs.layout import INDEX, TASKS, stage_number
 from tripletcl.runs.train import Run
 
 
@@ -54,9 +54,9 @@ def upgrade_index(
     Raises:
         UserError: the index is of no stage of this run, or there are too few photos to learn from.
     """
-    run, place = Run.open(folder), index or folder / "index"
+    run, place = Run.open(folder), index or folder / INDEX
     new_folder = run.stage_folder(stage)
-    new = int(new_folder.name.removeprefix("stage-"))
+    new = stage_number(new_folder)
     made_by = about_index(place).model
     old = run.stage_of(made_by) if made_by is not None else None
     if old is None:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tripletcl.embedding.embedder import SPEC_FILE
 from tripletcl.errors import UserError
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND
 from tripletcl.experiments.facts import load_table
 from tripletcl.report.drawing import Style, method_styles
 from tripletcl.report.formatting import counted
+from tripletcl.runs.layout import EMBEDDER, TASKS
 from tripletcl.runs.train import Run
 from tripletcl.web.galleries import Gallery, OwnPhotos, TestImages
 from tripletcl.web.shown import ShownRun, method_key, same_tasks, siblings
@@ -63,7 +63,7 @@ class Exhibit:
     @property
     def groups(self) -> list[list[int]]:
         """The fact ids of each task that the run's table has."""
-        return json.loads((self.main.run.path / "tasks.json").read_text(encoding="utf-8"))
+        return json.loads((self.main.run.path / TASKS).read_text(encoding="utf-8"))
 
     def vocabulary(self) -> list[list[str]]:
         """For each unit all texts that the run's facts have, those taught last included, in alphabetical order."""
@@ -126,7 +126,7 @@ def open_exhibit(run: Path, other: Path | None = None, index: Path | None = None
 
 def _state(run: Run) -> object:
     """Changes when the run learns or something is taken back."""
-    return [(stage, (run.stage_folder(stage) / SPEC_FILE).stat().st_mtime_ns) for stage in run.stages()]
+    return [(stage, (run.stage_folder(stage) / EMBEDDER).stat().st_mtime_ns) for stage in run.stages()]
 
 
 def _shown(run: Run, main: ShownRun | None = None) -> ShownRun:

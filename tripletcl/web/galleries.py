@@ -14,6 +14,7 @@ from torch import Tensor
 from tripletcl.data import UNITS, Fact
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, Query, about_index
+from tripletcl.runs.layout import INDEX
 from tripletcl.runs.train import Run
 from tripletcl.web.newest import Newest
 from tripletcl.web.shown import ShownRun, load_model
@@ -198,10 +199,10 @@ class OwnPhotos:
 def usual_index(run: Path) -> Path | None:
     """RUN/index, where it is there and a stage of the run made it."""
     try:
-        made_by = about_index(run / "index").model
+        made_by = about_index(run / INDEX).model
     except UserError:
         return None
-    return run / "index" if made_by is not None and Run.open(run).stage_of(made_by) is not None else None
+    return run / INDEX if made_by is not None and Run.open(run).stage_of(made_by) is not None else None
 
 
 def stage_of_index(shown: ShownRun, folder: Path) -> int:

@@ -15,13 +15,13 @@ from torch import Tensor
 from tripletcl.compare.write import named_result
 from tripletcl.data import UNITS, Fact, FactTable
 from tripletcl.embedding import FactEmbedder
-from tripletcl.embedding.embedder import SPEC_FILE
 from tripletcl.embedding.text import TextEncoder
 from tripletcl.evaluation import RunResult
 from tripletcl.evaluation.result import UPPER_BOUND
 from tripletcl.methods import method_name
 from tripletcl.report.formatting import method_label
 from tripletcl.retrieval import Calibration
+from tripletcl.runs.layout import EMBEDDER, run_folders, stage_number
 from tripletcl.runs.searching import stage_calibration
 from tripletcl.runs.train import Run, fact_settings, saved_fingerprint
 from tripletcl.web.newest import Newest
@@ -46,7 +46,7 @@ def load_model(folder: Path) -> FactEmbedder:
 
 def _written(folder: Path) -> int:
     """Changes with the model in a folder: a stage that was taken back may be learned anew."""
-    return (folder / SPEC_FILE).stat().st_mtime_ns
+    return (folder / EMBEDDER).stat().st_mtime_ns
 
 
 @dataclass
@@ -154,8 +154,8 @@ class ShownRun:
         return self.calibrations.get(self.model(stage).key, lambda: stage_calibration(self.run, self.stage(stage)))
 
     def _open(self, folder: Path) -> StageModel:
-        about = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        vectors = self.run.vectors(int(folder.name.removeprefix("stage-")))["facts"]
+        about = json.loads((folder / EMBEDDER).read_text(encoding="utf-8"))
+        vectors = self.run.vectors(stage_number(folder))["facts"]
         words = {
             text: vectors[row, unit]
             for row, fact in enumerate(self.table.facts[: len(vectors)])
@@ -180,10 +180,10 @@ def same_tasks(run: Run, other: Run) -> bool:
 def siblings(run: Run) -> list[Run]:
     """The other runs of the same comparison: in the same folder, of the same data, split and seed."""
     found = []
-    for settings in sorted(run.path.resolve().parent.glob("*/config.yaml")):
-        if settings.parent == run.path.resolve():
+    for folder in run_folders(run.path.resolve().parent):
+        if folder == run.path.resolve():
             continue
-        other = Run.open(settings.parent)
+        other = Run.open(folder)
         if same_tasks(run, other) and run.config.seed == other.config.seed and any(other.stages()):
             found.append(other)
     return found
