@@ -6,14 +6,16 @@ import io
 import struct
 import threading
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tripletcl.data.images import decode_image, in_threads, list_images
+from tripletcl.data.images import decode_image, decode_readable, in_threads, list_images
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -216,13 +218,14 @@ def test_in_threads_keeps_order_and_a_short_queue() -> None:
             gate.wait(5)  # all others of the queue overtake the first
         return item * item
 
-    calls = []
-    results = in_threads(work, range(1000), lambda done, total: calls.append((done, total)))
+    progress: list[Progress] = []
+    results = in_threads(work, range(1000), "squaring")
     threading.Timer(0.05, gate.set).start()
     assert next(results) == 0
     assert len(started) < 500  # not everything is computed before the first result is taken
-    assert [0, *results] == [item * item for item in range(1000)]
-    assert calls == [(done, 1000) for done in range(1, 1001)]
+    with listening(progress.append):
+        assert [0, *results] == [item * item for item in range(1000)]
+    assert progress == [Progress("squaring", done, 1000) for done in range(2, 1001)]
     assert list(in_threads(work, [])) == []
 
 
@@ -232,3 +235,32 @@ def test_in_threads_raises_what_the_function_raises() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(in_threads(work, range(10)))
+
+
+def test_decode_readable_passes_over_what_cannot_be_decoded(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(50)]
+    for number, path in enumerate(paths):
+        if number % 7 == 3:
+            path.write_text("no image")
+        elif number != 20:
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    unreadable: dict[Path, str] = {}
+    progress: list[Progress] = []
+    with listening(progress.append):
+        decoded = list(decode_readable(paths, partial(decode_image, size=4), unreadable, "decoding"))
+    broken = [number for number in range(50) if number % 7 == 3 or number == 20]
+    assert [path for path, _ in decoded] == [path for number, path in enumerate(paths) if number not in broken]
+    assert all(pixels[0, 0, 0] == int(path.stem) for path, pixels in decoded)
+    assert list(unreadable) == [paths[number] for number in broken]
+    assert unreadable[paths[20]] == "no such file"
+    assert unreadable[paths[3]].startswith("not an image")
+    assert progress[-1] == Progress("decoding", 50, 50)
+
+
+@pytest.mark.parametrize(("count", "sentence"), [(2, "none of the 2 images can be read; the first, "), (1, "")])
+def test_decode_readable_needs_one_image_that_can_be_decoded(count: int, sentence: str, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(count)]
+    with pytest.raises(UserError) as caught:
+        list(decode_readable(paths, partial(decode_image, size=4), {}))
+    assert str(caught.value) == f"{sentence}{paths[0]}: no such file"
+    assert list(decode_readable([], partial(decode_image, size=4), {})) == []

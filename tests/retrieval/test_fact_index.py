@@ -121,7 +121,7 @@ def test_no_readable_photo_is_an_error(embedder: ColourEmbedder, tmp_path: Path)
     with pytest.raises(UserError, match="missing"):
         FactIndex.build(embedder, tmp_path / "missing")
     (tmp_path / "broken.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"none of the 1 photos can be read; the first, .*broken\.jpg: cannot read"):
+    with pytest.raises(UserError, match=r"^.*broken\.jpg: cannot read"):
         FactIndex.build(embedder, tmp_path)
 
 

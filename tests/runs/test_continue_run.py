@@ -330,7 +330,7 @@ def test_only_methods_that_measure_on_images_adapt(
     with pytest.raises(UserError, match="there is no image in"):
         adapt(run, tmp_path / "empty")
     (tmp_path / "empty" / "a.png").write_text("no image")
-    with pytest.raises(UserError, match="none of the 1 images can be read"):
+    with pytest.raises(UserError, match=r"a\.png: not an image"):
         adapt(run, tmp_path / "empty")
     with pytest.raises(KeyboardInterrupt), listening(_stop):
         continue_run(run, place / "more.csv")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tripletcl.cli.options import AsJson, RunArgument, Stage, Top, load_embedder, ready
-from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,11 +70,17 @@ def describe(
 ) -> None:
     """Name the facts that images show, among those the run has learned, each with the probability that it is shown."""
     ready()
+    from tripletcl.data.images import decode_readable
+
     embedder, calibration = load_embedder(run, stage), _calibration(run, stage)
-    decoded = {image: _decoded(embedder, image) for image in images}
-    if all(isinstance(found, UserError) for found in decoded.values()):
-        raise next(iter(decoded.values()))  # type: ignore[misc]
-    described = {image: _described(embedder, found, k, calibration) for image, found in decoded.items()}
+    unreadable: dict[Path, str] = {}
+    pixels = dict(decode_readable(images, embedder.decode, unreadable))
+    described = {
+        image: {"error": f"{image}: {unreadable[image]}"}
+        if image in unreadable
+        else _described(embedder, pixels[image], k, calibration)
+        for image in images
+    }
     if as_json:
         print(json.dumps([{"image": str(image)} | found for image, found in described.items()]))
         return
@@ -95,23 +100,12 @@ def _calibration(run: Path, stage: int | None) -> Calibration | None:
     return stage_calibration(opened, max(opened.stages()) if stage is None else stage)
 
 
-def _decoded(embedder: FactEmbedder, image: Path) -> np.ndarray | UserError:
-    try:
-        return embedder.decode(image)
-    except UserError as error:
-        return error
-
-
-def _described(
-    embedder: FactEmbedder, found: np.ndarray | UserError, k: int, calibration: Calibration | None
-) -> dict[str, Any]:
-    """What is known of one image: its facts, or why there are none."""
-    if isinstance(found, UserError):
-        return {"error": str(found)}
+def _described(embedder: FactEmbedder, pixels: np.ndarray, k: int, calibration: Calibration | None) -> dict[str, Any]:
+    """The facts that one image shows."""
     from tripletcl.retrieval import describe_photos
 
-    shown = describe_photos(embedder, [found], k, calibration)[0]
-    return {"facts": [{"fact": s.fact.units, "probability": s.probability, "score": s.score} for s in shown]}
+    described = describe_photos(embedder, [pixels], k, calibration)[0]
+    return {"facts": [{"fact": s.fact.units, "probability": s.probability, "score": s.score} for s in described]}
 
 
 def _print_described(image: Path, described: dict[str, Any], heading: bool) -> None:

@@ -6,8 +6,9 @@ import contextlib
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -110,6 +111,51 @@ def in_threads(
             yield result
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def decode_readable(
+    paths: Sequence[Path], decode: Callable[[Path], np.ndarray], unreadable: dict[Path, str], label: str | None = None
+) -> Generator[tuple[Path, np.ndarray], None, None]:
+    """Decode image files in threads and pass over those that cannot be decoded.
+
+    Args:
+        paths: The files.
+        decode: Decodes a file, or raises a `UserError` that begins with its path.
+        unreadable: Receives, for each of the other files, the reason why it cannot be decoded.
+        label: Reports the progress under this label.
+
+    Yields:
+        Path and pixels of each file that can be decoded, in order.
+
+    Raises:
+        UserError: None of them can be decoded.
+    """
+    decoded = in_threads(partial(pixels_or_reason, decode=decode), paths, label)
+    with contextlib.closing(decoded):
+        for path, pixels in zip(paths, decoded, strict=True):
+            if isinstance(pixels, str):
+                unreadable[path] = pixels
+            else:
+                yield path, pixels
+    if paths and len(unreadable) == len(paths):
+        raise none_readable(unreadable)
+
+
+def pixels_or_reason(path: Path, decode: Callable[[Path], np.ndarray]) -> np.ndarray | str:
+    """The pixels of an image file, or the reason why it cannot be decoded."""
+    try:
+        return decode(path)
+    except UserError as error:
+        return str(error).removeprefix(f"{path}: ")
+
+
+def none_readable(unreadable: Mapping[Path, str]) -> UserError:
+    """The error for image files none of which can be decoded, with the reason for each."""
+    path, reason = next(iter(unreadable.items()))
+    count = len(unreadable)
+    return UserError(
+        f"none of the {count} images can be read; the first, {path}: {reason}" if count > 1 else f"{path}: {reason}"
+    )
 
 
 def _opened(source: ImageLike) -> contextlib.AbstractContextManager[Image.Image]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tripletcl.data.facts import UNITS, Fact
+from tripletcl.data.images import none_readable
 from tripletcl.data.query import Query, as_query
 from tripletcl.errors import UserError
 from tripletcl.progress import report
@@ -286,7 +287,7 @@ class FactIndex:
             report("embedding", done, len(encode))
         skipped = [(Path(name), self._held.table.broken[name][1]) for name in names if name in self._held.table.broken]
         if skipped and len(skipped) == len(names):
-            raise UserError(f"none of the {len(names)} photos can be read; the first, {skipped[0][0]}: {skipped[0][1]}")
+            raise none_readable(dict(skipped))
         read = [name for name in encode if name in self._held.table.row_of]
         return Changes(
             added=[Path(name) for name in read if name not in before],

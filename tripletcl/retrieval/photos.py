@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from tripletcl.data.images import SUFFIXES, in_threads, list_images
+from tripletcl.data.images import SUFFIXES, in_threads, list_images, pixels_or_reason
 from tripletcl.errors import UserError
 from tripletcl.retrieval.model import PhotoEmbedder
 from tripletcl.retrieval.table import UNKNOWN, Broken, Stamp, stamp_of
@@ -81,10 +81,7 @@ def _decoded(embedder: PhotoEmbedder, name: str) -> tuple[Stamp, np.ndarray | st
         stamp = stamp_of(name)  # before the content: a change in between is seen the next time
     except OSError:
         stamp = UNKNOWN
-    try:
-        return stamp, embedder.decode(Path(name))
-    except UserError as error:
-        return stamp, str(error).removeprefix(f"{name}: ")
+    return stamp, pixels_or_reason(Path(name), embedder.decode)
 
 
 def _encoded(embedder: PhotoEmbedder, found: list[tuple[str, tuple[Stamp, np.ndarray | str]]]) -> Encoded:

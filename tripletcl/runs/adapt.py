@@ -16,8 +16,7 @@ from tripletcl.continual import Position, RunFolder, Task, checked_weight
 from tripletcl.continual.checkpoint import State, state_on
 from tripletcl.continual.device import compute_on, tuned_processor
 from tripletcl.continual.sequence import now
-from tripletcl.data import decode_image, list_images
-from tripletcl.data.images import in_threads
+from tripletcl.data.images import decode_readable, list_images
 from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.errors import UserError
@@ -133,18 +132,8 @@ class _Photos:
             UserError: none can be.
         """
         self.skipped.clear()
-        decoded = in_threads(self._decoded, [self.paths[item] for item in items], "importance")
-        readable = (pixels for pixels in decoded if pixels is not None)
-        while batch := list(islice(readable, BATCH)):
-            pixels = torch.from_numpy(np.stack(batch)).to(self.embedder.device).float() / 255
-            yield self.embedder.image.features(pixels)
-        if len(self.skipped) == len(items):
-            path, reason = next(iter(self.skipped.items()))
-            raise UserError(f"none of the {len(items)} images can be read; the first, {path}: {reason}")
-
-    def _decoded(self, path: Path) -> np.ndarray | None:
-        try:
-            return decode_image(path, self.embedder.image_size, name="it")
-        except UserError as error:
-            self.skipped[path] = str(error).removeprefix("it: ")
-            return None
+        paths = [self.paths[item] for item in items]
+        readable = decode_readable(paths, self.embedder.decode, self.skipped, "importance")
+        while batch := [pixels for _, pixels in islice(readable, BATCH)]:
+            images = torch.from_numpy(np.stack(batch)).to(self.embedder.device).float() / 255
+            yield self.embedder.image.features(images)

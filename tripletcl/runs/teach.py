@@ -7,13 +7,14 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from tripletcl.config import FactConfig
 from tripletcl.config.facts import Further
 from tripletcl.continual import RunFolder, Training
 from tripletcl.data import Fact, FactTable, decode_image, read_table
-from tripletcl.data.images import in_threads
+from tripletcl.data.images import decode_readable
 from tripletcl.data.query import WILDCARD, parse_query
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
@@ -179,18 +180,9 @@ def readable_photos(photos: Sequence[Path], size: int) -> tuple[list[Path], list
     if not distinct:
         raise UserError("a fact is taught by photos that show it; none was given")
 
-    def problem(photo: Path) -> str | None:
-        try:
-            decode_image(photo, size, name="it")
-        except UserError as error:
-            return str(error).removeprefix("it: ")
-        return None
-
-    reasons = list(zip(distinct, in_threads(problem, distinct), strict=True))
-    skipped = [(photo, reason) for photo, reason in reasons if reason is not None]
-    if len(skipped) == len(distinct):
-        raise UserError(f"none of the {len(distinct)} photos can be read; the first, {skipped[0][0]}: {skipped[0][1]}")
-    return [photo for photo, reason in reasons if reason is None], skipped
+    skipped: dict[Path, str] = {}
+    readable = decode_readable(distinct, partial(decode_image, size=size), skipped)
+    return [photo for photo, _ in readable], list(skipped.items())
 
 
 def photo_table(fact: Fact, photos: Sequence[Path], every: int = ONE_HELD_OUT_OF) -> FactTable:
