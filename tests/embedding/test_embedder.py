@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import random
@@ -182,6 +183,33 @@ def test_the_fingerprint_sees_every_weight(embedder: FactEmbedder) -> None:
             tensor[0] += 1
             assert embedder.fingerprint() != before
             tensor[0] -= 1
+
+
+def test_a_loaded_embedder_computes_its_fingerprint_only_once_its_weights_differ(
+    embedder: FactEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint = embedder.fingerprint()
+    embedder.save_pretrained(tmp_path)
+    loaded = FactEmbedder.from_pretrained(tmp_path)
+    for tensor in (loaded.image.heads[1].bias, loaded.image.frozen.stem.bn1.running_mean, loaded.text.centre):
+        with torch.no_grad():
+            before = tensor.clone()
+            tensor[0] += 1
+            assert loaded.fingerprint() != fingerprint
+            tensor.copy_(before)
+    with monkeypatch.context() as patch:
+        patch.setattr("tripletcl.embedding.saving.digest", None)  # not called
+        assert loaded.fingerprint() == fingerprint
+        assert copy.deepcopy(loaded).fingerprint() == fingerprint
+    loaded.image.requires_grad_(True)
+    loaded.image(torch.rand(1, 3, 64, 64)).sum().backward()
+    torch.optim.SGD(loaded.parameters(), lr=1.0).step()
+    trained = loaded.fingerprint()
+    assert trained != fingerprint
+    loaded.load_state_dict(embedder.state_dict())
+    assert loaded.fingerprint() == fingerprint
+    loaded.install_analytic(8, 0, "both")
+    assert loaded.fingerprint() not in (fingerprint, trained)
 
 
 def test_the_seed_alone_decides_and_global_generators_stay(tmp_path: Path) -> None:

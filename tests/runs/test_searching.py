@@ -18,6 +18,7 @@ from PIL import Image
 from tripletcl.cli import main
 from tripletcl.config import parse_config
 from tripletcl.data import held_out_facts
+from tripletcl.embedding import saving
 from tripletcl.experiments.facts import load_table
 from tripletcl.retrieval import Calibration, FactIndex, answer, parse_request
 from tripletcl.runs.calibrate import StageTruth, stage_calibration, stage_unseen
@@ -191,6 +192,16 @@ def test_a_saved_model_alone_answers_too(run: Path) -> None:
     assert (collection.stage, collection.calibration) == (None, None)
     out, _ = said("query", model, "red", "-", "?", "?", "floor", "--index", "run/index")
     assert "rank  score  photo" in " ".join(out.split("\n")[1:2])
+
+
+def test_a_query_hashes_the_weights_file_once_and_no_tensors(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: list[str] = []
+    tensors: list[str] = []
+    sha256, digest = saving.sha256, saving.digest
+    monkeypatch.setattr(saving, "sha256", lambda path: files.append(path.name) or sha256(path))
+    monkeypatch.setattr(saving, "digest", lambda *arguments: tensors.append("") or digest(*arguments))
+    said("query", "run", "red", "lying")
+    assert (files, tensors) == (["model.safetensors"], [])
 
 
 # describe

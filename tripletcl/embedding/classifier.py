@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +16,7 @@ from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.pixels import pixel_batches, usual_batch
 from tripletcl.embedding.readout import AnalyticReadout
-from tripletcl.embedding.saving import (
-    check_weights_file,
-    load_weights,
-    read_about,
-    save_model,
-    understood,
-    weights_digest,
-)
+from tripletcl.embedding.saving import SavedModel, load_model, save_model
 from tripletcl.embedding.spec import ClassifierSpec
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.errors import UserError
@@ -39,7 +33,7 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-class Classifier(nn.Module):
+class Classifier(SavedModel):
     """Images as classes: a trunk that all tasks share, below heads that know each its own classes.
 
     Labels are counted through the heads: those of the second begin where those of the first end.
@@ -128,10 +122,6 @@ class Classifier(nn.Module):
             raise UserError(f"{asked}: {', '.join(names)}")
         return names.index(head)
 
-    def fingerprint(self) -> str:
-        """16 hex digits that change with any weight; the same on every device."""
-        return weights_digest(self)
-
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `classifier.json` and `model.safetensors`, each whole or not at all."""
         save_model(Path(folder), SPEC_FILE, self, {"spec": dataclasses.asdict(self.spec), "heads": self.heads})
@@ -143,17 +133,22 @@ class Classifier(nn.Module):
         Raises:
             UserError: a file is missing, damaged, or of a version that knows other settings.
         """
-        folder = Path(folder)
-        about = read_about(folder, SPEC_FILE, "classifier", ("spec", "heads"))
-        check_weights_file(folder, about, SPEC_FILE)
-        spec = understood(folder, SPEC_FILE, about, lambda about: ClassifierSpec(**about["spec"]))
-        # Every weight is in the file, so the backbone starts from none.
-        classifier = build_classifier(dataclasses.replace(spec, weights="none"), about["heads"], seed=0)
-        if spec.random_features:
-            classifier.install_analytic(spec.random_features, spec.random_seed)
-        classifier.spec = spec
-        load_weights(folder, SPEC_FILE, classifier)
-        return classifier.to(device).eval()
+        keys = ("spec", "heads")
+        return load_model(Path(folder), SPEC_FILE, "classifier", keys, _parse, _rebuild).to(device).eval()
+
+
+def _parse(about: Mapping[str, Any]) -> tuple[ClassifierSpec, Mapping[str, Sequence[str]]]:
+    return ClassifierSpec(**about["spec"]), about["heads"]
+
+
+def _rebuild(parsed: tuple[ClassifierSpec, Mapping[str, Sequence[str]]]) -> Classifier:
+    """Build a classifier whose weights will all be loaded."""
+    spec, heads = parsed
+    classifier = build_classifier(dataclasses.replace(spec, weights="none"), heads, seed=0)
+    if spec.random_features:
+        classifier.install_analytic(spec.random_features, spec.random_seed)
+    classifier.spec = spec
+    return classifier
 
 
 def build_classifier(spec: ClassifierSpec, heads: Mapping[str, Sequence[str]], seed: int) -> Classifier:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from tripletcl.data.facts import UNITS, Fact
@@ -18,15 +18,7 @@ from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.pixels import decode, pixel_batches, usual_batch
-from tripletcl.embedding.saving import (
-    check_weights_file,
-    digest,
-    load_weights,
-    read_about,
-    save_model,
-    understood,
-    weights_digest,
-)
+from tripletcl.embedding.saving import SavedModel, digest, load_model, save_model
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
 from tripletcl.errors import UserError
@@ -39,7 +31,7 @@ READOUT_ROWS = 1024
 """Representations read out at a time: an analytic read-out expands each to thousands of random features."""
 
 
-class FactEmbedder(nn.Module):
+class FactEmbedder(SavedModel):
     """Images and facts as vectors in one space, three units of width D each.
 
     Build one with `build_embedder` or `FactEmbedder.from_pretrained`.
@@ -237,10 +229,6 @@ class FactEmbedder(nn.Module):
         images, facts = (F.normalize(vectors, dim=-1).flatten(1) for vectors in (image_vectors, fact_vectors))
         return images @ facts.T
 
-    def fingerprint(self) -> str:
-        """16 hex digits that change with any weight; the same on every device."""
-        return weights_digest(self)
-
     @property
     def trunk_stands_still(self) -> bool:
         """Is nothing below the read-out trained any more?
@@ -275,18 +263,21 @@ class FactEmbedder(nn.Module):
         Raises:
             UserError: a file is missing, damaged, or of a version that knows other settings.
         """
-        folder = Path(folder)
-        about = read_about(folder, SPEC_FILE, "embedder", ("spec", "facts"))
-        check_weights_file(folder, about, SPEC_FILE)
-        spec = understood(folder, SPEC_FILE, about, lambda about: EmbedderSpec(**about["spec"]))
-        facts = understood(folder, SPEC_FILE, about, lambda about: tuple(Fact(*units) for units in about["facts"]))
-        # Every weight is in the file, so the backbone starts from none.
-        embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0)
-        if spec.random_features:
-            embedder.image.install_analytic(spec.random_features, spec.random_seed)
-        embedder.spec, embedder.facts = spec, facts
-        load_weights(folder, SPEC_FILE, embedder)
-        return embedder.to(device).eval()
+        return load_model(Path(folder), SPEC_FILE, "embedder", ("spec", "facts"), _parse, _rebuild).to(device).eval()
+
+
+def _parse(about: Mapping[str, Any]) -> tuple[EmbedderSpec, tuple[Fact, ...]]:
+    return EmbedderSpec(**about["spec"]), tuple(Fact(*units) for units in about["facts"])
+
+
+def _rebuild(parsed: tuple[EmbedderSpec, tuple[Fact, ...]]) -> FactEmbedder:
+    """Build an embedder whose weights will all be loaded."""
+    spec, facts = parsed
+    embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0)
+    if spec.random_features:
+        embedder.image.install_analytic(spec.random_features, spec.random_seed)
+    embedder.spec, embedder.facts = spec, facts
+    return embedder
 
 
 def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:

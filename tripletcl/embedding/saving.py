@@ -1,10 +1,11 @@
-"""A model as a folder: what it was built from as JSON, its weights as safetensors, and no pickle."""
+"""A model in a folder: its specification as JSON, its weights as safetensors, and no pickle."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,42 +18,114 @@ from tripletcl.embedding.weights import read_weights
 from tripletcl.errors import UserError
 from tripletcl.files import sha256, write_atomically, write_text
 
-Made = TypeVar("Made")
-
 WEIGHTS_FILE = "model.safetensors"
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
-def save_model(folder: Path, file: str, model: nn.Module, about: Mapping[str, Any]) -> None:
-    """Write a model's weights and what is said about it, each file whole or not at all.
+@dataclass(frozen=True)
+class SavedWeights:
+    """The tensors of a weights file, which stay mapped into memory, and the fingerprint saved with them."""
+
+    tensors: Mapping[str, Tensor]
+    fingerprint: str
+
+    def equal(self, tensors: Mapping[str, Tensor]) -> bool:
+        """True if these tensors have the same names, types and values."""
+        return self.tensors.keys() == tensors.keys() and all(
+            tensor.dtype == tensors[name].dtype and torch.equal(tensor, tensors[name].cpu())
+            for name, tensor in self.tensors.items()
+        )
+
+    def __deepcopy__(self, memo: dict) -> SavedWeights:
+        return self
+
+
+class SavedModel(nn.Module):
+    """A network that `save_model` writes and `load_model` reads.
+
+    Attributes:
+        saved: The weights that it was loaded with; None for a new network.
+    """
+
+    saved: SavedWeights | None = None
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change with any weight; the same on every device.
+
+        A loaded model that still has the weights of its file returns the fingerprint saved with them: to compare
+        tensors is several times faster than to hash them.
+        """
+        tensors = self.state_dict()
+        if self.saved is not None and self.saved.equal(tensors):
+            return self.saved.fingerprint
+        return digest(tensors)
+
+
+Model = TypeVar("Model", bound=SavedModel)
+Parsed = TypeVar("Parsed")
+
+
+def save_model(folder: Path, file: str, model: SavedModel, about: Mapping[str, Any]) -> None:
+    """Write a model's weights and its description, each file whole or not at all.
 
     Args:
         file: The name of the JSON file.
+        about: The rest of the description.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(folder / WEIGHTS_FILE, lambda temporary: save_file(tensors, temporary))
-    said = {
+    description = {
         "library_version": version("tripletcl"),
         "weights_sha256": sha256(folder / WEIGHTS_FILE),
-        "fingerprint": weights_digest(model),
+        "fingerprint": model.fingerprint(),
         **about,
     }
-    write_text(folder / file, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / file, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_about(folder: Path, file: str, what: str, keys: Iterable[str]) -> dict[str, Any]:
-    """What a saved model says of itself.
+def load_model(
+    folder: Path,
+    file: str,
+    kind: str,
+    keys: Sequence[str],
+    parse: Callable[[Mapping[str, Any]], Parsed],
+    build: Callable[[Parsed], Model],
+) -> Model:
+    """Load what `save_model` wrote; nothing is downloaded and no pickle is read.
 
     Args:
-        what: What the folder should hold, with its article, for messages.
-        keys: What it has to say.
+        file: The name of the JSON file.
+        kind: The kind of model, for messages.
+        keys: The entries that the description must have.
+        parse: Reads the description.
+        build: Builds the model from it, with any weights.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: a file is missing, damaged, or of a version that knows other settings.
     """
+    about = _read_description(folder, file, kind, keys)
+    _check_weights_file(folder, about, file)
+    try:
+        parsed = parse(about)
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            f"{folder / file}, written by tripletcl {about.get('library_version')}, does not suit tripletcl "
+            f"{version('tripletcl')}: {error}"
+        ) from error
+    model, tensors = build(parsed), read_weights(folder / WEIGHTS_FILE)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{folder / WEIGHTS_FILE} does not fit {file}: {error}") from error
+    # The state has what the file lacks: the random layer of tripletcl 0.1, which has no part in its fingerprints.
+    model.saved = SavedWeights({**model.state_dict(), **tensors}, about.get("fingerprint") or digest(tensors))
+    return model
+
+
+def _read_description(folder: Path, file: str, kind: str, keys: Sequence[str]) -> dict[str, Any]:
     path = folder / file
     if not path.is_file():
-        raise UserError(f"{folder} holds no {what}: it has no {file}")
+        raise UserError(f"{folder} holds no {kind}: it has no {file}")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -63,27 +136,8 @@ def read_about(folder: Path, file: str, what: str, keys: Iterable[str]) -> dict[
     return about
 
 
-def understood(folder: Path, file: str, about: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Made]) -> Made:
-    """What is made of what a saved model says of itself.
-
-    Raises:
-        UserError: it was written by a version that knows other settings.
-    """
-    try:
-        return make(about)
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            f"{folder / file}, written by tripletcl {about.get('library_version')}, does not suit tripletcl "
-            f"{version('tripletcl')}: {error}"
-        ) from error
-
-
-def check_weights_file(folder: Path, about: Mapping[str, Any], file: str) -> None:
-    """Refuse weights that were not written together with what is said about them.
-
-    Raises:
-        UserError: they are missing or others.
-    """
+def _check_weights_file(folder: Path, about: Mapping[str, Any], file: str) -> None:
+    """Refuse weights that were not written together with their description."""
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
@@ -93,33 +147,10 @@ def check_weights_file(folder: Path, about: Mapping[str, Any], file: str) -> Non
         raise UserError(f"{path} is damaged, or was not written together with {file}: its SHA-256 differs")
 
 
-def load_weights(folder: Path, file: str, model: nn.Module) -> None:
-    """Put the saved weights into a model.
-
-    Raises:
-        UserError: they do not fit.
-    """
-    try:
-        model.load_state_dict(read_weights(folder / WEIGHTS_FILE))
-    except RuntimeError as error:
-        raise UserError(f"{folder / WEIGHTS_FILE} does not fit {file}: {error}") from error
-
-
-def weights_digest(model: nn.Module) -> str:
-    """16 hex digits that change with any weight; the same on every device.
-
-    The random layer of an analytic readout that tripletcl 0.1 made, known by its float32, was not saved and so had no
-    part in the fingerprints that indexes of that version hold: it is left out.
-    """
-    former = "analytic.projection"
-    state = model.state_dict()
-    return digest({name: x for name, x in state.items() if not (name.endswith(former) and x.dtype == torch.float32)})
-
-
 def digest(tensors: Mapping[str, Tensor], *settings: object) -> str:
     """16 hex digits that change with any tensor or setting; the same on every device."""
-    found = hashlib.sha256(repr(settings).encode() if settings else b"")
+    sha = hashlib.sha256(repr(settings).encode() if settings else b"")
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
-    return found.hexdigest()[:16]
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:16]
