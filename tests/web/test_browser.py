@@ -187,7 +187,7 @@ def test_another_method_comes_beside(visit: Visit) -> None:
 def test_the_matrix_moves_the_slider(visit: Visit) -> None:
     visit.go_to("Memory")
     visit.see("#matrices .side >> nth=0 >> td.cell.here[data-stage='2']")
-    visit.see("#curves img.on-light")
+    visit.see("#curves img.chart")
     visit.page.locator("#matrices .go[data-stage='1']").first.click()
     visit.see("#matrices .side >> nth=0 >> td.cell.here[data-stage='1']")
     assert visit.page.input_value("#stage input[type=number]") == "1"
@@ -317,8 +317,9 @@ def test_a_dark_page_has_dark_pictures(visit: Visit) -> None:
     visit.page.reload()
     visit.see("#results .tile")
     visit.go_to("Memory")
-    visit.see("#curves img.on-dark")
-    assert visit.page.locator("#curves img.on-light").first.is_hidden()
+    visit.see("#curves img.chart")
+    inverted = visit.page.evaluate("getComputedStyle(document.querySelector('#curves img.chart')).filter")
+    assert "invert" in inverted
     visit.go_to("Search")
     dark = visit.page.evaluate("getComputedStyle(document.querySelector('#results h3')).color")
     assert sum(map(int, dark.strip("rgb()").split(",")[:3])) > 450, "words are light on dark"

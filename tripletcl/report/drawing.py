@@ -19,28 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER, FILL = "#1f2431", "#5b6473", "#dde1e8", "#fffffe", "#0b4fb5"
-DARK = {INK: "#e8ebf1", MUTED: "#a4adbb", GRID: "#353c49", PAPER: "#10141b", FILL: "#67a6ff"}
-"""Each colour's twin on a dark page; `figure_uri` hands both to the browser."""
+"""Of a light page; the style sheet inverts the figures in dark mode."""
 
-NAMED = {"finetune": ("#d1500f", "#ff8f52"), "mas": ("#1257c9", "#5ea2ff")}
-NAMED |= {"joint": ("#717a88", "#98a3b1"), "frozen": ("#b0b7c2", "#667080")}
+NAMED = {"finetune": "#d1500f", "mas": "#1257c9", "joint": "#717a88", "frozen": "#b0b7c2"}
 OTHERS = (
-    ("#2f9e6b", "#5fd69e"),
-    ("#5b1f8c", "#7a50e8"),
-    ("#c99e00", "#ffd20f"),
-    ("#75102a", "#b8504f"),
-    ("#4ba5f0", "#87f4ff"),
-    ("#434a00", "#f4f0d8"),
-    ("#a957f7", "#b864b6"),
-    ("#d474be", "#e8a7e5"),
-    ("#233459", "#797ce1"),
-    ("#b71a51", "#f53512"),
-    ("#58c97d", "#87fe88"),
-    ("#8a449a", "#dc248e"),
+    *("#3ab388", "#30058b", "#dba205", "#4a2305", "#76adfa", "#466312"),
+    *("#ad62fa", "#eb91e8", "#055848", "#de445b", "#83c857", "#882881"),
 )
-"""(light, dark) pairs that stay apart, by lightness too, for readers who confuse red and green."""
+"""Colours that differ in lightness too, for readers who confuse red and green; also when they are inverted."""
 
-DARK |= dict([*NAMED.values(), *OTHERS])
 MARKERS = "osD^vPX*"
 
 NARROW, WIDE = 3.6, 4.2
@@ -77,8 +64,6 @@ class Style:
     marker: str
     dash: str = "-"
     width: float = 1.8
-    place: int = 0
-    """The method's place among all of its page."""
 
 
 _palette: ContextVar[tuple[str, ...]] = ContextVar("palette", default=())
@@ -102,8 +87,7 @@ def method_styles(methods: Sequence[str]) -> dict[str, Style]:
 
 def _styles(methods: Sequence[str]) -> dict[str, Style]:
     unnamed = [method for method in methods if method not in NAMED]
-    colors = {method: OTHERS[index % len(OTHERS)][0] for index, method in enumerate(unnamed)}
-    colors |= {method: light for method, (light, _) in NAMED.items()}
+    colors = {method: OTHERS[index % len(OTHERS)] for index, method in enumerate(unnamed)} | NAMED
     width = 1.8 if len(methods) <= MANY else 1.3
     return {
         method: Style(
@@ -111,7 +95,6 @@ def _styles(methods: Sequence[str]) -> dict[str, Style]:
             MARKERS[index % len(MARKERS)],
             dash="--" if method == UPPER_BOUND else "-",
             width=2.6 if method == "mas" else width,
-            place=index,
         )
         for index, method in enumerate(methods)
     }

@@ -36,7 +36,7 @@ Drifts = Mapping[str, Sequence[Drift]]
 
 WAYS = {"stale": "stale", "upgraded": "upgraded", "reembedded": "embedded anew"}
 GROUPS = {"all": "all facts", "old": "known to the index", "new": "learned since"}
-COLORS = {"stale": NAMED["frozen"][0], "upgraded": FILL, "reembedded": MUTED}
+COLORS = {"stale": NAMED["frozen"], "upgraded": FILL, "reembedded": MUTED}
 
 NOTE = (
     "An index keeps the vectors of the model that made it, and goes stale when the model learns on. Upgraded, they "

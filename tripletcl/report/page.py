@@ -14,7 +14,7 @@ import yaml
 
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult
 from tripletcl.files import write_text
-from tripletcl.report.drawing import DARK, MANY, WIDE, method_styles, palette
+from tripletcl.report.drawing import MANY, WIDE, method_styles, palette
 from tripletcl.report.drift import NOTE as DRIFT_NOTE
 from tripletcl.report.drift import Drifts, comparable, drift_sentence
 from tripletcl.report.formatting import counted, fraction, method_label
@@ -154,9 +154,8 @@ def write_report(
             _facts(groups) if len(sequences) == 1 else "",
             _settings(settings, environment, command),
         ]
-        colors = _method_colors(methods)
     body = "\n".join(section for section in sections if section)
-    page = PAGE.format(title=escape(title), css=CSS + colors, body=body)
+    page = PAGE.format(title=escape(title), css=CSS, body=body)
     write_text(Path(path), page)
     return Path(path)
 
@@ -202,14 +201,6 @@ def _measured(runs: Sequence[RunResult], sweeps: Sweeps, level: int = 2) -> list
     ]
 
 
-def _method_colors(methods: Sequence[str]) -> str:
-    """Style rules `.m0`, `.m1`, ... for the methods' swatches, in the colours of the pictures."""
-    colors = [style.color for style in method_styles(methods).values()]
-    light = "".join(f".m{index}{{background:{color}}}" for index, color in enumerate(colors))
-    dark = "".join(f".m{index}{{background:{DARK[color]}}}" for index, color in enumerate(colors))
-    return f"{light}@media (prefers-color-scheme: dark){{{dark}}}"
-
-
 def _header(title: str, runs: Sequence[RunResult]) -> str:
     splits = list(dict.fromkeys(run.split for run in runs))
     counts = [
@@ -245,7 +236,7 @@ def _comparison(rows: Sequence[Row], level: int = 2) -> str:
     styles = method_styles([row["method"] for row in rows])
     titles, lines = table_cells(rows, without=("tasks",) if len(rows[0]["tasks"]) > SHOWN_TASKS else ())
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["method", *titles])
-    names = [_swatched(row["method"], styles[row["method"]].place) for row in rows]
+    names = [_swatched(row["method"], styles[row["method"]].color) for row in rows]
     body = "\n".join(
         f"<tr>{name}{''.join(map(_table_cell, line))}</tr>" for name, line in zip(names, lines, strict=True)
     )
@@ -255,8 +246,8 @@ def _comparison(rows: Sequence[Row], level: int = 2) -> str:
     return _section("Comparison", "", f'<div class="card scroll">{table}</div>\n{note}', level)
 
 
-def _swatched(method: str, place: int) -> str:
-    return f'<th scope="row"><i class="swatch m{place}"></i>{escape(method_label(method))}</th>'
+def _swatched(method: str, color: str) -> str:
+    return f'<th scope="row"><i class="swatch" style="background:{color}"></i>{escape(method_label(method))}</th>'
 
 
 def _table_cell(cell: Cell) -> str:
@@ -371,9 +362,8 @@ def _grid(figures: Sequence[Figure], kind: str) -> str:
 
 def _card(figure: Figure) -> str:
     wide = " span" if figure.get_figwidth() > 1.5 * WIDE else ""
-    return (
-        f'<figure class="card{wide}"><img src="{figure_uri(figure)}" alt="{escape(str(figure.get_label()))}"></figure>'
-    )
+    alt = escape(str(figure.get_label()))
+    return f'<figure class="card{wide}"><img class="chart" src="{figure_uri(figure)}" alt="{alt}"></figure>'
 
 
 def _examples(examples: Sequence[ExampleQuery], groups: Groups) -> str:

@@ -37,39 +37,14 @@ def thumbnail_uri(path: Path | str, size: int = 160) -> str:
 
 
 def figure_uri(figure: Figure) -> str:
-    """A figure as an SVG data URI in the reader's own font, which follows the reader's light or dark mode."""
-    return _in_modes(_svg(figure), "(prefers-color-scheme:dark)")
-
-
-def figure_uris(figure: Figure) -> tuple[str, str]:
-    """`figure_uri` twice, for a light page and for a dark one, where the page and not the reader's system decides."""
-    svg = _svg(figure)
-    return _in_modes(svg, "not all"), _in_modes(svg, "all")
-
-
-def _svg(figure: Figure) -> str:
+    """A figure as an SVG data URI in the reader's own font, the same for the same figure."""
     import matplotlib
 
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tripletcl"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
-
-
-def _in_modes(svg: str, dark_when: str) -> str:
-    """Replace each colour by a variable that has one value in light mode and another where the media query holds."""
-    from tripletcl.report.drawing import DARK
-
-    names = {light: f"--c{index}" for index, light in enumerate(DARK)}
-    for light, name in names.items():
-        svg = svg.replace(light, f"var({name})")
-    light_values = "".join(f"{name}:{light};" for light, name in names.items())
-    dark_values = "".join(f"{name}:{DARK[light]};" for light, name in names.items())
-    style = (
-        f"<style>:root{{{light_values}}}@media {dark_when}{{:root{{{dark_values}}}}}"
-        f"text{{font-family:{FONTS} !important}}</style>"
-    )
-    svg = re.sub(r"(<svg\b[^>]*>)", lambda match: match[1] + style, svg, count=1)
+    style = f"<style>text{{font-family:{FONTS} !important}}</style>"
+    svg = re.sub(r"(<svg\b[^>]*>)", lambda match: match[1] + style, buffer.getvalue(), count=1)
     return _data_uri("image/svg+xml", svg.encode())
 
 

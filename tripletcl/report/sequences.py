@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tripletcl.errors import UserError
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, MetricName, RunResult, Spread
+from tripletcl.report.drawing import method_styles
 from tripletcl.report.formatting import MISSING, counted, fraction, method_label, percent, shortened
 from tripletcl.report.metric import METRICS
 from tripletcl.report.runs import CONTROLS
@@ -357,11 +358,13 @@ def latex_sequences(rows: Sequence[SequenceRow], label: str = "tab:sequences") -
 def html_sequences(rows: Sequence[SequenceRow]) -> str:
     """The table and its caption for the page; the swatches have the colours of the page's methods in this order."""
     titles, lines = sequence_cells(rows)
+    styles = method_styles([row.method for row in rows])
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["method", *titles])
     body = "\n".join(
-        f'<tr><th scope="row"><i class="swatch m{index}"></i>{escape(method_label(row.method))}</th>'
+        f'<tr><th scope="row"><i class="swatch" style="background:{styles[row.method].color}"></i>'
+        f"{escape(method_label(row.method))}</th>"
         f"{''.join(map(_html_cell, line))}</tr>"
-        for index, (row, line) in enumerate(zip(rows, lines, strict=True))
+        for row, line in zip(rows, lines, strict=True)
     )
     dense = " dense" if len(rows[0].outcomes) > DENSE_SEQUENCES else ""
     table = f'<table class="compare{dense}">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>'

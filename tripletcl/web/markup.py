@@ -10,7 +10,7 @@ import numpy as np
 
 from tripletcl.evaluation import RunResult
 from tripletcl.evaluation.matrix import forgetting
-from tripletcl.report.drawing import DARK, Style
+from tripletcl.report.drawing import Style
 from tripletcl.report.formatting import MISSING, fraction
 from tripletcl.report.heatmaps import stage_labels
 from tripletcl.retrieval import ShownFact
@@ -48,7 +48,7 @@ def empty(text: str) -> str:
 
 def swatch(style: Style) -> str:
     """A dot in the colour that a method has in the pictures."""
-    return f'<i class="swatch" style="--light:{style.color};--dark:{DARK[style.color]}"></i>'
+    return f'<i class="swatch" style="background:{style.color}"></i>'
 
 
 def side_by_side(columns: Sequence[str]) -> str:
@@ -154,11 +154,7 @@ def pictures(figures: Sequence[Picture]) -> str:
 
 
 def _card(figure: Picture) -> str:
-    images = "".join(
-        f'<img class="on-{mode}" src="{uri}" alt="{escape(figure.title)}">'
-        for mode, uri in (("light", figure.light), ("dark", figure.dark))
-    )
-    return f'<figure class="card">{images}</figure>'
+    return f'<figure class="card"><img class="chart" src="{figure.uri}" alt="{escape(figure.title)}"></figure>'
 
 
 def matrix(result: RunResult, stage: int, top: float) -> str:

@@ -13,7 +13,7 @@ from tripletcl.evaluation import RunResult
 from tripletcl.report.curves import Line, curve_figures, stage_chart
 from tripletcl.report.drawing import INK, Style, fraction_ticks, styled
 from tripletcl.report.formatting import fraction
-from tripletcl.report.pictures import figure_uris
+from tripletcl.report.pictures import figure_uri
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,16 +26,15 @@ _drawing = threading.Lock()
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as data URIs, for a light page and for a dark one."""
+    """A figure as a data URI; the style sheet inverts it on a dark page."""
 
     title: str
-    light: str
-    dark: str
+    uri: str
 
     @classmethod
     def of(cls, figure: Figure) -> Picture:
-        """Both, drawn once."""
-        return cls(str(figure.get_label()), *figure_uris(figure))
+        """Draw a figure."""
+        return cls(str(figure.get_label()), figure_uri(figure))
 
 
 def task_curves(results: Sequence[RunResult], stage: int) -> list[Picture]:

@@ -38,9 +38,8 @@ h1 { font-size:clamp(1.1rem,2.3vw,1.45rem) !important; line-height:1.25; letter-
 .understood { margin:.2rem 0; overflow-wrap:anywhere; }
 .empty { border:1.5px dashed var(--line); border-radius:10px; color:var(--muted); padding:2rem 1rem;
   text-align:center; }
-.swatch { display:inline-block; width:.7em; height:.7em; border-radius:50%; margin-right:.45em;
-  background:var(--light); }
-.dark .swatch { background:var(--dark); }
+.swatch { display:inline-block; width:.7em; height:.7em; border-radius:50%; margin-right:.45em; }
+.dark .swatch, .dark .chart { filter:invert(.9) hue-rotate(180deg) brightness(1.15); }
 b.good { color:var(--good); }
 
 /* methods side by side */
@@ -98,11 +97,7 @@ dialog .close { all:unset; position:absolute; top:12px; right:12px; width:34px; 
 #curve .cards { grid-template-columns:minmax(0,480px); }
 .card { border:1px solid var(--line); border-radius:12px; background:var(--card); padding:.6rem; margin:0;
   min-width:0; }
-.card img { width:100%; max-width:560px; height:auto; margin:0 auto; }
-.card img.on-light { display:block; }
-.card img.on-dark { display:none; }
-.dark .card img.on-light { display:none; }
-.dark .card img.on-dark { display:block; }
+.card img { display:block; width:100%; max-width:560px; height:auto; margin:0 auto; }
 
 /* tables */
 .scroll { overflow-x:auto; }
