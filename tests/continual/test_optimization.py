@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from toy import ToyLearner, assert_same, run_toy, toy_tasks
 from tripletcl.continual import Method, Training
 from tripletcl.continual import device as device_module
 from tripletcl.continual.device import freed_memory_kept
-from tripletcl.continual.optimization import _light, build_optimizer, forget_gradients, set_lr
+from tripletcl.continual.optimization import build_optimizer, set_lr
 
 SETTINGS = [
     Training(momentum=0.9, weight_decay=0.01),
@@ -33,7 +32,7 @@ def test_fused_equals_plain(training: Training) -> None:
     generator = torch.Generator().manual_seed(0)
     for step in range(6):
         for optimizer in optimizers:
-            forget_gradients(optimizer)
+            optimizer.zero_grad()
             set_lr(optimizer, 0.1 / (1 + step))
         for number, (left, right) in enumerate(zip(*(learner.parameters() for learner in learners), strict=True)):
             if number == 0 and step in (0, 1, 4):
@@ -45,52 +44,6 @@ def test_fused_equals_plain(training: Training) -> None:
             optimizer.step()
     for left, right in zip(*(learner.parameters() for learner in learners), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
-@pytest.mark.parametrize("fused", [True, False])
-def test_a_light_optimizer_is_the_same_bit_for_bit(kind: type[torch.optim.Optimizer], fused: bool) -> None:
-    """Its hooks, groups, closure and state, too."""
-    nets = [ToyLearner(), ToyLearner()]
-    light, plain = (
-        of(net.parameters(), lr=0.1, fused=fused) for of, net in zip((_light(kind), kind), nets, strict=True)
-    )
-    assert isinstance(light, kind)
-    assert repr(light) == repr(plain)
-    calls = []
-    light.register_step_pre_hook(lambda *_: calls.append("before"))
-    light.register_step_post_hook(lambda *_: calls.append("after"))
-    extra = [torch.nn.Parameter(torch.ones(3)) for _ in nets]
-    for optimizer, net, p in zip((light, plain), nets, extra, strict=True):
-        optimizer.add_param_group({"params": [p], "lr": 0.5})
-        with pytest.raises(ValueError, match="more than one parameter group"):
-            optimizer.add_param_group({"params": [p]})
-        for _ in range(3):
-
-            def loss(net: ToyLearner = net, p: torch.Tensor = p, optimizer: torch.optim.Optimizer = optimizer) -> float:
-                optimizer.zero_grad()
-                found = net.eval()(torch.ones(2, 6)).square().sum() + p.square().sum()
-                found.backward()
-                return float(found.detach())
-
-            assert optimizer.step(loss) > 0
-    assert calls == ["before", "after"] * 3
-    assert_same(*nets)
-    assert torch.equal(*extra)
-    assert str(light.state_dict()) == str(plain.state_dict())
-
-
-def test_what_torch_wraps_otherwise_is_left_as_it_is() -> None:
-    @wraps(torch.optim.SGD.step)
-    def of_a_later_torch(self: torch.optim.SGD) -> None:
-        raise AssertionError("it is called")
-
-    class Later(torch.optim.SGD):
-        step = of_a_later_torch
-
-    p = torch.nn.Parameter(torch.ones(3))
-    with pytest.raises(AssertionError, match="it is called"):
-        _light(Later)([p], lr=0.1).step()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

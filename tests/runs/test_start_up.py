@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
-SLOW = {"torch._dynamo", "torch._inductor", "torchvision", "timm", "transformers", "sympy", "sklearn", "matplotlib"}
+SLOW = {"torchvision", "timm", "transformers", "sklearn", "matplotlib"}
 """Each takes half a second at least, and a perceptron needs none."""
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tripletcl.continual.device import Compute
 from tripletcl.continual.method import Learner, Method
-from tripletcl.continual.optimization import Training, forget_gradients, learning_rate, set_lr, trunk_standing_still
+from tripletcl.continual.optimization import Training, learning_rate, set_lr, trunk_standing_still
 from tripletcl.continual.precision import mixed
 from tripletcl.continual.run_folder import Position
 from tripletcl.continual.task import Batch, InputSource, Task, epoch_batches, steps_per_epoch
@@ -118,7 +118,7 @@ def train_step(
 ) -> Tensor:
     """One step; returns the loss, the method's term included."""
     set_lr(optimizer, lr)
-    forget_gradients(optimizer)
+    optimizer.zero_grad()
     method.before_forward()
     with mixed(compute):
         representation = learner.represent(batch.inputs)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -76,38 +75,12 @@ def build_optimizer(learner: Learner, training: Training, fused: bool = True) ->
     common["fused" if fused else "foreach"] = True
     optimizer: torch.optim.Optimizer
     if training.optimizer == "sgd":
-        optimizer = _light(torch.optim.SGD)(groups, momentum=training.momentum, **common)
+        optimizer = torch.optim.SGD(groups, momentum=training.momentum, **common)
     else:
-        optimizer = _light(torch.optim.AdamW)(groups, **common)
+        optimizer = torch.optim.AdamW(groups, **common)
     if fused:
         optimizer.register_step_pre_hook(_make_ready_for_fused)
     return optimizer
-
-
-FOR_COMPILERS = {
-    "_disable_dynamo.<locals>.inner",
-    "_use_grad_for_differentiable.<locals>._use_grad",
-    "Optimizer.profile_hook_step.<locals>.wrapper",
-}
-"""Wrappers of torch's, by their names in its code, around an optimizer's methods. The last, which also calls the hooks
-of a step, is put around a class's `step` anew when the first of that class is made."""
-
-
-@cache
-def _light(kind: type[Any]) -> type[Any]:
-    """An optimizer class without what its methods do to keep out of the sight of `torch.compile`.
-
-    For that alone they import `torch._dynamo`, which takes as long as torch itself: most of the start of a short run.
-    An optimizer is never part of what is compiled here. Where torch wraps otherwise, it is left as it is.
-    """
-    own = {"add_param_group": _unwrapped(kind.add_param_group), "step": torch.no_grad()(_unwrapped(kind.step))}
-    return type(kind.__name__, (kind,), own)
-
-
-def _unwrapped(method: Callable[..., Any]) -> Callable[..., Any]:
-    while method.__code__.co_qualname in FOR_COMPILERS and hasattr(method, "__wrapped__"):
-        method = method.__wrapped__
-    return method
 
 
 def _make_ready_for_fused(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -147,13 +120,6 @@ def trunk_standing_still(learner: Learner) -> Iterator[None]:
             p.requires_grad_(True)
         for layer in layers:
             layer.training = True
-
-
-def forget_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Set every gradient to None; `zero_grad` does the same with ten times the time around it."""
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            p.grad = None
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
