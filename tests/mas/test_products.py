@@ -21,7 +21,7 @@ PIECES = st.sampled_from([1, 100, 1000, 10**9])
 def of_rule(layer: nn.Module, x: Tensor, g: Tensor, f: Any) -> dict[str, Tensor]:
     total = {name: torch.ones_like(p.detach()) for name, p in layer.named_parameters()}
     with torch.no_grad():
-        rules.rules_of_types()[type(layer)](layer, x, g, f, total)
+        rules.RULES[rules.type_name(layer)](layer, x, g, f, total)
     return {name: value - 1 for name, value in total.items()}  # it adds to what is there
 
 
@@ -142,7 +142,7 @@ def test_no_sample_is_counted_twice_when_memory_runs_out(
         name: torch.zeros_like(p.detach()) for name, p in layer.named_parameters() if not (bias and name == "bias")
     }
     with torch.no_grad():
-        rules.rules_of_types()[type(layer)](layer, x, g, scarce, total)
+        rules.RULES[rules.type_name(layer)](layer, x, g, scarce, total)
     assert failures
     for name, value in total.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=1e-12)

@@ -4,14 +4,13 @@ A rule is a plain function `rule(layer, input, grad_output, f, total)`. `input` 
 axis 0 and are of the sums' type, or in bfloat16; row n of `grad_output` is the gradient of sample n's own scalar, and
 `f` is the absolute value or the square, applied to every sample's gradient BEFORE the sum over samples. The sums are
 added, in place, to those of `total["weight"]` and `total["bias"]` that are there.
-`rules_of_types` holds the rules by exact type, because a subclass may compute something else.
+`RULES` holds them by exact type, because a subclass may compute something else.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -140,51 +139,30 @@ def _fitting(x: Tensor) -> int:
     return samples_at_once(x.device, x[0].numel() * x.element_size()) if x.device.type == "cpu" else len(x)
 
 
-def rules_of_types() -> dict[type[nn.Module], Rule]:
-    """The rules by layer type."""
-    return _with_timm() if _timm_is_there() else OF_TORCH
-
-
-def output_enters() -> dict[type[nn.Module], str]:
-    """These go on inside their forward after the affine map: the map's output is what enters the named submodule."""
-    return _drops_of_timm() if _timm_is_there() else {}
-
-
-OF_TORCH: dict[type[nn.Module], Rule] = {
-    nn.Linear: linear,
-    nn.Conv1d: convolution,
-    nn.Conv2d: convolution,
-    nn.Conv3d: convolution,
-    nn.BatchNorm1d: batch_norm,
-    nn.BatchNorm2d: batch_norm,
-    nn.BatchNorm3d: batch_norm,
-    nn.GroupNorm: group_norm,
-    nn.LayerNorm: layer_norm,
+RULES: dict[str, Rule] = {
+    "torch.nn.modules.linear.Linear": linear,
+    "torch.nn.modules.conv.Conv1d": convolution,
+    "torch.nn.modules.conv.Conv2d": convolution,
+    "torch.nn.modules.conv.Conv3d": convolution,
+    "torch.nn.modules.batchnorm.BatchNorm1d": batch_norm,
+    "torch.nn.modules.batchnorm.BatchNorm2d": batch_norm,
+    "torch.nn.modules.batchnorm.BatchNorm3d": batch_norm,
+    "torch.nn.modules.normalization.GroupNorm": group_norm,
+    "torch.nn.modules.normalization.LayerNorm": layer_norm,
+    "timm.layers.conv2d_same.Conv2dSame": convolution_same,
+    "timm.layers.norm_act.BatchNormAct2d": batch_norm,
+    "timm.layers.norm.GroupNorm": group_norm,
+    "timm.layers.norm.GroupNorm1": group_norm,
+    "timm.layers.norm_act.GroupNormAct": group_norm,
+    "timm.layers.norm.LayerNorm": layer_norm,
+    "timm.layers.norm.LayerNorm2d": layer_norm_2d,
 }
+"""The rule of each layer type, by the type's full name, so that timm is imported only by models that use it."""
+
+DROPS = {"timm.layers.norm_act.BatchNormAct2d": "drop", "timm.layers.norm_act.GroupNormAct": "drop"}
+"""Layer types whose forward continues after the affine map: the submodule that the map's output enters."""
 
 
-def _timm_is_there() -> bool:
-    """A model has layers of timm only where timm was imported; who has none should not wait two seconds for it."""
-    return "timm.layers" in sys.modules
-
-
-@cache
-def _with_timm() -> dict[type[nn.Module], Rule]:
-    from timm import layers
-
-    return OF_TORCH | {
-        layers.Conv2dSame: convolution_same,
-        layers.BatchNormAct2d: batch_norm,
-        layers.GroupNorm: group_norm,
-        layers.GroupNorm1: group_norm,
-        layers.GroupNormAct: group_norm,
-        layers.LayerNorm: layer_norm,
-        layers.LayerNorm2d: layer_norm_2d,
-    }
-
-
-@cache
-def _drops_of_timm() -> dict[type[nn.Module], str]:
-    from timm import layers
-
-    return {layers.BatchNormAct2d: "drop", layers.GroupNormAct: "drop"}
+def type_name(layer: nn.Module) -> str:
+    """The full name of a layer's type, as in `RULES`."""
+    return f"{type(layer).__module__}.{type(layer).__qualname__}"

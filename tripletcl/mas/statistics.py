@@ -21,7 +21,7 @@ from tripletcl.continual import Learner
 from tripletcl.errors import UserError
 from tripletcl.mas.precision import Precision, check_precision, factor_type, forward_in, rounding, wide
 from tripletcl.mas.products import Statistic
-from tripletcl.mas.rules import output_enters, rules_of_types
+from tripletcl.mas.rules import DROPS, RULES, type_name
 
 Scalar = Callable[[Tensor], Tensor]
 """Outputs [B, ...] to one number a sample [B], or to K of them [B, K]."""
@@ -175,7 +175,7 @@ def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic, precision
     if statistic not in IN_PLACE:
         raise UserError(f"the statistic of a gradient is abs or torch.square, not {statistic!r}")
     if not any(p.requires_grad for p in model.parameters()):
-        raise UserError(f"{_type_name(model)} has no trainable parameters, so none has an importance")
+        raise UserError(f"{type_name(model)} has no trainable parameters, so none has an importance")
     no_autocast = torch.autocast(inputs.device.type, enabled=False)
     with torch.inference_mode(False), torch.enable_grad(), no_autocast, rounding(precision), eval_mode(model):
         yield inputs.clone() if inputs.is_inference() else inputs.detach()
@@ -262,7 +262,7 @@ class _Tap:
         self.anchor = anchor
         # Last before and first after the layer: other hooks may change what goes in and what comes out.
         self.handles.append(self.layer.register_forward_pre_hook(self._enter, with_kwargs=True))
-        if type(self.layer) in output_enters():
+        if type_name(self.layer) in DROPS:
             self.handles.append(self.at_output(self._tap))
             self.handles.append(self.layer.register_forward_hook(lambda *_: self._train(True), prepend=True))
         else:
@@ -270,7 +270,7 @@ class _Tap:
 
     def at_output(self, see: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Show the layer's output to a function, which may replace it."""
-        if inner := output_enters().get(type(self.layer)):
+        if inner := DROPS.get(type_name(self.layer)):
             return self.layer.get_submodule(inner).register_forward_pre_hook(lambda _, args: see(args[0]))
         return self.layer.register_forward_hook(lambda _, args, output: see(output), prepend=True)
 
@@ -310,7 +310,7 @@ class _Tap:
         if self.input._version != self.version:
             raise self.error("has its input changed in place after it was called")
         dtype = factor_type(self.precision, self.input.dtype)
-        rule = rules_of_types()[type(self.layer)]
+        rule = RULES[type_name(self.layer)]
         with torch.autocast(grad_output.device.type, enabled=False):  # of a local scope it is called going forward
             rule(self.layer, self.input.to(dtype), grad_output.to(dtype), self.f, self.sums)
         self.received = True
@@ -324,7 +324,7 @@ class _Tap:
             parameter.requires_grad_(flag)
 
     def error(self, what: str) -> UserError:
-        return UserError(f"{self.path.rstrip('.') or 'the model'} ({_type_name(self.layer)}) {what}; {WAY_OUT}")
+        return UserError(f"{self.path.rstrip('.') or 'the model'} ({type_name(self.layer)}) {what}; {WAY_OUT}")
 
 
 class _OutputGradient(torch.autograd.Function):
@@ -364,9 +364,8 @@ def _taps(statistics: Statistics, batch: int) -> list[_Tap]:
 
 
 def _check_rule(tap: _Tap) -> None:
-    rules = rules_of_types()
-    if type(tap.layer) not in rules:
-        allowed = ", ".join(sorted({kind.__name__ for kind in rules}))
+    if type_name(tap.layer) not in RULES:
+        allowed = ", ".join(sorted({name.rpartition(".")[2] for name in RULES}))
         raise tap.error(f"owns trainable parameters and is none of the layer types with an exact rule ({allowed})")
     others = tap.parameters.keys() - {"weight", "bias"}
     if others:
@@ -439,7 +438,3 @@ def _each_gradient(totals: list[Tensor], parameters: dict[str, Any]) -> Iterator
 def _zeros(model: nn.Module) -> dict[str, Tensor]:
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return {name: torch.zeros(p.shape, dtype=wide(p.dtype), device=p.device) for name, p in parameters.items()}
-
-
-def _type_name(module: nn.Module) -> str:
-    return f"{type(module).__module__}.{type(module).__name__}"
