@@ -3,8 +3,8 @@
     python benchmarks/importance.py --clock cpu --threads 1
     python benchmarks/importance.py --model resnet18 --batch 32 --size 128 --repeats 5
 
-Columns, all for s = the squared norm of the outputs, f = abs, in float32 unless `--precision` says otherwise, of the
-plain pass as of hooks and alone (on a GPU tf32); memory that is freed stays with the process on all sides:
+Columns, all for s = the squared norm of the outputs, f = abs, in float32; freed memory stays with
+the process on all sides:
 - hooks: every sample exactly, in one pass a batch, batch after batch as `importance` takes them in a run, where linear
   layers are oneDNN's on the CPU; the plain pass is PyTorch's own;
 - alone: `per_sample_statistic`, the same for a single batch: with new memory for the result, and one sample passed
@@ -30,7 +30,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import timm
 import torch
@@ -42,7 +41,7 @@ from turns import Row
 
 from tripletcl.continual.device import freed_memory_kept
 from tripletcl.cpu import linear_by_onednn
-from tripletcl.mas.precision import Precision, forward_in, rounding
+from tripletcl.mas.float32 import exact_float32
 from tripletcl.mas.statistics import Statistics, per_sample_statistic, squared_norm
 
 MODELS = {"vgg16": (8, 224), "alexnet": (64, 224), "resnet18": (32, 224), "tf_efficientnet_lite0": (32, 224)}
@@ -61,7 +60,7 @@ def main() -> None:
     if options.json:
         print(turns.as_json(rows_asked_for(options)))
         return
-    print(f"{turns.heading(options)}, {options.precision}, medians of {options.repeats}\n")
+    print(f"{turns.heading(options)}, float32, medians of {options.repeats}\n")
     head = "".join(f"{name:>9}" for name in ("hooks", "alone", "loop", "vmap", "memory"))
     print(f"{'model':24}{'batch':>7}{'px':>5}{'fwd+bwd s':>11}{head}  difference")
     for name in options.model or MODELS:
@@ -90,7 +89,7 @@ def rows_asked_for(options: argparse.Namespace) -> list[Row]:
 
 def as_rows(name: str, row: Row, options: argparse.Namespace) -> list[Row]:
     """What it costs, and how much dearer the slow ways are."""
-    case = f"{name}, batch {row['batch']}, {row['size']} px, {options.precision}"
+    case = f"{name}, batch {row['batch']}, {row['size']} px"
     about = {"device": turns.device_name(options.device)}
     slow = {**about, "goal": None, "direction": "at least"}
     return [
@@ -108,11 +107,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, help="pixels a side; default: the model's own, else 128")
     parser.add_argument("--loop-samples", type=int, default=4)
     parser.add_argument("--vmap-memory", type=int, default=1024, help="MiB of per-sample gradients at a time")
-    parser.add_argument("--precision", choices=get_args(Precision), help="of all but loop and vmap")
     parser.add_argument("--peak", choices=("plain", "hooks"), help="print the peak memory of one of the two, in bytes")
-    options = turns.parse(parser, arguments)
-    options.precision = options.precision or ("float32" if options.device == "cpu" else "tf32")
-    return options
+    return turns.parse(parser, arguments)
 
 
 def measure(name: str, options: argparse.Namespace) -> Row:
@@ -121,11 +117,11 @@ def measure(name: str, options: argparse.Namespace) -> Row:
     few = images[: options.loop_samples]
     gradient = sum(p.numel() * p.element_size() for p in model.parameters())
     some = images[: max(1, options.vmap_memory * 2**20 // gradient)]
-    batches = Statistics(model, precision=options.precision)
+    batches = Statistics(model)
     runs: dict[str, Callable[[], object]] = {
-        "plain": lambda: forward_and_backward(model, images, options.precision),
+        "plain": lambda: forward_and_backward(model, images),
         "hooks": lambda: in_a_run(partial(batches.add, images)),
-        "alone": lambda: in_a_run(partial(per_sample_statistic, model, images, precision=options.precision)),
+        "alone": lambda: in_a_run(partial(per_sample_statistic, model, images)),
         "loop": lambda: per_sample_statistic(model, few, engine="loop"),
         "vmap": lambda: by_vmap(model, some),
     }
@@ -161,10 +157,10 @@ def build(name: str) -> nn.Module:
     return timm.create_model(name)
 
 
-def forward_and_backward(model: nn.Module, images: Tensor, precision: Precision = "float32") -> None:
+def forward_and_backward(model: nn.Module, images: Tensor) -> None:
     model.zero_grad()
-    with rounding(precision):
-        squared_norm(forward_in(precision, model)(images)).sum().backward()
+    with exact_float32():
+        squared_norm(model(images)).sum().backward()
 
 
 def by_vmap(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
@@ -184,7 +180,6 @@ def difference(model: nn.Module, images: Tensor) -> float:
 
 def peak_in_a_process(side: str, name: str, options: argparse.Namespace) -> int:
     command = [sys.executable, __file__, "--peak", side, "--model", name, "--device", options.device]
-    command += ["--precision", options.precision]
     for flag, value in (("--batch", options.batch), ("--size", options.size), ("--threads", torch.get_num_threads())):
         command += [flag, str(value)] if value else []
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -193,8 +188,8 @@ def peak_in_a_process(side: str, name: str, options: argparse.Namespace) -> int:
 def peak_bytes(side: str, options: argparse.Namespace) -> int:
     """Of two batches, above what stood before them."""
     model, images = case(options.model[0], options)
-    batches = Statistics(model, precision=options.precision)
-    plain = partial(forward_and_backward, model, images, options.precision)
+    batches = Statistics(model)
+    plain = partial(forward_and_backward, model, images)
     run = plain if side == "plain" else partial(batches.add, images)
     if options.device == "cpu":
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark of Linux, back to the present

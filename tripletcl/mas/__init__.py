@@ -4,7 +4,6 @@ from tripletcl.mas.alpha import MASAlpha
 from tripletcl.mas.importance import importance, task_importance
 from tripletcl.mas.method import MAS
 from tripletcl.mas.penalty import PenaltyForm, QuadraticPenalty
-from tripletcl.mas.precision import Precision
 from tripletcl.mas.statistics import Engine, Scalar, batch_statistic, every_output, per_sample_statistic, squared_norm
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "Engine",
     "MASAlpha",
     "PenaltyForm",
-    "Precision",
     "QuadraticPenalty",
     "Scalar",
     "batch_statistic",

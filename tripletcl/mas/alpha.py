@@ -23,7 +23,6 @@ from tripletcl.continual import Lam, Method, Properties, Task
 from tripletcl.errors import UserError
 from tripletcl.mas.importance import SCALARS, Output, check_measure, task_importance
 from tripletcl.mas.penalty import PenaltyForm, QuadraticPenalty
-from tripletcl.mas.precision import Precision
 from tripletcl.mas.statistics import Engine, Scope
 
 
@@ -32,7 +31,7 @@ class MASAlpha(Method):
 
     Args:
         lam: The sum of the tasks' weights, >= 0; 0 is fine-tuning, bit for bit; "auto" chooses it for every task.
-        penalty, engine, scope, output, precision: As in MAS.
+        penalty, engine, scope, output: As in MAS.
     """
 
     name: ClassVar[str] = "mas_alpha"
@@ -45,11 +44,9 @@ class MASAlpha(Method):
         engine: Engine = "hooks",
         scope: Scope = "global",
         output: Output = "l2",
-        precision: Precision = "float32",
     ) -> None:
         self.weigh(lam)
         self.measure: dict[str, Any] = {"engine": engine, "scope": scope, "scalar": SCALARS[output], "per": "sample"}
-        self.measure["precision"] = precision
         check_measure(**self.measure)
         self.penalty = QuadraticPenalty(penalty)
         self.inverse_sums = 0.0

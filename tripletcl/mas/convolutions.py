@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
-from tripletcl.mas.precision import wide
 from tripletcl.mas.products import Statistic, add_in_chunks, add_products, samples_at_once
 
 Pad = Callable[[Tensor], Tensor]
@@ -42,8 +41,7 @@ def _columns(x: Tensor, layer: Any) -> Tensor:
 
 
 def _folded(x: Tensor, g: Tensor, layer: Any) -> Tensor:
-    """Every sample's own weight gradient [n, *weight.shape], float32 at least."""
-    x, g = x.to(wide(x.dtype)), g.to(wide(g.dtype))  # its sums would be rounded, and on the CPU it would take longer
+    """Every sample's own weight gradient [n, *weight.shape]."""
     if x.device.type == "cpu" and _in_threes(layer):
         return _in_pieces(x, g, layer)
     return _weight_gradients(x, g, layer, tuple(layer.weight.shape))

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from tripletcl.continual import Inputs, Learner, Task
 from tripletcl.errors import UserError
-from tripletcl.mas.precision import Precision, check_precision
 from tripletcl.mas.products import Statistic
 from tripletcl.mas.statistics import (
     Engine,
@@ -44,7 +43,6 @@ def importance(
     engine: Engine = "hooks",
     scope: Scope = "global",
     per: Per = "sample",
-    precision: Precision = "float32",
 ) -> dict[str, Tensor]:
     """The MEAN over all samples of |d ||F(x)||^2 / d theta|: MAS importance omega (Aljundi et al., ECCV 2018).
 
@@ -53,7 +51,7 @@ def importance(
     Args:
         model: the parameters' owner; it is used in eval mode and left in its own.
         batches: tensors [B, ...] on the model's device; B may differ from batch to batch.
-        forward, scalar, statistic, engine, scope, precision: as in `per_sample_statistic`; `statistic=torch.square`
+        forward, scalar, statistic, engine, scope: as in `per_sample_statistic`; `statistic=torch.square`
             gives Fisher information, `scalar=every_output` the sum over outputs of |d F_d(x) / d theta|.
         per: "sample", or for comparison "batch", the approximation of released code: the mean over BATCHES, each
             counting once whatever its size, of |d (mean over the batch of ||F(x)||^2) / d theta|, by plain autograd
@@ -66,8 +64,8 @@ def importance(
         UserError: there are no samples, a batch is not a tensor, an importance is NaN or infinite, or the arguments do
             not go together.
     """
-    check_measure(scalar=scalar, engine=engine, scope=scope, per=per, precision=precision)
-    of_each: dict[str, Any] = {"forward": forward, "scalar": scalar, "statistic": statistic, "precision": precision}
+    check_measure(scalar=scalar, engine=engine, scope=scope, per=per)
+    of_each: dict[str, Any] = {"forward": forward, "scalar": scalar, "statistic": statistic}
     exact = Statistics(model, engine=engine, scope=scope, **of_each)
     total: dict[str, Tensor] = {}
     count = 0
@@ -108,14 +106,13 @@ def task_importance(learner: Learner, task: Task, inputs: Inputs, **measure: Any
     return omega
 
 
-def check_measure(*, scalar: Scalar, engine: str, scope: str, per: str, precision: str) -> None:
+def check_measure(*, scalar: Scalar, engine: str, scope: str, per: str) -> None:
     """Refuse arguments of `importance` that do not go together.
 
     Raises:
         UserError: says which.
     """
     check_scope(scope, scalar, engine)
-    check_precision(precision)
     if per not in ("sample", "batch"):
         raise UserError(f"importance is taken per sample or per batch, not per {per!r}")
     if scope != "global" and per == "batch":

@@ -36,7 +36,6 @@ from tripletcl.continual import Lam, Method, Properties, Task
 from tripletcl.errors import UserError
 from tripletcl.mas.importance import SCALARS, Output, Per, check_measure, task_importance
 from tripletcl.mas.penalty import PenaltyForm, QuadraticPenalty
-from tripletcl.mas.precision import Precision
 from tripletcl.mas.statistics import Engine, Scope
 
 Normalise = Literal["none", "mean", "max"]
@@ -58,8 +57,6 @@ class MAS(Method):
         decay: Of "ema", in [0, 1].
         normalise: Divide each task's importance by its "mean" or its "max" over all parameters, so that a lam means the
             same for another network or task.
-        precision: How factors are rounded while importance is measured: "float32" (not at all), "tf32" (on a GPU) or
-            "bf16"; sums are those of float32. The precision that a run trains in does not matter.
 
     Raises:
         UserError: a weight out of its range, or settings that do not go together.
@@ -79,11 +76,9 @@ class MAS(Method):
         accumulate: Literal["sum", "running_mean", "ema"] = "sum",
         decay: float = 0.5,
         normalise: Normalise = "none",
-        precision: Precision = "float32",
     ) -> None:
         self.weigh(lam)
         self.measure: dict[str, Any] = {"engine": engine, "scope": scope, "scalar": SCALARS[output], "per": per}
-        self.measure["precision"] = precision
         check_measure(**self.measure)
         if not 0 <= decay <= 1:
             raise UserError(f"decay is {decay}, but an average keeps a share between 0 and 1 of what was")

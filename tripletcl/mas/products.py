@@ -14,7 +14,6 @@ from torch import Tensor
 
 from tripletcl.cpu import pays, product
 from tripletcl.mas.dealing import deal
-from tripletcl.mas.precision import wide
 
 Statistic = Callable[[Tensor], Tensor]
 """f, applied to a tensor that is nobody else's: it may work in place, what it returns counts."""
@@ -34,9 +33,6 @@ BAND_BYTES = 4 * 2**20
 FEW = 2**18
 """Multiplications of a sample below which its calls would cost more than its work: samples are then taken together."""
 
-HALF_PAYS = 32
-"""Positions, rows and columns from which on bfloat16 is worth it on the CPU: the product itself takes half as long."""
-
 FREE_SHARE = 4
 """Of a device's free memory a chunk of samples takes one part in so many."""
 
@@ -46,16 +42,15 @@ def add_products(total: Tensor, g: Tensor, x: Tensor, f: Statistic, columns: Col
 
     Args:
         total: [O, J].
-        g: gradients of the outputs [B, O, *space], l running over space; of total's type, or in bfloat16, which is
-            multiplied as it is where that is quicker. Sums are of total's type.
-        x: inputs [B, ...], of which `columns` makes [B, *J, *space].
+        g: gradients of the outputs [B, O, *space], l running over space; of total's type.
+        x: inputs [B, ...] of total's type, of which `columns` makes [B, *J, *space].
         f: absolute value or square.
         columns: asked for a few samples at a time; the identity where the input is already in columns.
     """
     positions = math.prod(g.shape[2:])
     if positions == 1:
         # f is multiplicative: f(g x^T) = f(g) f(x)^T, and the sum over samples is one product.
-        own, own_g = (t.reshape(len(x), -1).to(total.dtype, copy=True) for t in (columns(x), g))
+        own, own_g = (t.reshape(len(x), -1).clone() for t in (columns(x), g))
         _add_product(total, f(own_g), f(own))
     elif total.device.type != "cpu" or total.numel() * positions < FEW:
         gradient, columns_of_one = total.numel() * total.element_size(), total.shape[1] * positions * x.element_size()
@@ -63,11 +58,10 @@ def add_products(total: Tensor, g: Tensor, x: Tensor, f: Statistic, columns: Col
         add_in_chunks(total, x, g, f, lambda x, g: _products(g, columns(x)), size)
     else:
         size = samples_at_once(x.device, x[0].numel() * x.element_size())
-        dtype = g.dtype if min(*total.shape, positions) >= HALF_PAYS else total.dtype
 
         def add(share: slice, total: Tensor) -> None:
             for some, some_g in zip(x[share].split(size), g[share].split(size), strict=True):
-                for one, one_g in zip(columns(some.to(dtype)), some_g.to(dtype), strict=True):
+                for one, one_g in zip(columns(some), some_g, strict=True):
                     _add_sample(total, one_g, one, f)
 
         deal(add, len(x), total)
@@ -117,12 +111,9 @@ def _free_bytes(device: torch.device) -> int:
 
 
 def _products(g: Tensor, columns: Tensor) -> Tensor:
-    """[n, O, J] of g [n, O, *space] and columns [n, *J, *space], float32 at least."""
+    """[n, O, J] of g [n, O, *space] and columns [n, *J, *space]."""
     g = g.flatten(2)
-    columns = columns.reshape(len(g), -1, g.shape[2]).transpose(1, 2)
-    if g.dtype == torch.bfloat16 and g.is_cuda:
-        return torch.bmm(g, columns, out_dtype=torch.float32)
-    return torch.bmm(g.to(wide(g.dtype)), columns.to(wide(g.dtype)))
+    return torch.bmm(g, columns.reshape(len(g), -1, g.shape[2]).transpose(1, 2))
 
 
 def _add_product(total: Tensor, g: Tensor, x: Tensor) -> None:
@@ -143,7 +134,7 @@ def _add_sample(total: Tensor, g: Tensor, columns: Tensor, f: Statistic) -> None
         flat = columns.reshape(total.shape[1], -1)
         height = max(1, TILE_BYTES // (total.shape[1] * total.element_size()))
         for part, g_part in zip(total.split(height), g.flatten(1).split(height), strict=True):
-            part.add_(f(product(g_part, flat).to(total.dtype)))
+            part.add_(f(product(g_part, flat)))
         return
     bands = zip(g.split(rows, 1), columns.split(rows, axis), strict=True)
     gradient = torch.zeros_like(total)

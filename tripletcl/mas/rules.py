@@ -1,7 +1,7 @@
 """One rule a layer type: what a batch adds to sum_n f(d s_n / d theta) for the layer's weight and bias.
 
 A rule is a plain function `rule(layer, input, grad_output, f, total)`. `input` and `grad_output` have the batch on
-axis 0 and are of the sums' type, or in bfloat16; row n of `grad_output` is the gradient of sample n's own scalar, and
+axis 0 and are of the sums' type; row n of `grad_output` is the gradient of sample n's own scalar, and
 `f` is the absolute value or the square, applied to every sample's gradient BEFORE the sum over samples. The sums are
 added, in place, to those of `total["weight"]` and `total["bias"]` that are there.
 `RULES` holds them by exact type, because a subclass may compute something else.
@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tripletcl.mas.convolutions import Pad, add_convolution
-from tripletcl.mas.precision import wide
 from tripletcl.mas.products import Statistic, add_in_chunks, add_products, in_chunks, samples_at_once
 
 Total = dict[str, Tensor]
@@ -52,10 +51,10 @@ def convolution_same(layer: Any, input: Tensor, grad_output: Tensor, f: Statisti
 
 def batch_norm(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
     """Batch normalisation in eval mode, where the running statistics are constants."""
-    mean, variance = (t.to(wide(input.dtype)) for t in (layer.running_mean, layer.running_var))
+    mean, variance = (t.to(input.dtype) for t in (layer.running_mean, layer.running_var))
 
     def add(chunk: slice) -> None:
-        x, g = _widened(input[chunk], grad_output[chunk])
+        x, g = input[chunk], grad_output[chunk]
         _add_scale_and_shift(total, x, g, mean.expand(len(x), -1), variance.expand(len(x), -1), layer.eps, f)
 
     in_chunks(add, len(input), _fitting(input))
@@ -66,7 +65,7 @@ def group_norm(layer: nn.GroupNorm, input: Tensor, grad_output: Tensor, f: Stati
     channels = layer.num_channels // layer.num_groups
 
     def add(chunk: slice) -> None:
-        x, g = _widened(input[chunk], grad_output[chunk])
+        x, g = input[chunk], grad_output[chunk]
         variance, mean = torch.var_mean(x.reshape(len(x), layer.num_groups, -1), 2, correction=0)
         mean, variance = (t.repeat_interleave(channels, 1) for t in (mean, variance))  # [n, C]
         _add_scale_and_shift(total, x, g, mean, variance, layer.eps, f)
@@ -81,13 +80,12 @@ def layer_norm(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: Stati
     g = grad_output.reshape(len(input), -1, *shape)
 
     def weight_gradient(x: Tensor, g: Tensor) -> Tensor:
-        x, g = _widened(x, g)
         return F.layer_norm(x, shape, eps=layer.eps).mul_(g).sum(1)
 
     if "weight" in total:
         add_in_chunks(total["weight"], x, g, f, weight_gradient, _fitting(x))
     if "bias" in total:
-        total["bias"].add_(f(g.sum(1, dtype=total["bias"].dtype)).sum(0))
+        total["bias"].add_(f(g.sum(1)).sum(0))
 
 
 def layer_norm_2d(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
@@ -104,9 +102,8 @@ def _convolution(layer: Any, x: Tensor, g: Tensor, f: Statistic, total: Total, p
 def _add_bias(total: Total, g: Tensor, f: Statistic) -> None:
     """Of g [B, O, ...]."""
     if "bias" in total:
-        bias = total["bias"]
-        found = g.sum(tuple(range(2, g.ndim)), dtype=bias.dtype) if g.ndim > 2 else g.to(bias.dtype, copy=True)
-        bias.add_(f(found).sum(0))
+        found = g.sum(tuple(range(2, g.ndim))) if g.ndim > 2 else g.clone()
+        total["bias"].add_(f(found).sum(0))
 
 
 def _add_scale_and_shift(
@@ -124,10 +121,6 @@ def _add_scale_and_shift(
     sums = {name: f(value.reshape(mean.shape)).sum(0) for name, value in named if name in total}
     for name, value in sums.items():
         total[name].add_(value)
-
-
-def _widened(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(t.to(wide(t.dtype)) for t in tensors)
 
 
 def _unchanged(x: Tensor) -> Tensor:

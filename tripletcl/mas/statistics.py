@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from tripletcl.continual import Learner
 from tripletcl.errors import UserError
-from tripletcl.mas.precision import Precision, check_precision, factor_type, forward_in, rounding, wide
+from tripletcl.mas.float32 import at_least_float32, exact_float32
 from tripletcl.mas.products import Statistic
 from tripletcl.mas.rules import DROPS, RULES, type_name
 
@@ -51,11 +51,10 @@ def per_sample_statistic(
     statistic: Statistic = abs,
     engine: Engine = "hooks",
     scope: Scope = "global",
-    precision: Precision = "float32",
 ) -> dict[str, Tensor]:
     """The SUM over a batch of the statistic of every sample's own gradient: sum_n f(d s(F(x_n)) / d theta).
 
-    Taken in eval mode, in the precision given whatever torch is set to; modes, settings, flags and hooks are as before
+    Taken in eval mode and in float32 at least, whatever torch is set to; modes, settings, flags and hooks are as before
     afterwards, also after an error.
 
     Args:
@@ -70,20 +69,16 @@ def per_sample_statistic(
         scope: "global" differentiates the scalar of the model's outputs. "local" differentiates ||y_l||^2 of every
             layer's OWN output, its input held constant: sum_n f(d ||y_nl||^2 / d theta_l), by a forward pass alone.
             "rectified" is local, but a layer whose output enters an `nn.ReLU` has that ReLU's output for its own.
-        precision: how factors are rounded, "float32" (not at all), "tf32" (on a GPU; as float32 elsewhere) or "bf16",
-            forward and backward under autocast; sums are those of float32. What is float64 stays float64.
 
     Returns:
         Parameter name (as in `model.named_parameters()`) -> a tensor of its shape, in float32 at least.
 
     Raises:
-        UserError: an unknown engine, precision or statistic, a scalar of the wrong shape, a scope that does not go with
+        UserError: an unknown engine or statistic, a scalar of the wrong shape, a scope that does not go with
             the other arguments, or a model that "hooks" cannot serve: a layer type without a rule, a layer called
             twice, a shared parameter, an input changed in place.
     """
-    statistics = Statistics(
-        model, forward=forward, scalar=scalar, statistic=statistic, engine=engine, scope=scope, precision=precision
-    )
+    statistics = Statistics(model, forward=forward, scalar=scalar, statistic=statistic, engine=engine, scope=scope)
     statistics.add(inputs)
     return statistics.sums
 
@@ -104,20 +99,18 @@ class Statistics:
         statistic: Statistic = abs,
         engine: Engine = "hooks",
         scope: Scope = "global",
-        precision: Precision = "float32",
     ) -> None:
         check_scope(scope, scalar, engine)
-        check_precision(precision)
         self.model, self.scalar, self.statistic = model, scalar, statistic
-        self.forward = forward_in(precision, forward or model)
-        self.engine, self.scope, self.precision = engine, scope, precision
+        self.forward = forward or model
+        self.engine, self.scope = engine, scope
         self.sums: dict[str, Tensor] = {}
         self.seen: set[torch.Size] = set()
         """The shapes of samples whose batch axis has been looked at."""
 
     def add(self, inputs: Tensor) -> None:
         """Add a batch [B, ...] to `sums`, which are worth nothing after an error."""
-        with _measuring(self.model, inputs, self.statistic, self.precision) as inputs:
+        with _measuring(self.model, inputs, self.statistic) as inputs:
             self.sums = self.sums or _zeros(self.model)
             if self.engine == "loop":
                 _by_loop(self.sums, self.model, self.forward, inputs, self.scalar, self.statistic)
@@ -138,7 +131,6 @@ def batch_statistic(
     forward: Callable[[Tensor], Any] | None = None,
     scalar: Scalar = squared_norm,
     statistic: Statistic = abs,
-    precision: Precision = "float32",
 ) -> dict[str, Tensor]:
     """The statistic of the gradient of the batch's MEAN: f(d (1/B sum_n s(F(x_n))) / d theta), by plain autograd.
 
@@ -146,10 +138,9 @@ def batch_statistic(
     signs and cancel out here, and it depends on the batch size; for comparison only. Arguments as in
     `per_sample_statistic`; with a batch of one sample it is the same.
     """
-    check_precision(precision)
-    with _measuring(model, inputs, statistic, precision) as inputs:
+    with _measuring(model, inputs, statistic) as inputs:
         total = _zeros(model)
-        _by_loop(total, model, forward_in(precision, forward or model), inputs, scalar, statistic, size=len(inputs))
+        _by_loop(total, model, forward or model, inputs, scalar, statistic, size=len(inputs))
         return total
 
 
@@ -170,14 +161,14 @@ def check_scope(scope: str, scalar: Scalar, engine: str) -> None:
 
 
 @contextmanager
-def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic, precision: Precision) -> Iterator[Tensor]:
-    """Eval mode with gradients, in a precision, without autocast around; gives the inputs, fit for autograd."""
+def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic) -> Iterator[Tensor]:
+    """Eval mode with gradients, in exact float32, without autocast around; gives the inputs, fit for autograd."""
     if statistic not in IN_PLACE:
         raise UserError(f"the statistic of a gradient is abs or torch.square, not {statistic!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"{type_name(model)} has no trainable parameters, so none has an importance")
     no_autocast = torch.autocast(inputs.device.type, enabled=False)
-    with torch.inference_mode(False), torch.enable_grad(), no_autocast, rounding(precision), eval_mode(model):
+    with torch.inference_mode(False), torch.enable_grad(), no_autocast, exact_float32(), eval_mode(model):
         yield inputs.clone() if inputs.is_inference() else inputs.detach()
 
 
@@ -245,7 +236,7 @@ class _Tap:
     def __init__(self, path: str, layer: nn.Module, batch: int, statistics: Statistics) -> None:
         self.path, self.layer, self.batch = path, layer, batch
         self.f, self.local = IN_PLACE[statistics.statistic], statistics.scope != "global"
-        self.precision, sums = statistics.precision, statistics.sums
+        sums = statistics.sums
         self.parameters = _own_trainable(layer)
         self.sums = {name: sums[f"{path}{name}"] for name in self.parameters if f"{path}{name}" in sums}
         self.received = False
@@ -309,7 +300,7 @@ class _Tap:
         assert self.input is not None
         if self.input._version != self.version:
             raise self.error("has its input changed in place after it was called")
-        dtype = factor_type(self.precision, self.input.dtype)
+        dtype = at_least_float32(self.input.dtype)
         rule = RULES[type_name(self.layer)]
         with torch.autocast(grad_output.device.type, enabled=False):  # of a local scope it is called going forward
             rule(self.layer, self.input.to(dtype), grad_output.to(dtype), self.f, self.sums)
@@ -437,4 +428,6 @@ def _each_gradient(totals: list[Tensor], parameters: dict[str, Any]) -> Iterator
 
 def _zeros(model: nn.Module) -> dict[str, Tensor]:
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return {name: torch.zeros(p.shape, dtype=wide(p.dtype), device=p.device) for name, p in parameters.items()}
+    return {
+        name: torch.zeros(p.shape, dtype=at_least_float32(p.dtype), device=p.device) for name, p in parameters.items()
+    }

@@ -35,9 +35,8 @@ from torch import Tensor
 from tripletcl.continual import Batch, Inputs, Lam, Learner, Method, Properties, Task
 from tripletcl.continual.task import derived_seed
 from tripletcl.errors import UserError
-from tripletcl.mas import Engine, PenaltyForm, Precision, QuadraticPenalty, Scalar, importance, task_importance
+from tripletcl.mas import Engine, PenaltyForm, QuadraticPenalty, Scalar, importance, task_importance
 from tripletcl.mas.penalty import Anchor
-from tripletcl.mas.precision import check_precision
 from tripletcl.mas.statistics import eval_mode
 
 
@@ -54,8 +53,6 @@ class EWC(Method):
         seed: Of the noise.
         engine: "hooks" (one pass, rules per layer type) or "loop" (one sample at a time, any layer); for "embedding".
             "loss" always goes one sample at a time: a loss may have parameters of its own, such as the text projection.
-        precision: How factors are rounded while the information is measured: "float32" (not at all), "tf32" (on a GPU)
-            or "bf16".
 
     Raises:
         UserError: a number out of its range, or settings that do not go together.
@@ -74,19 +71,17 @@ class EWC(Method):
         draws: int = 1,
         seed: int = 0,
         engine: Engine = "hooks",
-        precision: Precision = "float32",
     ) -> None:
         self.weigh(lam)
         if not 0 <= gamma <= 1:
             raise UserError(f"gamma is {gamma}, but the online form keeps a share between 0 and 1 of what was")
         if form == "separate" and gamma != 1:
             raise UserError("the separate form keeps every task's term as it was, so it has no gamma but 1")
-        check_precision(precision)
         if draws < 1:
             raise UserError(f"draws is {draws}, but the estimate takes one noise vector a sample at least")
         self.fisher, self.form, self.gamma = fisher, form, gamma
         self.draws, self.seed = draws, seed
-        self.measure: dict[str, Any] = {"statistic": torch.square, "engine": engine, "precision": precision}
+        self.measure: dict[str, Any] = {"statistic": torch.square, "engine": engine}
         if fisher == "loss":
             self.properties = Properties(unlabeled=False)  # type: ignore[misc]
         self.penalty = QuadraticPenalty(penalty)
@@ -119,7 +114,7 @@ class EWC(Method):
 
     def _information(self, task: Task) -> dict[str, Tensor]:
         if self.fisher == "loss":
-            return loss_fisher(self.learner, task, self.inputs, self.measure["precision"])
+            return loss_fisher(self.learner, task, self.inputs)
         noise = gaussian_projections(np.random.default_rng(derived_seed(self.seed, self.tasks)), self.draws)
         return task_importance(self.learner, task, self.inputs, scalar=noise, **self.measure)
 
@@ -150,7 +145,7 @@ def gaussian_projections(generator: np.random.Generator, draws: int) -> Scalar:
     return scalar
 
 
-def loss_fisher(learner: Learner, task: Task, inputs: Inputs, precision: Precision = "float32") -> dict[str, Tensor]:
+def loss_fisher(learner: Learner, task: Task, inputs: Inputs) -> dict[str, Tensor]:
     """The mean over the task's items of the squared gradient of each one's own loss."""
     rows = itertools.count()
 
@@ -168,5 +163,4 @@ def loss_fisher(learner: Learner, task: Task, inputs: Inputs, precision: Precisi
             scalar=lambda value: value,
             statistic=torch.square,
             engine="loop",
-            precision=precision,
         )

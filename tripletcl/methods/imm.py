@@ -33,8 +33,7 @@ from torch import Tensor, nn
 from tripletcl.continual import Lam, Method, Properties, Task, checked_weight
 from tripletcl.continual.task import derived_seed
 from tripletcl.errors import UserError
-from tripletcl.mas import Engine, Precision, QuadraticPenalty, task_importance
-from tripletcl.mas.precision import check_precision
+from tripletcl.mas import Engine, QuadraticPenalty, task_importance
 from tripletcl.methods.ewc import gaussian_projections
 
 FLOOR = 1e-6
@@ -55,8 +54,6 @@ class IMM(Method):
         draws: Noise vectors a sample of the Fisher information's estimate, each a pass backward.
         seed: Of the noise.
         engine: "hooks" (one pass, rules per layer type) or "loop" (one sample at a time, any layer); of "mode".
-        precision: How factors are rounded while the information is measured: "float32" (not at all), "tf32" (on a GPU)
-            or "bf16"; of "mode".
 
     Raises:
         UserError: a number out of its range.
@@ -75,17 +72,15 @@ class IMM(Method):
         draws: int = 1,
         seed: int = 0,
         engine: Engine = "hooks",
-        precision: Precision = "float32",
     ) -> None:
         if not 0 <= drop < 1:
             raise UserError(f"drop is {drop}, but a probability of dropping weights is at least 0 and below 1")
         if draws < 1:
             raise UserError(f"draws is {draws}, but the estimate takes one noise vector a sample at least")
-        check_precision(precision)
         self.weigh(lam)
         self.merge, self.drop, self.past = merge, drop, checked_weight(past, "past")
         self.draws, self.seed = draws, seed
-        self.measure: dict[str, Any] = {"statistic": torch.square, "engine": engine, "precision": precision}
+        self.measure: dict[str, Any] = {"statistic": torch.square, "engine": engine}
         alike = merge == "mean" and past == 1
         self.properties = replace(self.properties, adaptive=merge == "mode", consistent=alike)  # type: ignore[misc]
         self.penalty = QuadraticPenalty()  # its anchor is theta_k
