@@ -184,8 +184,14 @@ def timed(run: Callable[[], list[list[float]]]) -> dict[str, Any]:
 
 
 def by_tripletcl(mnist: Path, scratch: Path, epochs: int, seed: int) -> dict[str, Any]:
+    from tripletcl.cli import IDLE_THREADS
+
+    os.environ.update(IDLE_THREADS)  # as the command does, before torch is imported
     from tripletcl.config import load_config
+    from tripletcl.cpu import keep_freed_memory
     from tripletcl.runs.train import train
+
+    keep_freed_memory()
 
     def run() -> list[list[float]]:
         training = {"epochs": epochs, "head_epochs": 0, "batch_size": BATCH, "lr": RATE, "momentum": MOMENTUM}

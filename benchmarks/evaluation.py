@@ -25,11 +25,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import interleaved
 import numpy as np
 import torch
-import turns
+from interleaved import CLOCKS, Row
 from sklearn.metrics import average_precision_score
-from turns import CLOCKS, Row
 
 from tripletcl.data.facts import Fact, FactTable
 from tripletcl.evaluation import FactEvaluator, average_precision, average_precision_of, unit_blocks
@@ -64,18 +64,18 @@ def main() -> None:
     options = parse()
     found = rows(options.device, options.clock, options.quick)
     if options.json:
-        print(turns.as_json(found))
+        print(interleaved.as_json(found))
         return
-    print(f"{turns.heading(options)}\n")
+    print(f"{interleaved.heading(options)}\n")
     print(f"{'':74}{'scikit-learn s':>15}{'ours s':>10}{'ratio':>8}  difference")
     for row in found:
         print(f"{row['name']:74}{row['theirs']:15.3f}{row['ours']:10.4f}{row['ratio']:7.1f}x  {row['difference']:.0e}")
 
 
 def parse() -> argparse.Namespace:
-    parser = turns.parser(__doc__)
+    parser = interleaved.parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="a size that says nothing, to see that it runs")
-    return turns.parse(parser)
+    return interleaved.parse(parser)
 
 
 def rows(device: str = "cpu", clock: str = "wall", quick: bool = False) -> list[Row]:
@@ -215,7 +215,7 @@ def largest_difference(results: dict[str, np.ndarray]) -> float:
 def as_row(name: str, device: str, theirs: float, ours: float, difference: float, goal: float | None) -> Row:
     ratio = {
         "name": name,
-        "device": turns.device_name(device),
+        "device": interleaved.device_name(device),
         "ratio": theirs / ours,
         "goal": goal,
         "direction": "at least",

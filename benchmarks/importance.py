@@ -1,24 +1,22 @@
-"""What exact importance costs, as multiples of a plain forward and backward pass over the same batch.
+"""Exact importance, as multiples of a plain forward and backward pass over the same batch.
 
     python benchmarks/importance.py --clock cpu --threads 1
     python benchmarks/importance.py --model resnet18 --batch 32 --size 128 --repeats 5
 
-Columns, all for s = the squared norm of the outputs, f = abs, in float32; freed memory stays with
-the process on all sides:
-- hooks: every sample exactly, in one pass a batch, batch after batch as `importance` takes them in a run, where linear
-  layers are oneDNN's on the CPU; the plain pass is PyTorch's own;
-- alone: `per_sample_statistic`, the same for a single batch: with new memory for the result, and one sample passed
-  forward first, to see where the batch axis is;
+Columns, all for s = the squared norm of the outputs, f = abs, in float32, freed memory kept by the process:
+- hooks: every sample exactly, in one pass a batch, batch after batch as `importance` takes them in a run;
+- single: `per_sample_statistic`, the same for one batch: with new memory for the result, and a forward pass of one
+  sample first, to find the batch axis;
 - loop: the same by autograd, one sample after the other; measured on a few samples and scaled to the batch;
 - vmap: `torch.func.vmap(grad)`, which holds every sample's gradient at once; measured on as many samples as fit into
   `--vmap-memory` and scaled to the batch;
-- memory: the peak of hooks above what the model and the images take, as a multiple of the plain pass's, each in a
-  process of its own; on the CPU that of resident memory;
+- memory: the peak of hooks above the model and the images, as a multiple of the plain pass's, each in a process of its
+  own; on the CPU that of resident memory;
 - difference: the largest |hooks - loop| of a parameter divided by its largest entry.
 
-Methods take turns within every repeat, after one round that is not counted; medians of the ratios are printed. Where
-nothing is asked for, each model has a batch with which a pass takes a second or two at 224 pixels. On a machine that is
-busy with other work use `--clock cpu --threads 1`. `--json` prints one object a row: name, device, ratio.
+The runs are interleaved, after one round that is not counted; medians of the ratios are printed. By default each model
+has a batch with which a pass takes a second or two at 224 pixels. On a machine that does other work, too, use
+`--clock cpu --threads 1`. `--json` prints one object a row: name, device, ratio.
 """
 
 from __future__ import annotations
@@ -31,16 +29,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import interleaved
 import timm
 import torch
 import torchvision
-import turns
+from interleaved import Row
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from turns import Row
 
-from tripletcl.continual.device import freed_memory_kept
-from tripletcl.cpu import linear_by_onednn
+from tripletcl.cpu import keep_freed_memory
 from tripletcl.mas.float32 import exact_float32
 from tripletcl.mas.statistics import Statistics, per_sample_statistic, squared_norm
 
@@ -58,14 +55,14 @@ def main() -> None:
         print(peak_bytes(options.peak, options))
         return
     if options.json:
-        print(turns.as_json(rows_asked_for(options)))
+        print(interleaved.as_json(selected_rows(options)))
         return
-    print(f"{turns.heading(options)}, float32, medians of {options.repeats}\n")
-    head = "".join(f"{name:>9}" for name in ("hooks", "alone", "loop", "vmap", "memory"))
+    print(f"{interleaved.heading(options)}, float32, medians of {options.repeats}\n")
+    head = "".join(f"{name:>9}" for name in ("hooks", "single", "loop", "vmap", "memory"))
     print(f"{'model':24}{'batch':>7}{'px':>5}{'fwd+bwd s':>11}{head}  difference")
     for name in options.model or MODELS:
         row = measure(name, options)
-        ratios = "".join(f"{row[key]:8.2f}x" for key in ("hooks", "alone", "loop", "vmap", "memory"))
+        ratios = "".join(f"{row[key]:8.2f}x" for key in ("hooks", "single", "loop", "vmap", "memory"))
         print(f"{name:24}{row['batch']:7}{row['size']:5}{row['plain_seconds']:11.2f}{ratios}  {row['difference']:.1e}")
 
 
@@ -77,38 +74,38 @@ def rows(
     size: int | None = None,
     repeats: int = 5,
 ) -> list[Row]:
-    """Of each model four ratios: name, device, ratio, and of all but the first their own goal and direction."""
+    """Four ratios a model: name, device, ratio, and for all but the first their own goal and direction."""
     options = parse(["--device", device, "--clock", clock, "--repeats", str(repeats)])
     options.model, options.batch, options.size = models, batch, size
-    return rows_asked_for(options)
+    return selected_rows(options)
 
 
-def rows_asked_for(options: argparse.Namespace) -> list[Row]:
+def selected_rows(options: argparse.Namespace) -> list[Row]:
     return [row for name in options.model or MODELS for row in as_rows(name, measure(name, options), options)]
 
 
 def as_rows(name: str, row: Row, options: argparse.Namespace) -> list[Row]:
-    """What it costs, and how much dearer the slow ways are."""
+    """Its cost, and that of the slow ways relative to it."""
     case = f"{name}, batch {row['batch']}, {row['size']} px"
-    about = {"device": turns.device_name(options.device)}
-    slow = {**about, "goal": None, "direction": "at least"}
+    common = {"device": interleaved.device_name(options.device)}
+    slow = {**common, "goal": None, "direction": "at least"}
     return [
-        {"name": f"exact importance, {case}", **about, "ratio": row["hooks"]},
-        {"name": f"its peak memory, {case}", **about, "ratio": row["memory"], "goal": MEMORY_GOAL},
+        {"name": f"exact importance, {case}", **common, "ratio": row["hooks"]},
+        {"name": f"its peak memory, {case}", **common, "ratio": row["memory"], "goal": MEMORY_GOAL},
         {"name": f"one sample after the other / exact importance, {case}", **slow, "ratio": row["loop"] / row["hooks"]},
         {"name": f"vmap(grad) / exact importance, {case}", **slow, "ratio": row["vmap"] / row["hooks"]},
     ]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = turns.parser(__doc__, repeats=5)
+    parser = interleaved.parser(__doc__, repeats=5)
     parser.add_argument("--model", action="append", help=f"of torchvision or timm; repeatable; default {[*MODELS]}")
     parser.add_argument("--batch", type=int, help="default: the model's own, 16 for one that is not listed")
     parser.add_argument("--size", type=int, help="pixels a side; default: the model's own, else 128")
     parser.add_argument("--loop-samples", type=int, default=4)
     parser.add_argument("--vmap-memory", type=int, default=1024, help="MiB of per-sample gradients at a time")
     parser.add_argument("--peak", choices=("plain", "hooks"), help="print the peak memory of one of the two, in bytes")
-    return turns.parse(parser, arguments)
+    return interleaved.parse(parser, arguments)
 
 
 def measure(name: str, options: argparse.Namespace) -> Row:
@@ -120,26 +117,21 @@ def measure(name: str, options: argparse.Namespace) -> Row:
     batches = Statistics(model)
     runs: dict[str, Callable[[], object]] = {
         "plain": lambda: forward_and_backward(model, images),
-        "hooks": lambda: in_a_run(partial(batches.add, images)),
-        "alone": lambda: in_a_run(partial(per_sample_statistic, model, images)),
+        "hooks": lambda: batches.add(images),
+        "single": lambda: per_sample_statistic(model, images),
         "loop": lambda: per_sample_statistic(model, few, engine="loop"),
         "vmap": lambda: by_vmap(model, some),
     }
-    with freed_memory_kept():  # as in a run; otherwise a side is the slower for what the one before it gave back
-        seconds = turns.taking_turns(runs, options.clock, options.repeats, options.device)
+    keep_freed_memory()  # otherwise a run is slower for the memory that the one before it returned
+    seconds = interleaved.time_interleaved(runs, options.clock, options.repeats, options.device)
     parts = {"loop": len(few), "vmap": len(some)}
     row: Row = {"batch": len(images), "size": images.shape[-1]}
     row["plain_seconds"] = statistics.median(seconds["plain"])
     for key in runs.keys() - {"plain"}:
-        row[key] = turns.ratio(seconds[key], seconds["plain"]) * len(images) / parts.get(key, len(images))
+        row[key] = interleaved.ratio(seconds[key], seconds["plain"]) * len(images) / parts.get(key, len(images))
     row["difference"] = difference(model, few)
     peak = {side: peak_in_a_process(side, name, options) for side in ("plain", "hooks")}
     return row | {"memory": peak["hooks"] / peak["plain"]}
-
-
-def in_a_run(work: Callable[[], object]) -> None:
-    with linear_by_onednn():
-        work()
 
 
 def case(name: str, options: argparse.Namespace) -> tuple[nn.Module, Tensor]:
@@ -151,7 +143,7 @@ def case(name: str, options: argparse.Namespace) -> tuple[nn.Module, Tensor]:
 
 
 def build(name: str) -> nn.Module:
-    """A backbone with its classifier, randomly initialised: the time does not depend on the weights."""
+    """A backbone with its classifier, with random weights: the time does not depend on them."""
     if name in torchvision.models.list_models():
         return torchvision.models.get_model(name)
     return timm.create_model(name)
@@ -186,13 +178,13 @@ def peak_in_a_process(side: str, name: str, options: argparse.Namespace) -> int:
 
 
 def peak_bytes(side: str, options: argparse.Namespace) -> int:
-    """Of two batches, above what stood before them."""
+    """Peak memory of two batches, in bytes above what was in use before."""
     model, images = case(options.model[0], options)
     batches = Statistics(model)
     plain = partial(forward_and_backward, model, images)
     run = plain if side == "plain" else partial(batches.add, images)
     if options.device == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark of Linux, back to the present
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark of Linux
         before = resident("VmRSS")
         run(), run()
         return resident("VmHWM") - before

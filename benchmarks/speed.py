@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+import interleaved
 import torch
-import turns
-from turns import Row
+from interleaved import Row
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = turns.parser(__doc__)
+    parser = interleaved.parser(__doc__)
     parser.add_argument("--only", action="append", choices=PARTS, help="repeatable; default: all")
     parser.add_argument("--avalanche", default=sys.executable, metavar="PATH", help="an interpreter that has avalanche")
     parser.add_argument("--quick", action="store_true", help="sizes that say nothing, to see that it runs")
-    return turns.parse(parser)
+    return interleaved.parse(parser)
 
 
 def rows_of(name: str, options: argparse.Namespace) -> list[Row]:
@@ -107,7 +107,7 @@ def rows_of(name: str, options: argparse.Namespace) -> list[Row]:
 
 def show(name: str, found: list[Row], as_json: bool) -> None:
     if as_json:
-        print(turns.as_json(found), flush=True)
+        print(interleaved.as_json(found), flush=True)
         return
     print(f"\n{name}: {PARTS[name].what}")
     for row in found:

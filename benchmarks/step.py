@@ -1,11 +1,11 @@
-"""What Memory Aware Synapses costs while a task is learned: a step with the penalty, as a multiple of one without.
+"""A training step with Memory Aware Synapses, as a multiple of one without.
 
     python benchmarks/step.py --threads 1 --clock cpu
 
 A step is `tripletcl.continual.loop.train_step` of an `ObjectLearner` (a whole trunk, random weights, and a head of 100
-classes): forward, backward, the method's hooks, the optimizer. The importance is drawn; what it holds does not matter.
-Sides take turns on one learner, its optimizer and one batch, after a round that is not counted; medians are printed.
-`proximal` and `gradient` are the two forms of the penalty. On a CPU it is float32, on a GPU bf16.
+classes): forward, backward, the method's hooks, the optimizer. The importance is random; its values do not matter.
+The kinds of steps are interleaved on one learner, its optimizer and one batch, after a round that is not counted;
+medians are printed. `proximal` and `gradient` are the two forms of the penalty. On a CPU it is float32, on a GPU bf16.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import interleaved
 import numpy as np
 import torch
-import turns
-from turns import Row
+from interleaved import Row
 
 from tripletcl.continual import Batch, Method, Task, Training
-from tripletcl.continual.device import compute_on, tuned_processor
+from tripletcl.continual.device import compute_on
 from tripletcl.continual.loop import train_step
 from tripletcl.continual.optimization import build_optimizer
+from tripletcl.cpu import keep_freed_memory
 from tripletcl.embedding.classifier import build_classifier
 from tripletcl.embedding.object_learner import ObjectLearner
 from tripletcl.embedding.spec import ClassifierSpec
 from tripletcl.mas import MAS
 
 MODELS = {"vgg16": 8, "alexnet": 64, "resnet18": 32, "tf_efficientnet_lite0": 32}
-"""Networks, and how many images a batch has on the CPU: a step takes seconds at 224 pixels."""
+"""Networks, and images of a batch on the CPU: a step takes seconds at 224 pixels."""
 
 GPU_BATCH = 35
 """The published batch of the fact-learning experiment."""
 
 GPU_GOALS = {"alexnet": 1.08}
-"""Of networks whose goal on a GPU is another than the others': the most parameters for each multiplication."""
+"""Networks with a goal of their own on a GPU: those with the most parameters for each multiplication."""
 
 CLASSES = tuple(f"class {i}" for i in range(100))
 
@@ -45,25 +46,25 @@ def main() -> None:
     options = parse()
     settings = {"device": options.device, "clock": options.clock, "repeats": options.repeats, "size": options.size}
     models = {name: options.batch or MODELS.get(name, 32) for name in options.model or MODELS}
-    found = rows(
+    measured = rows(
         models if options.model or options.batch else None, optimizers=options.optimizer or ("sgd", "adamw"), **settings
     )
     if options.json:
-        print(turns.as_json(found))
+        print(interleaved.as_json(measured))
         return
-    print(f"{turns.heading(options)}, medians of {options.repeats}\n")
+    print(f"{interleaved.heading(options)}, medians of {options.repeats}\n")
     print(f"{'step with MAS / without':52}{'ratio':>7}{'without':>12}")
-    for row in found:
+    for row in measured:
         print(f"{row['name']:52}{row['ratio']:6.3f}x{row['seconds']:10.3f} s")
 
 
 def parse() -> argparse.Namespace:
-    parser = turns.parser(__doc__, repeats=9)
+    parser = interleaved.parser(__doc__, repeats=9)
     parser.add_argument("--model", action="append", help=f"repeatable; default {', '.join(MODELS)}")
     parser.add_argument("--batch", type=int, help="images of a step; default: by the model")
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
     parser.add_argument("--optimizer", action="append", choices=("sgd", "adamw"), help="repeatable; default: both")
-    return turns.parse(parser)
+    return interleaved.parse(parser)
 
 
 def rows(
@@ -76,30 +77,30 @@ def rows(
     optimizers: Sequence[str] = ("sgd", "adamw"),
 ) -> list[Row]:
     """One row for each model, optimizer and form of the penalty: `name`, `device`, `ratio`, `seconds` (without)."""
-    usual = MODELS if device == "cpu" else dict.fromkeys(MODELS, GPU_BATCH)
-    found = []
-    for model, batch in (models or usual).items():
+    default = MODELS if device == "cpu" else dict.fromkeys(MODELS, GPU_BATCH)
+    rows = []
+    keep_freed_memory()
+    for model, batch in (models or default).items():
         for optimizer in optimizers:
             steps = sides(model, batch, size, optimizer, device)
-            with tuned_processor():
-                seconds = turns.taking_turns(steps, clock, repeats, device)
+            seconds = interleaved.time_interleaved(steps, clock, repeats, device)
             for form in ("proximal", "gradient"):
                 name = f"{model}, {batch} images, {optimizer}, {form}"
-                ratio = turns.ratio(seconds[form], seconds["without"])
+                ratio = interleaved.ratio(seconds[form], seconds["without"])
                 without = statistics.median(seconds["without"])
-                row = {"name": name, "device": turns.device_name(device), "ratio": ratio, "seconds": without}
+                row = {"name": name, "device": interleaved.device_name(device), "ratio": ratio, "seconds": without}
                 own_goal = {"goal": GPU_GOALS[model]} if device != "cpu" and model in GPU_GOALS else {}
-                found.append(row | own_goal)
-    return found
+                rows.append(row | own_goal)
+    return rows
 
 
 def sides(model: str, images: int, size: int, optimizer_name: str, device: str) -> dict[str, Callable[[], object]]:
-    """A step without a method's work, and with MAS in both its forms."""
+    """A plain step, and steps with MAS in both forms of its penalty."""
     compute = compute_on(device, "no" if device == "cpu" else "bf16")
     spec = ClassifierSpec(model, "none", image_size=size)
     learner = ObjectLearner(build_classifier(spec, {"one": CLASSES, "other": CLASSES}, seed=0)).to(device)
     labels = np.arange(images) % len(CLASSES)
-    learner.begin_task(Task("drawn", np.arange(images), labels, np.arange(len(CLASSES))))
+    learner.begin_task(Task("random", np.arange(images), labels, np.arange(len(CLASSES))))
     learner.train()
     batch = Batch(torch.rand(images, 3, size, size).to(device), torch.from_numpy(labels).to(device), labels)
     training = replace(Training(), optimizer=optimizer_name, lr=1e-4)  # so small that the weights hardly move

@@ -1,4 +1,4 @@
-"""Training images a second, against the loop that one would write by hand, as a multiple of it.
+"""Training images a second, as a multiple of those of a loop written by hand.
 
     python benchmarks/throughput.py --threads 1 --clock cpu
 
@@ -6,39 +6,45 @@ Both sides train the same network (random weights) on the same JPEGs of 500 x 37
 and optimizer (SGD with momentum), with random crops and mirror images:
 
 - plain: `torchvision.datasets.ImageFolder`, `RandomResizedCrop` and `RandomHorizontalFlip` of torchvision's transforms,
-  a `DataLoader` with workers that live through all epochs, and the lines of PyTorch's tutorial;
-- ours: `tripletcl.continual.loop.train_task`. The image cache is built anew each time and counted.
+  a `DataLoader` with workers that persist through all epochs, and the lines of PyTorch's tutorial;
+- ours: `tripletcl.continual.loop.train_task` in a process that keeps freed memory, as a run does. The image cache is
+  rebuilt each time and counted.
 
 Rows: both in float32; both in bfloat16, by autocast, which is a setting here (`precision: bf16`) and three words in a
 loop written by hand; and ours in bfloat16 against the plain loop in float32, as most are written.
 
-`frozen until STAGE`: what lies below is not trained, on either side; ours computes it once (`data.cache_features`,
-counted, too), where the only augmentation is the mirror image. Batch normalisation is in eval mode on both sides.
-Sides take turns; the clock cpu counts the processor's time of this process and of the workers.
+`frozen until STAGE`: the stages up to there are not trained, on either side; ours computes them once
+(`data.cache_features`, counted, too), where the only augmentation is the mirror image. Batch normalisation is in eval
+mode on both sides. Sides are interleaved, each in a process of its own, whose start and imports are not counted; the
+clock cpu counts the processor time of the process and of its workers.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import interleaved
 import numpy as np
 import torch
-import turns
+from interleaved import Row
 from PIL import Image
 from torch import nn
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
-from turns import Row
 
 from tripletcl.continual import Method, Position, Task, Training
-from tripletcl.continual.device import compute_on, tuned_processor
+from tripletcl.continual.device import compute_on
 from tripletcl.continual.loop import train_task
 from tripletcl.continual.optimization import build_optimizer
+from tripletcl.cpu import keep_freed_memory
 from tripletcl.data.augment import Augment
 from tripletcl.data.cache import ImageCache
 from tripletcl.data.source import ImageSource
@@ -54,18 +60,18 @@ CASES: tuple[tuple[str, str | None], ...] = (
     ("alexnet", None),
     ("tf_efficientnet_lite0", "blocks4"),
 )
-"""Networks, and the last stage that is not trained."""
+"""Networks, and their last stage that is frozen."""
 
 CLASSES, WIDTH, HEIGHT = 8, 500, 375
 
 
 @dataclass(frozen=True)
 class Work:
-    """What both sides have to do."""
+    """The task of both sides."""
 
     model: str
     freeze_until: str | None
-    folder: Path
+    folder: str
     """Of images, one folder a class."""
     size: int
     batch: int
@@ -73,37 +79,41 @@ class Work:
     workers: int
     device: str
     precision: str = "no"
-    """"no" (float32) or "bf16"."""
 
 
 ROWS = {"float32": ("plain", "ours"), "bf16": ("plain, bf16", "ours, bf16"), "bf16 / float32": ("plain", "ours, bf16")}
-"""What is held against what."""
+"""Names of rows, and the sides that are compared."""
 
 
 def main() -> None:
     options = parse()
     cases = [case for case in CASES if options.model in (None, case[0])] or [(options.model, None)]
-    keys = ("device", "clock", "repeats", "images", "size", "batch", "epochs", "workers")
-    found = rows(cases, **{key: getattr(options, key) for key in keys})
-    if options.json:
-        print(turns.as_json(found))
+    if options.side is not None:
+        print(run_side(options.side, Work(**json.loads(options.work)), options.clock))
         return
-    print(f"{turns.heading(options)}, medians of {options.repeats}")
+    keys = ("device", "clock", "repeats", "images", "size", "batch", "epochs", "workers")
+    measured = rows(cases, **{key: getattr(options, key) for key in keys})
+    if options.json:
+        print(interleaved.as_json(measured))
+        return
+    print(f"{interleaved.heading(options)}, medians of {options.repeats}")
     print(f"{options.images} images, {options.epochs} epochs, batches of {options.batch}, {options.workers} workers\n")
     print(f"{'images a second, ours / plain':58}{'ratio':>7}{'plain':>10}{'ours':>10}")
-    for row in found:
+    for row in measured:
         print(f"{row['name']:58}{row['ratio']:6.2f}x{row['plain']:8.1f}/s{row['ours']:8.1f}/s")
 
 
 def parse() -> argparse.Namespace:
-    parser = turns.parser(__doc__, repeats=3)
+    parser = interleaved.parser(__doc__, repeats=3)
     parser.add_argument("--model", help="a network of torchvision or timm; default: those of CASES")
     parser.add_argument("--images", type=int, default=192)
     parser.add_argument("--size", type=int, default=128, help="pixels a side that the network sees")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=8, help="of a task; tripletcl's own default")
     parser.add_argument("--workers", type=int, default=2, help="of the DataLoader")
-    return turns.parse(parser)
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    return interleaved.parse(parser)
 
 
 def rows(
@@ -119,30 +129,37 @@ def rows(
     workers: int = 2,
 ) -> list[Row]:
     """One row for each network: `name`, `device`, `ratio`, and images a second of `plain` and `ours`."""
-    found = []
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         draw_photographs(Path(folder), images)
         for model, freeze_until in cases:
-            work = Work(model, freeze_until, Path(folder), size, batch, epochs, workers, device)
-            seconds = turns.taking_turns(sides(work), clock, repeats, device, warm=False)
+            work = Work(model, freeze_until, folder, size, batch, epochs, workers, device)
+            seconds: interleaved.Seconds = {side: [] for side in SIDES}
+            for _ in range(repeats):
+                for side in SIDES:
+                    seconds[side].append(seconds_of_side(side, work, clock))
             case = f"{model}, {size} px, " + (f"frozen until {freeze_until}" if freeze_until else "all trained")
             for precisions, (theirs, ours) in ROWS.items():
-                ratio = turns.ratio(seconds[theirs], seconds[ours])
+                ratio = interleaved.ratio(seconds[theirs], seconds[ours])
                 speeds = [images * epochs / statistics.median(seconds[side]) for side in (theirs, ours)]
-                row = {"name": f"{case}, {precisions}", "device": turns.device_name(device), "ratio": ratio}
-                found.append(row | dict(zip(("plain", "ours"), speeds, strict=True)))
-    return found
+                row = {"name": f"{case}, {precisions}", "device": interleaved.device_name(device), "ratio": ratio}
+                rows.append(row | dict(zip(("plain", "ours"), speeds, strict=True)))
+    return rows
 
 
-def sides(work: Work) -> turns.Runs:
-    """Both loops in both precisions."""
-    half = replace(work, precision="bf16")
-    return {
-        "plain": lambda: plain(work),
-        "ours": lambda: ours(work),
-        "plain, bf16": lambda: plain(half),
-        "ours, bf16": lambda: ours(half),
-    }
+def seconds_of_side(side: str, work: Work, clock: str) -> float:
+    """Run a side in a process of its own; only ours is to keep freed memory."""
+    command = [sys.executable, __file__, "--side", side, "--work", json.dumps(asdict(work)), "--clock", clock]
+    command += ["--threads", str(torch.get_num_threads())]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def run_side(side: str, work: Work, clock: str) -> float:
+    """The seconds that a side takes in this process."""
+    train, precision = SIDES[side]
+    start = interleaved.read_clock(clock, work.device)
+    train(replace(work, precision=precision))
+    return interleaved.read_clock(clock, work.device) - start
 
 
 def draw_photographs(folder: Path, count: int) -> None:
@@ -199,10 +216,11 @@ def plain(work: Work) -> None:
 
 def ours(work: Work) -> None:
     """One task of a sequence, its caches included."""
+    keep_freed_memory()
     spec = ClassifierSpec(work.model, "none", freeze_until=work.freeze_until, image_size=work.size)
     classifier = build_classifier(spec, {"head": [f"class {i}" for i in range(CLASSES)]}, seed=0).to(work.device)
     files = ImageFolder(work.folder).samples
-    with tempfile.TemporaryDirectory() as folder, tuned_processor():
+    with tempfile.TemporaryDirectory() as folder:
         cache = ImageCache.open([path for path, _ in files], work.size, folder)
         source: Any = ImageSource(cache, Augment(flip=True, crop=(0.5, 1.0), jitter=0), work.device)
         if work.freeze_until is not None:
@@ -225,6 +243,10 @@ def ours(work: Work) -> None:
             on_check=lambda position, loss: None,
             save=lambda position: None,
         )
+
+
+SIDES = {"plain": (plain, "no"), "ours": (ours, "no"), "plain, bf16": (plain, "bf16"), "ours, bf16": (ours, "bf16")}
+"""Both loops in both precisions."""
 
 
 if __name__ == "__main__":

@@ -110,11 +110,26 @@ def test_help_does_not_import_torch() -> None:
     assert "compare" in ended.stdout
 
 
+THREADS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+
+
+def environment_after(code: str, own: dict[str, str]) -> list[str]:
+    """Whether a Python program imported torch, and its OpenMP variables at the end."""
+    others = {name: value for name, value in os.environ.items() if name not in THREADS}
+    report = f"print('torch' in sys.modules, *(os.environ.get(name) for name in {THREADS}))"
+    command = [sys.executable, "-c", f"import os, sys\n{code}\n{report}"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env={**others, **own})
+    return ended.stdout.splitlines()[-1].split()
+
+
 @pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "7"}])
-def test_how_idle_threads_wait_is_set_before_torch_and_left_to_who_has_set_it(own: dict[str, str]) -> None:
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-    code = f"import os, sys, tripletcl; print('torch' in sys.modules, *(os.environ[name] for name in {names}))"
-    others = {name: value for name, value in os.environ.items() if name not in names}
-    command = [sys.executable, "-c", code]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, env={**others, **own}).stdout.split()
-    assert printed == ["False", own.get(names[0], "PASSIVE"), own.get(names[1], "10000")]
+def test_the_command_sets_how_idle_threads_wait_unless_the_user_has(own: dict[str, str]) -> None:
+    """They are read when torch is imported, so the command sets them first."""
+    code = (
+        "from tripletcl.cli import main\nsys.argv = ['tripletcl', '--help']\ntry:\n    main()\nexcept SystemExit: ..."
+    )
+    assert environment_after(code, own) == ["False", own.get(THREADS[0], "PASSIVE"), own.get(THREADS[1], "10000")]
+
+
+def test_importing_the_library_leaves_the_environment_unchanged() -> None:
+    assert environment_after("import tripletcl\nfrom tripletcl import FactIndex", {}) == ["True", "None", "None"]

@@ -5,7 +5,6 @@ from tripletcl import FactEmbedder, FactIndex
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,6 @@ if TYPE_CHECKING:
     from tripletcl.embedding import Classifier, FactEmbedder
     from tripletcl.errors import UserError
     from tripletcl.retrieval import FactIndex
-
-# torch and faiss each bring a pool of OpenMP threads, which would spin against each other: a search beside a model then
-# takes two to four times as long. So idle threads sleep, but not at once: a small network's operations follow one
-# another within some microseconds, and to wake a thread for each of them takes as long as its work. Read when the first
-# of the two is imported, and nothing here imports them before.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 __version__ = "0.1.0"
 

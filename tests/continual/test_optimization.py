@@ -1,18 +1,15 @@
-"""The fused optimizers against the plain ones, and memory that stays with the process."""
+"""The fused optimizers against the plain ones."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from toy import ToyLearner, assert_same, run_toy, toy_tasks
+from toy import ToyLearner
 
-from tripletcl.continual import Method, Training
-from tripletcl.continual import device as device_module
-from tripletcl.continual.device import freed_memory_kept
+from tripletcl.continual import Training
 from tripletcl.continual.optimization import build_optimizer, set_lr
 
 SETTINGS = [
@@ -58,31 +55,3 @@ def test_state_of_a_plain_optimizer_is_taken_up_by_a_fused_one(tmp_path: Path, o
         built.step()
         entries.append({key: value.shape for key, value in built.state[next(learner.parameters())].items()})
     assert entries[0] == entries[1]
-
-
-def test_memory_is_kept_inside_alone_and_changes_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, ...]] = []
-
-    def recorded(name: str) -> object:
-        return lambda *arguments: calls.append(arguments) or 1
-
-    monkeypatch.setattr(device_module, "_glibc", recorded)
-    with freed_memory_kept():
-        inside = dict(calls)
-    assert inside == device_module.KEPT
-    after = dict(call for call in calls if len(call) == 2)
-    assert after == device_module.USUAL
-    assert calls[-1] == (0,)  # what is free goes back
-
-
-def test_without_glibc_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = Training(epochs=1, batch_size=16, lr=0.05)
-    ours, _ = run_toy(tmp_path / "ours", Method(), tasks=toy_tasks()[:1], training=training)
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert device_module._glibc("mallopt") is None
-    with freed_memory_kept():
-        pass
-    monkeypatch.undo()
-    monkeypatch.setattr(device_module, "_glibc", lambda name: None)
-    other, _ = run_toy(tmp_path / "other", Method(), tasks=toy_tasks()[:1], training=training)
-    assert_same(ours, other)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference_products import summed_products
 from torch import Tensor, nn
 
-from tripletcl import cpu as onednn_module
+from tripletcl import cpu
 from tripletcl.mas import convolutions, products, rules
 from tripletcl.mas.products import add_products, in_chunks
 
@@ -71,12 +71,12 @@ def test_products_in_float32(
     shape: tuple[int, int, int], f: Any, onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large enough for one sample a call; the last in several bands, the rows of the others in several tiles."""
-    if onednn and not onednn_module.AVAILABLE:
+    if onednn and not cpu.AVAILABLE:
         pytest.skip("this torch has no oneDNN")
     outputs, inputs, positions = shape
     for constant, value in (("TILE_BYTES", 2**14), ("BAND_BYTES", 2**17)):
         monkeypatch.setattr(products, constant, value)
-    monkeypatch.setattr(onednn_module, "AVAILABLE", onednn)
+    monkeypatch.setattr(cpu, "AVAILABLE", onednn)
     torch.manual_seed(0)
     g, x = torch.randn(4, outputs, positions), torch.randn(4, positions, inputs).transpose(1, 2)
     total = torch.zeros(outputs, inputs)

@@ -70,8 +70,10 @@ def train(
     """
     console = ready()
     from tripletcl.cli.progress import progress_bars
+    from tripletcl.cpu import keep_freed_memory
     from tripletcl.report import print_tables
 
+    keep_freed_memory()
     with progress_bars(console):
         result, folder = _train(config, overrides or [], out, go_on)
     if as_json:

@@ -29,8 +29,10 @@ def adapt(
     """Measure importance on your own photos: what they show is what the run will hold on to when it learns on."""
     console = ready()
     from tripletcl.cli.progress import progress_bars
+    from tripletcl.cpu import keep_freed_memory
     from tripletcl.runs.adapt import adapt as measure
 
+    keep_freed_memory()
     with progress_bars(console):
         done = measure(run, images, weight, recompute)
     if as_json:
@@ -53,9 +55,11 @@ def teach(
     """Teach a run a fact by a handful of photos, in seconds; the photo index follows."""
     console = ready()
     from tripletcl.cli.progress import progress_bars
+    from tripletcl.cpu import keep_freed_memory
     from tripletcl.runs.teach import teach as learn
     from tripletcl.runs.teach import undo
 
+    keep_freed_memory()
     with progress_bars(console):
         if take_back:
             done = undo(run, index=index)

@@ -21,7 +21,7 @@ from tripletcl.continual.checkpoint import (
     restore_random_states,
     state_on,
 )
-from tripletcl.continual.device import Compute, tuned_processor
+from tripletcl.continual.device import Compute
 from tripletcl.continual.loop import Diverged, train_task
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, build_optimizer
@@ -95,7 +95,7 @@ class SequenceRunner:
         """
         self.check()
         self.method.start(self.learner, self._inputs)
-        with self.folder.locked(), tuned_processor():
+        with self.folder.locked():
             start, state = found or self.folder.latest() or (Position(), None)
             self.folder.drop_metrics_from(start)
             if state is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tripletcl.cpu import pays, product
+from tripletcl.cpu import onednn_pays, product
 from tripletcl.mas.dealing import deal
 
 Statistic = Callable[[Tensor], Tensor]
@@ -118,7 +118,7 @@ def _products(g: Tensor, columns: Tensor) -> Tensor:
 
 def _add_product(total: Tensor, g: Tensor, x: Tensor) -> None:
     """total += g^T x for g [B, O] and x [B, J]."""
-    if not pays(g, total.numel() * len(g)):
+    if not onednn_pays(g, total.numel() * len(g)):
         total.addmm_(g.T, x)
         return
     height = max(1, SUM_BYTES // (total.shape[1] * total.element_size()))

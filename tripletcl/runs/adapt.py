@@ -14,7 +14,7 @@ from torch import Tensor
 from tripletcl.config import FactConfig
 from tripletcl.continual import Position, RunFolder, Task, checked_weight
 from tripletcl.continual.checkpoint import State, state_on
-from tripletcl.continual.device import compute_on, tuned_processor
+from tripletcl.continual.device import compute_on
 from tripletcl.continual.sequence import now
 from tripletcl.data.images import decode_readable, list_images
 from tripletcl.embedding import FactEmbedder
@@ -112,8 +112,7 @@ def _measured(
     method.load_state_dict(state_on(device, state["method"]))
     items = np.arange(len(paths))
     nothing = items[:0]
-    with tuned_processor():
-        method.add_importance(Task("adapting", nothing, nothing, nothing, importance_items=items), weight, recompute)
+    method.add_importance(Task("adapting", nothing, nothing, nothing, importance_items=items), weight, recompute)
     state["method"] = method.state_dict()
     return len(paths) - len(photos.skipped), sorted(photos.skipped.items())
 
