@@ -23,6 +23,7 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator
 from tripletcl.experiments.facts import load_table
+from tripletcl.report.formatting import fraction
 from tripletcl.retrieval import FactIndex
 from tripletcl.runs import upgrading
 from tripletcl.runs.continue_run import continue_run
@@ -154,7 +155,7 @@ def test_it_is_kept_with_the_run_as_long_as_the_models_are_the_same(run: Path, m
 def test_the_command_prints_what_is_kept(run: Path, measured: dict[str, Any]) -> None:
     printed = said(["drift", str(run)])
     for way in ("stale", "mapped", "upgraded", "reembedded"):
-        assert f"{measured['upgrades'][0]['map'][way]['new']:.3f}".removeprefix("0") in printed
+        assert fraction(measured["upgrades"][0]["map"][way]["new"]) in printed
     assert "AC .000" in printed
     (found,) = json.loads(said(["drift", str(run), "--json"]))
     assert found == {"run": str(run), **measured}

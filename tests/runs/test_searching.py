@@ -20,6 +20,7 @@ from tripletcl.config import parse_config
 from tripletcl.data import held_out_facts
 from tripletcl.embedding import saving
 from tripletcl.experiments.facts import load_table
+from tripletcl.report.formatting import fraction
 from tripletcl.retrieval import Calibration, FactIndex, answer, parse_request
 from tripletcl.runs.calibrate import StageTruth, stage_calibration, stage_unseen
 from tripletcl.runs.layout import CALIBRATION
@@ -219,7 +220,7 @@ def test_facts_come_with_probabilities(run: Path) -> None:
         assert all(shown["fact"] in taught for shown in one["facts"])
     out, _ = said("describe", "run", images[0], "-k", "1")
     best = described[0]["facts"][0]
-    assert out == f"{best['probability']:.3f}  <{', '.join(unit for unit in best['fact'] if unit)}>\n"
+    assert out == f"{fraction(best['probability'])}  <{', '.join(unit for unit in best['fact'] if unit)}>\n"
 
 
 def test_a_broken_image_among_others_is_named(run: Path) -> None:
@@ -280,7 +281,7 @@ def test_a_fact_held_out_is_taught_by_no_task_and_found_all_the_same(run: Path) 
     (printed,) = json.loads(said("evaluate", "run", "--unseen", "--json")[0])
     assert printed["map_unseen"] == scores.map_unseen
     assert printed["stage"] == 2
-    assert f"{scores.map_unseen:.3f}  {table.facts[unseen]}" in said("evaluate", "run", "--unseen")[0]
+    assert f"{fraction(scores.map_unseen)}  {table.facts[unseen]}" in said("evaluate", "run", "--unseen")[0]
     assert "look at an earlier stage" in said("evaluate", "run", "--unseen", "--stage", "0", code=2)[1]
     result = json.loads((run / "result.json").read_text())
     taught = [ap for fact, ap in result["ap"] if fact != str(table.facts[unseen])]

@@ -161,14 +161,16 @@ def _print_maps(title: str, scores: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tripletcl.report.formatting import fraction
+
     table = Table(title=title)
     for column in ("gallery", *scores["tasks"], "all facts"):
         table.add_column(column, justify="right")
-    table.add_row("own images", *map(_score, scores["map_tasks"]), "")
-    table.add_row("all test images", *map(_score, scores["map_tasks_all"]), _score(scores["map_all"]))
+    table.add_row("own images", *map(fraction, scores["map_tasks"]), "")
+    table.add_row("all test images", *map(fraction, scores["map_tasks_all"]), fraction(scores["map_all"]))
     Console().print(table)
-    recall = ", ".join(f"recall@{k} {_score(value)}" for k, value in scores["recall"].items())
-    print(f"image to fact: {recall}, MRR {_score(scores['mrr'])}")
+    recall = ", ".join(f"recall@{k} {fraction(value)}" for k, value in scores["recall"].items())
+    print(f"image to fact: {recall}, MRR {fraction(scores['mrr'])}")
 
 
 @app.command()
@@ -323,7 +325,3 @@ def _print_check(found: CheckReport) -> None:
         print(f"{problem.kind} ({found.counted_in} {rows}): {problem.message}")
     count = len(found.problems)
     print("no problem found" if found.ok else f"{count} problem{'s' * (count > 1)}")
-
-
-def _score(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")

@@ -69,6 +69,8 @@ def upgrade(
 
 
 def _print_upgrade(done: IndexUpgraded) -> None:
+    from tripletcl.report.formatting import fraction
+
     up, of = done.upgraded, f"{done.upgraded.photos:,} photos in {done.index}"
     if up.how == "nothing":
         print(f"{of} are of stage {done.stage} already")
@@ -80,7 +82,7 @@ def _print_upgrade(done: IndexUpgraded) -> None:
     kept = f"; {up.keep:.0%} of each old vector stays" if up.keep else ""
     print(f"{moved} by the map {up.how!r}, learned from {up.learned_from:,} other photos{kept}")
     errors = sorted(up.held_out_error.items(), key=lambda item: item[1])
-    listed = ", ".join(f"{name} {_score(error)}" for name, error in errors)
+    listed = ", ".join(f"{name} {fraction(error)}" for name, error in errors)
     print(f"1 - cosine on {up.held_out:,} photos held out: {listed}")
 
 
@@ -89,6 +91,7 @@ def _print_drift(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     from tripletcl.evaluation.compatibility import GROUPS
+    from tripletcl.report.formatting import fraction
     from tripletcl.runs.drift import WAYS
 
     table = Table(title=f"{found['run']}: MAP, asked by the model of stage {found['stages'][-1]}")
@@ -96,19 +99,11 @@ def _print_drift(found: dict[str, Any]) -> None:
         table.add_column(column, justify="right")
     for up in found["upgrades"]:
         for group in GROUPS:
-            maps = [_score(up["map"].get(way, {}).get(group)) for way in WAYS]
-            table.add_row(f"stage {up['from']}", up.get("how", "-"), group, *maps, _score(up["recovered"][group], 2))
+            maps = [fraction(up["map"].get(way, {}).get(group)) for way in WAYS]
+            table.add_row(f"stage {up['from']}", up.get("how", "-"), group, *maps, fraction(up["recovered"][group], 2))
         table.add_section()
     Console().print(table)
-    figures = [f"{name} {_score(found[name.lower()][g])} ({g} facts)" for name in ("AC", "AA") for g in ("all", "old")]
+    figures = [
+        f"{name} {fraction(found[name.lower()][g])} ({g} facts)" for name in ("AC", "AA") for g in ("all", "old")
+    ]
     print(f"backward compatibility of the {len(found['stages'])} stages: {', '.join(figures)}")
-
-
-def _score(value: float | None, digits: int = 3) -> str:
-    return (
-        "-"
-        if value is None
-        else f"{value:.{digits}f}".replace("0.", ".", 1)
-        if abs(value) < 1
-        else f"{value:.{digits}f}"
-    )

@@ -109,6 +109,8 @@ def _described(embedder: FactEmbedder, pixels: np.ndarray, k: int, calibration: 
 
 
 def _print_described(image: Path, described: dict[str, Any], heading: bool) -> None:
+    from tripletcl.report.formatting import fraction
+
     if heading:
         print(image)
     if "error" in described:
@@ -116,13 +118,15 @@ def _print_described(image: Path, described: dict[str, Any], heading: bool) -> N
         return
     for shown in described["facts"]:
         number = shown["score"] if shown["probability"] is None else shown["probability"]
-        print(f"{number:.3f}  <{', '.join(unit for unit in shown['fact'] if unit is not None)}>")
+        print(f"{fraction(number)}  <{', '.join(unit for unit in shown['fact'] if unit is not None)}>")
 
 
 def _print_hits(hits: Sequence[Hit], number: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from tripletcl.report.formatting import fraction
 
     if not hits:
         print("no photo is found")
@@ -132,7 +136,7 @@ def _print_hits(hits: Sequence[Hit], number: str) -> None:
         table.add_column(title, justify="right")
     table.add_column("photo", no_wrap=True)
     for rank, hit in enumerate(hits, start=1):
-        score = f"{hit.score:.3f}" if abs(hit.score) >= 0.0005 else f"{hit.score:.0e}"
+        score = fraction(hit.score) if abs(hit.score) >= 0.0005 else f"{hit.score:.0e}"
         table.add_row(str(rank), score, Text(str(hit.path)))
     console = Console(highlight=False)
     longest = max(len(str(hit.path)) for hit in hits)

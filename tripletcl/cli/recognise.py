@@ -24,6 +24,7 @@ def recognise(
 ) -> None:
     """Say which of a task's classes photos show, and how probably."""
     ready()
+    from tripletcl.report.formatting import fraction
     from tripletcl.runs.objects import ObjectRun
     from tripletcl.runs.train import open_run
 
@@ -37,4 +38,4 @@ def recognise(
         return
     for photo, each in zip(photos, predictions, strict=True):
         likeliest = sorted(each.probabilities.items(), key=lambda entry: -entry[1])[:SHOWN]
-        print(f"{photo}: " + ", ".join(f"{label} {probability:.2f}" for label, probability in likeliest))
+        print(f"{photo}: " + ", ".join(f"{label} {fraction(probability, 2)}" for label, probability in likeliest))

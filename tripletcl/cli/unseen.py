@@ -15,6 +15,7 @@ def print_unseen(run: Path, stage: int | None, as_json: bool) -> None:
     Raises:
         UserError: there is no such fact, no such stage, or the run's table is gone.
     """
+    from tripletcl.report.formatting import fraction
     from tripletcl.runs.calibrate import stage_unseen
     from tripletcl.runs.train import Run
 
@@ -30,18 +31,20 @@ def print_unseen(run: Path, stage: int | None, as_json: bool) -> None:
             "themselves; look at an earlier stage, or train with data.unseen"
         )
     _print_table(f"{run}, after task {number}", scores.unseen, scores.taught, scores.map_unseen, scores.map_taught)
-    print(f"chance {scores.chance:.3f}; by vectors alone, over all test images")
+    print(f"chance {fraction(scores.chance)}; by vectors alone, over all test images")
     for fact, ap in sorted(scores.ap, key=lambda pair: -pair[1]):
-        print(f"{ap:.3f}  {fact}")
+        print(f"{fraction(ap)}  {fact}")
 
 
 def _print_table(title: str, unseen: int, taught: int, map_unseen: float, map_taught: float | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from tripletcl.report.formatting import fraction
+
     table = Table("facts", title=title)
     for column in ("how many", "MAP"):
         table.add_column(column, justify="right")
-    table.add_row("never taught, of units that were", str(unseen), f"{map_unseen:.3f}")
-    table.add_row("taught", str(taught), "-" if map_taught is None else f"{map_taught:.3f}")
+    table.add_row("never taught, of units that were", str(unseen), fraction(map_unseen))
+    table.add_row("taught", str(taught), fraction(map_taught))
     Console().print(table)
