@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tripletcl.data.facts import Fact, FactTable
 from tripletcl.data.readers import read_table
-from tripletcl.data.splits import bisect, held_out_facts, split_facts
+from tripletcl.data.splits import bisect, held_out_facts, sample, split_facts
 from tripletcl.errors import UserError
 
 
@@ -199,3 +199,21 @@ def test_no_more_can_be_held_out_than_leave_every_unit_taught() -> None:
     alone = table_of([Fact("dog", "running"), Fact("cat", "sleeping")])
     with pytest.raises(UserError, match="1 facts cannot be held out: of 0 alone"):
         held_out_facts(alone, 0.5, 0)
+
+
+def test_a_sample_keeps_the_order_and_depends_on_the_seed() -> None:
+    items = np.arange(100, 400, 3)
+    few = sample(items, 7, seed=1)
+    assert len(few) == len(set(few.tolist()) & set(items.tolist())) == 7
+    assert np.array_equal(few, np.sort(few))
+    assert np.array_equal(few, sample(items, 7, seed=1))
+    assert np.array_equal(few, sample(items, 7, np.random.default_rng(1)))
+    assert not np.array_equal(few, sample(items, 7, seed=2))
+    assert np.array_equal(sample(items, None, seed=1), items)
+    assert np.array_equal(sample(items, 100, seed=1), items)
+    assert len(sample(items, 0, seed=1)) == 0
+
+
+def test_every_item_is_sampled_equally_often() -> None:
+    counts = np.bincount(np.concatenate([sample(np.arange(10), 3, seed) for seed in range(2000)]))
+    assert np.abs(counts - 600).max() < 100

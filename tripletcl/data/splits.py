@@ -90,6 +90,13 @@ def held_out_facts(table: FactTable, share: float, seed: int) -> np.ndarray:
     return np.array(sorted(chosen), dtype=np.int64)
 
 
+def sample(items: np.ndarray, count: int | None, seed: int | np.random.Generator) -> np.ndarray:
+    """Draw at most `count` of the items at random, without replacement and in their order; None takes all."""
+    if count is None or count >= len(items):
+        return items
+    return items[np.sort(np.random.default_rng(seed).choice(len(items), count, replace=False))]
+
+
 def bisect(vectors: np.ndarray, tasks: int, seed: int) -> list[np.ndarray]:
     """Cut points into clusters in two, again and again, each time between two k-means centres.
 

@@ -21,6 +21,7 @@ from tripletcl.continual.task import derived_seed
 from tripletcl.data import Fact, FactTable, held_out_facts, list_images, read_table, split_facts
 from tripletcl.data.facts import SPLITS
 from tripletcl.data.query import parse_query
+from tripletcl.data.splits import sample
 from tripletcl.embedding import FactEmbedder, build_embedder
 from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.errors import UserError
@@ -161,15 +162,8 @@ def images_held_out(config: FactConfig, table: FactTable) -> np.ndarray:
         images = np.unique(table.rows_of("train", table=number)[:, 0])
         taught = number > 0 and config.data.further[number - 1].taught is not None
         count = 0 if taught else round(config.data.validation * len(images))
-        held_out.append(drawn(images, count, derived_seed(config.seed, HELD_OUT, *([number] if number else []))))
+        held_out.append(sample(images, count, derived_seed(config.seed, HELD_OUT, *([number] if number else []))))
     return np.concatenate(held_out)
-
-
-def drawn(items: np.ndarray, count: int | None, seed: int) -> np.ndarray:
-    """So many of the items, drawn at random, in their order; all where there are no more or count is None."""
-    if count is None or count >= len(items):
-        return items
-    return np.sort(np.random.default_rng(seed).choice(items, count, replace=False))
 
 
 def fact_tasks(
@@ -208,7 +202,7 @@ def fact_tasks(
             table.relevance("train", items, facts),
             facts,
             seen=np.concatenate([np.empty(0, np.int64), *groups[:number]]),
-            importance_items=drawn(sensitive, config.data.importance_images, derived_seed(config.seed, DRAWN, number)),
+            importance_items=sample(sensitive, config.data.importance_images, derived_seed(config.seed, DRAWN, number)),
             importance_subset=chosen is not None,
             validation_items=validation,
             validation_targets=table.relevance("train", validation, facts),

@@ -14,10 +14,11 @@ from tripletcl.continual import InputSource, Task, Training, plain_batches
 from tripletcl.continual.checkpoint import set_seed
 from tripletcl.continual.device import Compute, compute_on
 from tripletcl.continual.task import derived_seed
+from tripletcl.data.splits import sample
 from tripletcl.embedding.classifier import Classifier, build_classifier
 from tripletcl.embedding.object_learner import ObjectLearner
 from tripletcl.errors import UserError
-from tripletcl.experiments.facts import DRAWN, HELD_OUT, drawn
+from tripletcl.experiments.facts import DRAWN, HELD_OUT
 from tripletcl.experiments.inputs import Joined, Opener, cache_folder
 from tripletcl.experiments.object_tasks import Part, parts_of, read_sets
 from tripletcl.methods import build_method
@@ -191,12 +192,14 @@ def object_tasks(
     tasks: list[Task] = []
     for number, (part, start, of) in enumerate(zip(parts, starts, labels, strict=True)):
         train, test = part.items(train=True), part.items(train=False)
-        held_out = drawn(train, round(config.data.validation * len(train)), derived_seed(config.seed, HELD_OUT, number))
+        held_out = sample(
+            train, round(config.data.validation * len(train)), derived_seed(config.seed, HELD_OUT, number)
+        )
         items = np.setdiff1d(train, held_out)
         if not len(items):
             raise UserError(f"data.validation {config.data.validation:g} leaves {part.name} no image to train on")
         sensitive = {"train": items, "test": test, "both": np.concatenate([items, test])}[config.data.importance]
-        few = drawn(sensitive, config.data.importance_images, derived_seed(config.seed, DRAWN, number))
+        few = sample(sensitive, config.data.importance_images, derived_seed(config.seed, DRAWN, number))
         task = Task(
             part.name,
             start + items,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tripletcl.data.splits import sample
+
 SAMPLE = 20_000
 """Photos that a projection is learned from."""
 
@@ -54,17 +56,11 @@ class Projection:
 
 def learn_projection(vectors: np.ndarray, units: int, width: int, generator: np.random.Generator) -> Projection:
     """The projection to `width` numbers a unit (D, where D is less), learned from a sample of the rows `[N, U * D]`."""
-    sample = drawn(vectors, SAMPLE, generator).reshape(-1, units, vectors.shape[1] // units)  # [n, U, D]
-    means = sample.mean(axis=0)
-    bases = [_turned(_directions(sample[:, unit] - means[unit], width), generator) for unit in range(units)]
+    rows = vectors[sample(np.arange(len(vectors)), SAMPLE, generator)]  # [n, U * D]
+    rows = rows.reshape(-1, units, vectors.shape[1] // units)  # [n, U, D]
+    means = rows.mean(axis=0)
+    bases = [_turned(_directions(rows[:, unit] - means[unit], width), generator) for unit in range(units)]
     return Projection(means, np.stack(bases).astype(np.float32))
-
-
-def drawn(rows: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """As many different rows, in their order, or all where there are fewer."""
-    if len(rows) <= count:
-        return np.array(rows)
-    return np.array(rows[np.sort(generator.choice(len(rows), count, replace=False))])
 
 
 def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 
+from tripletcl.data.splits import sample
 from tripletcl.progress import report
-from tripletcl.retrieval.projection import blocks, drawn
+from tripletcl.retrieval.projection import blocks
 
 LISTS = 2
 """Lists, as a multiple of the square root of the number of photos."""
@@ -43,14 +44,14 @@ def build(rows: np.ndarray, units: int, seed: int) -> list[faiss.IndexIVF]:
     """
     generator = np.random.default_rng(seed)
     count = min(len(rows), int(LISTS * len(rows) ** 0.5))
-    sample = drawn(rows, max(SAMPLED * count, LEAST), generator).astype(np.float32)
+    sampled = rows[sample(np.arange(len(rows)), max(SAMPLED * count, LEAST), generator)].astype(np.float32)
     width = rows.shape[1] // units
     built = []
     for unit in range(units):
         columns = slice(unit * width, (unit + 1) * width)
-        lists = _scalar_lists(sample[:, columns], count, seed)
+        lists = _scalar_lists(sampled[:, columns], count, seed)
         built.append(_filled(lists, rows[:, columns], part=unit, parts=units + 1))
-    return [*built, _filled(_product_lists(sample, count, width, seed), rows, part=units, parts=units + 1)]
+    return [*built, _filled(_product_lists(sampled, count, width, seed), rows, part=units, parts=units + 1)]
 
 
 def _scalar_lists(sample: np.ndarray, count: int, seed: int) -> faiss.IndexIVF:

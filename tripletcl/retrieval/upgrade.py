@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tripletcl.data.facts import UNITS
+from tripletcl.data.splits import sample
 from tripletcl.errors import UserError
 from tripletcl.progress import report
 from tripletcl.retrieval.index import FactIndex
@@ -26,7 +26,6 @@ KEEP = 1 / 3
 MOST_PHOTOS = 2000
 """A map is learned from so many photos at most: its cost grows with their cube."""
 
-Item = TypeVar("Item")
 NOTHING, EXACT = "nothing", "exact"
 BATCH = 64
 
@@ -123,9 +122,9 @@ def _pairs(
     """What both models make of photos, `[N, 3, D]` each; those that cannot be read are left out."""
     if isinstance(images, tuple) and len(images) == 2 and all(isinstance(each, Tensor) for each in images):
         before, after = map(torch.as_tensor, images)
-        chosen = torch.tensor(draw(range(len(before)), seed), dtype=torch.int64)
-        return before[chosen], after[chosen]
-    names = draw([str(path) for path in images], seed)
+        rows = torch.from_numpy(sample(np.arange(len(before)), MOST_PHOTOS, seed))
+        return before[rows], after[rows]
+    names = [str(images[number]) for number in sample(np.arange(len(images)), MOST_PHOTOS, seed)]
     embedded = []
     for number, embedder in enumerate((old_embedder, new_embedder)):
         found: dict[str, np.ndarray] = {}
@@ -138,14 +137,6 @@ def _pairs(
     both = [name for name in names if name in embedded[0] and name in embedded[1]]
     before, after = (torch.from_numpy(_stacked([found[name] for name in both])) for found in embedded)
     return before, after
-
-
-def draw(items: Sequence[Item], seed: int) -> list[Item]:
-    """MOST_PHOTOS of the items, drawn at random; all where there are no more."""
-    if len(items) <= MOST_PHOTOS:
-        return list(items)
-    chosen = np.random.default_rng(seed).choice(len(items), MOST_PHOTOS, replace=False)
-    return [items[i] for i in np.sort(chosen)]
 
 
 def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:

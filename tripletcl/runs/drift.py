@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tripletcl.continual import plain_batches
 from tripletcl.continual.task import derived_seed
+from tripletcl.data.splits import sample
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import merge_relevance
@@ -29,7 +30,7 @@ from tripletcl.evaluation.compatibility import (
     facts_of,
     mean_of,
 )
-from tripletcl.experiments.facts import EVALUATION_BATCH, Experiment, build, drawn, split_name
+from tripletcl.experiments.facts import EVALUATION_BATCH, Experiment, build, split_name
 from tripletcl.files import write_text
 from tripletcl.methods import method_name
 from tripletcl.progress import report
@@ -220,7 +221,7 @@ def _upgrade(models: _Models, found: _Gallery, old: int, new: int, keep: float, 
     """An index of one stage brought to another: the map, and MAP by what the index is and by group of facts."""
     label = f"stage {old} to {new}"
     items = np.unique(np.concatenate([task.items for task in models.experiment.tasks[old:new]]))
-    items = drawn(items, MOST_PHOTOS, derived_seed(seed, DRAWN, old, new))
+    items = sample(items, MOST_PHOTOS, derived_seed(seed, DRAWN, old, new))
     exact = models.load(old).trunk_fingerprint() == models.load(new).trunk_fingerprint()
     about: dict[str, Any] = {"from": old, "to": new, "exact": exact, "photos": len(items)}
     galleries = {"stale": found.images[old], "reembedded": found.images[new]}
