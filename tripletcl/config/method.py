@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from tripletcl.continual import Method
 from tripletcl.errors import UserError
 from tripletcl.methods import METHODS, build_method
 
@@ -50,13 +51,19 @@ def validated_method(method: Any) -> dict[str, Any]:
     return {"name": given["name"], **settings}
 
 
+def method_settings(method: type[Method]) -> dict[str, tuple[Any, Any]]:
+    """The type and the default of each argument of a method's constructor; the default is `...` where there is none."""
+    constructor = method.__init__
+    hints = get_type_hints(constructor) if constructor is not object.__init__ else {}
+    parameters = inspect.signature(constructor).parameters.items()
+    return {
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in parameters
+        if name in hints
+    }
+
+
 def _settings_model(name: str) -> type[BaseModel]:
     """A pydantic model of a method's constructor, so that a method states its settings only once."""
-    constructor = METHODS[name].__init__
-    hints = get_type_hints(constructor) if constructor is not object.__init__ else {}
-    fields: dict[str, Any] = {
-        key: (hints[key], ... if parameter.default is inspect.Parameter.empty else parameter.default)
-        for key, parameter in inspect.signature(constructor).parameters.items()
-        if key in hints
-    }
+    fields: dict[str, Any] = dict(method_settings(METHODS[name]))
     return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)

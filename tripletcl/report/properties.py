@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
+from tripletcl.config.method import method_settings
 from tripletcl.continual import Method, Properties
 from tripletcl.methods import METHODS, MethodSettings, build_method
 from tripletcl.report.formatting import MISSING, method_label
@@ -79,13 +80,9 @@ def described_methods() -> list[dict[str, Any]]:
 
 
 def _settings(method: type[Method]) -> dict[str, dict[str, Any]]:
-    """The arguments of a method's constructor."""
-    constructor = method.__init__
-    if constructor is object.__init__:
-        return {}
-    hints = typing.get_type_hints(constructor)
-    arguments = {key: p for key, p in inspect.signature(constructor).parameters.items() if key in hints}
-    return {key: {"default": p.default, "choices": _choices(hints[key])} for key, p in arguments.items()}
+    """The default of each of a method's settings, and the values that its type allows where they are few."""
+    settings = method_settings(method).items()
+    return {name: {"default": default, "choices": _choices(kind)} for name, (kind, default) in settings}
 
 
 def _choices(annotation: Any) -> list[Any]:
