@@ -100,6 +100,15 @@ def test_what_it_predicts(classifier: Classifier) -> None:
         classifier.predict(images, "birds")
 
 
+def test_a_broken_photo_leaves_the_mode_as_it_was(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    for mode in (True, False):
+        classifier.train(mode)
+        with pytest.raises(UserError, match=r"broken\.jpg"):
+            classifier.predict([tmp_path / "broken.jpg"], "digits")
+        assert classifier.training == mode
+
+
 @pytest.mark.parametrize("name", ["mlp/784", "mlp/784-", "mlp/a-b", "mlp/784-0"])
 def test_a_wrong_perceptron_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="mlp/784-256-256"):

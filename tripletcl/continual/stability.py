@@ -27,6 +27,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.task import InputSource, Task, validation_batches
+from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
 
 LEAST_VALIDATION_ITEMS = 10
@@ -81,9 +82,8 @@ def check_validation(tasks: Sequence[Task]) -> None:
 
 @torch.no_grad()
 def validation_score(learner: Learner, task: Task, source: InputSource, batch_size: int, device: torch.device) -> float:
-    """The mean of `Learner.score` over a task's held-out items, in eval mode; leaves the learner in train mode."""
-    learner.train(False)
+    """The mean of `Learner.score` over a task's held-out items, in eval mode."""
     batches = validation_batches(task, source, batch_size=batch_size, device=device)
-    total = sum(learner.score(learner(batch.inputs).float(), batch).sum().item() for batch in batches)
-    learner.train(True)
+    with eval_mode(learner):
+        total = sum(learner.score(learner(batch.inputs).float(), batch).sum().item() for batch in batches)
     return total / len(task.validation_items)

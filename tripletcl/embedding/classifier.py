@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
+from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.pixels import pixel_batches, usual_batch
 from tripletcl.embedding.readout import AnalyticReadout
 from tripletcl.embedding.saving import SavedModel, load_model, save_model
@@ -104,14 +105,14 @@ class Classifier(SavedModel):
         """
         number = self._head_number(head)
         names = list(self.heads.values())[number]
-        modes, found = self.training, []
-        self.eval()
-        for pixels in pixel_batches(images, self.spec.image_size, batch_size or usual_batch(self.device), self.device):
-            seen = pixels.mean(dim=1, keepdim=True) if self.trunk.channels == 1 else pixels
-            out = self.logits(self.trunk.represent(self.trunk.features(seen)).float(), [number])
-            found += [_prediction(names, row) for row in out.softmax(dim=1).tolist()]
-        self.train(modes)
-        return found
+        predictions = []
+        with eval_mode(self):
+            size, count = self.spec.image_size, batch_size or usual_batch(self.device)
+            for pixels in pixel_batches(images, size, count, self.device):
+                inputs = pixels.mean(dim=1, keepdim=True) if self.trunk.channels == 1 else pixels
+                out = self.logits(self.trunk.represent(self.trunk.features(inputs)).float(), [number])
+                predictions += [_prediction(names, row) for row in out.softmax(dim=1).tolist()]
+        return predictions
 
     def _head_number(self, head: str | None) -> int:
         names = list(self.heads)

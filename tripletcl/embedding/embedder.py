@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
+from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.pixels import decode, pixel_batches, usual_batch
 from tripletcl.embedding.saving import SavedModel, digest, load_model, save_model
@@ -102,7 +102,7 @@ class FactEmbedder(SavedModel):
             UserError: an image cannot be decoded.
         """
         batches = pixel_batches(images, self.image_size, batch_size or usual_batch(self.device), self.device)
-        with self._in_eval_mode():
+        with eval_mode(self.image):
             branch = self.image
             blocks = [branch.represent(branch.features(x)).float() for x in batches]
             if not blocks:  # nothing to read the width from
@@ -117,19 +117,10 @@ class FactEmbedder(SavedModel):
             representation: On any device.
             normalise: Give each unit's vector length 1.
         """
-        with self._in_eval_mode():
+        with eval_mode(self.image):
             blocks = [self.image.readout(rows.to(self.device)).float() for rows in representation.split(READOUT_ROWS)]
         vectors = torch.cat(blocks)
         return F.normalize(vectors, dim=-1) if normalise else vectors
-
-    @contextmanager
-    def _in_eval_mode(self) -> Iterator[None]:
-        training = self.image.training
-        self.image.eval()
-        try:
-            yield
-        finally:
-            self.image.train(training)
 
     def _blank(self) -> Tensor:
         return torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from tripletcl.continual import Learner
+from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
 from tripletcl.mas.float32 import at_least_float32, exact_float32
 from tripletcl.mas.products import Statistic
@@ -170,20 +170,6 @@ def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic) -> Iterat
     no_autocast = torch.autocast(inputs.device.type, enabled=False)
     with torch.inference_mode(False), torch.enable_grad(), no_autocast, exact_float32(), eval_mode(model):
         yield inputs.clone() if inputs.is_inference() else inputs.detach()
-
-
-@contextmanager
-def eval_mode(model: nn.Module | Learner) -> Iterator[None]:
-    """Eval mode inside, and every module's own mode again outside."""
-    modes = {module: module.training for module in model.modules()}
-    if any(modes.values()):
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            if module.training != training:
-                module.training = training
 
 
 def _by_loop(

@@ -30,8 +30,8 @@ from torch.nn import functional as F
 
 from tripletcl.continual import Batch, Lam, Method, Properties, Task, checked_weight
 from tripletcl.continual.task import derived_seed
+from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
-from tripletcl.mas.statistics import eval_mode
 from tripletcl.methods.lwf import Target, Teacher, answers_distance, checked_temperature, distillation_properties
 
 log = logging.getLogger("tripletcl")

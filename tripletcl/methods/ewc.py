@@ -34,10 +34,10 @@ from torch import Tensor
 
 from tripletcl.continual import Batch, Inputs, Lam, Learner, Method, Properties, Task
 from tripletcl.continual.task import derived_seed
+from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
 from tripletcl.mas import Engine, PenaltyForm, QuadraticPenalty, Scalar, importance, task_importance
 from tripletcl.mas.penalty import Anchor
-from tripletcl.mas.statistics import eval_mode
 
 
 class EWC(Method):

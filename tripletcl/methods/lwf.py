@@ -35,8 +35,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from tripletcl.continual import Batch, Lam, Learner, Method, Properties, Task
+from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
-from tripletcl.mas.statistics import eval_mode
 
 Target = Literal["embedding", "cosine", "logits"]
 
