@@ -96,7 +96,7 @@ def rows(
 
 def sides(model: str, images: int, size: int, optimizer_name: str, device: str) -> dict[str, Callable[[], object]]:
     """A plain step, and steps with MAS in both forms of its penalty."""
-    compute = compute_on(device, "no" if device == "cpu" else "bf16")
+    compute = compute_on(device, "float32" if device == "cpu" else "bf16")
     spec = ClassifierSpec(model, "none", image_size=size)
     learner = ObjectLearner(build_classifier(spec, {"one": CLASSES, "other": CLASSES}, seed=0)).to(device)
     labels = np.arange(images) % len(CLASSES)

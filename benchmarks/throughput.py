@@ -78,7 +78,7 @@ class Work:
     epochs: int
     workers: int
     device: str
-    precision: str = "no"
+    precision: str = "float32"
 
 
 ROWS = {"float32": ("plain", "ours"), "bf16": ("plain, bf16", "ours, bf16"), "bf16 / float32": ("plain", "ours, bf16")}
@@ -245,7 +245,12 @@ def ours(work: Work) -> None:
         )
 
 
-SIDES = {"plain": (plain, "no"), "ours": (ours, "no"), "plain, bf16": (plain, "bf16"), "ours, bf16": (ours, "bf16")}
+SIDES = {
+    "plain": (plain, "float32"),
+    "ours": (ours, "float32"),
+    "plain, bf16": (plain, "bf16"),
+    "ours, bf16": (ours, "bf16"),
+}
 """Both loops in both precisions."""
 
 

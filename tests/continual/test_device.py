@@ -34,7 +34,7 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(tmp_path: Path) -> None
 
 
 def test_one_precision_after_another_in_one_process(tmp_path: Path) -> None:
-    for number, (precision, dtype) in enumerate([("no", torch.float32), ("bf16", torch.bfloat16)] * 2):
+    for number, (precision, dtype) in enumerate([("float32", torch.float32), ("bf16", torch.bfloat16)] * 2):
         _, seen = train(tmp_path / str(number), compute_on("cpu", precision))
         assert set(seen) == {dtype}
 
@@ -64,7 +64,7 @@ def test_steps_that_overflow_are_left_out_until_the_scale_is_small_enough(tmp_pa
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 def test_on_a_gpu(tmp_path: Path, precision: str) -> None:
     learner, _ = train(tmp_path / "run", compute_on("cuda", precision))
     assert all(torch.isfinite(p).all() and p.is_cuda for p in learner.parameters())
@@ -72,7 +72,7 @@ def test_on_a_gpu(tmp_path: Path, precision: str) -> None:
 
 @pytest.mark.parametrize(
     ("device", "precision", "words"),
-    [("tpu", "no", "allowed are auto, cpu, cuda"), ("cpu", "fp16", "needs a GPU")],
+    [("tpu", "float32", "allowed are auto, cpu, cuda"), ("cpu", "fp16", "needs a GPU")],
 )
 def test_what_is_not_there_is_said(device: str, precision: str, words: str) -> None:
     with pytest.raises(UserError, match=words):

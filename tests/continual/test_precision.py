@@ -86,7 +86,7 @@ def losses(precision: str, steps: int) -> list[float]:
 
 
 def test_a_network_learns_as_in_float32(tmp_path: Path) -> None:
-    half, whole = losses("bf16", 12), losses("no", 12)
+    half, whole = losses("bf16", 12), losses("float32", 12)
     assert half != whole
     assert half == pytest.approx(whole, rel=0.05)
     assert all(later < earlier for earlier, later in pairwise(whole[::4]))

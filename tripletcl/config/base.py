@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from tripletcl.config.method import validated_methods
 from tripletcl.continual import Stability, Training
+from tripletcl.continual.device import Precision
 from tripletcl.methods import build_method
 
 
@@ -70,8 +71,8 @@ class Config(Section):
     """Of the weights, the order of batches and the augmentation."""
     device: str = "auto"
     """"auto" (the GPU where there is one), "cpu" or "cuda"."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision on devices that have it."""
+    precision: Precision = "float32"
+    """In which training computes: float32, or mixed precision with bfloat16 or (on a GPU only) float16."""
     training: Training = Training()
     stability: Stability = Stability()
     method: list[dict[str, Any]] = [{"name": "finetune"}]

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from tripletcl.config.base import Config
 from tripletcl.config.facts import FactConfig
+from tripletcl.config.legacy import translated
 from tripletcl.config.objects import ObjectConfig
 from tripletcl.errors import UserError
 
@@ -49,6 +50,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
     """Check settings; every unknown key and wrong value is named in one message."""
+    values = translated(values)
     learns = values.get("learns", "facts")
     if not isinstance(learns, str) or learns not in KINDS:
         raise UserError(f"{source}: learns is {learns!r}; allowed are {', '.join(KINDS)}")

@@ -10,7 +10,7 @@ from torch.amp import GradScaler
 
 from tripletcl.errors import UserError
 
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["float32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class Compute:
     """Where a network is computed, and how exactly; made by `compute_on`.
 
     Attributes:
-        precision: "no" (float32), or what forward passes are rounded to by autocast.
+        precision: "float32", or the type to which autocast rounds in forward passes.
         scaler: Keeps small gradients of fp16 from vanishing; None with every other precision.
     """
 
     device: torch.device
-    precision: Precision = "no"
+    precision: Precision = "float32"
     scaler: GradScaler | None = None
 
 
-def compute_on(device: str = "auto", precision: Precision = "no") -> Compute:
+def compute_on(device: str = "auto", precision: Precision = "float32") -> Compute:
     """A device and its precision: "auto" takes the GPU where there is one.
 
     Raises:
@@ -39,5 +39,5 @@ def compute_on(device: str = "auto", precision: Precision = "no") -> Compute:
         raise UserError("device is cuda, but torch sees no GPU here; use device=cpu or device=auto")
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if kind == "cpu" and precision == "fp16":
-        raise UserError("precision fp16 needs a GPU; the CPU knows no and bf16")
+        raise UserError("precision fp16 needs a GPU; on a CPU it can be float32 or bf16")
     return Compute(torch.device(kind), precision, GradScaler(kind) if precision == "fp16" else None)
