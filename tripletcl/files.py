@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +19,27 @@ log = logging.getLogger("tripletcl")
 
 POLL_SECONDS = 0.02
 """Time between two attempts to acquire a lock that another process holds."""
+
+
+RACE_NS = 2_000_000_000
+"""A file that is written again within this time may keep its stamp: FAT counts time in steps of 2 s."""
+
+
+class FileStamp(NamedTuple):
+    """Size in bytes and modification time in ns; while both are the same, a file's content is taken to be the same."""
+
+    size: int
+    mtime_ns: int
+
+
+def stat_file(path: str | Path) -> FileStamp:
+    """The stamp of a file.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    stat = os.stat(path)  # noqa: PTH116 - building a Path for each of many files costs more than the stat
+    return FileStamp(stat.st_size, stat.st_mtime_ns)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

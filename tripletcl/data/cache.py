@@ -11,7 +11,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,13 +20,10 @@ import numpy as np
 
 from tripletcl.data.images import decode_image, in_threads
 from tripletcl.errors import UserError
-from tripletcl.files import locked
+from tripletcl.files import RACE_NS, FileStamp, locked, stat_file
 
 VERSION = 1
 """Part of every cache's name: raise it when `decode_image` gives other pixels, or the files here have another form."""
-
-RACE_NS = 2_000_000_000
-"""A file written again this soon after it was looked at may keep its size and time stamp (FAT counts in 2 s)."""
 
 LEFTOVER_SECONDS = 3600
 """A temporary file untouched this long belongs to no living process: one that builds a cache writes all the time."""
@@ -108,10 +105,9 @@ def content_digest(raw: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An image file as it was when it was last looked at."""
+    """An image file as it was when it was last checked."""
 
-    bytes: int
-    mtime_ns: int
+    stamp: FileStamp
     digest: str
 
 
@@ -121,11 +117,11 @@ class _Stored:
 
     manifest: dict[str, Any]
     pixels: np.ndarray
-    data_stat: list[int]
+    data_stamp: FileStamp
 
     @cached_property
     def entries(self) -> dict[str, _Entry]:
-        return {file: _Entry(*entry) for file, *entry in self.manifest["images"]}
+        return {file: _Entry(FileStamp(*stamp), digest) for file, *stamp, digest in self.manifest["images"]}
 
     @cached_property
     def digests(self) -> list[str]:
@@ -155,8 +151,8 @@ def _current(files: list[str], size: int, place: Path, build: Callable[..., None
         if build is not None:
             build(files, entries, stored, size, place, checked_ns)
         return None
-    if None in trusted or stored.data_stat != stored.manifest["data_stat"]:
-        seen = {"data_stat": stored.data_stat, "checked_ns": checked_ns, "images": _listed(files, entries)}
+    if None in trusted or stored.data_stamp != FileStamp(*stored.manifest["data_stat"]):
+        seen = {"data_stat": stored.data_stamp, "checked_ns": checked_ns, "images": _listed(files, entries)}
         with suppress(OSError):  # only spares the next opening the comparison, and the folder may be read-only
             _write_manifest(place, stored.manifest | seen)
     return stored
@@ -168,9 +164,9 @@ def _load(place: Path, size: int) -> _Stored | None:
         manifest = json.loads(_manifest(place).read_text(encoding="utf-8"))
         data = place.with_name(manifest["data"])
         pixels = np.asarray(np.load(data, mmap_mode="r"))
-        stored = _Stored(manifest, pixels, _stat(data))
+        stored = _Stored(manifest, pixels, stat_file(data))
         whole = pixels.dtype == np.uint8 and pixels.shape == (len(stored.digests), 3, size, size)
-        if whole and stored.data_stat != manifest["data_stat"]:
+        if whole and stored.data_stamp != FileStamp(*manifest["data_stat"]):
             whole = zlib.crc32(pixels.data) == manifest["crc32"]
         return stored if whole and len(stored.entries) and manifest["checked_ns"] else None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
@@ -180,10 +176,10 @@ def _load(place: Path, size: int) -> _Stored | None:
 def _trusted(file: str, stored: _Stored | None) -> _Entry | None:
     """What is known of a file by its size and time stamp alone, without reading it."""
     entry = stored.entries.get(file) if stored is not None else None
-    if stored is None or entry is None or entry.mtime_ns > stored.manifest["checked_ns"] - RACE_NS:
+    if stored is None or entry is None or entry.stamp.mtime_ns > stored.manifest["checked_ns"] - RACE_NS:
         return None
     with suppress(OSError):
-        return entry if _stat(file) == [entry.bytes, entry.mtime_ns] else None
+        return entry if stat_file(file) == entry.stamp else None
     return None
 
 
@@ -216,7 +212,7 @@ def _build(
         name = _fingerprint([entry.digest for entry in found], size)[:16]
         data = place.with_name(f"{place.name}-{name}.npy")
         temporary.replace(data)
-    manifest = {"data": data.name, "data_stat": _stat(data), "crc32": crc32, "checked_ns": checked_ns}
+    manifest = {"data": data.name, "data_stat": stat_file(data), "crc32": crc32, "checked_ns": checked_ns}
     _write_manifest(place, manifest | {"images": _listed(files, found)})
     _sweep(place, data, stored)
 
@@ -300,9 +296,9 @@ def _check_space(needed: int, folder: Path) -> None:
 
 
 def _read(file: str) -> tuple[_Entry, bytes]:
-    size, mtime_ns = _stat(file)  # before the content: a change in between is then seen at the next opening
+    stamp = stat_file(file)  # before the content: a change in between is then seen at the next opening
     raw = Path(file).read_bytes()
-    return _Entry(size, mtime_ns, content_digest(raw)), raw
+    return _Entry(stamp, content_digest(raw)), raw
 
 
 def _digested(file: str) -> _Entry | None:
@@ -311,13 +307,8 @@ def _digested(file: str) -> _Entry | None:
     return None
 
 
-def _stat(file: str | Path) -> list[int]:
-    stat = os.stat(file)  # noqa: PTH116 - building a Path for each of many files costs more than the stat
-    return [stat.st_size, stat.st_mtime_ns]
-
-
 def _listed(files: list[str], entries: Sequence[_Entry | None]) -> list[list[str | int]]:
-    return [[file, *astuple(entry)] for file, entry in zip(files, entries, strict=True) if entry is not None]
+    return [[file, *entry.stamp, entry.digest] for file, entry in zip(files, entries, strict=True) if entry is not None]
 
 
 def _manifest(place: Path) -> Path:
@@ -325,7 +316,7 @@ def _manifest(place: Path) -> Path:
 
 
 def _key(files: list[str]) -> str:
-    parent = os.path.commonpath({os.path.dirname(file) for file in files})  # noqa: PTH120 - as in `_stat`
+    parent = os.path.commonpath({os.path.dirname(file) for file in files})  # noqa: PTH120 - as in `open`
     return hashlib.blake2b(f"{VERSION} ".encode() + os.fsencode(parent), digest_size=6).hexdigest()
 
 

@@ -17,10 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tripletcl.embedding import FactEmbedder
-from tripletcl.files import write_atomically
-
-Stamp = list[int]
-"""A file's size and modification time in ns."""
+from tripletcl.files import FileStamp, stat_file, write_atomically
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Kept:
     """Representations `[N, C]` of images by their path, and the fingerprint of the trunk that they hold for."""
 
     trunk: str = ""
-    stamps: dict[str, Stamp] = field(default_factory=dict)
+    stamps: dict[str, FileStamp | None] = field(default_factory=dict)
     representation: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
     @classmethod
@@ -37,14 +34,15 @@ class Kept:
         try:
             with safe_open(path, framework="pt") as file:
                 about = file.metadata()
-                return cls(about["trunk"], dict(json.loads(about["stamps"])), file.get_tensor("representation"))
+                stamps = {name: FileStamp(*stamp) if stamp else None for name, stamp in json.loads(about["stamps"])}
+                return cls(about["trunk"], stamps, file.get_tensor("representation"))
         except (SafetensorError, OSError, KeyError, TypeError):
             return cls()
 
     @classmethod
     def of(cls, embedder: FactEmbedder, paths: Sequence[Path], representation: Tensor) -> Kept:
         """Keep the representation of these images."""
-        stamps = {str(path.absolute()): _stamp(path) or [] for path in paths}
+        stamps = {str(path.absolute()): _stamp(path) for path in paths}
         return cls(embedder.trunk_fingerprint(), stamps, representation.cpu().contiguous())
 
     def save(self, path: Path) -> None:
@@ -74,12 +72,12 @@ class Kept:
         return _stamp(path) not in (None, self.stamps[str(path.absolute())])
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(path: Path) -> FileStamp | None:
+    """The stamp of a file, None where it is missing."""
     try:
-        stat = path.stat()
+        return stat_file(path)
     except OSError:
         return None
-    return [stat.st_size, stat.st_mtime_ns]
 
 
 def load_texts(path: Path) -> dict[str, Tensor]:
