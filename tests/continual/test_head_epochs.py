@@ -54,7 +54,7 @@ METHODS_THAT_MOVE_WEIGHTS: dict[str, Callable[[], Method]] = {
 @pytest.mark.parametrize(
     ("name", "training"), [(name, SGD) for name in METHODS_THAT_MOVE_WEIGHTS] + [("finetune", ADAMW), ("imm", ADAMW)]
 )
-def test_the_trunk_stands_still_bit_for_bit_and_then_moves(tmp_path: Path, name: str, training: Training) -> None:
+def test_the_trunk_is_frozen_bit_for_bit_and_then_moves(tmp_path: Path, name: str, training: Training) -> None:
     """Parameters, running statistics, weight decay, penalties around an old anchor: nothing moves it."""
     method, learner = METHODS_THAT_MOVE_WEIGHTS[name](), NormToy()
     before_task, after_step = method.before_task, method.after_step

@@ -71,7 +71,7 @@ def test_decoded_images_are_taken_as_they_are(embedder: FactEmbedder, pictures: 
 
 def test_the_trunk_is_all_below_the_read_out(embedder: FactEmbedder, pictures: list[Path]) -> None:
     before = embedder.trunk_fingerprint(), embedder.represent_images(pictures[:2])
-    assert not embedder.trunk_stands_still
+    assert not embedder.trunk_is_frozen
     for tensor in (embedder.image.heads[1].bias, embedder.text.centre):
         with torch.no_grad():
             tensor[0] += 1
@@ -88,7 +88,7 @@ def test_the_trunk_is_all_below_the_read_out(embedder: FactEmbedder, pictures: l
 
 
 def test_a_network_frozen_to_its_end_stands_still() -> None:
-    assert build_embedder(EmbedderSpec(freeze_until="head", image_size=64), seed=0).trunk_stands_still
+    assert build_embedder(EmbedderSpec(freeze_until="head", image_size=64), seed=0).trunk_is_frozen
 
 
 def test_images_are_scaled_to_the_unit_interval(embedder: FactEmbedder) -> None:

@@ -21,8 +21,8 @@ TURN = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 class ColourEmbedder:
     """A unit's vector is its colour, of length 1; its trunk, which is none, stands still if you say so."""
 
-    def __init__(self, name: str = "colours-1", trunk_stands_still: bool = False) -> None:
-        self.name, self.trunk_stands_still = name, trunk_stands_still
+    def __init__(self, name: str = "colours-1", trunk_is_frozen: bool = False) -> None:
+        self.name, self.trunk_is_frozen = name, trunk_is_frozen
         self.photos_read: list[Path] = []
         self.texts_read: list[str] = []
 
@@ -58,8 +58,8 @@ class ColourEmbedder:
 class TurnedEmbedder(ColourEmbedder):
     """A newer model: every unit vector, of photos and of texts, is turned."""
 
-    def __init__(self, trunk: str = "other pixels", trunk_stands_still: bool = False) -> None:
-        super().__init__("turned", trunk_stands_still)
+    def __init__(self, trunk: str = "other pixels", trunk_is_frozen: bool = False) -> None:
+        super().__init__("turned", trunk_is_frozen)
         self.trunk = trunk
 
     def vectors_of(self, representation: Tensor, normalise: bool = True) -> Tensor:

@@ -37,15 +37,15 @@ def photos(photo: Write) -> Path:
 
 @pytest.fixture
 def first() -> ColourEmbedder:
-    return ColourEmbedder("stage-1", trunk_stands_still=True)
+    return ColourEmbedder("stage-1", trunk_is_frozen=True)
 
 
 @pytest.fixture
 def later() -> LaterStage:
-    return LaterStage("stage-2", trunk_stands_still=True)
+    return LaterStage("stage-2", trunk_is_frozen=True)
 
 
-def test_features_are_kept_where_the_trunk_stands_still(first: ColourEmbedder, photos: Path) -> None:
+def test_features_are_kept_where_the_trunk_is_frozen(first: ColourEmbedder, photos: Path) -> None:
     index = FactIndex.build(first, photos)
     assert index.features is not None
     assert np.array_equal(index.features, first.represent_images(index.photos).numpy())
@@ -153,9 +153,9 @@ def test_a_refresh_equals_embedding_again(analytic: FactEmbedder, tmp_path: Path
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
     weights = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     facts = [Fact("dog", "running"), Fact("cat", "sleeping", "sofa")]
-    assert not analytic.trunk_stands_still
+    assert not analytic.trunk_is_frozen
     analytic.read_out(weights[:, :1], facts[:1])
-    assert analytic.trunk_stands_still
+    assert analytic.trunk_is_frozen
     index = FactIndex.build(analytic, tmp_path / "photos")
     before = index.rows().copy()
 

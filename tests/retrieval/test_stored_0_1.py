@@ -35,7 +35,7 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def embedder_of(name: str) -> ColourEmbedder:
-    return ColourEmbedder(trunk_stands_still=True) if name == "flat" else TurnedEmbedder()
+    return ColourEmbedder(trunk_is_frozen=True) if name == "flat" else TurnedEmbedder()
 
 
 @pytest.mark.parametrize(("name", "model", "stage", "count"), [("flat", "colours-1", 1, 21), ("hnsw", "turned", 2, 22)])
@@ -62,7 +62,7 @@ def test_photos_are_not_embedded_again() -> None:
 
 
 def test_features_give_the_exact_vectors_of_another_model() -> None:
-    old, new = embedder_of("flat"), TurnedEmbedder("pixels", trunk_stands_still=True)
+    old, new = embedder_of("flat"), TurnedEmbedder("pixels", trunk_is_frozen=True)
     with writing("flat") as index:
         assert upgrade(index, old, new, [], stage=2).how == "exact"
     assert (old.photos_read, new.photos_read) == ([], [])

@@ -84,7 +84,7 @@ def test_a_part_of_the_old_vectors_stays(indexed: list[Path], others: list[Path]
 
 
 def test_an_index_that_keeps_features_is_exact_and_no_photo_is_read(indexed: list[Path]) -> None:
-    old, new = ColourEmbedder(trunk_stands_still=True), TurnedEmbedder("pixels", trunk_stands_still=True)
+    old, new = ColourEmbedder(trunk_is_frozen=True), TurnedEmbedder("pixels", trunk_is_frozen=True)
     anew = FactIndex.build(new, indexed)
     index = FactIndex.build(old, indexed)
     read = len(old.photos_read), len(new.photos_read)
@@ -96,7 +96,7 @@ def test_an_index_that_keeps_features_is_exact_and_no_photo_is_read(indexed: lis
 
 
 def test_features_of_another_trunk_are_not_used(indexed: list[Path], others: list[Path]) -> None:
-    old, new = ColourEmbedder(trunk_stands_still=True), TurnedEmbedder()
+    old, new = ColourEmbedder(trunk_is_frozen=True), TurnedEmbedder()
     index = FactIndex.build(old, indexed)
     assert upgrade(index, old, new, others).how == "kernel"
     assert index.features is None

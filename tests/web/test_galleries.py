@@ -51,7 +51,7 @@ def test_own_photos_are_searched_by_the_stage_that_indexed_them(runs: Path, phot
     assert "indexed as of task 1" in own.unseen(exhibit.main)
 
 
-def test_where_the_trunk_stands_still_every_stage_sees_them(runs: Path, photos: Path, tmp_path: Path) -> None:
+def test_where_the_trunk_is_frozen_every_stage_sees_them(runs: Path, photos: Path, tmp_path: Path) -> None:
     run = runs / "elsewhere" / "analytic"
     exhibit = open_exhibit(run, index=indexed(run, 2, photos, tmp_path / "index"))
     own = exhibit.galleries["own"]

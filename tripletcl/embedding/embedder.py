@@ -221,7 +221,7 @@ class FactEmbedder(SavedModel):
         return images @ facts.T
 
     @property
-    def trunk_stands_still(self) -> bool:
+    def trunk_is_frozen(self) -> bool:
         """Is nothing below the read-out trained any more?
 
         So it is behind an analytic read-out that knows classes, and in a network frozen to its end: what

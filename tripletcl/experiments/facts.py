@@ -322,7 +322,7 @@ class Experiment:
             return self.embedder.represent_images([])
         order = np.argsort(np.concatenate([np.flatnonzero(new), np.flatnonzero(~new)]))
         representation = torch.cat(found)[torch.from_numpy(order).to(device)]
-        if new.any() and self.embedder.trunk_stands_still:
+        if new.any() and self.embedder.trunk_is_frozen:
             self.kept = Kept.of(self.embedder, [self.table.paths[image] for image in images], representation)
         return representation
 

@@ -531,7 +531,7 @@ def _about(
     """What a new index says of itself; `model` is the embedder's fingerprint."""
     _check_kind(kind)
     keep, trunk = keep_features, None
-    if isinstance(embedder, PhotoEmbedder) and (embedder.trunk_stands_still if keep is None else keep):
+    if isinstance(embedder, PhotoEmbedder) and (embedder.trunk_is_frozen if keep is None else keep):
         trunk = embedder.trunk_fingerprint()
     return About(model=model, stage=stage, trunk=trunk, asked=kind)
 

@@ -25,7 +25,7 @@ class PhotoEmbedder(Embedder, Protocol):
     """Photos to vectors, too: what it takes to add photos to an index; `FactEmbedder` is one."""
 
     @property
-    def trunk_stands_still(self) -> bool:
+    def trunk_is_frozen(self) -> bool:
         """Do representations hold for the stages to come?"""
 
     def decode(self, image: Path) -> np.ndarray:
