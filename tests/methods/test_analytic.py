@@ -101,7 +101,7 @@ def test_what_was_begun_ahead_is_what_is_solved(tmp_path: Path) -> None:
     learner, _ = run_toy(tmp_path / "run", method, tasks=toy_tasks(3))
     state, solved = method.state_dict(), method.solution()
     again = Analytic(features=64)
-    again.get_ready(state)
+    again.prefetch(state)
     again.start(learner, method.inputs)
     again.load_state_dict(state)
     assert torch.equal(again.solution(), solved)

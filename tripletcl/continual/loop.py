@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tripletcl.continual.device import Compute
 from tripletcl.continual.method import Learner, Method
-from tripletcl.continual.optimization import Training, learning_rate, set_lr, trunk_standing_still
+from tripletcl.continual.optimization import Training, frozen_trunk, learning_rate, set_lr
 from tripletcl.continual.precision import mixed
 from tripletcl.continual.run_folder import Position
 from tripletcl.continual.task import Batch, InputSource, Task, epoch_batches, steps_per_epoch
@@ -91,7 +91,7 @@ def train_task(
             start=first,
             device=compute.device,
         )
-        still = trunk_standing_still(learner) if epoch < training.head_epochs else nullcontext()
+        still = frozen_trunk(learner) if epoch < training.head_epochs else nullcontext()
         with still:
             for step, batch in enumerate(batches, first):
                 lr = learning_rate(training, (epoch * steps + step + 0.5) / total)

@@ -127,7 +127,7 @@ class Method:
     Attributes:
         name: The key in METHODS and in every table.
         joint: Trained on all tasks at once: the upper bound, no continual learner.
-        stands_still: After some task it lets nothing that the tasks share be trained any more.
+        freezes_protected: After some task it lets nothing that the tasks share be trained any more.
         properties: What it promises.
         high_lam: A weight so high that hardly anything new is learned: where `lam: auto` starts to look.
         lam: The weight of what it adds to the loss.
@@ -136,7 +136,7 @@ class Method:
 
     name: ClassVar[str] = "finetune"
     joint: ClassVar[bool] = False
-    stands_still: ClassVar[bool] = False
+    freezes_protected: ClassVar[bool] = False
     properties: ClassVar[Properties] = Properties(on_pretrained=False)  # there is nothing that it protects
 
     high_lam: ClassVar[float] = 1000.0
@@ -173,7 +173,7 @@ class Method:
         self.learner = learner
         self.inputs = inputs
 
-    def get_ready(self, state: dict[str, Any]) -> None:
+    def prefetch(self, state: dict[str, Any]) -> None:
         """A state will be loaded after `start`: begin in a thread what takes long to learn a little more from there."""
 
     def before_task(self, task: Task) -> None:

@@ -100,7 +100,7 @@ def _make_ready_for_fused(optimizer: torch.optim.Optimizer, *_: object) -> None:
 
 
 @contextmanager
-def trunk_standing_still(learner: Learner) -> Iterator[None]:
+def frozen_trunk(learner: Learner) -> Iterator[None]:
     """Inside, the trunk's parameters need no gradient and its layers keep their running statistics.
 
     For an optimizer that was built before: a parameter without a gradient is neither moved nor decayed by it, and has

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.data.source import sent
+from tripletcl.data.source import to_device
 
 
 class InputSource(Protocol):
@@ -83,7 +83,7 @@ def epoch_batches(
         rows = order[step * batch_size : (step + 1) * batch_size]
         generator = torch.Generator(device).manual_seed(derived_seed(*seed, step))
         inputs = source.batch(task.items[rows], generator)
-        yield Batch(inputs, sent(torch.from_numpy(task.targets[rows]), device), task.items[rows])
+        yield Batch(inputs, to_device(torch.from_numpy(task.targets[rows]), device), task.items[rows])
 
 
 def plain_batches(source: InputSource, items: np.ndarray, batch_size: int) -> Iterator[Tensor]:
@@ -96,5 +96,5 @@ def validation_batches(task: Task, source: InputSource, *, batch_size: int, devi
     """The held-out items with their targets, in their order, without augmentation."""
     for start in range(0, len(task.validation_items), batch_size):
         rows = slice(start, start + batch_size)
-        targets = sent(torch.from_numpy(task.validation_targets[rows]), device)
+        targets = to_device(torch.from_numpy(task.validation_targets[rows]), device)
         yield Batch(source.batch(task.validation_items[rows], None), targets, task.validation_items[rows])

@@ -66,7 +66,7 @@ class ImageSource:
             ids: `[B]` image ids.
             generator: Draws the augmentation; None: plain images, as evaluation wants them.
         """
-        images = sent(torch.from_numpy(self.cache[ids]), self.device).float().div_(255)  # bytes travel, not floats
+        images = to_device(torch.from_numpy(self.cache[ids]), self.device).float().div_(255)  # bytes travel, not floats
         if self.augment is None or generator is None:
             return images
         return self.augment(images, generator)
@@ -119,7 +119,7 @@ class ArraySource:
             ids: `[B]` image ids.
             generator: Draws the augmentation; None: plain images, as evaluation wants them.
         """
-        chosen = sent(torch.from_numpy(np.asarray(ids, dtype=np.int64)), self.device)
+        chosen = to_device(torch.from_numpy(np.asarray(ids, dtype=np.int64)), self.device)
         images = self.pixels.index_select(0, chosen).div(255)  # division makes floats of bytes in one go
         if images.shape[2:] != (self.size, self.size):
             images = functional.interpolate(
@@ -169,7 +169,7 @@ class PermutedSource:
         return self._orders[pixels]
 
 
-def sent(values: Tensor, device: torch.device) -> Tensor:
+def to_device(values: Tensor, device: torch.device) -> Tensor:
     """The values on a device: to a GPU from pinned memory, without waiting for them to arrive."""
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.data.source import Source, sent
+from tripletcl.data.source import Source, to_device
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.files import locked, write_atomically
 from tripletcl.progress import report
@@ -63,7 +63,7 @@ class FeatureSource:
             views = np.zeros(len(ids), np.int64)
         else:
             views = torch.randint(VIEWS, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
-        return sent(torch.from_numpy(self.array[ids, views]), self.device).float()
+        return to_device(torch.from_numpy(self.array[ids, views]), self.device).float()
 
 
 def _path(source: Source, branch: Trunk, folder: Path) -> Path:

@@ -61,7 +61,7 @@ class Analytic(Method):
     """
 
     name: ClassVar[str] = "analytic"
-    stands_still: ClassVar[bool] = True
+    freezes_protected: ClassVar[bool] = True
     properties: ClassVar[Properties] = Properties(
         constant_memory=False, problem_agnostic=False, unlabeled=False, consistent=True
     )
@@ -89,7 +89,7 @@ class Analytic(Method):
         self.gram = torch.zeros(self.features, self.features, dtype=torch.float64)
         self.correlation = torch.zeros(self.features, 0, dtype=torch.float64)
 
-    def get_ready(self, state: dict[str, Any]) -> None:
+    def prefetch(self, state: dict[str, Any]) -> None:
         self._ahead = ThreadPoolExecutor(1).submit(self._solved, state["gram"], state["correlation"])
 
     def before_task(self, task: Task) -> None:

@@ -26,7 +26,7 @@ class Combined(Method):
         self.methods = {method.name: method for method in methods}
         if len(self.methods) < len(methods):
             raise UserError(f"a combination holds each method once, not {', '.join(m.name for m in methods)}")
-        if still := [method.name for method in methods if method.stands_still]:
+        if still := [method.name for method in methods if method.freezes_protected]:
             raise UserError(f"{still[0]} lets nothing be trained any more, so there is nothing for another to protect")
         if any(method.joint for method in methods):
             raise UserError("joint training sees all tasks at once, so there is nothing to combine it with")

@@ -15,7 +15,7 @@ class Frozen(Method):
     """Learns the first task; then what the tasks share stands still."""
 
     name: ClassVar[str] = "frozen"
-    stands_still: ClassVar[bool] = True
+    freezes_protected: ClassVar[bool] = True
     properties: ClassVar[Properties] = Properties()
 
     def __init__(self) -> None:

@@ -212,7 +212,7 @@ def _learned(
     if number:
         log.info("%s has been taught %s by these photos already", run.path, fact)
         return result, None, number
-    trains = not build_method(settings.method).stands_still
+    trains = not build_method(settings.method).freezes_protected
     photos = len(rows.rows_of("train"))
     training = lesson_training(settings.training, settings.loss.name, photos) if trains else None
     name = str(follow_up_table(Path(), len(further) + 1))

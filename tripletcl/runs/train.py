@@ -73,7 +73,7 @@ def learn(
         if found is None and commit is not None:
             raise UserError(f"{run.path} has no whole checkpoint to go on from")
         if found is not None and thrifty:
-            method.get_ready(found[1]["method"])
+            method.prefetch(found[1]["method"])
         learned, encoded = found[0].stage if found else 0, load_texts(run.path / TEXTS)
         experiment = build(config, learned=learned, thrifty=thrifty, encoded=encoded)
         experiment.kept = Kept.load(run.path / FEATURES)
