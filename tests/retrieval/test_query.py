@@ -65,6 +65,14 @@ def test_a_fact_asks_for_the_units_it_has() -> None:
     assert as_query(Fact("person", "riding")) == Query("person", "riding")
 
 
+def test_a_query_matches_the_facts_that_have_its_units() -> None:
+    facts = [Fact("Person"), Fact("person", "riding"), Fact("person", "riding", "horse"), Fact("dog", "riding")]
+    matched = [
+        [str(fact) for fact in facts if query.matches(fact)] for query in map(parse_query, ("person", "? riding"))
+    ]
+    assert matched == [list(map(str, facts[:3])), list(map(str, facts[1:]))]
+
+
 def test_a_wildcard_is_a_zero_block(embedder: ColourEmbedder) -> None:
     assert query_vectors([Query("red", None, "blue")], embedder).tolist() == [[1, 0, 0, 0, 0, 0, 0, 0, 1]]
     assert query_vectors([Query(predicate="green")], embedder).tolist() == [[0, 0, 0, 0, 1, 0, 0, 0, 0]]

@@ -86,7 +86,7 @@ def _about_facts(runs: Sequence[Run], results: dict[Path, RunResult]) -> dict[st
     groups = _groups(shown[0], len(first.tasks))
     return {
         "title": "Facts learned task after task",
-        "examples": [_example(fact, task, table, vectors) for task, fact in _queries(table, groups)],
+        "examples": [_example(fact, task, table, vectors) for task, fact in enumerate(example_facts(table, groups))],
         "scenes": [(f"task {t + 1}", path) for t, of in enumerate(groups) for path in _training_images(table, of)],
         "drifts": _drifts(runs, results),
     }
@@ -145,12 +145,14 @@ def _groups(run: Run, tasks: int) -> list[np.ndarray]:
     return [np.array(group) for group in groups[:tasks]]
 
 
-def _queries(table: FactTable, groups: list[np.ndarray]) -> list[tuple[int, int]]:
-    """(task, fact): of each task the full fact with the most test images, a choice that no result can sway."""
-    rows = table.rows_of("test")
-    count = np.bincount(rows[:, 1], minlength=len(table.facts))
-    order = np.array([fact.order for fact in table.facts])
-    return [(task, int(max(facts, key=lambda f: (order[f], count[f], -f)))) for task, facts in enumerate(groups)]
+def example_facts(table: FactTable, groups: Sequence[Sequence[int] | np.ndarray]) -> list[int]:
+    """Choose a fact of each task as its example: the one with most units and then most test images.
+
+    The choice depends on no result.
+    """
+    count = np.bincount(table.rows_of("test")[:, 1], minlength=len(table.facts))
+    facts = table.facts
+    return [int(max(group, key=lambda fact: (facts[fact].order, count[fact], -fact))) for group in groups]
 
 
 def _example(fact: int, task: int, table: FactTable, vectors: dict[str, dict[str, Tensor]]) -> ExampleQuery:

@@ -38,6 +38,11 @@ class Query:
         """(subject, predicate, object)."""
         return self.subject, self.predicate, self.object
 
+    def matches(self, fact: Fact) -> bool:
+        """True if the fact has every unit that the query names; capitals do not matter."""
+        pairs = zip(self.units, fact.units, strict=True)
+        return all(unit is None or unit.casefold() == (own or "").casefold() for unit, own in pairs)
+
     def __str__(self) -> str:
         return f"<{', '.join(unit or WILDCARD for unit in self.units)}>"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,10 +60,7 @@ class FactEmbedder(SavedModel):
     @property
     def vocabulary(self) -> tuple[tuple[str, ...], ...]:
         """For each unit the distinct texts among the taught facts, in order of first appearance."""
-        return tuple(
-            tuple(dict.fromkeys(text for fact in self.facts if (text := fact.units[unit]) is not None))
-            for unit in range(len(UNITS))
-        )
+        return vocabulary_of(self.facts)
 
     def encode_images(
         self, images: Sequence[ImageLike], batch_size: int | None = None, normalise: bool = True
@@ -132,12 +129,7 @@ class FactEmbedder(SavedModel):
 
     def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
         """Normalised vectors `[F, 3, D]` of facts, zero for a unit that a fact lacks, and present, bool `[F, 3]`."""
-        texts = list(dict.fromkeys(text for fact in facts for text in fact.units if text is not None))
-        row = {text: i for i, text in enumerate(texts)} | {None: -1}
-        ids = torch.tensor([[row[text] for text in fact.units] for fact in facts], device=self.device)
-        ids = ids.reshape(len(facts), len(UNITS))
-        vectors = F.pad(self.encode_units(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
-        return vectors[ids.long()], ids >= 0
+        return encode_facts(facts, self.encode_units)
 
     def install_analytic(self, width: int, seed: int, scored_by: ScoredBy) -> None:
         """Make room for an analytic read-out in place of the heads; these answer until `read_out` is called.
@@ -269,6 +261,32 @@ def _rebuild(parsed: tuple[EmbedderSpec, tuple[Fact, ...]]) -> FactEmbedder:
         embedder.image.install_analytic(spec.random_features, spec.random_seed)
     embedder.spec, embedder.facts = spec, facts
     return embedder
+
+
+def vocabulary_of(facts: Sequence[Fact]) -> tuple[tuple[str, ...], ...]:
+    """List for each unit the distinct texts among facts, in order of first appearance."""
+    return tuple(
+        tuple(dict.fromkeys(text for fact in facts if (text := fact.units[unit]) is not None))
+        for unit in range(len(UNITS))
+    )
+
+
+def encode_facts(facts: Sequence[Fact], encode_units: Callable[[Sequence[str]], Tensor]) -> tuple[Tensor, Tensor]:
+    """Encode facts by the vectors of their units.
+
+    Args:
+        facts: The F facts.
+        encode_units: Gives n distinct texts their vectors `[n, D]`.
+
+    Returns:
+        Vectors `[F, 3, D]`, zero for a unit that a fact lacks, and which units are present, bool `[F, 3]`.
+    """
+    texts = list(dict.fromkeys(text for fact in facts for text in fact.units if text is not None))
+    row = {text: i for i, text in enumerate(texts)} | {None: -1}
+    vectors = F.pad(encode_units(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
+    ids = torch.tensor([[row[text] for text in fact.units] for fact in facts], device=vectors.device)
+    ids = ids.reshape(len(facts), len(UNITS)).long()
+    return vectors[ids], ids >= 0
 
 
 def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:

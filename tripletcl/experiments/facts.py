@@ -18,7 +18,7 @@ from tripletcl.continual import InputSource, Task, Training, plain_batches
 from tripletcl.continual.checkpoint import set_seed
 from tripletcl.continual.device import Compute, compute_on
 from tripletcl.continual.task import derived_seed
-from tripletcl.data import Fact, FactTable, held_out_facts, list_images, read_table, split_facts
+from tripletcl.data import FactTable, held_out_facts, list_images, read_table, split_facts
 from tripletcl.data.facts import SPLITS
 from tripletcl.data.query import parse_query
 from tripletcl.data.splits import sample
@@ -136,8 +136,8 @@ def chosen_facts(config: FactConfig, table: FactTable) -> np.ndarray | None:
     """
     if config.data.subset is None:
         return None
-    wanted = [unit and unit.casefold() for unit in parse_query(config.data.subset).units]
-    chosen = [number for number, fact in enumerate(table.facts) if _is_as(wanted, fact)]
+    subset = parse_query(config.data.subset)
+    chosen = [number for number, fact in enumerate(table.facts) if subset.matches(fact)]
     if not chosen:
         some = ", ".join(map(str, table.facts[:FACTS_NAMED]))
         raise UserError(f"data.subset {config.data.subset!r} matches no fact; there are {some} and others")
@@ -145,10 +145,6 @@ def chosen_facts(config: FactConfig, table: FactTable) -> np.ndarray | None:
         if not len(table.rows_of(split, chosen)):
             raise UserError(f"data.subset {config.data.subset!r} matches no fact with {kind} images")
     return np.array(chosen, dtype=np.int64)
-
-
-def _is_as(wanted: Sequence[str | None], fact: Fact) -> bool:
-    return all(unit is None or unit == (own or "").casefold() for unit, own in zip(wanted, fact.units, strict=True))
 
 
 def images_held_out(config: FactConfig, table: FactTable) -> np.ndarray:

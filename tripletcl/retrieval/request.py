@@ -101,7 +101,9 @@ def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence
     for query in (term.wanted for term in request.terms if isinstance(term.wanted, Query)):
         for new in unknown_units(query, embedder, vocabulary):
             nearest = f" (nearest known: {new.nearest}, cosine {new.cosine:.2f})" if new.nearest else ""
-            notes.append(f"{new.text!r} was never trained as {_a(new.unit)}: answered by the text encoder{nearest}")
+            notes.append(
+                f"{new.text!r} was never trained as {with_article(new.unit)}: answered by the text encoder{nearest}"
+            )
     return list(dict.fromkeys(notes))
 
 
@@ -150,5 +152,6 @@ def _shown(wanted: Query | Path) -> str:
     return str(wanted) if isinstance(wanted, Query) else f"like {wanted}"
 
 
-def _a(unit: str) -> str:
+def with_article(unit: str) -> str:
+    """`a subject`, `an object`."""
     return f"an {unit}" if unit == "object" else f"a {unit}"
