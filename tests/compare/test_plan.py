@@ -109,6 +109,12 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         plan(config_of(methods=["mas", {"name": "mas", "lam": 1}]), tmp_path)
 
 
+def test_a_planned_run_is_only_read(tmp_path: Path) -> None:
+    (run,) = plan(config_of(methods=["mas"]), tmp_path / "out")
+    assert run.result is None
+    assert not (tmp_path / "out").exists()
+
+
 # --- where it is run -----------------------------------------------------------------------------------------------
 
 

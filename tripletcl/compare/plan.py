@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tripletcl.compare.processes import Environment, Job, run_jobs
-from tripletcl.config import Config, dump_config, parse_config
+from tripletcl.config import Config, parse_config
 from tripletcl.config.base import Compare
 from tripletcl.continual import Properties, RunFolder
 from tripletcl.errors import UserError
@@ -24,6 +24,7 @@ from tripletcl.report import promises_of
 from tripletcl.report.formatting import duration
 from tripletcl.report.metric import METRICS
 from tripletcl.runs.layout import COMPARISON, SETTINGS, TRAIN_LOG
+from tripletcl.runs.stored import settings_text
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,17 @@ class PlannedRun:
 
     @property
     def result(self) -> RunResult | None:
-        """Its figures under its label, or None while it is not done."""
-        values = RunFolder(self.folder, dump_config(self.config)).result
+        """Its figures under its label, or None while it is not finished."""
+        values = RunFolder(self.folder).result
         return None if values is None else replace(RunResult.from_dict(values), method=self.label)
+
+    def claim(self) -> None:
+        """Create its folder, or check that it holds this run.
+
+        Raises:
+            UserError: it holds a run of other settings, or something else.
+        """
+        RunFolder(self.folder, settings_text(self.config, self.folder))
 
     @property
     def log(self) -> Path:
@@ -122,7 +131,9 @@ def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda 
         UserError: runs failed; the others' results are kept.
     """
     runs = plan(config, out)
-    todo = [run for run in runs if run.result is None]  # opens every folder before any time is spent
+    for run in runs:  # all before any time is spent
+        run.claim()
+    todo = [run for run in runs if run.result is None]
     places = processes(config, len(todo))
     jobs = [Job(_command(run), run.log if len(places) > 1 else None) for run in todo]
 

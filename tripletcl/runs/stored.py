@@ -79,10 +79,17 @@ def read_settings(folder: Path) -> Config:
 
 
 def settings_text(config: Config, folder: Path) -> str:
-    """What stands in the folder where it means this config, though another version wrote it; else the config."""
+    """Return the text of the folder's settings if they mean this config, else the config's own text.
+
+    Another version writes the same settings in another way. What `tripletcl compare` runs is no part of a run.
+    """
     path = folder / SETTINGS
-    same = path.exists() and read_settings(folder) == config
+    same = path.exists() and _single(read_settings(folder)) == _single(config)
     return path.read_text(encoding="utf-8") if same else dump_config(config)
+
+
+def _single(config: Config) -> Config:
+    return config.model_copy(update={"compare": None})
 
 
 def environment() -> dict[str, str]:
