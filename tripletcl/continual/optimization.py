@@ -19,7 +19,7 @@ from tripletcl.errors import UserError
 class Training:
     """How each task is trained."""
 
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     epochs: Annotated[int, Ge(1)] = 8
     """Passes over a task's training images."""

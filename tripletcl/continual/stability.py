@@ -41,7 +41,7 @@ FAILED = -1.0
 class Stability:
     """How `lam: auto` is chosen for each task after the first; needs `data.validation`."""
 
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     drop: Annotated[float, Ge(0), Le(1)] = 0.2
     """Part of the fine-tuned model's score on the new task that may be lost for stability."""

@@ -21,7 +21,10 @@ class ImageBranch(Trunk):
     The paper's setting is VGG-16 with freeze_until="conv2", fork_at="conv3", width 300 and head_std 0.005.
 
     Args:
-        backbone, freeze_until, fork_at, pooled: As in `Trunk`.
+        backbone: As in `Trunk`.
+        freeze_until: As in `Trunk`.
+        fork_at: As in `Trunk`.
+        pooled: As in `Trunk`.
         width: D, the width of each unit's vector.
         hidden: Width of a hidden layer with ReLU in each head; 0 for none.
         head_std: Last layers start at N(0, head_std) with zero bias; None keeps torch's start.

@@ -31,7 +31,10 @@ class MASAlpha(Method):
 
     Args:
         lam: The sum of the tasks' weights, >= 0; 0 is fine-tuning, bit for bit; "auto" chooses it for every task.
-        penalty, engine, scope, output: As in MAS.
+        penalty: As in MAS.
+        engine: As in MAS.
+        scope: As in MAS.
+        output: As in MAS.
     """
 
     name: ClassVar[str] = "mas_alpha"

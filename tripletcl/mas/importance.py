@@ -51,8 +51,11 @@ def importance(
     Args:
         model: the parameters' owner; it is used in eval mode and left in its own.
         batches: tensors [B, ...] on the model's device; B may differ from batch to batch.
-        forward, scalar, statistic, engine, scope: as in `per_sample_statistic`; `statistic=torch.square`
-            gives Fisher information, `scalar=every_output` the sum over outputs of |d F_d(x) / d theta|.
+        forward: as in `per_sample_statistic`.
+        scalar: as in `per_sample_statistic`; `every_output` gives the sum over outputs of |d F_d(x) / d theta|.
+        statistic: as in `per_sample_statistic`; `torch.square` gives Fisher information.
+        engine: as in `per_sample_statistic`.
+        scope: as in `per_sample_statistic`.
         per: "sample", or for comparison "batch", the approximation of released code: the mean over BATCHES, each
             counting once whatever its size, of |d (mean over the batch of ||F(x)||^2) / d theta|, by plain autograd
             whatever the engine. It depends on the batches; where each holds one sample it is the same.

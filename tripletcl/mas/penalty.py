@@ -66,7 +66,8 @@ class QuadraticPenalty:
             parameters: Name to parameter; may have grown since the last task.
             omega: Name to the task's importance, same shapes, all >= 0. Empty where the task has none: then the
                 importance of the tasks before stays as it is.
-            keep, add: The weights, >= 0, of the importance before and of the task's.
+            keep: The weight, >= 0, of the importance before.
+            add: The weight, >= 0, of the task's importance.
             anchor: "newest" moves it to the parameters as they are now. "mean" moves it towards them by the task's
                 share in the new importance, which keeps the sum of the tasks' penalties, each around its own anchor.
         """

@@ -59,7 +59,8 @@ class EBLL(Method):
         epochs: Passes over a task's representations in training its autoencoder.
         lr: Adam's learning rate there.
         task_weight: Weight of the task's loss there, >= 0.
-        target, temperature: As in LwF.
+        target: As in LwF.
+        temperature: As in LwF.
         seed: Of the autoencoders' start and the order of their batches.
 
     Raises:
