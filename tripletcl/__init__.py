@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tripletcl.errors import UserError
     from tripletcl.retrieval import FactIndex
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = ["Classifier", "Fact", "FactEmbedder", "FactIndex", "FactTable", "UserError", "__version__", "read_table"]
 

@@ -21,7 +21,7 @@ MADE_BY: dict[str, ModuleType] = {"hnsw": graphs, "ivfpq": quantised}
 KINDS = (FLAT, *MADE_BY)
 
 UNIT_WIDTH = 96
-"""Numbers kept of each unit: what fewer cost is measured in docs/retrieval.md."""
+"""Numbers kept of each unit: what fewer cost is measured in docs/measured/retrieval.md."""
 
 MAGIC = "tripletcl structure 1"
 

@@ -21,7 +21,7 @@ from tripletcl.retrieval.photos import encode_photos
 from tripletcl.retrieval.vector_map import KERNEL, LearnedMap, learn_map
 
 KEEP = 1 / 3
-"""The part of an old vector that stays by default; measured in docs/drift.md."""
+"""The part of an old vector that stays by default; measured in docs/measured/drift.md."""
 
 MOST_PHOTOS = 2000
 """A map is learned from so many photos at most: its cost grows with their cube."""

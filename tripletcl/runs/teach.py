@@ -47,7 +47,7 @@ IMAGES, EPOCHS, BATCH = 240, (5, 30), 8
 PLAIN_STEPS: dict[str, tuple[float, float]] = {"wildcard_cosine": (0.1, 6.0), "contrastive": (0.03, 1.0)}
 """(learning rate, weight of the loss) of SGD on a handful of photos, for the losses that do not depend on the outputs'
 length. AdamW moves every weight as far, whether the few photos ask for it or not, and old facts are lost; measured in
-docs/teaching.md."""
+docs/measured/teaching.md."""
 
 
 @dataclass(frozen=True)
