@@ -23,7 +23,7 @@ docs: $(INSTALLED)
 
 dist: $(INSTALLED)
 	rm -rf dist
-	$(BIN)/python -m build
+	$(BIN)/python -m build --no-isolation
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
