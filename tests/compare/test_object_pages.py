@@ -82,10 +82,10 @@ def test_runs_that_differ_in_lam_alone_are_a_sweep(images: Path) -> None:
     for run in runs:
         finish(run, images)
     html = write_summary([images / "runs"], images / "page.html").read_text(encoding="utf-8")
-    assert "How strongly to remember" in html
+    assert "Weight of the penalty" in html
     assert "MAS-lam10.0" in html
     fewer = [run.folder for run in runs[:-1]]
-    assert "How strongly to remember" not in write_summary(fewer, images / "page.html").read_text(encoding="utf-8")
+    assert "Weight of the penalty" not in write_summary(fewer, images / "page.html").read_text(encoding="utf-8")
 
 
 def test_facts_and_objects_have_a_page_each(images: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from tripletcl.cli import main
 from tripletcl.compare import plan as comparison
-from tripletcl.compare.plan import PlannedRun, compare, method_promises, plan, processes
+from tripletcl.compare.plan import PlannedRun, compare, method_properties, plan, processes
 from tripletcl.compare.processes import Job, run_jobs
 from tripletcl.compare.write import named_result
 from tripletcl.config import FactConfig, dump_config, parse_config
@@ -92,7 +92,7 @@ def test_orders_of_objects(tmp_path: Path) -> None:
 
 def test_names_tell_settings_apart_where_they_must() -> None:
     methods = ["mas", {"name": "mas", "lam": 3, "penalty": "gradient"}, ["mas", "lwf"], "joint"]
-    promises = method_promises(config_of(methods=methods))
+    promises = method_properties(config_of(methods=methods))
     assert list(promises) == ["mas-lam1.0-proximal", "mas-lam3.0-gradient", "mas+lwf", "joint"]
     assert promises["joint"] is None
 

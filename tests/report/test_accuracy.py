@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from cells import best, cells, fields, texts
 
 from tripletcl.compare.plan import comparison_objects
 from tripletcl.errors import UserError
-from tripletcl.report import comparison_rows, csv_table, latex_table, table_caption, terminal_table
+from tripletcl.report import comparison_rows, comparison_table, terminal_table
 from tripletcl.report.bars import ap_figure, final_figure, forgetting_figure
+from tripletcl.report.comparison import exact_comparison
 from tripletcl.report.curves import curve_figures
 from tripletcl.report.formatting import (
     MINUS,
@@ -24,11 +24,10 @@ from tripletcl.report.formatting import (
     short_percent,
     signed_percent,
 )
+from tripletcl.report.grouping import group_by_method, lowest_score
 from tripletcl.report.heatmaps import matrix_figures
 from tripletcl.report.metric import METRICS, metric_of
-from tripletcl.report.runs import group_by_method, lowest_score
 from tripletcl.report.sentences import curve_title, final_title, findings, forgetting_title, headline, matrix_title
-from tripletcl.report.tables import table_cells
 
 TASKS = ["flowers", "scenes"]
 
@@ -87,10 +86,9 @@ def test_points_have_a_sign_and_round_numbers_no_digits():
 
 
 def test_a_row_of_the_table_by_hand(runs):
-    titles, lines = table_cells(comparison_rows(runs))
-    assert titles == [*TASKS, "average", "drop", "forgetting", "new tasks", "gap closed", "time"]
-    finetune, mas, joint = lines
-    assert [(cell.mean, cell.std) for cell in mas] == [
+    table = comparison_table(comparison_rows(runs))
+    assert table.titles == ["method", *TASKS, "average", "drop", "forgetting", "new tasks", "gap closed", "time"]
+    assert [(cell.text, cell.std) for cell in cells(table)["MAS"].values()] == [
         ("88.00", "2.83"),
         ("80.00", "0.00"),
         ("84.00", "1.41"),
@@ -100,19 +98,20 @@ def test_a_row_of_the_table_by_hand(runs):
         ("53.8", "10.9"),  # 6 / 13 and 8 / 13
         ("60 s", ""),
     ]
-    assert [cell.mean for cell in finetune] == ["69.00", "85.00", "77.00", "22.00", "22.00", "0.00", "0.0", "60 s"]
-    assert [cell.mean for cell in joint] == ["92.00", "88.00", "90.00", MISSING, MISSING, MISSING, "100", "60 s"]
-    assert [cell.best for cell in mas] == [True, False, True, True, True, False, True, False]
+    assert texts(table)["finetune"] == ["69.00", "85.00", "77.00", "22.00", "22.00", "0.00", "0.0", "60 s"]
+    assert texts(table)["joint"] == ["92.00", "88.00", "90.00", MISSING, MISSING, MISSING, "100", "60 s"]
+    marked = {title for title, names in best(table).items() if names == ["MAS"]}
+    assert marked == {"flowers", "average", "drop", "forgetting", "gap closed"}
 
 
 def test_what_needs_another_run_has_a_column_only_with_it(runs):
-    rows = comparison_rows([run for run in runs if run.method == "mas"])
-    assert table_cells(rows)[0] == [*TASKS, "average", "drop", "forgetting", "time"]
-    assert "finetune" not in table_caption(rows)
+    table = comparison_table(comparison_rows([run for run in runs if run.method == "mas"]))
+    assert table.titles == ["method", *TASKS, "average", "drop", "forgetting", "time"]
+    assert "finetune" not in table.caption
 
 
 def test_the_caption_says_what_each_number_is(runs):
-    caption = table_caption(comparison_rows(runs))
+    caption = comparison_table(comparison_rows(runs)).caption
     for part in (
         "Accuracy after the last task, in percent: each task on its own test images, and their average.",
         "Drop: points that an earlier task lost since it was just learned, on average.",
@@ -124,14 +123,12 @@ def test_the_caption_says_what_each_number_is(runs):
     assert "MAP" not in caption
 
 
-def test_csv_has_fractions_and_latex_escapes_percent(runs):
-    rows = comparison_rows(runs)
-    line = list(csv.DictReader(io.StringIO(csv_table(rows))))[1]
+def test_csv_has_fractions(runs):
+    line = fields(exact_comparison(comparison_rows(runs)))["mas"]
     assert float(line["accuracy flowers"]) == pytest.approx(0.88)
     assert float(line["average_accuracy"]) == pytest.approx(0.84)
     assert float(line["new_tasks"]) == pytest.approx(-0.05)
     assert not any("map" in name or "mrr" in name for name in line)
-    assert "88.00} $\\pm$ 2.83" in latex_table(rows)
 
 
 def test_objects_for_scripts(runs):
@@ -215,11 +212,11 @@ def test_bars_are_in_percent(runs):
 
 
 def test_a_terminal_as_narrow_as_eighty_shows_what_matters(runs):
-    table = terminal_table(comparison_rows(runs), width=60)
+    table = terminal_table(comparison_table(comparison_rows(runs)), width=60)
     assert {"mean", "drop", "new"} <= {str(column.header) for column in table.columns}
 
 
-def test_facts_and_objects_do_not_stand_in_one_table(runs, six_runs):
+def test_facts_and_objects_are_not_in_one_table(runs, six_runs):
     with pytest.raises(UserError, match="measured in MAP and in accuracy"):
         comparison_rows([*runs, *six_runs])
     with pytest.raises(UserError, match="at least one run"):
@@ -228,7 +225,7 @@ def test_facts_and_objects_do_not_stand_in_one_table(runs, six_runs):
 
 def test_every_metric_writes_all_its_columns():
     for metric in METRICS.values():
-        assert set(metric.expendable) <= {*metric.columns, "tasks", "runs", "lams"}
-        assert set(metric.notes) <= {*metric.columns, "lams"}
-        assert all(column.text(0.5) and column.text(None) == MISSING for column in metric.columns.values())
+        assert set(metric.expendable) <= {*metric.measures, "tasks", "runs", "lams"}
+        assert set(metric.notes) <= {*metric.measures, "lams"}
+        assert all(column.text(0.5) and column.text(None) == MISSING for column in metric.measures.values())
         assert np.all([metric.text(None) == MISSING, metric.tick(0.0) == "0"])

@@ -74,10 +74,10 @@ def test_runs_of_other_stages_are_left_out() -> None:
 
 def test_the_page_has_a_section_of_those_measured(tmp_path: Path, six_runs: list) -> None:
     html, page = report(tmp_path, six_runs, drifts={"mas": [measured()], "finetune": [measured()], "<b>": [measured()]})
-    assert page.text.index("What becomes of a photo index") < page.text.index("Best and worst facts")
+    assert page.text.index("Photo indexes after more learning") < page.text.index("Best and worst facts")
     assert "finetune: after one more task" in page.text
     assert page.text.index("finetune: after") < page.text.index("MAS: after")
     assert len([image for image in page.all("img") if "index of stage 2" in (image["alt"] or "")]) == 2
     assert len([image for image in page.all("img") if "oldest index" in (image["alt"] or "")]) == 2
     assert "<b>: after" not in html
-    assert "What becomes" not in report(tmp_path, six_runs)[1].text
+    assert "Photo indexes" not in report(tmp_path, six_runs)[1].text

@@ -108,9 +108,9 @@ def test_page_says_it_all_in_order(tmp_path, six_runs, photos):
         "Queries",
         "Training images",
         "Best and worst facts",
-        "MAS finds best",
+        "highest AP of MAS",
         "<person, riding, horse>",
-        "MAS finds worst",
+        "lowest AP of MAS",
         "<dog, running>",
         "Settings",
         "lam: 5.0 folder: a/b",
@@ -131,15 +131,16 @@ def test_hits_are_marked_by_frame_and_by_sign_in_the_order_of_methods(tmp_path, 
     assert frames == ["hit good", "hit", "hit good"]
 
 
-def test_what_is_kept_and_promised_stands_side_by_side(tmp_path, six_runs):
+def test_memory_and_properties_are_side_by_side(tmp_path, six_runs):
     runs = [replace(run, method_bytes=[0, 3e6, 3e6]) if run.method == "mas" else run for run in six_runs]
-    promises = {"finetune": Properties(), "mas": Properties(adaptive=True), "joint": None}
-    _, page = report(tmp_path, runs, promises=promises)
-    assert "What is kept, and what is promised" in page.text
+    properties = {"finetune": Properties(), "mas": Properties(adaptive=True), "joint": None}
+    _, page = report(tmp_path, runs, properties=properties)
+    assert "Memory and properties" in page.text
     assert "MAS keeps 3.0 MB" in [image["alt"] for image in page.all("img")]
     assert "constant memory problem agnostic on pretrained unlabeled data adaptive consistent" in page.text
     assert f"MAS ✓ ✓ ✓ ✓ ✓ {MISSING} joint" in page.text
-    assert "What is kept" not in report(tmp_path, six_runs)[1].text
+    assert "Memory" not in report(tmp_path, six_runs)[1].text
+    assert "Properties Constant memory" in report(tmp_path, six_runs, properties=properties)[1].text
 
 
 def test_a_page_of_many_methods_has_an_end(tmp_path, many_runs, photos):
@@ -153,7 +154,7 @@ def test_a_page_of_many_methods_has_an_end(tmp_path, many_runs, photos):
     assert page.text.count("of 3 right") == 5
     facts = page.text.partition("Best and worst facts")[2]
     assert "IMM" not in facts
-    assert "MAS+LwF finds best" in facts
+    assert "highest AP of MAS+LwF" in facts
     assert len(page.all("img")) == 13 + 4 + 1 + 3 + 1 + 5 * 3  # matrices, tasks, subset, end, memory, hits
     assert 'class="compare dense"' in html
 

@@ -7,35 +7,32 @@ import json
 import sys
 
 import pytest
+from cells import texts
 
 from tripletcl.cli import main
 from tripletcl.config.method import validated_method
 from tripletcl.continual import Properties
 from tripletcl.methods import METHODS
-from tripletcl.report import described_methods, promises_of, properties_markdown
+from tripletcl.report import described_methods, properties_of, properties_table
 from tripletcl.report.formatting import MISSING
 
 
-def test_markdown_has_a_mark_for_each_property() -> None:
-    promises = {"mas-lam3.0": Properties(adaptive=True, constant_memory=False), "joint": None, "a|b": Properties()}
-    lines = properties_markdown(promises).splitlines()
-    assert lines[0] == (
-        "| method | constant memory | problem agnostic | on pretrained | unlabeled data | adaptive | consistent |"
-    )
-    assert lines[2] == f"| MAS-lam3.0 | {MISSING} | ✓ | ✓ | ✓ | ✓ | {MISSING} |"
-    assert lines[3] == "| joint |  |  |  |  |  |  |"
-    assert lines[4].startswith(r"| a\|b |")
-    assert "Adaptive: other inputs" in lines[-1]
+def test_the_table_has_a_mark_for_each_property() -> None:
+    table = properties_table({"mas-lam3.0": Properties(adaptive=True, constant_memory=False), "joint": None})
+    titles = ["constant memory", "problem agnostic", "on pretrained", "unlabeled data", "adaptive", "consistent"]
+    assert table.titles == ["method", *titles]
+    assert texts(table) == {"MAS-lam3.0": [MISSING, "✓", "✓", "✓", "✓", MISSING], "joint": [""] * 6}
+    assert "Adaptive: other inputs" in table.caption
 
 
-def test_promises_are_those_of_the_settings() -> None:
-    assert promises_of([{"name": "joint"}]) is None
-    assert promises_of([{"name": "mas"}]) == METHODS["mas"].properties
-    both = promises_of([{"name": "mas"}, {"name": "lwf"}])
+def test_properties_are_those_of_the_settings() -> None:
+    assert properties_of([{"name": "joint"}]) is None
+    assert properties_of([{"name": "mas"}]) == METHODS["mas"].properties
+    both = properties_of([{"name": "mas"}, {"name": "lwf"}])
     assert both is not None
     assert both.adaptive  # one of them is
     for name in METHODS:
-        assert promises_of([{"name": name}]) in (METHODS[name].properties, None)
+        assert properties_of([{"name": name}]) in (METHODS[name].properties, None)
 
 
 def test_every_method_is_described_with_its_settings() -> None:
@@ -67,7 +64,7 @@ def test_the_command_lists_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     lines = printed().splitlines()
     assert [line.partition(":")[0] for line in lines if not line.startswith(" ")] == list(METHODS)
     mas = lines.index(f"mas: {described_methods()[1]['summary']}")
-    assert lines[mas + 1].startswith("  promises: constant memory, problem agnostic, on pretrained, unlabeled data")
+    assert lines[mas + 1].startswith("  properties: constant memory, problem agnostic, on pretrained, unlabeled data")
     assert lines[mas + 2].startswith("  settings: lam 1.0 | auto, penalty proximal | gradient")
     assert max(map(len, lines)) <= 120
     assert json.loads(printed("--json")) == described_methods()

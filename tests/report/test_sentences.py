@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tripletcl.report.runs import group_by_method
+from tripletcl.report.grouping import group_by_method
 from tripletcl.report.sentences import (
     ap_title,
     curve_title,

@@ -53,7 +53,7 @@ def test_the_table_over_all_comes_first_then_a_part_for_each(tmp_path, runs):
         "Each task after each stage",
         "Stage by stage",
         "At the end",
-        "What is kept",
+        "Memory",
         "scenes → flowers After two tasks, finetune keeps",
         "Comparison",
     ]
@@ -138,14 +138,15 @@ def test_a_worse_method_is_called_worse_over_sequences(make_run):
 
 def test_tables_are_written_over_all_and_for_each(runs):
     written = written_tables(runs)
-    assert list(written) == ["table.md", "table.csv", "table.tex", "table-1.csv", "table-2.csv"]
+    assert set(written) == {"table.md", "table.csv", "table.tex", "table-1.csv", "table-2.csv"}
     assert re.findall(r"^## .*$", written["table.md"], re.MULTILINE) == ["## flowers → scenes", "## scenes → flowers"]
     assert written["table.md"].index("Accuracy of the last task") < written["table.md"].index("## flowers")
     assert len(set(re.findall(r"\\label\{([^}]+)\}", written["table.tex"]))) == 3
     first, second = (list(csv.DictReader(io.StringIO(written[f"table-{n}.csv"]))) for n in (1, 2))
     assert [row["method"] for row in first] == ["finetune", "mas", "joint"]
     assert [row["method"] for row in second] == ["finetune", "mas", "lwf", "joint"]
-    assert list(written_tables([run for run in runs if tuple(run.tasks) == AB])) == list(written)[:3]
+    one = written_tables([run for run in runs if tuple(run.tasks) == AB])
+    assert set(one) == {"table.md", "table.csv", "table.tex"}
 
 
 def test_the_terminal_shows_the_table_over_all_then_each(runs, capsys):
@@ -166,6 +167,6 @@ def test_a_sweep_has_a_picture_over_lam(tmp_path, runs):
         replace(run, method=label) for label in lams for run in drawn_object_runs([AB], 2, {"mas-x": NUMBERS["mas"]})
     ]
     html = page_of(tmp_path, [*ab, *swept], sweeps={"mas": lams})
-    assert "How strongly to remember" in html
+    assert "Weight of the penalty" in html
     few = dict(list(lams.items())[:2])
-    assert "How strongly to remember" not in page_of(tmp_path, [*ab, *swept], sweeps={"mas": few})
+    assert "Weight of the penalty" not in page_of(tmp_path, [*ab, *swept], sweeps={"mas": few})

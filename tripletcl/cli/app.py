@@ -189,7 +189,7 @@ def report(
 
 @app.command()
 def methods(as_json: AsJson = False) -> None:
-    """List the methods: what each is, what it promises, and its settings with their defaults."""
+    """List the methods: their properties, and their settings with defaults."""
     ready()
     from tripletcl.report import described_methods
 
@@ -269,14 +269,14 @@ def data_sets(as_json: AsJson = False) -> None:
 def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool) -> None:
     console = ready()
     from tripletcl.compare.plan import compare as run_all
-    from tripletcl.compare.plan import comparison_objects, method_promises, plan
+    from tripletcl.compare.plan import comparison_objects, method_properties, plan
     from tripletcl.compare.write import write_summary, write_tables
     from tripletcl.config import load_config
     from tripletcl.report import print_tables
 
     settings = load_config(config, overrides or ())
     results = run_all(settings, out, lambda text: console.print(text, style="dim", highlight=False))
-    write_tables(results, method_promises(settings), out)
+    write_tables(results, method_properties(settings), out)
     words = ["tripletcl", "compare", config, *(overrides or ()), "--out", str(out)]
     folders = [run.folder for run in plan(settings, out)]
     page = write_summary(folders, out / "report.html", command=shlex.join(words))
@@ -295,7 +295,7 @@ def _print_method(method: dict[str, Any]) -> None:
     kept = [PROPERTY_TITLES[key] for key, value in method["properties"].items() if value and not method["joint"]]
     print(f"{method['name']}: {method['summary']}")
     settings = [f"{key} {_setting(setting)}" for key, setting in method["settings"].items()]
-    for title, entries in (("promises", kept), ("settings", settings)):
+    for title, entries in (("properties", kept), ("settings", settings)):
         if entries:
             whole = ", ".join(entry.replace(" ", "\N{NO-BREAK SPACE}") for entry in entries)  # lines break between them
             lines = textwrap.fill(f"{title}: {whole}", 96, initial_indent="  ", subsequent_indent="    ")

@@ -20,7 +20,7 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult, gap_closed_among, new_tasks_among
 from tripletcl.files import write_text
 from tripletcl.methods import MethodSettings, build_method, method_name
-from tripletcl.report import promises_of
+from tripletcl.report import properties_of
 from tripletcl.report.formatting import duration
 from tripletcl.report.metric import METRICS
 from tripletcl.runs.layout import COMPARISON, SETTINGS, TRAIN_LOG
@@ -116,9 +116,9 @@ def _with_settings(method: MethodSettings, same: list[MethodSettings]) -> str:
     return "-".join([method_name(method), *parts])
 
 
-def method_promises(config: Config) -> dict[str, Properties | None]:
-    """What each method of the comparison promises, by its label; None for joint training."""
-    return {label: promises_of(method) for label, method, _ in variants(config.compare)}
+def method_properties(config: Config) -> dict[str, Properties | None]:
+    """The properties of each method of the comparison, by its label; None for joint training."""
+    return {label: properties_of(method) for label, method, _ in variants(config.compare)}
 
 
 def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda text: None) -> list[RunResult]:

@@ -22,9 +22,10 @@ from tripletcl.files import write_text
 from tripletcl.report import (
     ExampleHit,
     ExampleQuery,
-    Promises,
-    promises_of,
-    properties_markdown,
+    MethodProperties,
+    markdown_table,
+    properties_of,
+    properties_table,
     write_report,
     written_tables,
 )
@@ -37,11 +38,11 @@ HITS_SHOWN = 8
 TRAINING_IMAGES_SHOWN = 8
 
 
-def write_tables(results: Sequence[RunResult], promises: Promises, out: Path) -> None:
-    """The comparison as Markdown, CSV and LaTeX, and what its methods promise as Markdown."""
+def write_tables(results: Sequence[RunResult], properties: MethodProperties, out: Path) -> None:
+    """The comparison as Markdown, CSV and LaTeX, and the properties of its methods as Markdown."""
     for name, text in written_tables(results).items():
         write_text(out / name, text)
-    write_text(out / "properties.md", properties_markdown(promises))
+    write_text(out / "properties.md", markdown_table(properties_table(properties)))
 
 
 def write_summary(folders: Sequence[Path], page: Path, command: str | None = None) -> Path:
@@ -68,7 +69,7 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
         list(results.values()),
         settings=dump_config(read_settings(finished[0].path)),
         environment=environment,
-        promises={results[run.path].method: promises_of(run.config.method) for run in finished},
+        properties={results[run.path].method: properties_of(run.config.method) for run in finished},
         command=command,
         sweeps=_sweeps(finished, results),
         **(_about_facts(of_facts, results) if of_facts else _about_objects(finished)),

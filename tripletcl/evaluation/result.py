@@ -247,17 +247,26 @@ def summarise(results: Iterable[RunResult]) -> list[MethodSummary]:
     """Mean and sample standard deviation over seeds and splits, one row a method in order of first appearance.
 
     Raises:
-        UserError: two results have the same method, seed and split.
+        UserError: a run given twice, see `check_distinct`.
     """
-    by_run: dict[tuple[str, int, str], RunResult] = {}
-    for result in results:
-        key = (result.method, result.seed, result.split)
-        if key in by_run:
-            raise UserError(f"two results of method {key[0]}, seed {key[1]}, split {key[2]}; each may count only once")
-        by_run[key] = result
-    methods = dict.fromkeys(method for method, _, _ in by_run)
-    everything = list(by_run.values())
+    everything = list(results)
+    check_distinct(everything)
+    methods = dict.fromkeys(run.method for run in everything)
     return [_summary([run for run in everything if run.method == method], everything) for method in methods]
+
+
+def check_distinct(results: Iterable[RunResult]) -> None:
+    """Refuse a run that is given twice.
+
+    Raises:
+        UserError: two results have the same method, seed, split and tasks.
+    """
+    seen = set()
+    for result in results:
+        key = (result.method, result.seed, result.split, *result.tasks)
+        if key in seen:
+            raise UserError(f"two results of method {key[0]}, seed {key[1]}, split {key[2]}; each may count only once")
+        seen.add(key)
 
 
 def _summary(runs: list[RunResult], everything: Sequence[RunResult]) -> MethodSummary:

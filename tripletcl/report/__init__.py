@@ -1,32 +1,34 @@
-"""Tables, plots and the HTML page of a comparison; matplotlib is loaded when the first picture is drawn."""
+"""Tables, figures and the HTML page of a comparison; matplotlib is imported when the first figure is drawn."""
 
+from tripletcl.report.comparison import comparison_rows, comparison_table
 from tripletcl.report.page import ExampleHit, ExampleQuery, write_report
-from tripletcl.report.properties import TITLES as PROPERTY_TITLES
-from tripletcl.report.properties import Promises, described_methods, promises_of, properties_markdown
-from tripletcl.report.tables import (
-    comparison_rows,
-    csv_table,
-    latex_table,
-    markdown_table,
-    table_caption,
-    terminal_table,
+from tripletcl.report.properties import (
+    PROPERTY_TITLES,
+    MethodProperties,
+    described_methods,
+    properties_of,
+    properties_table,
 )
-from tripletcl.report.written import print_tables, written_tables
+from tripletcl.report.table import Cell, Column, Table, csv_table, latex_table, markdown_table, terminal_table
+from tripletcl.report.tables import print_tables, written_tables
 
 __all__ = [
     "PROPERTY_TITLES",
+    "Cell",
+    "Column",
     "ExampleHit",
     "ExampleQuery",
-    "Promises",
+    "MethodProperties",
+    "Table",
     "comparison_rows",
+    "comparison_table",
     "csv_table",
     "described_methods",
     "latex_table",
     "markdown_table",
     "print_tables",
-    "promises_of",
-    "properties_markdown",
-    "table_caption",
+    "properties_of",
+    "properties_table",
     "terminal_table",
     "write_report",
     "written_tables",

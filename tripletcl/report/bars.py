@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tripletcl.evaluation.result import UPPER_BOUND, RunResult, Spread
+from tripletcl.report.comparison import Row, comparison_rows
 from tripletcl.report.drawing import (
     INK,
     MUTED,
@@ -21,10 +22,9 @@ from tripletcl.report.drawing import (
     titled_figure,
 )
 from tripletcl.report.formatting import method_label, shortened
+from tripletcl.report.grouping import ap_by_fact, group_by_method
 from tripletcl.report.metric import Metric, metric_of
-from tripletcl.report.runs import ap_by_fact, group_by_method
 from tripletcl.report.sentences import ap_title, featured, final_title, forgetting_title
-from tripletcl.report.tables import Row, comparison_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

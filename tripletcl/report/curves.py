@@ -23,9 +23,9 @@ from tripletcl.report.drawing import (
     titled_figure,
 )
 from tripletcl.report.formatting import megabytes, method_label, short_fraction, shortened
+from tripletcl.report.grouping import Groups, group_by_method, highest_score, lowest_score, matrices, task_names
 from tripletcl.report.heatmaps import first_known, stage_labels
 from tripletcl.report.metric import Metric, metric_of
-from tripletcl.report.runs import Groups, group_by_method, highest_score, lowest_score, matrices, task_names
 from tripletcl.report.sentences import curve_title, featured, memory_title, subset_title
 
 if TYPE_CHECKING:

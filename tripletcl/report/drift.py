@@ -23,8 +23,8 @@ from tripletcl.report.drawing import (
     titled_figure,
 )
 from tripletcl.report.formatting import counted, fraction, method_label
+from tripletcl.report.grouping import mean
 from tripletcl.report.heatmaps import heat_cell, heat_number
-from tripletcl.report.runs import mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

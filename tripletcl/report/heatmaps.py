@@ -11,8 +11,8 @@ import numpy as np
 from tripletcl.evaluation.result import RunResult
 from tripletcl.report.drawing import FILL, INK, MANY, NARROW, PAPER, TITLE_POINTS, left_margin, styled, titled_figure
 from tripletcl.report.formatting import short_fraction, shortened
+from tripletcl.report.grouping import group_by_method, highest_score, mean_matrix, task_names
 from tripletcl.report.metric import Metric, Number, metric_of
-from tripletcl.report.runs import group_by_method, highest_score, mean_matrix, task_names
 from tripletcl.report.sentences import matrix_title
 
 if TYPE_CHECKING:

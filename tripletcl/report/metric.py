@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tripletcl.errors import UserError
 from tripletcl.evaluation.result import RunResult
@@ -25,11 +26,17 @@ Number = Callable[[float | None], str]
 
 
 @dataclass(frozen=True)
-class Column:
-    """What a column is called, which direction is better (+1, -1, 0 neither) and how its numbers are written.
+class Measure:
+    """A column of numbers.
 
-    The short title is for a terminal. A column that is not always there is left out where no run has it. In CSV it is
-    called by its key, or as told.
+    Attributes:
+        title: The column's title.
+        short: Its title in a terminal.
+        text: Writes a mean.
+        std: Writes a standard deviation; None: it is not printed.
+        better: +1 where higher is better, -1 where lower is, 0 where neither is.
+        always: False: the column is left out where no run has the number.
+        csv: Its title in CSV; None: its key.
     """
 
     title: str
@@ -50,7 +57,8 @@ class Metric:
         title: The same at a sentence's begin.
         text: Writes a score or a difference of scores in a table.
         short: Writes it with less digits, for titles and pictures.
-        signed: Writes a difference with its sign.
+        brief: Writes it to a tenth of a point of accuracy, or a thousandth of MAP.
+        brief_signed: The same with its sign.
         tick: Writes a round score on an axis.
         unit: Follows a score in a sentence.
         points: Follows a difference in a sentence.
@@ -66,7 +74,7 @@ class Metric:
         curve: What a task's curve shows.
         caption: Sentences about every table of this score.
         notes: Sentences about a table in which some run has the number of this key.
-        columns: Key of the number to its column, in the order shown, behind a column a task.
+        measures: Key of the number to its column, in their order after a column for each task.
         csv_task: Goes before a task's name in CSV.
         expendable: Keys of columns that a narrow terminal goes without, the first of them first.
         from_zero: Do curves start at zero? Those of scores near 1 would hide each other.
@@ -77,7 +85,8 @@ class Metric:
     title: str
     text: Number
     short: Number
-    signed: Number
+    brief: Number
+    brief_signed: Number
     tick: Callable[[float], str]
     unit: str
     points: str
@@ -93,16 +102,16 @@ class Metric:
     curve: str
     caption: Sequence[str]
     notes: Mapping[str, str]
-    columns: Mapping[str, Column]
+    measures: Mapping[str, Measure]
     csv_task: str
     expendable: Sequence[str]
     from_zero: bool = True
     task_bars: bool = False
 
 
-COST_COLUMNS = {
-    "seconds": Column("time", "time", duration, better=0),
-    "method_bytes": Column("memory", "mem", megabytes, better=0, always=False),
+COSTS = {
+    "seconds": Measure("time", "time", duration, better=0),
+    "method_bytes": Measure("memory", "mem", megabytes, better=0, always=False),
 }
 COST_NOTES = {
     "method_bytes": "Memory: what the method keeps after the last task, 1 MB = 10\N{SUPERSCRIPT SIX} bytes.",
@@ -116,7 +125,8 @@ METRICS = {
         title="MAP",
         text=fraction,
         short=short_fraction,
-        signed=signed,
+        brief=fraction,
+        brief_signed=signed,
         tick=fraction_tick,
         unit="",
         points="",
@@ -142,17 +152,17 @@ METRICS = {
             "map_subset": "Subset: MAP of the chosen facts on all test images.",
             **COST_NOTES,
         },
-        columns={
-            "mean": Column("mean of tasks", "mean", fraction, fraction, csv="map_mean"),
-            "overall": Column("all facts", "all", fraction, fraction, csv="map_all"),
-            "map_open": Column("open vocabulary", "open", fraction, fraction, always=False),
-            "map_subset": Column("subset", "sub", fraction, fraction, always=False),
-            "forgetting": Column("forgetting", "lost", fraction, fraction, better=-1),
-            "backward_transfer": Column("backward transfer", "BWT", signed, fraction),
-            "recall@5": Column("recall@5", "R@5", fraction, fraction),
-            "mrr": Column("MRR", "MRR", fraction, fraction),
-            "gap_closed": Column("gap closed", "gap", fraction, fraction),
-            **COST_COLUMNS,
+        measures={
+            "mean": Measure("mean of tasks", "mean", fraction, fraction, csv="map_mean"),
+            "overall": Measure("all facts", "all", fraction, fraction, csv="map_all"),
+            "map_open": Measure("open vocabulary", "open", fraction, fraction, always=False),
+            "map_subset": Measure("subset", "sub", fraction, fraction, always=False),
+            "forgetting": Measure("forgetting", "lost", fraction, fraction, better=-1),
+            "backward_transfer": Measure("backward transfer", "BWT", signed, fraction),
+            "recall@5": Measure("recall@5", "R@5", fraction, fraction),
+            "mrr": Measure("MRR", "MRR", fraction, fraction),
+            "gap_closed": Measure("gap closed", "gap", fraction, fraction),
+            **COSTS,
         },
         csv_task="map",
         expendable=(
@@ -165,7 +175,8 @@ METRICS = {
         title="Accuracy",
         text=percent,
         short=short_percent,
-        signed=signed_percent,
+        brief=partial(percent, digits=1),
+        brief_signed=partial(percent, digits=1, sign=True),
         tick=percent_tick,
         unit=" %",
         points=" points",
@@ -187,13 +198,13 @@ METRICS = {
             "gap_closed": f"{GAP} average accuracy, in percent.",
             **COST_NOTES,
         },
-        columns={
-            "overall": Column("average", "mean", percent, percent, csv="average_accuracy"),
-            "drop": Column("drop", "drop", percent, percent, better=-1),
-            "forgetting": Column("forgetting", "lost", percent, percent, better=-1),
-            "new_tasks": Column("new tasks", "new", signed_percent, percent, always=False),
-            "gap_closed": Column("gap closed", "gap", short_percent, short_percent, always=False),
-            **COST_COLUMNS,
+        measures={
+            "overall": Measure("average", "mean", percent, percent, csv="average_accuracy"),
+            "drop": Measure("drop", "drop", percent, percent, better=-1),
+            "forgetting": Measure("forgetting", "lost", percent, percent, better=-1),
+            "new_tasks": Measure("new tasks", "new", signed_percent, percent, always=False),
+            "gap_closed": Measure("gap closed", "gap", short_percent, short_percent, always=False),
+            **COSTS,
         },
         csv_task="accuracy",
         expendable=("runs", "lams", "seconds", "method_bytes", "forgetting", "tasks", "gap_closed", "new_tasks"),
@@ -205,7 +216,7 @@ METRICS = {
 
 
 def metric_of(runs: Sequence[RunResult]) -> Metric:
-    """What the scores of the runs are.
+    """The kind of the scores of the runs.
 
     Raises:
         UserError: no runs, or runs that were not all measured in the same way.
@@ -214,5 +225,5 @@ def metric_of(runs: Sequence[RunResult]) -> Metric:
     if not names:
         raise UserError("a report needs at least one run, and none was given")
     if len(names) > 1:
-        raise UserError(f"runs measured in {' and in '.join(names)} cannot stand in one report")
+        raise UserError(f"runs measured in {' and in '.join(names)} cannot be in one report")
     return METRICS[names[0]]

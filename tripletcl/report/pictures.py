@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'Liberation Sans',sans-serif"
+
+WIDE_INCHES = 6.3
+"""Figures wider than this take the width of a page."""
 
 
 def thumbnail_uri(path: Path | str, size: int = 160) -> str:
@@ -34,6 +38,26 @@ def thumbnail_uri(path: Path | str, size: int = 160) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82, optimize=True)
     return _data_uri("image/jpeg", buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure for a page; the style sheet inverts it in dark mode.
+
+    Attributes:
+        title: Its title.
+        uri: See `figure_uri`.
+        wide: True if it is as wide as a page.
+    """
+
+    title: str
+    uri: str
+    wide: bool = False
+
+    @classmethod
+    def of(cls, figure: Figure) -> Picture:
+        """Render a figure."""
+        return cls(str(figure.get_label()), figure_uri(figure), figure.get_figwidth() > WIDE_INCHES)
 
 
 def figure_uri(figure: Figure) -> str:

@@ -1,4 +1,4 @@
-"""What the methods promise (the table of properties of Aljundi et al., ECCV 2018, table 1), and how each is set."""
+"""The properties of the methods (Aljundi et al., ECCV 2018, table 1), and their settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from tripletcl.config.method import method_settings
-from tripletcl.continual import Method, Properties
+from tripletcl.continual import Properties
 from tripletcl.methods import METHODS, MethodSettings, build_method
 from tripletcl.report.formatting import MISSING, method_label
-from tripletcl.report.tables import markdown_text
+from tripletcl.report.table import Cell, Column, Table
 
-TITLES = {
+PROPERTY_TITLES = {
     "constant_memory": "constant memory",
     "problem_agnostic": "problem agnostic",
     "on_pretrained": "on pretrained",
@@ -22,46 +22,40 @@ TITLES = {
     "adaptive": "adaptive",
     "consistent": "consistent",
 }
-KEPT, NOT_KEPT = "\N{CHECK MARK}", MISSING
+"""The titles of the properties, by the names of the fields of `Properties`."""
 
 CAPTION = (
-    "Constant memory: what is kept does not grow with the number of tasks. Problem agnostic: nothing is asked of the "
-    "outputs. On pretrained: a network trained without the method can be protected. Unlabeled data: what is kept is "
-    "computed from inputs alone. Adaptive: other inputs make it keep other things. Consistent: every task weighs the "
-    "same in what is kept. Joint training sees all tasks at once and promises nothing."
+    "Constant memory: the memory of the method does not grow with the number of tasks. Problem agnostic: it assumes "
+    "nothing about the outputs. On pretrained: it can protect a network that was trained without it. Unlabeled data: "
+    "it needs inputs only. Adaptive: other inputs protect other knowledge. Consistent: every task has the same weight. "
+    "Joint training sees all tasks at once and has none of these properties."
 )
 
-Promises = Mapping[str, Properties | None]
-"""What each method promises, by its name in the tables; None: it is no continual learner."""
+MethodProperties = Mapping[str, Properties | None]
+"""The properties of each method, by its name in the tables; None: it is no continual learner."""
 
 
-def promises_of(settings: MethodSettings) -> Properties | None:
-    """What the method, or the combination, of these settings promises; None for joint training."""
+def properties_of(settings: MethodSettings) -> Properties | None:
+    """The properties of the method, or the combination, of these settings; None for joint training."""
     method = build_method(settings)
     return None if method.joint else method.properties
 
 
-def property_cells(promises: Promises) -> list[list[str]]:
-    """A line a method: its name and a mark for each of `TITLES`."""
-    return [[method_label(name), *_marks(promise)] for name, promise in promises.items()]
+def properties_table(properties: MethodProperties) -> Table:
+    """One row a method, one column a property."""
+    columns = [Column("method", align="left"), *(Column(title, align="center") for title in PROPERTY_TITLES.values())]
+    rows = [[Cell(method_label(name)), *map(Cell, _marks(held))] for name, held in properties.items()]
+    return Table(columns, rows, CAPTION)
 
 
-def _marks(promise: Properties | None) -> list[str]:
-    if promise is None:
-        return [""] * len(TITLES)
-    kept = asdict(promise)
-    return [KEPT if kept[key] else NOT_KEPT for key in TITLES]
-
-
-def properties_markdown(promises: Promises) -> str:
-    """The table as GitHub-flavoured Markdown, its caption below it."""
-    body = [[markdown_text(name), *marks] for name, *marks in property_cells(promises)]
-    lines = [["method", *TITLES.values()], ["---", *[":---:"] * len(TITLES)], *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{CAPTION}\n"
+def _marks(held: Properties | None) -> list[str]:
+    if held is None:
+        return [""] * len(PROPERTY_TITLES)
+    return ["\N{CHECK MARK}" if asdict(held)[key] else MISSING for key in PROPERTY_TITLES]
 
 
 def described_methods() -> list[dict[str, Any]]:
-    """Every method that can be asked for: its name, what it is, what it promises, its settings.
+    """Every method: its name, a summary, its properties and its settings.
 
     Returns:
         Dicts with `name`, `summary`, `joint`, `properties` (name to bool) and `settings`: name to `default` and
@@ -73,16 +67,13 @@ def described_methods() -> list[dict[str, Any]]:
             "summary": (inspect.getdoc(method) or "").partition("\n")[0].partition("; see the module")[0],
             "joint": method.joint,
             "properties": asdict(method.properties),
-            "settings": _settings(method),
+            "settings": {
+                key: {"default": default, "choices": _choices(kind)}
+                for key, (kind, default) in method_settings(method).items()
+            },
         }
         for name, method in METHODS.items()
     ]
-
-
-def _settings(method: type[Method]) -> dict[str, dict[str, Any]]:
-    """The default of each of a method's settings, and the values that its type allows where they are few."""
-    settings = method_settings(method).items()
-    return {name: {"default": default, "choices": _choices(kind)} for name, (kind, default) in settings}
 
 
 def _choices(annotation: Any) -> list[Any]:

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Sequence
 
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult, Spread
+from tripletcl.report.comparison import Row, comparison_rows
 from tripletcl.report.formatting import counted, megabytes, method_label, short_fraction, shortened
-from tripletcl.report.metric import METRICS, Metric, metric_of
-from tripletcl.report.runs import (
+from tripletcl.report.grouping import (
     CONTROLS,
     Groups,
     ap_by_fact,
@@ -18,8 +18,8 @@ from tripletcl.report.runs import (
     mean,
     task_names,
 )
+from tripletcl.report.metric import METRICS, Metric, metric_of
 from tripletcl.report.sequences import SequenceRow
-from tripletcl.report.tables import Row, comparison_rows
 
 SHOWN = 5
 """At most so many methods are shown where each takes a row of pictures."""

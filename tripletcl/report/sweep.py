@@ -22,8 +22,8 @@ from tripletcl.report.drawing import (
     titled_figure,
 )
 from tripletcl.report.formatting import method_label, shortened
+from tripletcl.report.grouping import check_one_sequence
 from tripletcl.report.metric import Metric, metric_of
-from tripletcl.report.sequences import brief, one_sequence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +122,7 @@ def _check(method: str, runs: Mapping[float, Sequence[RunResult]], levels: Mappi
     if not runs:
         raise UserError(f"a sweep of {method} needs the runs of at least one lam, and none were given")
     everything = [run for group in (*runs.values(), *levels.values()) for run in group]
-    one_sequence(everything)
+    check_one_sequence(everything)
     return metric_of(everything)
 
 
@@ -144,7 +144,7 @@ def _drop(group: Sequence[RunResult]) -> Spread | None:
 def _title(method: str, means: Mapping[float, float], flat: tuple[float, float], metric: Metric) -> str:
     """`MAS is flat from lam 1 to 30: within 1 point of its best, 94.1 %`."""
     best = max(means, key=means.__getitem__)
-    name, value = shortened(method_label(method), 30), brief(metric.name, means[best]) + metric.unit
+    name, value = shortened(method_label(method), 30), metric.brief(means[best]) + metric.unit
     near = "1 point" if metric.points else metric.short(TOLERANCE)
     if flat[0] < flat[1]:
         return f"{name} is flat from lam {flat[0]:g} to {flat[1]:g}: within {near} of its best, {value}"
@@ -226,7 +226,7 @@ def _label(
         style, text = styles[name], _name(name)
         mark = {"marker": style.marker if name == method else "_", "color": style.color, "markeredgewidth": 2}
         axes.plot(1.05, low + height, transform=right, markersize=5 if name == method else 9, clip_on=False, **mark)
-        text = text if name == method else f"{brief(metric.name, value)} {text}"
+        text = text if name == method else f"{metric.brief(value)} {text}"
         axes.text(1.1, low + height, text, transform=right, fontsize=9.5, va="center")
 
 

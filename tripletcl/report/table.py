@@ -98,13 +98,14 @@ class Table:
 
 
 def markdown_table(table: Table) -> str:
-    """The table as GitHub-flavoured Markdown, its caption below it."""
+    """The table as GitHub-flavoured Markdown, its title above and its caption below it."""
     rules = {"left": "---", "center": ":---:", "right": "---:"}
     header = [markdown_text(title) for title in table.titles]
     body = [[cell.written(_markdown_value) for cell in row] for row in table.rows]
     lines = [header, [rules[column.align] for column in table.columns], *body]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{text}\n{table.caption}\n" if table.caption else text
+    title = f"## {markdown_text(table.title)}\n\n" if table.title else ""
+    return f"{title}{text}\n{table.caption}\n"
 
 
 def _markdown_value(cell: Cell) -> str:
@@ -180,13 +181,14 @@ def terminal_table(table: Table, width: int = NARROW_TERMINAL) -> RichTable:
     """
     from rich.text import Text
 
-    for last in [-1, *sorted({column.dropped for column in table.columns if column.dropped is not None})]:
-        kept = [i for i, column in enumerate(table.columns) if column.dropped is None or column.dropped > last]
+    order = sorted({column.dropped for column in table.columns if column.dropped is not None})
+    for count in range(len(order) + 1):
+        kept = [i for i, column in enumerate(table.columns) if column.dropped not in order[:count]]
         printed = _rich_table(table, kept)
         if sum(column.width or 0 for column in printed.columns) + len(kept) - 1 <= width:
             break
     printed.title = table.title or None
-    if missing := [column.short or column.title for i, column in enumerate(table.columns) if i not in kept]:
+    if missing := [column.title for i, column in enumerate(table.columns) if i not in kept]:
         printed.caption = Text(f"for lack of width without {', '.join(missing)}", justify="left")
     return printed
 

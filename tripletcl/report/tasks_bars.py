@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tripletcl.evaluation.result import RunResult, Spread
 from tripletcl.report.drawing import INK, MUTED, WIDE, Style, method_styles, number_ticks, styled, titled_figure
 from tripletcl.report.formatting import counted, method_label, shortened
+from tripletcl.report.grouping import CONTROLS, Groups, check_one_sequence, group_by_method, task_names
 from tripletcl.report.metric import METRICS, Metric
-from tripletcl.report.runs import CONTROLS, Groups, group_by_method, task_names
-from tripletcl.report.sequences import brief, one_sequence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +123,7 @@ def drops_figure(runs: Sequence[RunResult]) -> Figure | None:
 def _groups(runs: Sequence[RunResult]) -> Groups | None:
     """The runs by method; None where nothing can be forgotten."""
     groups = group_by_method(runs)
-    one_sequence(runs)
+    check_one_sequence(runs)
     learned = any(run.in_sequence for run in runs)
     return groups if learned and len(runs[0].tasks) > 1 else None
 
@@ -149,7 +148,7 @@ def _drops_title(values: Mapping[str, list[Spread | None]], names: Sequence[str]
     if known[most] <= 0:
         return f"No method forgets; {method_label(least)} gains most, {_amount(-known[least], metric)} {where}"
     title = f"{method_label(most)} loses {_amount(known[most], metric)} {where}"
-    return title if most == least else f"{title}, {method_label(least)} {brief(metric.name, known[least])}"
+    return title if most == least else f"{title}, {method_label(least)} {metric.brief(known[least])}"
 
 
 def _level(score: float, metric: Metric) -> str:
@@ -159,7 +158,7 @@ def _level(score: float, metric: Metric) -> str:
 
 def _amount(drop: float, metric: Metric) -> str:
     """`9.6 points`, or `.096`."""
-    return brief(metric.name, drop) + metric.points
+    return metric.brief(drop) + metric.points
 
 
 def _averages(values: Mapping[str, list[Spread | None]]) -> dict[str, float]:
@@ -238,7 +237,7 @@ def _number(axes: Axes, place: float, value: Spread, layout: Layout, metric: Met
         return
     upright = layout.bar >= UPRIGHT
     axes.annotate(
-        brief(metric.name, value.mean),
+        metric.brief(value.mean),
         (place, max(value.mean + (value.std or 0.0), 0.0)),
         xytext=(0, 3),
         textcoords="offset points",

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tripletcl.errors import UserError
-from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND
+from tripletcl.evaluation.result import LOWER_BOUND
 from tripletcl.experiments.facts import load_table
 from tripletcl.report.drawing import Style, method_styles
 from tripletcl.report.formatting import counted
+from tripletcl.report.grouping import method_order
 from tripletcl.runs.layout import EMBEDDER, TASKS
 from tripletcl.runs.train import Run
 from tripletcl.web.galleries import Gallery, OwnPhotos, TestImages
@@ -56,9 +57,7 @@ class Exhibit:
 
     def styles(self, beside: str) -> dict[str, Style]:
         """How the methods shown are drawn, the same in every picture: finetune first, joint last, as in the report."""
-        rank = {LOWER_BOUND: 0, UPPER_BOUND: 2}
-        methods = [shown.method for shown in self.beside(beside)]
-        return method_styles(sorted(methods, key=lambda method: rank.get(method, 1)))
+        return method_styles(method_order(shown.method for shown in self.beside(beside)))
 
     @property
     def groups(self) -> list[list[int]]:

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from tripletcl.report.formatting import counted, duration, fraction
-from tripletcl.report.runs import highest_score
+from tripletcl.report.grouping import highest_score
 from tripletcl.report.sentences import headline
 from tripletcl.retrieval import Request
 from tripletcl.runs.teach import Taught

@@ -1,29 +1,19 @@
-"""The comparison table: its numbers by hand, its order, its marks, and what it does with hostile names."""
+"""The comparison of methods: its numbers by hand, its order, its marks, its columns."""
 
 from __future__ import annotations
 
-import csv
 import io
 import math
-import re
 from dataclasses import replace
 
 import pytest
+from cells import best, cells, fields, texts
 from rich.console import Console
 
 from tripletcl.errors import UserError
-from tripletcl.report import (
-    comparison_rows,
-    csv_table,
-    latex_table,
-    markdown_table,
-    table_caption,
-    terminal_table,
-)
+from tripletcl.report import comparison_rows, comparison_table, latex_table, markdown_table, terminal_table
+from tripletcl.report.comparison import Row, chosen_lams, exact_comparison
 from tripletcl.report.formatting import MINUS, MISSING, duration, fraction, megabytes, method_label, shortened, signed
-from tripletcl.report.tables import Row, chosen_lams, table_cells
-
-HOSTILE = r'<script>&_#$%{}~^\|"'
 
 
 def row_of(rows: list[Row], method: str) -> Row:
@@ -64,23 +54,22 @@ def test_one_run_has_no_standard_deviation(six_runs):
     row = comparison_rows([six_runs[1]])[0]
     assert row["overall"].mean == pytest.approx(0.34)
     assert row["overall"].std is None
-    assert "±" not in markdown_table([row])
+    assert "±" not in markdown_table(comparison_table([row])).partition("\n\n")[0]
 
 
 def test_only_joint_has_no_forgetting_and_no_gap(six_runs):
     rows = comparison_rows([six_runs[0]])
     assert [rows[0][key] for key in ("forgetting", "backward_transfer", "gap_closed")] == [None, None, None]
-    assert markdown_table(rows).splitlines()[2] == (
-        f"| joint | .700 | .800 | .750 | .500 | {MISSING} | {MISSING} | .400 | .250 | {MISSING} | 60 s |"
-    )
-    assert "Gap closed" not in table_caption(rows)
+    table = comparison_table(rows)
+    numbers = [".700", ".800", ".750", ".500", MISSING, MISSING, ".400", ".250", MISSING, "60 s"]
+    assert texts(table) == {"joint": numbers}
+    assert "Gap closed" not in table.caption
 
 
 def test_one_task_has_no_forgetting(make_run):
     rows = comparison_rows([make_run("mas", [[0.1], [0.6]])])
     assert rows[0]["forgetting"] is None
-    titles, lines = table_cells(rows)
-    assert lines[0][titles.index("forgetting")].mean == MISSING
+    assert cells(comparison_table(rows))["MAS"]["forgetting"].text == MISSING
 
 
 def test_gap_needs_finetune_and_joint_of_the_same_seed(six_runs):
@@ -90,31 +79,24 @@ def test_gap_needs_finetune_and_joint_of_the_same_seed(six_runs):
 
 def test_the_best_in_sequence_is_bold_and_controls_do_not_compete(six_runs, make_run):
     frozen = make_run("frozen", [[0.1, 0.1], [0.9, 0.1], [0.9, 0.1]], map_all=0.15)
-    rows = comparison_rows([*six_runs, frozen])
-    titles, lines = table_cells(rows)
-    best = {
-        title: [row["method"] for row, line in zip(rows, lines, strict=True) if line[column].best]
-        for column, title in enumerate(titles)
-    }
-    assert best["task 1"] == ["mas"]
-    assert best["task 2"] == ["finetune"]
-    assert best["forgetting"] == ["mas"]
-    assert best["backward transfer"] == ["mas"]
-    assert best["recall@5"] == ["finetune", "mas"]  # equal as printed
-    assert best["time"] == []
+    marked = best(comparison_table(comparison_rows([*six_runs, frozen])))
+    assert marked["task 1"] == ["MAS"]
+    assert marked["task 2"] == ["finetune"]
+    assert marked["forgetting"] == ["MAS"]
+    assert marked["backward transfer"] == ["MAS"]
+    assert marked["recall@5"] == ["finetune", "MAS"]  # equal as printed
+    assert marked["time"] == []
 
 
-def test_nothing_is_bold_where_one_method_stands_alone(six_runs):
-    rows = comparison_rows([run for run in six_runs if run.method != "mas"])
-    assert not any(cell.best for line in table_cells(rows)[1] for cell in line)
-    assert "Bold" not in table_caption(rows)
+def test_nothing_is_bold_where_one_method_has_no_rival(six_runs):
+    table = comparison_table(comparison_rows([run for run in six_runs if run.method != "mas"]))
+    assert not any(best(table).values())
+    assert "Bold" not in table.caption
 
 
 def test_unequal_numbers_of_runs_are_shown(six_runs):
-    rows = comparison_rows(six_runs[1:])
-    titles, lines = table_cells(rows)
-    assert titles[-1] == "runs"
-    assert [line[-1].mean for line in lines] == ["2", "2", "1"]
+    table = comparison_table(comparison_rows(six_runs[1:]))
+    assert [row["runs"].text for row in cells(table).values()] == ["2", "2", "1"]
 
 
 def test_tasks_named_differently_by_the_runs_are_numbered(make_run):
@@ -125,7 +107,7 @@ def test_tasks_named_differently_by_the_runs_are_numbered(make_run):
     assert list(comparison_rows(other)[0]["tasks"]) == ["task 1", "task 2"]
 
 
-def test_what_cannot_stand_in_one_table_is_refused(six_runs, make_run):
+def test_runs_that_cannot_be_in_one_table_are_refused(six_runs, make_run):
     with pytest.raises(UserError, match="at least one run"):
         comparison_rows([])
     with pytest.raises(UserError, match="1 and 2 tasks"):
@@ -138,32 +120,19 @@ def test_what_cannot_stand_in_one_table_is_refused(six_runs, make_run):
 
 def test_csv_keeps_full_precision_and_leaves_the_undefined_empty(six_runs):
     exact = replace(six_runs[0], overall=[0.0, 1 / 3], method='a,"b"')
-    line = next(csv.DictReader(io.StringIO(csv_table(comparison_rows([exact])))))
-    assert line["method"] == 'a,"b"'
+    line = fields(exact_comparison(comparison_rows([exact])))['a,"b"']
     assert float(line["map_all"]) == 1 / 3
     assert line["map_all std"] == line["forgetting"] == ""
     assert float(line["map task 1"]) == 0.7
 
 
-def test_markdown_has_one_cell_a_column_whatever_the_name(six_runs):
-    runs = [replace(run, method=HOSTILE) if run.method == "mas" else run for run in six_runs]
-    lines = markdown_table(comparison_rows(runs)).splitlines()
-    columns = {len(re.findall(r"(?<!\\)\|", line)) for line in lines[:5]}
-    assert len(columns) == 1
-    assert not re.search(r"(?<!\\)<", "\n".join(lines[:5]))
-
-
-def test_latex_escapes_every_special_character(six_runs):
-    runs = [replace(run, method=HOSTILE, tasks=["a_b", "50%"]) for run in six_runs if run.method == "mas"]
-    table = latex_table(comparison_rows(runs))
-    assert (
-        r"\textless{}script\textgreater{}\&\_\#\$\%\{\}\textasciitilde{}\textasciicircum{}"
-        r"\textbackslash{}\textbar{}''" in table
-    )
-    assert r"a\_b & 50\%" in table
-    assert ".600 $\\pm$ .141" in table  # .5 and .7
-    header, first = (line for line in table.splitlines() if line.endswith(r"\\"))
-    assert len(re.findall(r"(?<!\\)&", header)) == len(re.findall(r"(?<!\\)&", first)) == 10
+def test_names_of_tasks_and_methods_are_escaped(six_runs):
+    runs = [replace(run, method="<b>", tasks=["a_b", "50%"]) for run in six_runs if run.method == "mas"]
+    table = comparison_table(comparison_rows(runs))
+    latex = latex_table(table, "tab:comparison")
+    assert r"a\_b & 50\%" in latex
+    assert ".600 $\\pm$ .141" in latex  # .5 and .7
+    assert r"| \<b\> | .600 ± .141 |" in markdown_table(table)
 
 
 def test_terminal_table_fits_80_characters_and_prints_names_as_they_are(make_run):
@@ -174,7 +143,7 @@ def test_terminal_table_fits_80_characters_and_prints_names_as_they_are(make_run
         for seed in (0, 1)
     ]
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(terminal_table(comparison_rows(runs)))
+    console.print(terminal_table(comparison_table(comparison_rows(runs))))
     text = console.export_text()
     assert "[red]x" in text
     assert "…" not in text
@@ -184,7 +153,7 @@ def test_terminal_table_fits_80_characters_and_prints_names_as_they_are(make_run
 
 def printed(rows: list[Row], width: int) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(terminal_table(rows, width=width))
+    console.print(terminal_table(comparison_table(rows), width))
     return console.export_text()
 
 
@@ -209,23 +178,16 @@ def test_a_wide_terminal_shows_everything(many_runs):
 
 
 def test_what_only_some_runs_measure_has_a_column_only_then(six_runs):
-    assert table_cells(comparison_rows(six_runs))[0][-1] == "time"
+    assert comparison_table(comparison_rows(six_runs)).titles[-1] == "time"
     measured = {"map_open": [0.1, 0.2, 0.25], "map_subset": [0.0, 0.5, 0.6], "method_bytes": [0, 5, 2_400_000]}
     measured["lams"] = [None, 3.0]
     runs = [replace(run, **measured) if run.method == "mas" else run for run in six_runs]
     rows = comparison_rows(runs)
-    titles, lines = table_cells(rows)
-    mas = dict(zip(titles, lines[1], strict=True))
-    assert [mas[key].mean for key in ("open vocabulary", "subset", "memory", "chosen lam")] == [
-        ".250",
-        ".600",
-        "2.4 MB",
-        "3",
-    ]
-    finetune = dict(zip(titles, lines[0], strict=True))
-    assert {finetune[key].mean for key in ("open vocabulary", "subset", "memory", "chosen lam")} == {MISSING}
-    assert "1 MB = 10" in table_caption(rows)
-    line = list(csv.DictReader(io.StringIO(csv_table(rows))))[1]
+    table, titles = comparison_table(rows), ("open vocabulary", "subset", "memory", "chosen lam")
+    assert [cells(table)["MAS"][title].text for title in titles] == [".250", ".600", "2.4 MB", "3"]
+    assert {cells(table)["finetune"][title].text for title in titles} == {MISSING}
+    assert "1 MB = 10" in table.caption
+    line = fields(exact_comparison(rows))["mas"]
     assert (line["method_bytes"], line["lams"], line["map_open"]) == ("2400000.0", "3.0 3.0", "0.25")
 
 
@@ -234,16 +196,15 @@ def test_chosen_lams_of_one_run_and_of_several(six_runs):
     assert chosen_lams([one]) == [3.0, 6.0]
     other = replace(six_runs[4], lams=[None, 1.5, 1.5, 12.0])
     assert chosen_lams([one, other, replace(six_runs[0], lams=[])]) == [4.5, 1.5]
-    titles, lines = table_cells(comparison_rows([one]))
-    assert lines[0][titles.index("chosen lam")].mean == "3, 6"
+    assert cells(comparison_table(comparison_rows([one])))["MAS"]["chosen lam"].text == "3, 6"
 
 
 def test_caption_names_gallery_normaliser_and_spread(six_runs):
-    caption = table_caption(comparison_rows(six_runs))
+    caption = comparison_table(comparison_rows(six_runs)).caption
     assert "each task on its own test images, all facts on all test images" in caption
     assert "AP is divided by the number of images that show the fact" in caption
     assert "standard deviation over two runs" in caption
-    assert "One run a method" in table_caption(comparison_rows(six_runs[:3]))
+    assert "One run a method" in comparison_table(comparison_rows(six_runs[:3])).caption
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Runs put together by method, and the mean and spread of what they measured."""
+"""Runs grouped by method or by sequence of tasks, and the means over a group."""
 
 from __future__ import annotations
 
@@ -13,62 +13,70 @@ from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult, Spr
 from tripletcl.report.metric import metric_of
 
 CONTROLS = (UPPER_BOUND, "frozen")
-"""Methods that a comparison is held against: they see all tasks at once, or learn only the first."""
+"""Methods that the others are compared with: one learns all tasks at once, the other only the first."""
 
 Groups = dict[str, list[RunResult]]
 """The runs of each method."""
 
+Tasks = tuple[str, ...]
+"""The names of a sequence's tasks in the order learned, which identify the sequence."""
+
 
 def mean(values: Iterable[float | None]) -> float | None:
     """Mean over runs; None where a run lacks the number."""
-    found = Spread.of(list(values))
-    return found.mean if found and math.isfinite(found.mean) else None
+    spread = Spread.of(list(values))
+    return spread.mean if spread and math.isfinite(spread.mean) else None
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """Each method once: finetune first, joint last, the others in the order given."""
+    return sorted(dict.fromkeys(methods), key=lambda method: {LOWER_BOUND: 0, UPPER_BOUND: 2}.get(method, 1))
 
 
 def group_by_method(runs: Sequence[RunResult]) -> Groups:
-    """The runs of each method: finetune first, joint last, the others in the order given.
+    """The runs of each method, in the order of `method_order`.
 
     Raises:
-        UserError: no runs, or runs that cannot stand in one table: their metrics differ, or the numbers of their tasks
-            or stages.
+        UserError: no runs, or runs that cannot be averaged: their metrics differ, or the numbers of their tasks or
+            stages.
     """
     metric_of(runs)
-    groups: Groups = {method: [] for method in method_order(runs)}
-    for run in runs:
-        groups[run.method].append(run)
-    _check(groups)
+    groups = {m: [run for run in runs if run.method == m] for m in method_order(run.method for run in runs)}
+    tasks = {len(run.tasks) for run in runs}
+    if len(tasks) > 1:
+        raise UserError(f"runs of {' and '.join(map(str, sorted(tasks)))} tasks cannot be in one table")
+    for method, group in groups.items():
+        if len({len(run.matrix) for run in group}) > 1:
+            raise UserError(f"the runs of method {method} have different numbers of stages")
     return groups
 
 
-def method_order(runs: Sequence[RunResult]) -> list[str]:
-    """The methods: finetune first, joint last, the others in the order given."""
-    return sorted(dict.fromkeys(run.method for run in runs), key=_rank)
-
-
-def group_by_sequence(runs: Sequence[RunResult]) -> dict[tuple[str, ...], list[RunResult]]:
+def group_by_sequence(runs: Sequence[RunResult]) -> dict[Tasks, list[RunResult]]:
     """The runs of each sequence: those that learned the same tasks in the same order.
 
     Raises:
         UserError: no runs, or runs of different metrics.
     """
     metric_of(runs)
-    groups: dict[tuple[str, ...], list[RunResult]] = {}
+    groups: dict[Tasks, list[RunResult]] = {}
     for run in runs:
         groups.setdefault(tuple(run.tasks), []).append(run)
     return groups
 
 
-def _rank(method: str) -> int:
-    return {LOWER_BOUND: 0, UPPER_BOUND: 2}.get(method, 1)
+def check_one_sequence(runs: Sequence[RunResult]) -> None:
+    """Refuse runs whose tasks must not be averaged.
+
+    Raises:
+        UserError: the tasks of the runs differ, or their order.
+    """
+    if len(sequences := group_by_sequence(runs)) > 1:
+        raise UserError(f"runs of different sequences cannot be in one figure: {'; '.join(map(arrows, sequences))}")
 
 
-def _check(groups: Groups) -> None:
-    tasks = {len(run.tasks) for group in groups.values() for run in group}
-    if len(tasks) > 1:
-        raise UserError(f"runs of {' and '.join(map(str, sorted(tasks)))} tasks cannot stand in one table")
-    for method, group in groups.items():
-        if len({len(run.matrix) for run in group}) > 1:
-            raise UserError(f"the runs of method {method} have different numbers of stages")
+def arrows(tasks: Tasks) -> str:
+    """The title of a sequence: `flowers → scenes`."""
+    return " \N{RIGHTWARDS ARROW} ".join(tasks)
 
 
 def task_names(runs: Sequence[RunResult]) -> list[str]:
@@ -85,17 +93,17 @@ def matrices(group: Sequence[RunResult]) -> np.ndarray:
 
 def mean_matrix(group: Sequence[RunResult]) -> np.ndarray:
     """The mean matrix of scores of a method's runs, `[stages, tasks]`; NaN where a run lacks a value."""
-    return matrices(group).mean(axis=0)
+    return np.asarray(matrices(group).mean(axis=0))
 
 
 def highest_score(groups: Groups) -> float:
-    """The highest value in any matrix, for a scale that all pictures share; 1 where all are zero or missing."""
+    """The highest value in any matrix, for a scale that all figures share; 1 where all are zero or missing."""
     values = np.concatenate([matrices(group).ravel() for group in groups.values()])
     return float(max(values[np.isfinite(values)], default=0.0)) or 1.0
 
 
 def lowest_score(groups: Groups) -> float:
-    """A round number below every score in any matrix, for a scale that all pictures share; 0 where all are missing."""
+    """A round number below every score in any matrix, for a scale that all figures share; 0 where all are missing."""
     values = np.concatenate([matrices(group).ravel() for group in groups.values()])
     known = values[np.isfinite(values)]
     if not len(known) or known.min() == known.max():
