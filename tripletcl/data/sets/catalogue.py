@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
-from tripletcl.data.sets import downloads
 from tripletcl.data.sets.archive import NotThere, reason
 from tripletcl.data.sets.chars74k import read_chars74k
-from tripletcl.data.sets.cifar import read_cifar10, read_cifar100
 from tripletcl.data.sets.cub200 import read_cub200
 from tripletcl.data.sets.fgvc_aircraft import read_fgvc_aircraft
 from tripletcl.data.sets.flowers102 import read_flowers102
 from tripletcl.data.sets.folders import read_folder
 from tripletcl.data.sets.indoor67 import read_indoor67
-from tripletcl.data.sets.mnist import read_mnist
 from tripletcl.data.sets.object_set import ObjectSet
 from tripletcl.data.sets.parts import Incomplete, Parts, joined
 from tripletcl.data.sets.stanford_cars import read_stanford_cars
-from tripletcl.data.sets.svhn import read_svhn
+from tripletcl.data.sets.torchvision_sets import (
+    download,
+    download_svhn,
+    read_cifar10,
+    read_cifar100,
+    read_mnist,
+    read_svhn,
+)
 from tripletcl.data.sets.voc_actions import read_voc_actions
 from tripletcl.errors import UserError
 from tripletcl.files import locked
@@ -60,7 +65,7 @@ OBJECT_SETS: dict[str, ObjectSource] = {
         "Oxford Flowers, 102 classes",
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
         "jpg/, imagelabels.mat and setid.mat",
-        downloads.flowers102,
+        partial(download, "Flowers102"),
     ),
     "indoor67": ObjectSource(
         read_indoor67,
@@ -85,14 +90,14 @@ OBJECT_SETS: dict[str, ObjectSource] = {
         "FGVC-Aircraft, 100 variants",
         "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
         "data/images/, data/variants.txt, data/images_variant_trainval.txt and data/images_variant_test.txt",
-        downloads.fgvc_aircraft,
+        partial(download, "FGVCAircraft"),
     ),
     "voc_actions": ObjectSource(
         read_voc_actions,
         "people in PASCAL VOC 2012, 11 actions",
         "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
         "ImageSets/Action/, Annotations/ and JPEGImages/",
-        downloads.voc_actions,
+        partial(download, "VOCDetection", year="2012", image_set="train"),
     ),
     "chars74k": ObjectSource(
         read_chars74k,
@@ -105,7 +110,7 @@ OBJECT_SETS: dict[str, ObjectSource] = {
         "Street View House Numbers, 10 digits",
         "http://ufldl.stanford.edu/housenumbers/",
         "train_32x32.mat and test_32x32.mat",
-        downloads.svhn,
+        download_svhn,
     ),
     "mnist": ObjectSource(
         read_mnist,
@@ -113,21 +118,21 @@ OBJECT_SETS: dict[str, ObjectSource] = {
         "http://yann.lecun.com/exdb/mnist/",
         "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, as they "
         "are or with .gz",
-        downloads.mnist,
+        partial(download, "MNIST"),
     ),
     "cifar10": ObjectSource(
         read_cifar10,
         "small photographs, 10 classes",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         "cifar-10-batches-py/ with data_batch_1 to data_batch_5, test_batch and batches.meta",
-        downloads.cifar10,
+        partial(download, "CIFAR10"),
     ),
     "cifar100": ObjectSource(
         read_cifar100,
         "small photographs, 100 classes",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         "cifar-100-python/ with train, test and meta",
-        downloads.cifar100,
+        partial(download, "CIFAR100"),
     ),
 }
 
