@@ -20,7 +20,8 @@ from safetensors.numpy import load_file
 
 from tripletcl.data import read_table
 from tripletcl.evaluation.average_precision import average_precision, mean_average_precision
-from tripletcl.retrieval.projection import Projection, blocks, learn_projection
+from tripletcl.retrieval.projection import BLOCK, Projection, learn_projection
+from tripletcl.retrieval.table import blocks
 
 DEPTHS = (50, 200)
 
@@ -82,7 +83,7 @@ def reranked(scores: np.ndarray, exact: np.ndarray, depth: int) -> np.ndarray:
 
 def recall(projection: Projection, rows: np.ndarray, queries: dict[str, np.ndarray]) -> list[float]:
     """For each depth the mean over the seven patterns, and that of subjects never taught."""
-    small = np.concatenate([projection.rows(rows[block]) for block in blocks(len(rows))])
+    small = np.concatenate([projection.rows(rows[block]) for block in blocks(len(rows), BLOCK)])
     found = {name: np.zeros(len(DEPTHS)) for name in (*PATTERNS, OTHERS[0])}
     for name in found:
         for query, asked in zip(queries[name], projection.queries(queries[name]), strict=True):

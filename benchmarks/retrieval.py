@@ -41,8 +41,9 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from tripletcl.retrieval import exact_search, graphs
-from tripletcl.retrieval.projection import blocks
+from tripletcl.retrieval.projection import BLOCK
 from tripletcl.retrieval.structures import Structure, build_structure, load_structure
+from tripletcl.retrieval.table import blocks
 
 UNITS = "SPO"
 PATTERNS = ["".join(chosen) for size in (1, 2, 3) for chosen in itertools.combinations(UNITS, size)]
@@ -122,7 +123,7 @@ def draw_rows(images: np.ndarray, out: np.ndarray, spread: float, white: float, 
     flat = images.reshape(len(images), -1)
     _, scales, directions = np.linalg.svd((flat - flat.mean(axis=0)) / len(flat) ** 0.5, full_matrices=False)
     shape = (scales[:, None] * directions).astype(np.float32)  # its product with itself is the covariance
-    for block in blocks(len(out)):
+    for block in blocks(len(out), BLOCK):
         count = block.stop - block.start
         first, second = rng.integers(len(flat), size=(2, count))
         weight = rng.uniform(0.5, 1, size=(count, 1)).astype(np.float32)
@@ -175,7 +176,7 @@ def kept_answers(folder: Path, rows: np.ndarray, queries: dict[str, np.ndarray])
     asked = np.concatenate(list(queries.values()))
     if not path.exists():
         best = np.full((len(asked), 0), -np.inf, np.float32)
-        for block in blocks(len(rows)):
+        for block in blocks(len(rows), BLOCK):
             scores = np.concatenate([best, asked @ rows[block].T], axis=1)
             best = -np.partition(-scores, 9, axis=1)[:, :10]
         np.savez(path, asked=asked, tenth=best.min(axis=1))
@@ -214,10 +215,12 @@ def timed(folder: Path, name: str, make: Callable[[Path], object]) -> None:
 
 def pattern_graph(storage: faiss.Index, pattern: str) -> np.ndarray:
     """A graph of the pattern's units alone."""
-    columns = graphs.parts(len(UNITS), storage.d)
+    columns = graphs.part_columns(len(UNITS), storage.d)
     chosen = np.concatenate([np.arange(storage.d)[columns[UNITS.index(letter)]] for letter in pattern])
-    rows = np.concatenate([storage.reconstruct_n(b.start, b.stop - b.start)[:, chosen] for b in blocks(storage.ntotal)])
-    return graphs.linked(rows, seed=0)
+    rows = np.concatenate(
+        [storage.reconstruct_n(b.start, b.stop - b.start)[:, chosen] for b in blocks(storage.ntotal, BLOCK)]
+    )
+    return graphs.link_rows(rows, seed=0)
 
 
 def load(folder: Path, arrangement: str, rows: np.ndarray) -> tuple[Search, Structure | None]:
@@ -232,7 +235,7 @@ def load(folder: Path, arrangement: str, rows: np.ndarray) -> tuple[Search, Stru
     if arrangement == "graph a pattern":
         storage = structure.parts[0].referenced_objects[0]
         links = {name: np.fromfile(folder / name, np.uint8) for name in PATTERNS[3:-1]}
-        more = {name: graphs.over(storage, each) for name, each in links.items()}
+        more = {name: graphs.attach_storage(each, storage) for name, each in links.items()}
         names = dict(zip([*UNITS, UNITS], structure.parts, strict=True)) | more
         structure.parts = list(names.values())
         structure._parts_for = lambda query: np.array([list(names).index(pattern_of(query[0]))])  # type: ignore[method-assign]
@@ -281,7 +284,7 @@ def measure(
     return {
         "arrangement": arrangement,
         "build": sum(times[name] for name in built_of(arrangement)),
-        "bytes": rows.nbytes if structure is None else structure.memory_bytes(),
+        "bytes": rows.nbytes if structure is None else (folder / structure.kind).stat().st_size,
         "resident": added,
         "candidates": np.mean(proposed),
         "milliseconds": 1e3 * np.array(seconds),

@@ -153,7 +153,7 @@ def sync_slowly(place: Path, photos: Path) -> None:
     embedder = ColourEmbedder()
     embedder.decode = slowed(embedder.decode)  # type: ignore[method-assign]
     Database.write_files = slowed(Database.write_files)  # type: ignore[method-assign]
-    store.extended = slowed(store.extended)  # type: ignore[assignment]
+    store.append_rows = slowed(store.append_rows)  # type: ignore[assignment]
     while True:
         with writing(place, embedder) as index:
             index.sync(photos, batch_size=3)
@@ -294,7 +294,7 @@ def test_a_full_disk_leaves_the_index_as_it_was(
         if full == "vectors":
             patch.setattr(os, "fsync", no_space_left)
         else:
-            index._held.writer._database._connection.execute("PRAGMA max_page_count = 10")  # type: ignore[union-attr]
+            index._rows.writer._database._connection.execute("PRAGMA max_page_count = 10")  # type: ignore[union-attr]
         with pytest.raises(UserError, match=words):
             index.sync(drawer.folder, batch_size=300)
     assert contents(folder) == before

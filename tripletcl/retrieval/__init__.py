@@ -7,15 +7,18 @@ from tripletcl.retrieval.database import About
 from tripletcl.retrieval.describe import ShownFact, describe, describe_photos
 from tripletcl.retrieval.index import FactIndex, Hit, writing
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
-from tripletcl.retrieval.query import (
+from tripletcl.retrieval.request import (
+    Request,
+    Term,
     UnknownUnit,
+    notes_on,
+    parse_request,
     query_vectors,
     unknown_units,
 )
-from tripletcl.retrieval.request import Request, Term, notes_on, parse_request
 from tripletcl.retrieval.sheet import contact_sheet
 from tripletcl.retrieval.store import about_index
-from tripletcl.retrieval.sync import Changes
+from tripletcl.retrieval.table import Changes
 
 __all__ = [
     "About",

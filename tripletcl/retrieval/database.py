@@ -1,8 +1,8 @@
-"""The database of an index: what there is, in SQLite.
+"""The database of an index, in SQLite: its description, its files and its photos.
 
-It keeps a rollback journal and no write-ahead log: a database at rest then needs no file beside it, so any number of
-processes may read it, also in a folder that may not be written. A writer that is killed within a commit leaves a
-journal, and who opens the database next rolls it back.
+It uses a rollback journal and no write-ahead log. A database at rest then needs no second file, so any number of
+processes may read it, also in a folder that is not writable. A writer that is killed within a commit leaves a journal,
+which the next process that opens the database rolls back.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from tripletcl.errors import UserError
-from tripletcl.files import translate_errors
-from tripletcl.retrieval.row_files import Stored
-from tripletcl.retrieval.table import Broken, Growing, Origin, Stamp, Table
+from tripletcl.files import FileStamp, translate_errors
+from tripletcl.retrieval.table import Broken, GrowingArray, Origin, Table
 
 FORMAT = 2
 DATABASE, JOURNAL = "index.db", "index.db-journal"
 OLD_HEADER = "index.json"
-"""What format 1 had in place of the database."""
+"""The file that format 1 had instead of the database."""
 
 BUSY_SECONDS = 60.0
-"""How long a commit waits for readers that are loading, and they for it."""
+"""Longest wait of a commit for readers that are loading, and of readers for a commit."""
 
 SCHEMA = """
 BEGIN;
@@ -45,15 +44,15 @@ CREATE TABLE broken (path PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER N
 
 @dataclass
 class About:
-    """What an index says of itself.
+    """The description of an index.
 
     Attributes:
-        model: The fingerprint of the model whose queries it answers; None where it is not known.
+        model: The fingerprint of the model whose queries it answers; None where it is unknown.
         stage: That model's stage, where it belongs to a run.
-        trunk: The fingerprint of the trunk that the features came from; None where none are kept.
-        asked: The kind asked for, or "auto".
-        kind: The kind it is.
-        why: Why it is of this kind, in a sentence.
+        trunk: The fingerprint of the trunk that computed the features; None where none are kept.
+        asked: The requested kind, or "auto".
+        kind: The actual kind.
+        why: The reason for this kind, in a sentence.
     """
 
     model: str | None = None
@@ -64,33 +63,58 @@ class About:
     why: str = "flat: there is no photo yet"
 
 
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the index as the database describes it.
+
+    Attributes:
+        name: Within the folder.
+        rows: Number of rows that it holds or, for a structure, covers.
+        width: Numbers in a row.
+        size: Bytes that count; more may follow them.
+        crc32: Of these bytes.
+        mtime_ns: Of the file, when it was written.
+    """
+
+    name: str
+    rows: int = 0
+    width: int = 0
+    size: int = 0
+    crc32: int = 0
+    mtime_ns: int = 0
+
+    def holds_rows(self, rows: int) -> bool:
+        """True if the size is that of a number of rows."""
+        return self.rows == rows and self.size == rows * self.width * np.dtype(np.float32).itemsize
+
+
 class Database:
-    """The database of the index in a folder, open; from `reading` or `opened_to_write`."""
+    """The open database of the index in a folder; from `open_for_read` or `open_for_write`."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder, self._connection = folder, connection
 
     def close(self) -> None:
-        """Let go of it, and of the reading lock."""
+        """Close it, and release the read lock."""
         self._connection.close()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def is_empty(self) -> bool:
-        """Is it one that nothing was ever committed to?"""
+        """True if nothing was ever committed to it."""
         return not self._connection.execute("SELECT name FROM sqlite_master").fetchone()
 
     def has_photos(self) -> bool:
-        """Does it hold any?"""
+        """True if it holds any photo."""
         return self._connection.execute("SELECT row FROM photos").fetchone() is not None
 
     def about(self) -> About:
-        """What the index says of itself.
+        """Read the description of the index.
 
         Raises:
-            UserError: there is no index, it is of another format, or damaged.
+            UserError: there is no index, it has another format, or it is damaged.
         """
-        with _explained_as_damage(self.folder):
+        with _translate_damage(self.folder):
             if self.is_empty():
                 raise _missing(self.folder)  # its first writer was killed before the first commit
             meta = dict(self._connection.execute("SELECT key, value FROM meta"))
@@ -101,25 +125,25 @@ class Database:
                 )
             return About(**{field.name: meta[field.name] for field in dataclasses.fields(About)})
 
-    def files(self) -> dict[str, Stored]:
-        """The files that count, by role."""
-        with _explained_as_damage(self.folder):
-            return {role: Stored(*rest) for role, *rest in self._connection.execute("SELECT * FROM files")}
+    def files(self) -> dict[str, StoredFile]:
+        """Read the files of the index, by role."""
+        with _translate_damage(self.folder):
+            return {role: StoredFile(*rest) for role, *rest in self._connection.execute("SELECT * FROM files")}
 
     def table(self, rows: int) -> Table:
-        """So many rows, all but their arrays."""
+        """Read a table of `rows` rows, all but their arrays."""
         table = Table(names=[""] * rows, origins=[(None, None)] * rows)
         stamps = np.full((rows, 2), -1, np.int64)
         known: dict[Origin, Origin] = {}
-        with _explained_as_damage(self.folder):
+        with _translate_damage(self.folder):
             for row, name, size, mtime_ns, model, stage in self._connection.execute("SELECT * FROM photos"):
                 table.names[row] = os.fsdecode(name)
                 stamps[row] = size, mtime_ns
                 table.origins[row] = known.setdefault((model, stage), (model, stage))
             for name, size, mtime_ns, reason in self._connection.execute("SELECT * FROM broken"):
-                table.broken[os.fsdecode(name)] = (size, mtime_ns), reason
-        table.stamps = Growing(stamps)
-        table.deleted = Growing(np.fromiter((not name for name in table.names), bool, rows))
+                table.broken[os.fsdecode(name)] = FileStamp(size, mtime_ns), reason
+        table.stamps = GrowingArray(stamps)
+        table.deleted = GrowingArray(np.fromiter((not name for name in table.names), bool, rows))
         table.row_of = {name: row for row, name in enumerate(table.names) if name}
         return table
 
@@ -127,10 +151,10 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is written in the block is there, synced to disk, or nothing of it.
+        """Commit everything that is written in the block and sync it to disk, or roll all of it back.
 
         Raises:
-            UserError: the disk is full, it may not be written, or readers hold it for too long.
+            UserError: the disk is full, the folder is not writable, or readers hold the database for too long.
         """
         try:
             with translate_errors(self.folder / DATABASE):
@@ -145,68 +169,68 @@ class Database:
             raise
 
     def write_about(self, about: About) -> None:
-        """Change what the index says of itself."""
+        """Replace the description of the index."""
         values = {"format": FORMAT, **dataclasses.asdict(about)}
         self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
-    def write_files(self, files: Mapping[str, Stored]) -> None:
-        """Let these files count, by role, and no others."""
+    def write_files(self, files: Mapping[str, StoredFile]) -> None:
+        """Replace the files of the index, by role."""
         self._connection.execute("DELETE FROM files")
         rows = ((role, *dataclasses.astuple(file)) for role, file in files.items())
         self._connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def write_photos(self, photos: Iterable[tuple[int, str, Stamp, Origin]]) -> None:
+    def write_photos(self, photos: Iterable[tuple[int, str, FileStamp, Origin]]) -> None:
         """Add photos: row, name, stamp, origin."""
         rows = ((row, _text(name), *stamp, *origin) for row, name, stamp, origin in photos)
         self._connection.executemany("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def delete_photos(self, rows: Iterable[int] | None = None) -> None:
-        """Take photos out by their rows; all by default."""
+        """Delete photos by their rows; all by default."""
         if rows is None:
             self._connection.execute("DELETE FROM photos")
         else:
             self._connection.executemany("DELETE FROM photos WHERE row = ?", ((int(row),) for row in rows))
 
     def write_broken(self, broken: Mapping[str, Broken]) -> None:
-        """Note photos that cannot be read."""
+        """Add photos that cannot be read."""
         rows = ((_text(name), *stamp, reason) for name, (stamp, reason) in broken.items())
         self._connection.executemany("INSERT OR REPLACE INTO broken VALUES (?, ?, ?, ?)", rows)
 
     def delete_broken(self, names: Sequence[str] | None = None) -> None:
-        """Forget photos that could not be read; all by default."""
+        """Delete photos that could not be read; all by default."""
         if names is None:
             self._connection.execute("DELETE FROM broken")
         else:
             self._connection.executemany("DELETE FROM broken WHERE path = ?", ((_text(name),) for name in names))
 
 
-def opened_to_write(folder: Path) -> tuple[Database, bool]:
-    """The database of an index, and whether it was made just now.
+def open_for_write(folder: Path) -> tuple[Database, bool]:
+    """Open the database of an index, or create an empty one; the second value is True for a new one.
 
     Raises:
-        UserError: it cannot be written, is damaged, or of another format.
+        UserError: it is not writable, damaged, or has another format.
     """
     refuse_old(folder)
     connection = _connect(folder / DATABASE, "rwc")
     database = Database(folder, connection)
     try:
-        with _explained_as_damage(folder), translate_errors(folder / DATABASE):
+        with _translate_damage(folder), translate_errors(folder / DATABASE):
             connection.execute("PRAGMA journal_mode = DELETE")
-            connection.execute("PRAGMA synchronous = EXTRA")  # a commit is over when its journal is gone for good
-            if made := database.is_empty():
+            connection.execute("PRAGMA synchronous = EXTRA")  # a commit ends when the removal of its journal is on disk
+            if new := database.is_empty():
                 connection.executescript(SCHEMA)
                 database.write_about(About())
                 connection.execute("COMMIT")
-        database.about()  # of this format, or it is refused
+        database.about()  # refuses other formats
     except BaseException:
         connection.close()
         raise
-    return database, made
+    return database, new
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[Database]:
-    """The database of an index; nothing is committed to it while the block lasts.
+def open_for_read(folder: Path) -> Iterator[Database]:
+    """Open the database of an index; nothing is committed to it within the block.
 
     Raises:
         UserError: there is no index, or its database cannot be read.
@@ -215,36 +239,36 @@ def reading(folder: Path) -> Iterator[Database]:
     if not (folder / DATABASE).exists():
         raise _missing(folder)
     with ExitStack() as stack:
-        connection = _readable(folder / DATABASE, "ro") or _readable(folder / DATABASE, "rw")
+        connection = _connect_locked(folder / DATABASE, "ro") or _connect_locked(folder / DATABASE, "rw")
         if connection is None:
-            connection = _readable(_copied(folder, Path(stack.enter_context(TemporaryDirectory()))), "rw")
+            connection = _connect_locked(_copy(folder, Path(stack.enter_context(TemporaryDirectory()))), "rw")
         if connection is None:
             raise damaged(folder, f"{DATABASE} cannot be rolled back")
         yield Database(folder, stack.enter_context(closing(connection)))
 
 
-def _copied(folder: Path, elsewhere: Path) -> Path:
-    """A copy of the database and its journal that may be written."""
+def _copy(folder: Path, writable: Path) -> Path:
+    """Copy the database and its journal to a writable folder."""
     for name in (DATABASE, JOURNAL):
-        shutil.copyfile(folder / name, elsewhere / name)
-    return elsewhere / DATABASE
+        shutil.copyfile(folder / name, writable / name)
+    return writable / DATABASE
 
 
 def refuse_old(folder: Path) -> None:
-    """Say what to do about an index of format 1."""
+    """Refuse an index of format 1 with advice."""
     if (folder / OLD_HEADER).exists() and not (folder / DATABASE).exists():
         raise UserError(
             f"the index in {folder} has format 1, and this version reads {FORMAT}: remove the folder, build it again"
         )
 
 
-def damaged(folder: Path, what: str) -> UserError:
-    """What to say of an index that is not as it was written."""
-    return UserError(f"the index in {folder} is damaged: {what}")
+def damaged(folder: Path, reason: str) -> UserError:
+    """The error of an index whose files have changed since they were written."""
+    return UserError(f"the index in {folder} is damaged: {reason}")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection that begins no transaction by itself; "ro" never writes, "rwc" makes the database."""
+    """Connect without automatic transactions; mode "ro" never writes, "rwc" creates the database."""
     try:
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
@@ -252,8 +276,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         raise _refused(path.parent, error) from error
 
 
-def _readable(path: Path, mode: str) -> sqlite3.Connection | None:
-    """A connection with the reading lock; None where there is a journal to roll back, but no right to do it."""
+def _connect_locked(path: Path, mode: str) -> sqlite3.Connection | None:
+    """Connect and take the read lock; None where there is a journal to roll back, and no permission to do it."""
     connection = _connect(path, mode)
     try:
         connection.execute("BEGIN")
@@ -267,7 +291,7 @@ def _readable(path: Path, mode: str) -> sqlite3.Connection | None:
 
 
 def _text(name: str) -> str | bytes:
-    """A file name as SQLite can keep it: text, or bytes where they are no Unicode."""
+    """A file name as SQLite can store it: text, or bytes where it is not Unicode."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -276,8 +300,8 @@ def _text(name: str) -> str | bytes:
 
 
 @contextmanager
-def _explained_as_damage(folder: Path) -> Iterator[None]:
-    """A database that cannot be read, or holds what no writer wrote, is damaged."""
+def _translate_damage(folder: Path) -> Iterator[None]:
+    """Report a database that cannot be read, or has other content than a writer's, as damaged."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -287,7 +311,7 @@ def _explained_as_damage(folder: Path) -> Iterator[None]:
 
 
 def _code(error: sqlite3.DatabaseError) -> int:
-    """SQLite's code without the details in its upper bytes; 0 where the module itself complains."""
+    """SQLite's error code without the details in its upper bytes; 0 for an error of the Python module."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 

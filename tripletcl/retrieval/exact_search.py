@@ -1,4 +1,8 @@
-"""Exact nearest neighbours by inner product: faiss with its sharp edges covered."""
+"""Exact search of the rows with the largest inner products, by faiss.
+
+faiss alone returns an arbitrary choice among equal rows, scores that depend on the number of queries, and hangs in a
+forked child; here ties are complete, scores are reproducible, and a child can search.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,22 @@ import faiss
 import numpy as np
 
 ROUNDING = 1e-5
-"""Two float32 sums of three cosines that are closer than this may be equal."""
+"""Two float32 sums of three cosines that differ by less may be equal."""
 
 QUERIES_PER_THREAD = 4
-"""From here on a matrix product beats faiss's own loop over the queries."""
+"""From this number on a matrix product is faster than faiss's own loop over the queries."""
 
 ALWAYS, NEVER = 1, 2**31 - 1
 
 PREFETCHED_ROWS = 10_000
 """Larger numbers of rows are not prefetched: they are read as fast as they come."""
 
-Found = tuple[np.ndarray, np.ndarray]
+ScoredRows = tuple[np.ndarray, np.ndarray]
 """Scores (float32) and row numbers (int64), `[k']` each."""
 
 
 class Candidates(Protocol):
-    """What a structure offers a search."""
+    """A structure that proposes rows for a search."""
 
     count: int
 
@@ -38,10 +42,10 @@ _threshold = threading.Lock()
 """faiss has one setting for all threads."""
 
 
-def _alone_after_fork() -> None:
-    """A forked child has none of its parent's threads: neither those of OpenMP, nor one that may hold the lock.
+def _reset_after_fork() -> None:
+    """Do without the threads of the parent, which a forked child lacks: OpenMP's, and one that may hold the lock.
 
-    It would wait for them for ever. One thread of OpenMP needs none.
+    The child would wait for them for ever. With one thread OpenMP needs no other.
     """
     global _threshold
     _threshold = threading.Lock()
@@ -49,19 +53,19 @@ def _alone_after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_alone_after_fork)
+    os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-def search(vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray | None = None) -> list[Found]:
-    """The k best rows for each query, and all rows tied with the k-th.
+def search(vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray | None = None) -> list[ScoredRows]:
+    """Find the k best rows for each query, and all rows tied with the k-th.
 
-    Scores are recomputed by `scores`, so that equal rows have equal scores: faiss's own depend on the place of a row
-    and on the number of queries in their last bits.
+    The scores are those of `scores`, so equal rows have equal scores: the last bits of faiss's own depend on the place
+    of a row and on the number of queries.
 
     Args:
-        vectors: `[N, W]` float32, searched where they are; a memory map will do.
+        vectors: `[N, W]` float32, searched in place; it may be a memory map.
         queries: `[Q, W]` float32.
-        k: At least 1; more than N gives all N.
+        k: At least 1; more than N returns all N.
         deleted: `[N]` bool, rows that are not to be found.
 
     Returns:
@@ -71,34 +75,34 @@ def search(vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray
         deleted = None
     if not len(vectors) or not len(queries):
         return [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in queries]
-    spare = k if deleted is not None else 0  # deleted rows are found like any other, and dropped
-    asked = min(k + 1 + spare, len(vectors))
-    found = []
-    for query, *first in zip(queries, *_faiss_search(vectors, queries, asked), strict=True):
+    spare = k if deleted is not None else 0  # faiss finds deleted rows as well; they are dropped afterwards
+    count = min(k + 1 + spare, len(vectors))
+    results = []
+    for query, *first in zip(queries, *_faiss_search(vectors, queries, count), strict=True):
         rows = _with_ties(vectors, query, k, (first[0], first[1]), deleted)
-        found.append((scores(vectors, query, rows), rows))
-    return found
+        results.append((scores(vectors, query, rows), rows))
+    return results
 
 
 def search_by(
     structure: Candidates, vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray
-) -> list[Found]:
-    """`search`, but among the rows that a structure covers only those that it proposes are looked at.
+) -> list[ScoredRows]:
+    """`search`, but among the rows that a structure covers score only those that it proposes.
 
-    The rows behind them are all searched, and so are those of a query for which it proposes too few.
+    The rows after them are all searched; for a query with too few proposals all rows are.
     """
     covered = structure.count
-    proposed = structure.candidates(queries, k, deleted[:covered] if deleted[:covered].any() else None)
+    proposals = structure.candidates(queries, k, deleted[:covered] if deleted[:covered].any() else None)
     tail = search(vectors[covered:], queries, k, deleted[covered:])
     enough = min(k, covered - int(deleted[:covered].sum()))
-    found = []
-    for query, rows, (_, behind) in zip(queries, proposed, tail, strict=True):
+    results = []
+    for query, rows, (_, tail_rows) in zip(queries, proposals, tail, strict=True):
         if len(rows) < enough:
-            found += search(vectors, query[None], k, deleted)
+            results += search(vectors, query[None], k, deleted)
         else:
-            together = np.concatenate([rows, behind + covered])
-            found.append((scores(vectors, query, together), together))
-    return found
+            rows = np.concatenate([rows, tail_rows + covered])
+            results.append((scores(vectors, query, rows), rows))
+    return results
 
 
 def scores(vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -107,24 +111,25 @@ def scores(vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarr
     return (vectors[rows].astype(np.float64) * query).sum(axis=1).astype(np.float32)
 
 
-def _with_ties(vectors: np.ndarray, query: np.ndarray, k: int, found: Found, deleted: np.ndarray | None) -> np.ndarray:
-    """Look further down until the last row found is clearly worse than the k-th that is not deleted."""
+def _with_ties(
+    vectors: np.ndarray, query: np.ndarray, k: int, first: ScoredRows, deleted: np.ndarray | None
+) -> np.ndarray:
+    """Search more and more rows until the last is clearly worse than the k-th that is not deleted."""
+    scores, rows = first
     while True:
-        scores, rows = found
-        there = slice(None) if deleted is None else ~deleted[rows]
-        best = scores[there]
+        living = slice(None) if deleted is None else ~deleted[rows]
+        best = scores[living]
         if len(rows) == len(vectors) or (len(best) >= k and best[k - 1] - scores[-1] > ROUNDING):
-            return rows[there]
-        wider_scores, wider_rows = _faiss_search(vectors, query[None], min(4 * len(rows), len(vectors)))
-        found = wider_scores[0], wider_rows[0]
+            return rows[living]
+        (scores,), (rows,) = _faiss_search(vectors, query[None], min(4 * len(rows), len(vectors)))
 
 
-def _faiss_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> Found:
-    """faiss's search, by its own loop for few queries and by a matrix product for many; `[Q, k]` each.
+def _faiss_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> ScoredRows:
+    """faiss's search, `[Q, k]` each: its own loop for few queries, a matrix product for many.
 
     Its own choice (a product from 128,000 numbers of queries on) is up to 6 times slower for 8 to 300 queries. The
-    threshold's unit is queries in older releases and numbers in newer ones; the two extremes mean the same in both.
-    It is faiss's global, so it is put back.
+    threshold counts queries in older releases and numbers in newer ones; the two extremes mean the same in both. It is
+    global, so it is restored.
     """
     many = len(queries) >= QUERIES_PER_THREAD * faiss.omp_get_max_threads()
     with _threshold:

@@ -1,4 +1,4 @@
-"""What retrieval needs of a model."""
+"""The parts of a model that retrieval uses; `tripletcl.embedding.FactEmbedder` has all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Embedder(Protocol):
-    """Texts to vectors: enough to ask an index; `tripletcl.embedding.FactEmbedder` is one."""
+    """Encodes texts: enough to query an index."""
 
     def encode_units(self, texts: list[str]) -> Tensor:
         """The vector of each text, `[n, D]`, each of length 1."""
@@ -22,28 +22,28 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class PhotoEmbedder(Embedder, Protocol):
-    """Photos to vectors, too: what it takes to add photos to an index; `FactEmbedder` is one."""
+    """Encodes photos as well: enough to add photos to an index."""
 
     @property
     def trunk_is_frozen(self) -> bool:
-        """Do representations hold for the stages to come?"""
+        """True if the trunk is frozen, so that representations stay valid in later stages."""
 
     def decode(self, image: Path) -> np.ndarray:
-        """A photo as the model sees it; called from threads.
+        """Decode a photo to the model's input; called from threads.
 
         Raises:
             UserError: it cannot be read.
         """
 
     def represent_images(self, images: Sequence[Any]) -> Tensor:
-        """What the read-out reads of photos, or of what `decode` returned of them, `[N, C]`.
+        """The readout's input `[N, C]` for photos, or for results of `decode`.
 
         Raises:
             UserError: a photo cannot be read.
         """
 
     def vectors_of(self, representation: Tensor) -> Tensor:
-        """The units of each photo, `[N, 3, D]`, each of length 1, by its representation."""
+        """The units of each photo, `[N, 3, D]`, each of length 1, from its representation."""
 
     def trunk_fingerprint(self) -> str:
         """Equal for two models that give equal representations."""

@@ -1,8 +1,7 @@
-"""A few numbers for each unit of a photo, which keep the order that queries put photos in."""
+"""Projection of each unit of a photo to a few numbers that keep the order in which queries rank photos."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,17 +17,17 @@ BLOCK = 20_000
 
 @dataclass(frozen=True)
 class Projection:
-    """Each unit's block on the directions in which that unit of the photos differs most (PCA).
+    """Projection of each unit's block on the directions in which that unit of the photos varies most (PCA).
 
     With x a unit of a photo, m the mean of that unit over the photos and B its first d principal directions,
 
         q.x = q.m + (B'q).(B'(x - m)) + q.r,
 
-    r being what B leaves out. q.m is the same for every photo, so it does not change their order. A unit that is a
-    wildcard is a zero block before and after.
+    where r is the rest that B drops. q.m is the same for every photo, so it does not change their order. A wildcard is
+    a zero block before and after.
 
-    The directions are turned at random among themselves, which changes no inner product: a quantiser spends its steps
-    on each number alike, and afterwards all numbers are of one size.
+    The directions are rotated at random among themselves, which changes no inner product: then all numbers have the
+    same variance, and a quantiser spends its steps on all of them alike.
 
     Attributes:
         means: `[U, D]`.
@@ -44,37 +43,31 @@ class Projection:
         return self.bases.shape[2]
 
     def rows(self, vectors: np.ndarray) -> np.ndarray:
-        """Photos `[n, U * D]` as B'(x - m), `[n, U * d]` float32."""
+        """Project photos `[n, U * D]` to B'(x - m), `[n, U * d]` float32."""
         return self.queries(vectors - self.means.ravel())
 
     def queries(self, queries: np.ndarray) -> np.ndarray:
-        """Queries `[Q, U * D]` as B'q, `[Q, U * d]` float32."""
-        blocks = queries.reshape(len(queries), *self.means.shape)
-        parts = [blocks[:, unit] @ basis for unit, basis in enumerate(self.bases)]
-        return np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float32)
+        """Project queries `[Q, U * D]` to B'q, `[Q, U * d]` float32."""
+        units = queries.reshape(len(queries), *self.means.shape)  # [Q, U, D]
+        projected = [units[:, unit] @ basis for unit, basis in enumerate(self.bases)]  # U times [Q, d]
+        return np.ascontiguousarray(np.concatenate(projected, axis=1), dtype=np.float32)
 
 
 def learn_projection(vectors: np.ndarray, units: int, width: int, generator: np.random.Generator) -> Projection:
-    """The projection to `width` numbers a unit (D, where D is less), learned from a sample of the rows `[N, U * D]`."""
+    """Learn the projection to `width` numbers a unit, at most D, from a sample of the rows `[N, U * D]`."""
     rows = vectors[sample(np.arange(len(vectors)), SAMPLE, generator)]  # [n, U * D]
     rows = rows.reshape(-1, units, vectors.shape[1] // units)  # [n, U, D]
     means = rows.mean(axis=0)
-    bases = [_turned(_directions(rows[:, unit] - means[unit], width), generator) for unit in range(units)]
+    bases = [_rotate(_principal_directions(rows[:, unit] - means[unit], width), generator) for unit in range(units)]
     return Projection(means, np.stack(bases).astype(np.float32))
 
 
-def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
-    """Slices that cover `count` rows, a block at a time."""
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
-
-
-def _directions(centred: np.ndarray, width: int) -> np.ndarray:
-    """The directions of the largest variance, `[D, d]`."""
+def _principal_directions(centred: np.ndarray, width: int) -> np.ndarray:
+    """The directions of largest variance of `[n, D]`, `[D, d]`."""
     _, directions = np.linalg.eigh(centred.T.astype(np.float64) @ centred)  # ascending
     return directions[:, ::-1][:, :width]
 
 
-def _turned(basis: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    rotation, _ = np.linalg.qr(generator.standard_normal((basis.shape[1],) * 2))
+def _rotate(basis: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    rotation, _ = np.linalg.qr(generator.standard_normal((basis.shape[1],) * 2))  # [d, d]
     return basis @ rotation

@@ -1,4 +1,4 @@
-"""Photos in short codes, in lists of photos that are alike (IVF-PQ): one set of lists for each unit, one of whole rows.
+"""Photos as short codes in lists of similar photos (IVF-PQ): one set of lists for each unit, one for whole rows.
 
 Jegou, Douze and Schmid, "Product quantization for nearest neighbor search", TPAMI 2011.
 """
@@ -12,30 +12,31 @@ import numpy as np
 
 from tripletcl.data.splits import sample
 from tripletcl.progress import report
-from tripletcl.retrieval.projection import blocks
+from tripletcl.retrieval.projection import BLOCK
+from tripletcl.retrieval.table import blocks
 
 LISTS = 2
-"""Lists, as a multiple of the square root of the number of photos."""
+"""Number of lists, as a multiple of the square root of the number of photos."""
 
-PROBED, LEAST_PROBED = 20, 32
-"""One list in as many is looked through, and at least so many lists."""
+PROBED_SHARE, FEWEST_PROBED = 20, 32
+"""One list in 20 is searched, and at least 32."""
 
-ROUNDS = 10
-"""Rounds of k-means."""
+ITERATIONS = 10
+"""Of k-means."""
 
-SAMPLED = 64
-"""Photos a list that the centroids and the codes are learned from."""
+SAMPLES_PER_LIST = 64
+"""Photos, for each list, that the centroids and the codes are learned from."""
 
-LEAST = 10_000
-"""Photos that the codes are learned from at least; those there are, again and again, where there are fewer."""
+FEWEST_SAMPLES = 10_000
+"""Photos that the codes are learned from at least; a smaller sample is repeated."""
 
 
 def build(rows: np.ndarray, units: int, seed: int) -> list[faiss.IndexIVF]:
-    """Lists of each unit and, last, of whole rows.
+    """Build the lists of each unit and, last, of whole rows.
 
-    A list holds the photos nearest to its centroid, as what is left when the centroid is taken away: for whole rows
-    in product quantisation, a byte for every `units` numbers; for a single unit in a byte a number, since half a
-    collection may show the same subject nearly equally well, and only fine steps tell those photos apart.
+    A list holds the photos nearest to its centroid, each as its difference from the centroid. Whole rows are product
+    quantised, a byte for every `units` numbers. A single unit takes a byte a number: half a collection may show the
+    same subject nearly equally well, and only fine steps distinguish those photos.
 
     Args:
         rows: `[N, U * d]` float16, projected.
@@ -44,91 +45,86 @@ def build(rows: np.ndarray, units: int, seed: int) -> list[faiss.IndexIVF]:
     """
     generator = np.random.default_rng(seed)
     count = min(len(rows), int(LISTS * len(rows) ** 0.5))
-    sampled = rows[sample(np.arange(len(rows)), max(SAMPLED * count, LEAST), generator)].astype(np.float32)
+    numbers = sample(np.arange(len(rows)), max(SAMPLES_PER_LIST * count, FEWEST_SAMPLES), generator)
+    sampled = rows[numbers].astype(np.float32)  # [n, U * d]
     width = rows.shape[1] // units
-    built = []
+    parts = []
     for unit in range(units):
         columns = slice(unit * width, (unit + 1) * width)
         lists = _scalar_lists(sampled[:, columns], count, seed)
-        built.append(_filled(lists, rows[:, columns], part=unit, parts=units + 1))
-    return [*built, _filled(_product_lists(sampled, count, width, seed), rows, part=units, parts=units + 1)]
+        parts.append(_fill(lists, rows[:, columns], part=unit, parts=units + 1))
+    return [*parts, _fill(_product_lists(sampled, count, width, seed), rows, part=units, parts=units + 1)]
 
 
 def _scalar_lists(sample: np.ndarray, count: int, seed: int) -> faiss.IndexIVF:
     code, metric = faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-    centroids, width = _centroids(sample, count, seed), sample.shape[1]
-    return _trained(faiss.IndexIVFScalarQuantizer(centroids, width, count, code, metric, True), sample)
+    centroids, width = _learn_centroids(sample, count, seed), sample.shape[1]
+    return _train(faiss.IndexIVFScalarQuantizer(centroids, width, count, code, metric, True), sample)
 
 
 def _product_lists(sample: np.ndarray, count: int, codes: int, seed: int) -> faiss.IndexIVF:
-    centroids, width = _centroids(sample, count, seed), sample.shape[1]
+    centroids, width = _learn_centroids(sample, count, seed), sample.shape[1]
     lists = faiss.IndexIVFPQ(centroids, width, count, codes, 8, faiss.METRIC_INNER_PRODUCT)
-    learning = lists.pq.cp
-    learning.seed, learning.niter, learning.min_points_per_centroid = seed, ROUNDS, 1
-    learning.max_points_per_centroid = LEAST // lists.pq.ksub
+    settings = lists.pq.cp
+    settings.seed, settings.niter, settings.min_points_per_centroid = seed, ITERATIONS, 1
+    settings.max_points_per_centroid = FEWEST_SAMPLES // lists.pq.ksub
     lists.by_residual = True
-    return _trained(lists, sample)
+    return _train(lists, sample)
 
 
-def _centroids(sample: np.ndarray, count: int, seed: int) -> faiss.IndexFlat:
-    """k-means; photos go to the centroid that is nearest, not to that of the largest inner product."""
-    limits = {"min_points_per_centroid": 1, "max_points_per_centroid": SAMPLED}
-    means = faiss.Kmeans(sample.shape[1], count, seed=seed, niter=ROUNDS, **limits)
+def _learn_centroids(sample: np.ndarray, count: int, seed: int) -> faiss.IndexFlat:
+    """Run k-means; photos are assigned to the nearest centroid, not to that of the largest inner product."""
+    limits = {"min_points_per_centroid": 1, "max_points_per_centroid": SAMPLES_PER_LIST}
+    means = faiss.Kmeans(sample.shape[1], count, seed=seed, niter=ITERATIONS, **limits)
     means.train(np.ascontiguousarray(sample))
     centroids = faiss.IndexFlatL2(sample.shape[1])
     centroids.add(means.centroids)
     return centroids
 
 
-def _trained(lists: faiss.IndexIVF, sample: np.ndarray) -> faiss.IndexIVF:
-    lists.train(np.resize(sample, (max(len(sample), LEAST), sample.shape[1])))
+def _train(lists: faiss.IndexIVF, sample: np.ndarray) -> faiss.IndexIVF:
+    lists.train(np.resize(sample, (max(len(sample), FEWEST_SAMPLES), sample.shape[1])))
     return lists
 
 
-def _filled(lists: faiss.IndexIVF, rows: np.ndarray, part: int, parts: int) -> faiss.IndexIVF:
-    """With all rows in it, and asked by inner product from now on."""
-    for block in blocks(len(rows)):
+def _fill(lists: faiss.IndexIVF, rows: np.ndarray, part: int, parts: int) -> faiss.IndexIVF:
+    """Add all rows, then let queries choose the lists by inner product."""
+    for block in blocks(len(rows), BLOCK):
         lists.add(np.ascontiguousarray(rows[block], dtype=np.float32))
         report("building", part * len(rows) + block.stop, parts * len(rows))
     centroids = faiss.downcast_index(lists.quantizer)
-    asked = faiss.IndexFlatIP(centroids.d)
-    asked.add(centroids.reconstruct_n(0, centroids.ntotal))
-    lists.quantizer = asked
-    lists.referenced_objects = [asked]
+    by_product = faiss.IndexFlatIP(centroids.d)
+    by_product.add(centroids.reconstruct_n(0, centroids.ntotal))
+    lists.quantizer = by_product
+    lists.referenced_objects = [by_product]  # faiss's way to keep it alive as long as the lists
     return lists
 
 
-def questions(queries: np.ndarray, part: int, units: int) -> np.ndarray:
-    """What a part is asked: its unit alone, or whole rows with zeros in the units not asked for."""
+def part_queries(queries: np.ndarray, part: int, units: int) -> np.ndarray:
+    """The queries `[Q, U * d]` as a part takes them: its unit `[Q, d]`, or whole rows with zeros for wildcards."""
     if part == units:
         return queries
     width = queries.shape[1] // units
     return np.ascontiguousarray(queries[:, part * width : (part + 1) * width])
 
 
-def parameters(part: faiss.IndexIVF, wanted: int, selector: faiss.IDSelector | None) -> faiss.SearchParameters:
-    """How to find that many rows."""
-    enough = 2 * wanted * part.nlist // part.ntotal  # where every other photo looked at is a candidate
-    probed = min(part.nlist, max(part.nlist // PROBED, LEAST_PROBED, enough))
+def search_parameters(part: faiss.IndexIVF, count: int, selector: faiss.IDSelector | None) -> faiss.SearchParameters:
+    """Parameters that find `count` rows."""
+    enough = 2 * count * part.nlist // part.ntotal  # lists with twice as many photos
+    probed = min(part.nlist, max(part.nlist // PROBED_SHARE, FEWEST_PROBED, enough))
     return faiss.SearchParametersIVF(nprobe=probed, sel=selector)
 
 
-def arrays(lists: Sequence[faiss.IndexIVF]) -> dict[str, np.ndarray]:
-    """As faiss writes them."""
-    return {f"lists {number}": faiss.serialize_index(each) for number, each in enumerate(lists)}
+def to_arrays(lists: Sequence[faiss.IndexIVF]) -> dict[str, np.ndarray]:
+    """The parts as faiss writes them."""
+    return {f"lists {part}": faiss.serialize_index(each) for part, each in enumerate(lists)}
 
 
-def restored(kept: dict[str, np.ndarray]) -> list[faiss.IndexIVF]:
-    """The inverse of `arrays`."""
-    return [faiss.deserialize_index(kept[f"lists {number}"]) for number in range(len(kept))]
+def from_arrays(arrays: dict[str, np.ndarray]) -> list[faiss.IndexIVF]:
+    """The inverse of `to_arrays`."""
+    return [faiss.deserialize_index(arrays[f"lists {part}"]) for part in range(len(arrays))]
 
 
-def memory_bytes(lists: Sequence[faiss.IndexIVF]) -> int:
-    """What they take in memory: codes and row numbers, centroids, code books."""
-    rows = sum(each.ntotal * (each.code_size + 8) for each in lists)
-    return rows + sum(4 * each.nlist * each.d for each in lists) + 4 * lists[-1].pq.centroids.size()
-
-
-def bytes_a_row(units: int, width: int) -> float:
-    """What a photo takes of that, but for centroids."""
-    return units * (width + 8) + width + 8  # each unit in a byte a number, whole rows in a byte for U; row numbers
+def bytes_per_row(units: int, width: int) -> float:
+    """Memory for a photo of `units * width` numbers, without the centroids."""
+    return units * (width + 8) + width + 8  # a unit: a byte a number; a whole row: a byte for U numbers; row numbers

@@ -1,4 +1,4 @@
-"""Requests: several things that a photo is to show, and not to show, at once."""
+"""Requests as typed, as terms and as vectors: what a photo should show, and should not show."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tripletcl.data.facts import Fact
+import numpy as np
+
+from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.query import WILDCARD, Query, parse_query
 from tripletcl.errors import UserError
 from tripletcl.retrieval.model import Embedder
 from tripletcl.retrieval.phrases import read_phrase
-from tripletcl.retrieval.query import unknown_units
 
 PLUS, MINUS = "+", "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One thing that a photo is to show: a fact with wildcards, or what an example photo shows; or not to show."""
+    """A fact with wildcards, or the content of an example photo, that a photo should show, or should not."""
 
     wanted: Query | Path
     excluded: bool = False
@@ -28,14 +29,14 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a photo is asked to show, all of it at once.
+    """Terms that a photo should fulfil all at once.
 
     Attributes:
         terms: At least one of them is not excluded.
-        left_out: Words of phrases that no unit takes.
+        left_out: Words of phrases that belong to no unit.
 
     Raises:
-        UserError: nothing is asked for, or only what photos are not to show.
+        UserError: there is no term, or all are excluded.
     """
 
     terms: tuple[Term, ...]
@@ -51,7 +52,7 @@ class Request:
 
     def __str__(self) -> str:
         """`<dog, running, ?> - <?, ?, snow>`."""
-        words = [f"{MINUS if term.excluded else PLUS} {_shown(term.wanted)}" for term in self.terms]
+        words = [f"{MINUS if term.excluded else PLUS} {_wanted_text(term.wanted)}" for term in self.terms]
         return " ".join(words).removeprefix(f"{PLUS} ")
 
 
@@ -61,25 +62,25 @@ def parse_request(
     like: Iterable[str | Path] = (),
     unlike: Iterable[str | Path] = (),
 ) -> Request:
-    """Read a request as it is typed.
+    """Parse a request as typed.
 
-    Terms are joined by a `+` or a `-` that stands alone; what is behind a `-` is not to be shown. A term with a comma,
-    a `?` that stands alone, or quotes is a query of units, exactly as written (`parse_query`): `person, riding, ?`.
-    Any other is English (`read_phrase`): `a person riding a brown horse`. Up to three words that are known, each in its
-    place, are the same either way.
+    Terms are joined by a `+` or a `-` between spaces; a term after a `-` is excluded. A term with a comma, quotes, or a
+    `?` between spaces is a query of units, exactly as written (`parse_query`): `person, riding, ?`. Any other term is
+    English (`read_phrase`): `a person riding a brown horse`. Up to three words that are known, each in its place, have
+    the same meaning in both.
 
     Args:
-        words: One string, or the words of a command line, where one that holds spaces is a unit of several words.
-        facts: What the model knows (`FactEmbedder.facts`).
-        like: Example photos: what they show is asked for.
-        unlike: Example photos: what they show is not to be shown.
+        words: One string, or the words of a command line, where a word with spaces is a unit of several words.
+        facts: The facts that the model knows (`FactEmbedder.facts`).
+        like: Example photos of what a photo should show.
+        unlike: Example photos of what it should not show.
 
     Raises:
-        UserError: a term cannot be read or is empty, nothing is asked for, or only what is not to be shown.
+        UserError: a term is empty or cannot be read, there is no term, or all are excluded.
     """
     terms: list[Term] = []
     left_out: list[str] = []
-    for excluded, term in _signed_terms(words if isinstance(words, str) else _typed(words)):
+    for excluded, term in _signed_terms(words if isinstance(words, str) else _join_words(words)):
         queries, unused = _read_term(term, facts)
         if excluded and len(queries) > 1:
             raise UserError(f"{term!r} asks for several things; put a minus before each that a photo must not show")
@@ -90,12 +91,12 @@ def parse_request(
 
 
 def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence[str]] | None) -> list[str]:
-    """What a reader should know of how a request was understood: words left out, and new words with the nearest known.
+    """Describe how a request was read: words left out, and new words with the nearest known one.
 
     Args:
         request: The request.
-        embedder: Gives the texts their vectors.
-        vocabulary: The known subjects, predicates and objects; None where they are not known.
+        embedder: Encodes the texts.
+        vocabulary: The known subjects, predicates and objects; None where they are unknown.
     """
     notes = [f"left out: {' '.join(request.left_out)}"] if request.left_out else []
     for query in (term.wanted for term in request.terms if isinstance(term.wanted, Query)):
@@ -107,33 +108,97 @@ def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence
     return list(dict.fromkeys(notes))
 
 
-# --- as typed --------------------------------------------------------------------------------------------------------
+# --- vectors ---------------------------------------------------------------------------------------------------------
 
 
-def _typed(words: Sequence[str]) -> str:
-    """The words of a command line as one string; a word that is a term by itself may be a phrase."""
-    typed: list[str] = []
+def query_vectors(queries: Sequence[Query], embedder: Embedder) -> np.ndarray:
+    """The three unit vectors of each query side by side, a zero block for a wildcard.
+
+    The inner product with a photo's three blocks is the sum of the cosines of the units asked for, whichever they are.
+    A unit that the model was not trained on is answered by its text encoder; see `unknown_units`.
+
+    Returns:
+        `[Q, 3 * D]` float32.
+    """
+    texts = list(dict.fromkeys(unit for query in queries for unit in query.units if unit))
+    if not texts:
+        return np.zeros((0, 0), dtype=np.float32)
+    vectors = embedder.encode_units(texts).detach().float().cpu().numpy()  # [n, D]
+    vector_of = dict(zip(texts, vectors, strict=True))
+    wildcard = np.zeros(vectors.shape[1], dtype=np.float32)
+    rows = [np.concatenate([vector_of[unit] if unit else wildcard for unit in query.units]) for query in queries]
+    return np.stack(rows)  # [Q, 3 * D]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownUnit:
+    """A unit of a query that the model was not trained on.
+
+    Attributes:
+        unit: "subject", "predicate" or "object".
+        text: The unit's text.
+        nearest: The known unit with the nearest text; None where none is known.
+        cosine: The cosine of the two texts.
+    """
+
+    unit: str
+    text: str
+    nearest: str | None
+    cosine: float | None
+
+
+def unknown_units(query: Query, embedder: Embedder, vocabulary: Sequence[Sequence[str]] | None) -> list[UnknownUnit]:
+    """The units of a query that are not in the model's vocabulary, each with the nearest known one.
+
+    Args:
+        query: The query.
+        embedder: Encodes the texts.
+        vocabulary: The known subjects, predicates and objects; None where they are unknown, and the list is empty.
+    """
+    if vocabulary is None:
+        return []
+    return [
+        _find_nearest(name, text, list(known), embedder)
+        for name, text, known in zip(UNITS, query.units, vocabulary, strict=True)
+        if text is not None and text.casefold() not in {word.casefold() for word in known}
+    ]
+
+
+def _find_nearest(unit: str, text: str, known: list[str], embedder: Embedder) -> UnknownUnit:
+    if not known:
+        return UnknownUnit(unit, text, None, None)
+    vectors = embedder.encode_units([text, *known]).detach().float().cpu()  # [1 + n, D]
+    cosine, position = (vectors[1:] @ vectors[0]).max(dim=0)
+    return UnknownUnit(unit, text, known[int(position)], float(cosine))
+
+
+# --- parsing ---------------------------------------------------------------------------------------------------------
+
+
+def _join_words(words: Sequence[str]) -> str:
+    """The words of a command line as one string; a word that is a whole term may be a phrase."""
+    joined: list[str] = []
     for signs, group in itertools.groupby(words, key=lambda word: word in (PLUS, MINUS)):
         term = list(group)
-        typed += term if signs or len(term) == 1 else map(_as_unit, term)
-    return " ".join(typed)
+        joined += term if signs or len(term) == 1 else map(_quote, term)
+    return " ".join(joined)
 
 
-def _signed_terms(typed: str) -> Iterator[tuple[bool, str]]:
+def _signed_terms(text: str) -> Iterator[tuple[bool, str]]:
     """(excluded, words) of each term."""
-    if typed.count('"') % 2:
-        raise UserError(f"the request {typed!r} has a quote that is not closed")
+    if text.count('"') % 2:
+        raise UserError(f"the request {text!r} has a quote that is not closed")
     parts: list[tuple[bool, list[str]]] = [(False, [])]
-    for word in re.findall(r'[^\s"]*"[^"]*"[^\s"]*|\S+', typed):
+    for word in re.findall(r'[^\s"]*"[^"]*"[^\s"]*|\S+', text):
         if word in (PLUS, MINUS):
             parts.append((word == MINUS, []))
         else:
             parts[-1][1].append(word)
-    if not parts[0][1]:  # nothing stands before the first sign
+    if not parts[0][1]:  # the text begins with a sign
         parts = parts[1:]
     for excluded, words in parts:
         if not words:
-            raise UserError(f"nothing stands behind a {MINUS if excluded else PLUS} in the request {typed!r}")
+            raise UserError(f"nothing follows a {MINUS if excluded else PLUS} in the request {text!r}")
         yield excluded, " ".join(words)
 
 
@@ -144,11 +209,11 @@ def _read_term(term: str, facts: Sequence[Fact]) -> tuple[tuple[Query, ...], tup
     return reading.queries, reading.left_out
 
 
-def _as_unit(word: str) -> str:
+def _quote(word: str) -> str:
     return f'"{word}"' if " " in word and "," not in word and '"' not in word else word
 
 
-def _shown(wanted: Query | Path) -> str:
+def _wanted_text(wanted: Query | Path) -> str:
     return str(wanted) if isinstance(wanted, Query) else f"like {wanted}"
 
 

@@ -1,36 +1,37 @@
-"""The rows of an index, in memory or on disk: added, taken out, replaced, and searched by a structure or one by one."""
+"""The rows of an index, in memory or on disk: append, remove, replace, and search them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tripletcl.data.facts import UNITS
+from tripletcl.files import FileStamp
 from tripletcl.retrieval import exact_search
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.store import Contents, Writer
 from tripletcl.retrieval.structures import FLAT, Structure, build_structure, choose_kind, load_structure
-from tripletcl.retrieval.table import Broken, Growing, Origin, Paths, Stamp, Table, blocks
+from tripletcl.retrieval.table import Broken, GrowingArray, Origin, Paths, Table, blocks_of
 
 AUTO = "auto"
 
 STALE = 0.1
-"""A structure is built again, and rows are moved together, when more than this part of them is new or deleted."""
+"""A structure is built again, and deleted rows are dropped, when this share of the rows is new or deleted."""
 
 
 class Rows:
-    """Photos and their vectors, of which model they are, and how they are searched.
+    """Photos with their vectors, the description of the index, and the structure that searches them.
 
-    What changes them changes the disk first, where a writer is given: both hold a change, or neither does. Rows keep
-    their number until `settle` moves them together.
+    A change goes to disk first, where a writer is given: both places hold it, or neither does. Rows keep their number
+    until `settle` drops deleted ones.
 
     Attributes:
-        about: What they say of themselves.
+        about: The description.
         table: The rows.
-        writer: Keeps them on disk; None in memory.
+        writer: Writes changes to disk; None in memory.
     """
 
     def __init__(self, about: About, contents: Contents | None = None, writer: Writer | None = None) -> None:
@@ -41,24 +42,24 @@ class Rows:
 
     def append(
         self,
-        photos: Sequence[tuple[str, Stamp]],
+        photos: Sequence[tuple[str, FileStamp]],
         origin: Origin,
         arrays: Mapping[str, np.ndarray],
         broken: Mapping[str, Broken] | None = None,
     ) -> None:
-        """Add photos, in the place of what was known of them, and note those that cannot be read.
+        """Append photos and those that cannot be read; former rows of the same photos are deleted.
 
         Args:
             photos: Names and stamps.
-            origin: Who encoded them.
-            arrays: A row for each; empty where there is no photo.
+            origin: The model that encoded them.
+            arrays: A row for each, by role; empty where there is no photo.
             broken: Photos that cannot be read.
         """
         table, broken = self.table, broken or {}
-        taken = [table.row_of[name] for name in (*dict(photos), *broken) if name in table.row_of]
+        replaced = [table.row_of[name] for name in (*dict(photos), *broken) if name in table.row_of]
         if self.writer is not None:
-            self.writer.append(table.rows, photos, origin, arrays, taken, broken)
-        table.remove(taken)
+            self.writer.append(table.rows, photos, origin, arrays, replaced, broken)
+        table.remove(replaced)
         table.append(photos, origin)
         table.broken |= broken
         for role, rows in arrays.items():
@@ -67,10 +68,10 @@ class Rows:
             elif role in table.arrays:
                 table.arrays[role].append(rows)
             else:
-                table.arrays[role] = Growing(rows)
+                table.arrays[role] = GrowingArray(rows)
 
     def remove(self, rows: Sequence[int], broken: Sequence[str] = ()) -> None:
-        """Take photos out, and forget broken ones."""
+        """Remove photos by their rows, and broken photos by their names."""
         if not rows and not broken:
             return
         if self.writer is not None:
@@ -80,7 +81,7 @@ class Rows:
             del self.table.broken[name]
 
     def describe(self, about: About) -> None:
-        """Change what they say of themselves."""
+        """Replace the description."""
         if self.writer is not None:
             self.writer.describe(about)
         self.about = about
@@ -88,13 +89,13 @@ class Rows:
     def rewrite(
         self, about: About, table: Table, arrays: Mapping[str, Iterable[np.ndarray]], kept: Sequence[str] = ()
     ) -> None:
-        """Become other rows; where something goes wrong they stay as they were.
+        """Replace all rows atomically; after an error they are the former ones.
 
         Args:
-            about: What they then say of themselves.
-            table: All of them but their arrays.
-            arrays: The new ones, block by block.
-            kept: Arrays that stay as they are.
+            about: The new description.
+            table: The new rows, without their arrays.
+            arrays: The new arrays, block by block.
+            kept: Roles whose array stays.
         """
         if not table.rows:
             arrays = {}
@@ -102,28 +103,28 @@ class Rows:
             self.writer.rewrite(about, table, arrays, kept)
             new = {role: self.writer.rows(role) for role in arrays}
         else:
-            new = {role: Growing(np.concatenate(list(rows))) for role, rows in arrays.items()}
+            new = {role: GrowingArray(np.concatenate(list(rows))) for role, rows in arrays.items()}
         table.arrays = {role: rows for role, rows in self.table.arrays.items() if role in kept} | new
         self.about, self.table, self._structure = about, table, None
 
     # --- searching ---------------------------------------------------------------------------------------------------
 
-    def search(self, queries: np.ndarray, k: int) -> list[exact_search.Found]:
-        """The k best rows for each query `[3 * D]`, best first, ties by path; scores from the stored vectors."""
+    def search(self, queries: np.ndarray, k: int) -> list[exact_search.ScoredRows]:
+        """Find the k best rows for each query `[3 * D]`, best first, ties by path, scored by the stored vectors."""
         structure, vectors, deleted = self.structure(), self.table.vectors, self.table.deleted.rows
         if structure is None:
-            found = exact_search.search(vectors, queries, k, deleted)
+            results = exact_search.search(vectors, queries, k, deleted)
         else:
-            found = exact_search.search_by(structure, vectors, queries, k, deleted)
-        return [self._best(scores, rows, k) for scores, rows in found]
+            results = exact_search.search_by(structure, vectors, queries, k, deleted)
+        return [self._best(scores, rows, k) for scores, rows in results]
 
-    def _best(self, scores: np.ndarray, rows: np.ndarray, k: int) -> exact_search.Found:
+    def _best(self, scores: np.ndarray, rows: np.ndarray, k: int) -> exact_search.ScoredRows:
         paths = Paths(self.table.names)
         order = sorted(range(len(rows)), key=lambda i: (-scores[i], paths[int(rows[i])]))[:k]
         return scores[order], rows[order]
 
     def structure(self) -> Structure | None:
-        """What proposes candidates; None where rows are searched one by one."""
+        """The structure, loaded on first use; None where rows are searched one by one."""
         if isinstance(self._structure, Path):
             self._structure = load_structure(self._structure)
         return self._structure
@@ -131,12 +132,12 @@ class Rows:
     # --- settling ----------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Move the rows together, choose the kind, build its structure: each where enough has changed."""
+        """Drop deleted rows, choose the kind and build its structure, each where enough has changed."""
         if self.table.rows - len(self.table.row_of) > STALE * self.table.rows:
-            self._move_together()
-        kind, why = self._chosen_kind()
+            self._drop_deleted()
+        kind, why = self._choose_kind()
         about = replace(self.about, kind=kind, why=why)
-        if self._has_settled(kind):
+        if self._is_settled(kind):
             self.describe(about)
             return
         structure = None
@@ -146,28 +147,34 @@ class Rows:
             self.writer.set_structure(about, structure.save if structure else None, self.table.rows)
         self.about, self._structure, self._covered = about, structure, self.table.rows
 
-    def _move_together(self) -> None:
-        """Drop the rows of photos taken out."""
+    def _drop_deleted(self) -> None:
         living = np.flatnonzero(~self.table.deleted.rows)
-        arrays = {role: blocks(held.rows, living) for role, held in self.table.arrays.items()}
+        arrays = {role: _row_blocks(array.rows, living) for role, array in self.table.arrays.items()}
         self.rewrite(self.about, self.table.without_deleted(), arrays)
 
-    def _chosen_kind(self) -> tuple[str, str]:
-        """The kind that they should be of, and why."""
+    def _choose_kind(self) -> tuple[str, str]:
+        """The kind that the index should have, and the reason."""
         if not self.table.row_of:
             return FLAT, About.why
         if self.about.asked != AUTO:
             return self.about.asked, f"{self.about.asked}: as it was asked for"
         return choose_kind(len(self.table.row_of), self.table.vectors.shape[1])
 
-    def _has_settled(self, kind: str) -> bool:
+    def _is_settled(self, kind: str) -> bool:
+        """True if the present structure, or its absence, still suits the rows."""
         if kind == FLAT or self._structure is None:
             return (kind == FLAT) == (self._structure is None)
         return kind == self.about.kind and self.table.rows - self._covered <= STALE * self.table.rows
 
     def write_to(self, writer: Writer) -> None:
-        """Put them in the place of what another index on disk holds."""
-        arrays = {role: blocks(held.rows) for role, held in self.table.arrays.items() if len(held)}
+        """Replace the content of another index on disk by these rows."""
+        arrays = {role: _row_blocks(array.rows) for role, array in self.table.arrays.items() if len(array)}
         writer.rewrite(self.about, self.table, arrays)
         if (structure := self.structure()) is not None:
             writer.set_structure(self.about, structure.save, self._covered)
+
+
+def _row_blocks(rows: np.ndarray, numbers: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Rows, or those with some numbers, block by block."""
+    for block in blocks_of(rows, None if numbers is None else len(numbers)):
+        yield rows[block if numbers is None else numbers[block]]

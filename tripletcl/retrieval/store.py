@@ -1,23 +1,26 @@
-"""An index on disk: a database says what there is, and raw files beside it hold the vectors.
+"""An index on disk: a database that describes it, and raw files with its vectors.
 
-INDEX/index.db          the single truth: meta, the files with their sizes and checksums, photos, broken photos
-INDEX/vectors-1.f32     float32 `[rows, 3 * D]`, row behind row without a header
+INDEX/index.db          the description, the files with their sizes and checksums, the photos, those that are broken
+INDEX/vectors-1.f32     float32 `[rows, 3 * D]` without a header
 INDEX/features-1.f32    float32 `[rows, C]`, where features are kept
 INDEX/structure-2       a graph or IVF-PQ over the vectors; derived, and built again where it is missing
-INDEX/lock              there while a process writes
+INDEX/lock              present while a process writes
 
-Rows are only ever appended, and they are synced to disk before the transaction that names them: bytes behind the known
-size are a killed writer's, and the next one writes over them. What replaces all rows goes into a new file, and one
-transaction switches to it; files that the database does not name are removed by the next writer. So a process may be
-killed at any moment, and the index is what the last transaction made it. What a reader has loaded and mapped stays as
-it was, whatever is written later.
+Rows are only appended, and synced to disk before the transaction that names them. Bytes after the known size are those
+of a killed writer, and the next writer overwrites them. New rows for all photos go into a new file, and one transaction
+switches to it; the next writer removes files that the database does not name. So a process may be killed at any moment,
+and the index is in the state of its last transaction. Whatever is written later, a reader's copy does not change.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
+import os
 import re
+import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -26,28 +29,38 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl.errors import UserError
-from tripletcl.files import locked, write_atomically
-from tripletcl.retrieval.database import DATABASE, About, Database, damaged, opened_to_write, reading
-from tripletcl.retrieval.row_files import Stored, extended, holds_rows, is_whole, mapped, measured
-from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, Growing, Origin, Stamp, Table
+from tripletcl.files import RACE_NS, FileStamp, locked, sync_to_disk, translate_errors, write_atomically
+from tripletcl.retrieval.database import (
+    DATABASE,
+    About,
+    Database,
+    StoredFile,
+    damaged,
+    open_for_read,
+    open_for_write,
+)
+from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, GrowingArray, Origin, Table
 
 log = logging.getLogger("tripletcl")
 
 LOCK, STRUCTURE = "lock", "structure"
 
 NUMBERED = re.compile(rf"\.?({VECTORS}|{FEATURES}|{STRUCTURE})-(\d+)\b.*")
-"""Our files, also one that a killed writer had not yet renamed."""
+"""Names of the index's files, also of one that a killed writer had not yet renamed."""
+
+CHECKSUM_BYTES = 2**24
+"""Bytes read at a time for a checksum."""
 
 
 @dataclass
 class Contents:
-    """An index as it was when it was read.
+    """An index as read from disk.
 
     Attributes:
-        about: What it says of itself.
+        about: Its description.
         table: Its rows.
         structure: The file of the structure; None where there is none, or a damaged one.
-        covered: How many rows that covers.
+        covered: Number of rows that the structure covers.
     """
 
     about: About
@@ -57,83 +70,84 @@ class Contents:
 
 
 class Writer:
-    """Changes an index on disk, each method in one transaction; `open_writer` makes it and holds the index's lock.
+    """Changes an index on disk, by one transaction a method; `open_writer` creates it and holds the index's lock.
 
     Attributes:
-        files: What the database names, by role.
+        files: The files of the index, by role.
     """
 
     def __init__(self, folder: Path, database: Database) -> None:
         self._folder, self._database = folder, database
         self._about, self.files = database.about(), database.files()
         numbers = [int(match[2]) for path in folder.iterdir() if (match := NUMBERED.fullmatch(path.name))]
-        self._number = max(numbers, default=0)  # of the last new file: none gets a name that was there
+        self._number = max(numbers, default=0)  # of the last new file: no name is used twice
 
     def read(self) -> Contents:
-        """What the index holds."""
+        """Read the index."""
         self._sweep()
-        return _contents(self._folder, self._database)
+        return _read_contents(self._folder, self._database)
 
-    def rows(self, role: str) -> Growing:
-        """The rows of a file, mapped into memory."""
-        return Growing(mapped(self._folder, self.files[role]))
+    def rows(self, role: str) -> GrowingArray:
+        """Map the rows of a file into memory."""
+        return GrowingArray(memory_map(self._folder, self.files[role]))
 
     def append(
         self,
         first: int,
-        photos: Sequence[tuple[str, Stamp]],
+        photos: Sequence[tuple[str, FileStamp]],
         origin: Origin,
         arrays: Mapping[str, np.ndarray],
         replaced: Sequence[int],
         broken: Mapping[str, Broken],
     ) -> None:
-        """Add photos behind the others, take out the rows that they replace, and note those that cannot be read.
+        """Append photos, delete the rows that they replace, and add those that cannot be read.
 
         Args:
             first: The row of the first photo.
             photos: Their names and stamps.
-            origin: Who encoded them.
-            arrays: Their rows for each file; a file that is not there is made.
-            replaced: Rows whose photo is another now.
+            origin: The model that encoded them.
+            arrays: Their rows in each file, by role; missing files are created.
+            replaced: Former rows of these photos.
             broken: Photos that cannot be read.
         """
-        longer = {
-            role: self._extended(self.files.get(role) or self._new(role), [rows]) for role, rows in arrays.items()
+        files = {
+            role: append_rows(self._folder, self.files.get(role) or self._new_file(role), [rows])
+            for role, rows in arrays.items()
         }
-        with self._changing(files=self.files | longer) as database:
+        with self._transaction(files=self.files | files) as database:
             database.delete_photos(replaced)
             database.write_photos((first + i, *photo, origin) for i, photo in enumerate(photos))
             database.delete_broken([name for name, _ in photos])
             database.write_broken(broken)
 
     def remove(self, rows: Sequence[int], broken: Sequence[str] = ()) -> None:
-        """Take photos out, their rows stay in the files until `rewrite`; forget broken ones."""
-        with self._changing() as database:
+        """Delete photos, whose rows stay in the files until `rewrite`, and broken photos."""
+        with self._transaction() as database:
             database.delete_photos(rows)
             database.delete_broken(broken)
 
     def describe(self, about: About) -> None:
-        """Write what the index says of itself, if it is something new."""
+        """Write the description of the index if it has changed."""
         if about != self._about:
-            with self._changing(about):
+            with self._transaction(about):
                 pass
 
     def rewrite(
         self, about: About, table: Table, arrays: Mapping[str, Iterable[np.ndarray]], kept: Sequence[str] = ()
     ) -> None:
-        """Make the index another one: new files, and a database of other photos, in one transaction.
+        """Replace the whole index, by new files and one transaction.
 
         Args:
-            about: What it then says of itself.
-            table: Its photos; not their arrays.
-            arrays: Rows for each new file, block by block.
+            about: The new description.
+            table: The new photos, without their arrays.
+            arrays: The rows of each new file, block by block.
             kept: Roles whose file stays.
         """
         try:
             files = {role: self.files[role] for role in kept if role in self.files}
-            files |= {role: self._extended(self._new(role), rows) for role, rows in arrays.items()}
-            with self._changing(about, files) as database:
-                stamps = map(tuple, table.stamps.rows.tolist())
+            files |= {role: append_rows(self._folder, self._new_file(role), rows) for role, rows in arrays.items()}
+            with self._transaction(about, files) as database:
+                stamps = itertools.starmap(FileStamp, table.stamps.rows.tolist())
                 photos = zip(range(table.rows), table.names, stamps, table.origins, strict=True)
                 database.delete_photos()
                 database.write_photos(photo for photo in photos if photo[1])
@@ -143,25 +157,30 @@ class Writer:
             self._sweep()
 
     def set_structure(self, about: About, save: Callable[[Path], object] | None = None, rows: int = 0) -> None:
-        """Put a structure in the place of the old one.
+        """Replace the structure.
 
         Args:
-            about: What the index then says of itself.
+            about: The new description.
             save: Writes the structure to a path; None for an index without one.
-            rows: How many rows it covers.
+            rows: Number of rows that it covers.
         """
         files = {role: file for role, file in self.files.items() if role != STRUCTURE}
         if save is not None:
-            path = self._folder / self._new(STRUCTURE).name
+            path = self._folder / self._new_file(STRUCTURE).name
             write_atomically(path, save)
-            files[STRUCTURE] = measured(path, rows)
-        with self._changing(about, files):
+            stat = path.stat()
+            files[STRUCTURE] = StoredFile(
+                path.name, rows, 0, stat.st_size, _crc32(path, stat.st_size), stat.st_mtime_ns
+            )
+        with self._transaction(about, files):
             pass
         self._sweep()
 
     @contextmanager
-    def _changing(self, about: About | None = None, files: Mapping[str, Stored] | None = None) -> Iterator[Database]:
-        """A transaction that also changes what the index says of itself, and the files that count."""
+    def _transaction(
+        self, about: About | None = None, files: Mapping[str, StoredFile] | None = None
+    ) -> Iterator[Database]:
+        """A transaction that also replaces the description and the files, where they are given."""
         with self._database.transaction():
             yield self._database
             if about is not None:
@@ -171,81 +190,140 @@ class Writer:
         self._about = self._about if about is None else dataclasses.replace(about)
         self.files = self.files if files is None else dict(files)
 
-    def _new(self, role: str) -> Stored:
+    def _new_file(self, role: str) -> StoredFile:
         self._number += 1
-        return Stored(f"{role}-{self._number}" + (".f32" if role != STRUCTURE else ""))
-
-    def _extended(self, file: Stored, arrays: Iterable[np.ndarray]) -> Stored:
-        return extended(self._folder, file, arrays)
+        return StoredFile(f"{role}-{self._number}" + (".f32" if role != STRUCTURE else ""))
 
     def _sweep(self) -> None:
         """Remove files that the database does not name."""
-        named = {file.name for file in self.files.values()}
+        names = {file.name for file in self.files.values()}
         for path in self._folder.iterdir():
-            if path.name not in named and NUMBERED.fullmatch(path.name):
+            if path.name not in names and NUMBERED.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
 
 @contextmanager
 def open_writer(folder: Path) -> Iterator[Writer]:
-    """Open an index to write, or make an empty one, and keep other writers out.
+    """Open an index for writing, or create an empty one, and lock other writers out.
 
     Raises:
-        UserError: another process writes it, it may not be written, or this version does not write its format.
+        UserError: another process writes it, it is not writable, or it has another format.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, and an index needs a folder")
     with locked(folder / LOCK, busy=f"another process is writing the index in {folder}"):
-        database, made = opened_to_write(folder)
+        database, new = open_for_write(folder)
         with closing(database):
             try:
                 yield Writer(folder, database)
             except BaseException:
-                if made and not database.has_photos():
-                    (folder / DATABASE).unlink()  # nothing was begun
+                if new and not database.has_photos():
+                    (folder / DATABASE).unlink()
                 raise
 
 
 @contextmanager
 def open_reader(folder: Path) -> Iterator[Contents]:
-    """What an index holds; while the block lasts no writer can replace it.
+    """Read an index; no writer can replace it within the block.
 
     Raises:
-        UserError: there is no index, it is damaged or of another format.
+        UserError: there is no index, it is damaged, or it has another format.
     """
-    with reading(folder) as database:
-        yield _contents(folder, database)
+    with open_for_read(folder) as database:
+        yield _read_contents(folder, database)
 
 
 def about_index(folder: str | Path) -> About:
-    """What the index in a folder says of itself, without reading its rows.
+    """Read the description of the index in a folder, without its rows.
 
     Raises:
-        UserError: there is no index, it is damaged or of another format.
+        UserError: there is no index, it is damaged, or it has another format.
     """
-    with reading(Path(folder)) as database:
+    with open_for_read(Path(folder)) as database:
         return database.about()
 
 
-def _contents(folder: Path, database: Database) -> Contents:
+def _read_contents(folder: Path, database: Database) -> Contents:
     about, files = database.about(), database.files()
     rows = files[VECTORS].rows if VECTORS in files else 0
     table = database.table(rows)
     for role in (VECTORS, FEATURES):
         if role in files:
-            if not holds_rows(files[role], rows) or not is_whole(folder, files[role]):
-                raise damaged(folder, f"{files[role].name} is not as it was written")
-            table.arrays[role] = Growing(mapped(folder, files[role]))
-    structure = _structure(folder, files)
+            if not files[role].holds_rows(rows) or not is_intact(folder, files[role]):
+                raise damaged(folder, f"{files[role].name} has changed since it was written")
+            table.arrays[role] = GrowingArray(memory_map(folder, files[role]))
+    structure = _structure_path(folder, files)
     return Contents(about, table, structure, files[STRUCTURE].rows if structure else 0)
 
 
-def _structure(folder: Path, files: Mapping[str, Stored]) -> Path | None:
-    """Where the structure lies; None where it is damaged: it is derived, and the vectors answer without it."""
+def _structure_path(folder: Path, files: Mapping[str, StoredFile]) -> Path | None:
+    """The file of the structure; None for a damaged one, since it is derived and the vectors answer without it."""
     if STRUCTURE not in files:
         return None
     path = folder / files[STRUCTURE].name
-    if not is_whole(folder, files[STRUCTURE]):
+    if not is_intact(folder, files[STRUCTURE]):
         log.warning("%s is damaged: %s is searched row by row until it is built again", path, folder)
         return None
     return path
+
+
+# --- files of rows ---------------------------------------------------------------------------------------------------
+
+
+def append_rows(folder: Path, file: StoredFile, arrays: Iterable[np.ndarray]) -> StoredFile:
+    """Write rows `[n, width]` float32, block by block, after those that count, and sync them to disk.
+
+    Returns:
+        The file with these rows; they count only once the database says so.
+
+    Raises:
+        UserError: the disk is full, or the folder is not writable.
+    """
+    path = folder / file.name
+    with translate_errors(path), path.open("r+b" if file.size else "wb") as stream:
+        stream.seek(file.size)
+        rows, width, size, crc32 = file.rows, file.width, file.size, file.crc32
+        for array in arrays:
+            data = np.ascontiguousarray(array, np.float32).data.cast("B") if array.size else b""
+            stream.write(data)
+            rows, width, size = rows + len(array), array.shape[1], size + len(data)
+            crc32 = zlib.crc32(data, crc32)
+        stream.truncate()  # a killed writer may have written more
+        stream.flush()
+        os.fsync(stream.fileno())
+        mtime_ns = os.fstat(stream.fileno()).st_mtime_ns
+    if not file.size:
+        sync_to_disk(folder)
+    return StoredFile(file.name, rows, width, size, crc32, mtime_ns)
+
+
+def memory_map(folder: Path, file: StoredFile) -> np.ndarray:
+    """Map the rows of a file into memory, `[rows, width]`."""
+    if not file.size:
+        return np.zeros((0, file.width), np.float32)
+    return np.memmap(folder / file.name, np.float32, "r", shape=(file.rows, file.width)).view(np.ndarray)
+
+
+def is_intact(folder: Path, file: StoredFile) -> bool:
+    """True if the bytes that count are those that were written.
+
+    The checksum is computed only if the time of modification has changed, or is too recent to be trusted.
+    """
+    path = folder / file.name
+    try:
+        stat = path.stat()
+        if stat.st_size < file.size:
+            return False
+        trusted = stat.st_mtime_ns == file.mtime_ns and time.time_ns() - stat.st_mtime_ns > RACE_NS
+        return trusted or _crc32(path, file.size) == file.crc32
+    except OSError:
+        return False
+
+
+def _crc32(path: Path, size: int) -> int:
+    """CRC-32 of the first bytes of a file."""
+    crc32 = 0
+    with path.open("rb") as stream:
+        for start in range(0, size, CHECKSUM_BYTES):
+            crc32 = zlib.crc32(stream.read(min(CHECKSUM_BYTES, size - start)), crc32)
+    return crc32

@@ -1,48 +1,51 @@
-"""Where to look among many photos: structures that propose candidates for a query, and when which is worth it."""
+"""Structures that propose candidates for a query among many photos; the choice between them; their file."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import faiss
 import numpy as np
 
 from tripletcl.errors import UserError
 from tripletcl.retrieval import graphs, quantised
-from tripletcl.retrieval.array_file import read_arrays, write_arrays
-from tripletcl.retrieval.projection import BLOCK, Projection, blocks, learn_projection
+from tripletcl.retrieval.projection import BLOCK, Projection, learn_projection
+from tripletcl.retrieval.table import blocks
 
 FLAT = "flat"
-MADE_BY: dict[str, ModuleType] = {"hnsw": graphs, "ivfpq": quantised}
-KINDS = (FLAT, *MADE_BY)
+MODULES: dict[str, ModuleType] = {"hnsw": graphs, "ivfpq": quantised}
+KINDS = (FLAT, *MODULES)
 
 UNIT_WIDTH = 96
-"""Numbers kept of each unit: what fewer cost is measured in docs/measured/retrieval.md."""
+"""Numbers kept of each unit; docs/measured/retrieval.md has measurements of fewer."""
 
 MAGIC = "tripletcl structure 1"
 
 FLAT_NUMBERS, FLAT_MILLISECONDS = 100_000 * 3 * 384, 20
-"""Numbers that one thread compares with a query in so many milliseconds."""
+"""Numbers that one thread compares with a query, and the time it takes."""
 
 MEMORY_SHARE = 0.25
-"""The part of the machine's memory that graphs may take."""
+"""Share of the machine's memory that graphs may take."""
 
 
 @dataclass
 class Structure:
-    """Proposes candidates for queries of any pattern of wildcards; their scores are for the caller to compute.
+    """Proposes candidates for queries with any wildcards; the caller computes their scores.
 
-    A query for a single unit is answered by that unit's part, any other by the part of whole rows, where a wildcard's
-    zeros leave it out of the inner product.
+    A query for a single unit is answered by that unit's part, any other by the part of whole rows, where the zeros of a
+    wildcard drop out of the inner product.
 
     Attributes:
         kind: "hnsw" or "ivfpq".
-        count: Photos it covers, rows 0 to count - 1.
-        projection: What the parts hold of a photo.
+        count: Number of photos that it covers, rows 0 to count - 1.
+        projection: From a photo's vectors to the numbers in the parts.
         parts: A search structure for each unit, and one for whole rows.
     """
 
@@ -52,100 +55,94 @@ class Structure:
     parts: Sequence[faiss.Index]
 
     def candidates(self, queries: np.ndarray, k: int, deleted: np.ndarray | None = None) -> list[np.ndarray]:
-        """Rows among which the best k of each query most likely are.
+        """Propose rows that most likely include the k best of each query.
 
         Args:
-            queries: `[Q, U * D]` float32, a block of zeros for a wildcard.
-            k: Photos wanted in the end.
+            queries: `[Q, U * D]` float32, a zero block for a wildcard.
+            k: Number of photos to be found in the end.
             deleted: `[count]` bool, rows that must not be proposed.
 
         Returns:
             For each query several times k row numbers (int64), each once, in no particular order. All rows where there
-            are few; fewer than k may be found where most of what is near a query is deleted.
+            are few; fewer than k where most rows near a query are deleted.
         """
         if not len(queries):
             return []
-        selector = None if deleted is None or not deleted.any() else _living(deleted)
-        wanted = _wanted(k)
-        if wanted >= self.count - (0 if deleted is None else int(deleted.sum())):
+        selector = None if deleted is None or not deleted.any() else _select_living(deleted)
+        count = _candidate_count(k)
+        if count >= self.count - (0 if deleted is None else int(deleted.sum())):
             rows = np.arange(self.count) if deleted is None else np.flatnonzero(~deleted)
             return [rows.copy() for _ in queries]
-        projected = self.projection.queries(np.asarray(queries, dtype=np.float32))
-        chosen = self._parts_for(queries)
-        found: list[np.ndarray] = [np.zeros(0, np.int64)] * len(queries)
-        for part in np.unique(chosen):
-            places = np.flatnonzero(chosen == part)
-            for place, rows in zip(places, self._search(part, projected[places], wanted, selector), strict=True):
-                found[place] = rows[rows >= 0]
-        return found
+        projected = self.projection.queries(np.asarray(queries, dtype=np.float32))  # [Q, U * d]
+        parts = self._parts_for(queries)
+        proposals: list[np.ndarray] = [np.zeros(0, np.int64)] * len(queries)
+        for part in np.unique(parts):
+            positions = np.flatnonzero(parts == part)  # of the queries for this part
+            rows_of = self._search(part, projected[positions], count, selector)  # [len(positions), count]
+            for position, rows in zip(positions, rows_of, strict=True):
+                proposals[position] = rows[rows >= 0]
+        return proposals
 
     def _parts_for(self, queries: np.ndarray) -> np.ndarray:
         """The number of the part that answers each query, `[Q]`."""
         units = len(self.projection.means)
-        asked = queries.reshape(len(queries), units, -1).any(axis=2)  # [Q, U]
-        return np.where(asked.sum(axis=1) == 1, asked.argmax(axis=1), units)
+        named = queries.reshape(len(queries), units, -1).any(axis=2)  # [Q, U]: False for a wildcard
+        return np.where(named.sum(axis=1) == 1, named.argmax(axis=1), units)
 
-    def _search(self, part: int, queries: np.ndarray, wanted: int, selector: faiss.IDSelector | None) -> np.ndarray:
-        """`[Q, wanted]` rows, -1 where there are fewer."""
-        made_by, index = MADE_BY[self.kind], self.parts[part]
-        questions = made_by.questions(queries, part, len(self.projection.means))
-        return index.search(questions, wanted, params=made_by.parameters(index, wanted, selector))[1]
-
-    def memory_bytes(self) -> int:
-        """What it takes in memory, without the photos' full vectors."""
-        projection = self.projection.means.nbytes + self.projection.bases.nbytes
-        return projection + int(MADE_BY[self.kind].memory_bytes(self.parts))
+    def _search(self, part: int, queries: np.ndarray, count: int, selector: faiss.IDSelector | None) -> np.ndarray:
+        """`[Q, count]` rows, -1 where there are fewer."""
+        module, index = MODULES[self.kind], self.parts[part]
+        part_queries = module.part_queries(queries, part, len(self.projection.means))
+        return index.search(part_queries, count, params=module.search_parameters(index, count, selector))[1]
 
     def save(self, path: Path) -> None:
         """Write it into one file."""
-        write_arrays(path, MAGIC, {"kind": self.kind, "count": self.count}, self._arrays())
-
-    def _arrays(self) -> dict[str, np.ndarray]:
         projection = {"means": self.projection.means, "bases": self.projection.bases}
-        return projection | MADE_BY[self.kind].arrays(self.parts)
+        arrays = projection | MODULES[self.kind].to_arrays(self.parts)
+        _write_arrays(path, {"kind": self.kind, "count": self.count}, arrays)
 
 
 def load_structure(path: Path) -> Structure:
-    """What `Structure.save` wrote.
+    """Read a file of `Structure.save`.
 
     Raises:
-        UserError: the file is not there, or not as it was written.
+        UserError: the file is missing, or has changed since it was written.
     """
-    about, arrays = read_arrays(path, MAGIC)
+    about, arrays = _read_arrays(path)
     projection = Projection(np.array(arrays.pop("means")), np.array(arrays.pop("bases")))
-    return Structure(about["kind"], about["count"], projection, MADE_BY[about["kind"]].restored(arrays))
+    return Structure(about["kind"], about["count"], projection, MODULES[about["kind"]].from_arrays(arrays))
 
 
 def build_structure(kind: str, vectors: np.ndarray, *, units: int = 3, seed: int = 0) -> Structure:
-    """A structure over photos; the same rows and seed give the same one.
+    """Build a structure over photos; the same rows and seed give the same one.
 
     Args:
         kind: "hnsw": neighbour graphs, fast; "ivfpq": short codes in lists, a tenth of the vectors' memory.
-        vectors: `[N, units * D]` float32, each unit of length 1; read a block at a time, so a memory map will do.
+        vectors: `[N, units * D]` float32, each unit of length 1; read block by block, so it may be a memory map.
         units: Blocks of a row.
         seed: Of everything random.
 
     Raises:
         UserError: there is no such kind.
     """
-    if kind not in MADE_BY:
-        raise UserError(f"no structure {kind!r}; there are {', '.join(MADE_BY)}, and flat needs none")
+    if kind not in MODULES:
+        raise UserError(f"no structure {kind!r}; there are {', '.join(MODULES)}, and flat needs none")
     if not len(vectors) or vectors.shape[1] % units:
         raise ValueError(f"needs rows of {units} blocks of one width, not {list(vectors.shape)}")
     projection = learn_projection(vectors, units, UNIT_WIDTH, np.random.default_rng(seed))
     rows = np.empty((len(vectors), units * projection.width), np.float16)
     for block in blocks(len(vectors), BLOCK):
         rows[block] = projection.rows(vectors[block])
-    return Structure(kind, len(rows), projection, MADE_BY[kind].build(rows, units, seed))
+    return Structure(kind, len(rows), projection, MODULES[kind].build(rows, units, seed))
 
 
 def choose_kind(count: int, width: int, memory_bytes: int | None = None, *, units: int = 3) -> tuple[str, str]:
-    """Which kind suits so many photos, and a sentence that says why.
+    """Choose the kind for a number of photos, and give the reason in a sentence.
 
     Args:
-        count: Photos.
-        width: Numbers of a row.
-        memory_bytes: The machine's memory; measured where it is not given.
+        count: Number of photos.
+        width: Numbers in a row.
+        memory_bytes: The machine's memory; by default it is measured.
         units: Blocks of a row.
     """
     most = FLAT_NUMBERS // max(width, 1)
@@ -153,15 +150,15 @@ def choose_kind(count: int, width: int, memory_bytes: int | None = None, *, unit
         milliseconds = max(1, round(FLAT_MILLISECONDS * count / most))
         return FLAT, f"flat: {count:,} photos are searched exactly, in about {milliseconds} ms; hnsw above {most:,}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if memory_bytes is None else memory_bytes
-    kept = min(UNIT_WIDTH, width // units)
-    needed = count * graphs.bytes_a_row(units, kept)
-    size = f"graphs over {count:,} photos take {_gigabytes(needed)}"
-    if needed <= MEMORY_SHARE * memory:
+    unit_width = min(UNIT_WIDTH, width // units)
+    graph_bytes = count * graphs.bytes_per_row(units, unit_width)
+    size = f"graphs over {count:,} photos take {_gigabytes(graph_bytes)}"
+    if graph_bytes <= MEMORY_SHARE * memory:
         return (
             "hnsw",
             f"hnsw: more than the {most:,} photos that are searched exactly in {FLAT_MILLISECONDS} ms; {size}",
         )
-    codes = _gigabytes(count * quantised.bytes_a_row(units, kept))
+    codes = _gigabytes(count * quantised.bytes_per_row(units, unit_width))
     share = f"{MEMORY_SHARE:.0%} of the memory, {_gigabytes(MEMORY_SHARE * memory)}"
     return "ivfpq", f"ivfpq: {size}, more than {share}; codes take {codes}"
 
@@ -170,10 +167,55 @@ def _gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _wanted(k: int) -> int:
-    """Candidates for k photos: enough that what the projection puts out of order is among them."""
+def _candidate_count(k: int) -> int:
+    """Candidates for k photos: enough to include those that the projection ranks lower than they deserve."""
     return 5 * k + 150
 
 
-def _living(deleted: np.ndarray) -> faiss.IDSelector:
+def _select_living(deleted: np.ndarray) -> faiss.IDSelector:
     return faiss.IDSelectorBitmap(np.packbits(~deleted, bitorder="little"))
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+
+def _write_arrays(path: Path, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a line `MAGIC <sha256 of the rest>`, a line of JSON, and the bytes of the arrays one after another."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    layout = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
+    header = json.dumps({"about": about, "arrays": layout}).encode() + b"\n"
+    with path.open("wb") as file:
+        file.write(f"{MAGIC} {_digest(header, arrays.values())}\n".encode() + header)
+        for array in arrays.values():
+            array.tofile(file)
+
+
+def _read_arrays(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read a file of `_write_arrays`; nothing in it is used before its digest is checked.
+
+    The arrays are mapped into memory, read-only.
+    """
+    try:
+        with path.open("rb") as file:
+            first, header, start = file.readline(200), file.readline(), file.tell()
+        if not first.startswith(f"{MAGIC} ".encode()):
+            raise ValueError(f"it does not begin with {MAGIC!r}")
+        content = np.memmap(path, np.uint8, mode="r")
+        if _digest(header, [content[start:]]) != first.decode().split()[-1]:
+            raise ValueError("it has changed since it was written")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {getattr(error, 'strerror', None) or error}") from None
+    described = json.loads(header)
+    arrays = {}
+    for name, dtype, shape in described["arrays"]:
+        size = np.dtype(dtype).itemsize * int(np.prod(shape))
+        arrays[name] = content[start : start + size].view(dtype).reshape(shape)
+        start += size
+    return described["about"], arrays
+
+
+def _digest(header: bytes, arrays: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256(header)
+    for array in arrays:
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

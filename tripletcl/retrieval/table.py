@@ -1,8 +1,7 @@
-"""What an index holds, row by row, in memory."""
+"""The rows of an index in memory, and their comparison with the photos on disk."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,28 +9,29 @@ from typing import overload
 
 import numpy as np
 
-VECTORS, FEATURES = "vectors", "features"
-"""What a row has: `[3 * D]`, each unit's block of length 1; and, where they are kept, `[C]`, its representation."""
+from tripletcl.files import FileStamp, stat_file
 
-Stamp = tuple[int, int]
-"""Size and time of modification (ns) of a photo's file when it was looked at; UNKNOWN for none."""
-UNKNOWN: Stamp = (-1, -1)
+VECTORS, FEATURES = "vectors", "features"
+"""The arrays of a table: `[rows, 3 * D]`, each unit's block of length 1; and `[rows, C]`, where features are kept."""
+
+UNKNOWN = FileStamp(-1, -1)
+"""The stamp of a missing file."""
 
 Origin = tuple[str | None, int | None]
-"""The fingerprint and the stage of the model that encoded a photo."""
+"""Fingerprint and stage of the model that encoded a photo."""
 
-Broken = tuple[Stamp, str]
+Broken = tuple[FileStamp, str]
 """A photo that cannot be read: its stamp, and the reason."""
 
 BLOCK_BYTES = 2**26
-"""Rows are rewritten in blocks of about this size: an index may be larger than memory."""
+"""Size of the blocks in which rows are rewritten: an index may be larger than memory."""
 
 
-class Growing:
-    """Rows of one shape that more are appended to, at a cost that does not grow with those there.
+class GrowingArray:
+    """An array that rows are appended to, at a cost that does not depend on the number of rows.
 
     Args:
-        rows: Those there at first; never written to, so it may be a read-only memory map.
+        rows: The first rows; never written to, so it may be a read-only memory map.
     """
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -46,18 +46,18 @@ class Growing:
         return self._buffer[: self._count]
 
     def append(self, block: np.ndarray) -> None:
-        """Add rows behind the last."""
+        """Add rows at the end."""
         count = self._count + len(block)
         if count > len(self._buffer):
-            grown = np.empty((max(count, 2 * self._count), *block.shape[1:]), block.dtype)
-            grown[: self._count] = self.rows
-            self._buffer = grown
+            larger = np.empty((max(count, 2 * self._count), *block.shape[1:]), block.dtype)
+            larger[: self._count] = self.rows
+            self._buffer = larger
         self._buffer[self._count : count] = block
         self._count = count
 
 
 class Paths(Sequence[Path]):
-    """File names as paths, made when they are asked for: a million of them take half a gigabyte."""
+    """File names as paths, which are made on access: a million of them take half a gigabyte."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
@@ -83,31 +83,31 @@ class Paths(Sequence[Path]):
 
 @dataclass
 class Table:
-    """Every row's photo, where its vectors came from, and the vectors.
+    """The photo, origin and vectors of each row.
 
-    A photo that is removed leaves its row behind, marked in `deleted`.
+    A removed photo leaves its row, marked in `deleted`.
 
     Attributes:
-        names: The photo's path of each row; empty where it was removed.
+        names: The path of each row's photo; empty where it was removed.
         stamps: `[rows, 2]` int64.
-        origins: Of each row.
+        origins: One for each row.
         deleted: `[rows]` bool.
-        arrays: VECTORS and FEATURES, `[rows, ...]` float32 each, where there are any.
-        broken: Photos that cannot be read.
-        row_of: The row of each photo that is there.
+        arrays: VECTORS and FEATURES, `[rows, ...]` float32 each, as far as there are any.
+        broken: The photos that cannot be read, by name.
+        row_of: The row of each photo, by name.
     """
 
     names: list[str] = field(default_factory=list)
-    stamps: Growing = field(default_factory=lambda: Growing(np.zeros((0, 2), np.int64)))
+    stamps: GrowingArray = field(default_factory=lambda: GrowingArray(np.zeros((0, 2), np.int64)))
     origins: list[Origin] = field(default_factory=list)
-    deleted: Growing = field(default_factory=lambda: Growing(np.zeros(0, bool)))
-    arrays: dict[str, Growing] = field(default_factory=dict)
+    deleted: GrowingArray = field(default_factory=lambda: GrowingArray(np.zeros(0, bool)))
+    arrays: dict[str, GrowingArray] = field(default_factory=dict)
     broken: dict[str, Broken] = field(default_factory=dict)
     row_of: dict[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
-        """How many rows there are, those of removed photos among them."""
+        """The number of rows, those of removed photos included."""
         return len(self.names)
 
     @property
@@ -115,12 +115,11 @@ class Table:
         """`[rows, 3 * D]`; of width 0 before the first photo."""
         return self.arrays[VECTORS].rows if VECTORS in self.arrays else np.zeros((0, 0), np.float32)
 
-    def stamp(self, row: int) -> Stamp:
+    def stamp(self, row: int) -> FileStamp:
         """The stamp of a row."""
-        size, mtime_ns = self.stamps.rows[row].tolist()
-        return size, mtime_ns
+        return FileStamp(*self.stamps.rows[row].tolist())
 
-    def append(self, photos: Sequence[tuple[str, Stamp]], origin: Origin) -> None:
+    def append(self, photos: Sequence[tuple[str, FileStamp]], origin: Origin) -> None:
         """Add rows, all but their arrays."""
         names = [name for name, _ in photos]
         self.row_of.update(zip(names, range(self.rows, self.rows + len(names)), strict=True))
@@ -139,32 +138,73 @@ class Table:
             self.deleted.rows[row] = True
 
     def without_deleted(self) -> Table:
-        """The rows whose photo is there, moved together; without their arrays."""
+        """Copy the rows that are not deleted, without their arrays."""
         living = np.flatnonzero(~self.deleted.rows)
         names = [self.names[row] for row in living]
         return Table(
             names=names,
-            stamps=Growing(self.stamps.rows[living]),
+            stamps=GrowingArray(self.stamps.rows[living]),
             origins=[self.origins[row] for row in living],
-            deleted=Growing(np.zeros(len(living), bool)),
+            deleted=GrowingArray(np.zeros(len(living), bool)),
             broken=self.broken,
             row_of={name: row for row, name in enumerate(names)},
         )
 
 
-def blocks(rows: np.ndarray, chosen: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Rows, or the chosen ones, block by block."""
-    count = len(rows) if chosen is None else len(chosen)
-    step = max(1, BLOCK_BYTES // max(1, rows.itemsize * rows.shape[1]))
-    for start in range(0, count, step):
-        yield rows[start : start + step] if chosen is None else rows[chosen[start : start + step]]
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` rows that cover `count` rows."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
-def stamp_of(path: str) -> Stamp:
-    """A file's size and time of modification.
+def blocks_of(rows: np.ndarray, count: int | None = None) -> Iterator[slice]:
+    """Slices of about BLOCK_BYTES that cover the rows of an array, or `count` rows of the same size."""
+    return blocks(len(rows) if count is None else count, max(1, BLOCK_BYTES // max(1, rows[:1].nbytes)))
 
-    Raises:
-        OSError: there is no such file.
+
+# --- photos on disk --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The result of a change of an index.
+
+    Attributes:
+        added: New photos.
+        changed: Photos that were encoded again, because their file has changed.
+        removed: Photos whose file is missing.
+        skipped: Photos that cannot be read, each with the reason; earlier ones included.
     """
-    stat = os.stat(path)  # noqa: PTH116 - building a Path for each of many files costs more than the stat
-    return stat.st_size, stat.st_mtime_ns
+
+    added: list[Path] = field(default_factory=list)
+    changed: list[Path] = field(default_factory=list)
+    removed: list[Path] = field(default_factory=list)
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def changed_photos(table: Table, names: Sequence[str]) -> list[str]:
+    """Those of some photos that are new, or whose size or time of modification differs from the table's."""
+    return [name for name in names if not _is_known(table, name)]
+
+
+def missing_photos(table: Table, names: Sequence[str], folder: Path) -> list[str]:
+    """The photos of a table, readable or not, that are below a folder and not among its photos `names`."""
+    present = set(names)
+    known = (*table.row_of, *table.broken)
+    return [name for name in known if name not in present and Path(name).is_relative_to(folder)]
+
+
+def stamp_of(path: str) -> FileStamp:
+    """A file's size and time of modification; UNKNOWN for a missing file."""
+    try:
+        return stat_file(path)
+    except OSError:
+        return UNKNOWN
+
+
+def _is_known(table: Table, name: str) -> bool:
+    row = table.row_of.get(name)
+    if row is None and name not in table.broken:
+        return False
+    known = table.stamp(row) if row is not None else table.broken[name][0]
+    return known == stamp_of(name) != UNKNOWN  # a missing file is decoded again, which gives the reason
