@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +17,6 @@ from sklearn.metrics import average_precision_score
 from tripletcl.data import read_table
 from tripletcl.errors import UserError
 from tripletcl.evaluation import average_precision, average_precision_of, mean_average_precision
-
-precision = import_module("tripletcl.evaluation.average_precision")  # the package has a function of this name
 
 devices = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 
@@ -65,8 +61,8 @@ def tied_galleries(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
     dtype = draw(st.sampled_from([torch.float16, torch.float32, torch.float64]))
     values = st.sampled_from([-math.inf, -1.0, -0.0, 0.0, 0.5, 2.0, math.inf])
     scores = torch.from_numpy(draw(arrays(np.float64, (images, facts), elements=values))).to(dtype)
-    shown = st.one_of(st.just(False), st.just(True), st.booleans())
-    relevant = torch.tensor([draw(st.lists(shown, min_size=images, max_size=images)) for _ in range(facts)]).T
+    marks = st.one_of(st.just(False), st.just(True), st.booleans())
+    relevant = torch.tensor([draw(st.lists(marks, min_size=images, max_size=images)) for _ in range(facts)]).T
     if draw(st.booleans()):
         relevant[:, 0] = draw(st.booleans())
     if draw(st.booleans()):
@@ -74,68 +70,32 @@ def tied_galleries(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
     return scores, relevant.contiguous()
 
 
-def count_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "SORT", 10**9)
-
-
-def sort_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "SORT", -1)
-
-
-def cut_then_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "SORT", 10**9)
-    monkeypatch.setattr(precision, "CALL", 0)
-    monkeypatch.setattr(precision, "FEW", 0)
-
-
-def cut_then_sort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "SORT", -1)
-    monkeypatch.setattr(precision, "CALL", 0)
-    monkeypatch.setattr(precision, "FEW", 0)
-
-
-def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The form for graphics processors, here on the CPU."""
-
-    def by_tensors(rows: np.ndarray, facts: np.ndarray, images: np.ndarray) -> np.ndarray:
-        return precision._by_sorting(*map(torch.from_numpy, (rows, facts, images))).numpy()
-
-    monkeypatch.setattr(precision, "_by_counting", by_tensors)
-
-
-@pytest.mark.parametrize("way", [count_only, sort_only, cut_then_count, cut_then_sort, as_on_a_device])
-def test_every_way_of_counting_equals_plain_loops(
-    way: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+@settings(max_examples=200, deadline=None)
+@given(gallery=tied_galleries(), block=st.integers(1, 5))
+def test_every_layout_equals_plain_loops_and_leaves_the_scores(
+    gallery: tuple[torch.Tensor, torch.Tensor], block: int
 ) -> None:
-    way(monkeypatch)
-    monkeypatch.setattr(precision, "TILE", 3)
-
-    @settings(max_examples=60, deadline=None)
-    @given(gallery=tied_galleries(), block=st.integers(1, 5))
-    def check(gallery: tuple[torch.Tensor, torch.Tensor], block: int) -> None:
-        scores, relevant = gallery
-        columns = zip(scores.T.tolist(), relevant.T.tolist(), strict=True)
-        expected = [average_precision_by_loops(s, r) for s, r in columns]
-        before = scores.clone()
-        assert average_precision(scores, relevant, block).tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
-        assert torch.equal(scores, before)
-
-    check()
+    scores, relevant = gallery
+    columns = zip(scores.T.tolist(), relevant.T.tolist(), strict=True)
+    expected = [average_precision_by_loops(s, r) for s, r in columns]
+    before = scores.clone()
+    assert average_precision(scores, relevant, block).tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert torch.equal(scores, before)
 
 
-def test_long_galleries_of_few_and_of_many_right_images_equal_sklearn() -> None:
-    """Long enough for every way to be taken by itself; the scores of the first facts are tied, of the last apart."""
+def test_long_galleries_of_few_and_of_many_relevant_images_equal_sklearn() -> None:
+    """The scores of the first facts are tied, those of the last are distinct."""
     rng = np.random.default_rng(0)
     shares = np.array([0, 1 / 40_000, 5e-4, 0.02, 0.9, 1])
     relevant = rng.random((40_000, len(shares))) < shares
     relevant[0, 1:] = True
-    for spread in (0.0, 3.0):  # right images among the others, and above most of them
+    for spread in (0.0, 3.0):  # relevant images among the others, and above most of them
         scores = rng.standard_normal(relevant.shape).astype(np.float32) + np.float32(spread) * relevant
         scores[:, :3] = scores[:, :3].round(1)
         expected = [average_precision_score(relevant[:, f], scores[:, f]) for f in range(1, len(shares))]
-        found = average_precision(torch.from_numpy(scores), torch.from_numpy(relevant))
-        assert found[0].isnan()
-        assert found[1:].tolist() == pytest.approx(expected, abs=1e-12)
+        ap = average_precision(torch.from_numpy(scores), torch.from_numpy(relevant))
+        assert ap[0].isnan()
+        assert ap[1:].tolist() == pytest.approx(expected, abs=1e-12)
 
 
 def test_collapsed_scores_are_chance() -> None:
@@ -219,9 +179,9 @@ def test_an_empty_gallery_has_no_average_precision() -> None:
 
 
 def test_nan_scores_are_refused() -> None:
-    for shown in (True, False):
+    for is_relevant in (True, False):
         with pytest.raises(UserError, match="NaN"):
-            average_precision(torch.tensor([[0.1], [math.nan]]), torch.tensor([[shown], [False]]))
+            average_precision(torch.tensor([[0.1], [math.nan]]), torch.tensor([[is_relevant], [False]]))
 
 
 def test_shapes_are_checked() -> None:

@@ -1,11 +1,10 @@
-"""How good a model is: average precision, recall, and what a sequence forgets and transfers."""
+"""Metrics of a model and of a sequence: average precision, recall, forgetting and transfer."""
 
 from tripletcl.evaluation.average_precision import average_precision, average_precision_of, mean_average_precision
 from tripletcl.evaluation.cosine import cosine_sums, mean_cosines, unit_blocks
 from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
 from tripletcl.evaluation.evaluator import FactEvaluator, StageScores
 from tripletcl.evaluation.matrix import backward_transfer, forgetting, forward_transfer
-from tripletcl.evaluation.recall import image_to_fact, recall_of_ranks, true_fact_ranks
 from tripletcl.evaluation.result import (
     MethodSummary,
     RunResult,
@@ -34,16 +33,13 @@ __all__ = [
     "forward_transfer",
     "gap_closed",
     "gap_closed_among",
-    "image_to_fact",
     "mean_average_precision",
     "mean_cosines",
     "merge_relevance",
     "new_tasks",
     "new_tasks_among",
-    "recall_of_ranks",
     "score_unseen",
     "summarise",
-    "true_fact_ranks",
     "unit_blocks",
     "unseen_facts",
 ]

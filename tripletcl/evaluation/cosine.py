@@ -1,15 +1,14 @@
-"""Cosine scores of images against facts, the same number wherever and in whichever block they are computed."""
+"""Cosine scores of images against facts; the same number in whichever block it is computed."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 
 def unit_blocks(vectors: Tensor) -> Tensor:
-    """The L2-normalised units of each vector side by side; a zero unit (one a fact lacks) stays zero.
+    """Concatenate the L2-normalised units of each vector; a zero unit (one a fact lacks) stays zero.
 
     Args:
         vectors: `[M, U, D]`.
@@ -21,7 +20,7 @@ def unit_blocks(vectors: Tensor) -> Tensor:
 
 
 def cosine_rows(image_blocks: Tensor, fact_blocks: Tensor) -> Tensor:
-    """The sums of `cosine_sums` before they are rounded, a row for each fact: the quicker way round on a CPU.
+    """Compute the sums of `cosine_sums` without rounding, one row per fact: the faster layout on a CPU.
 
     Args:
         image_blocks: `[N, U * D]` from `unit_blocks`.
@@ -34,7 +33,7 @@ def cosine_rows(image_blocks: Tensor, fact_blocks: Tensor) -> Tensor:
 
 
 def cosine_sums(image_blocks: Tensor, fact_blocks: Tensor) -> Tensor:
-    """score(image, fact) = sum over the units the fact has of cos(image_u, fact_u).
+    """Compute score(image, fact) = sum over the units the fact has of cos(image_u, fact_u).
 
     The product is taken in float64 and rounded to float32. A float32 product of equal vectors may differ in its last
     bit with the row's place in the block, and a tie broken by rounding no longer counts against the query.
@@ -50,7 +49,7 @@ def cosine_sums(image_blocks: Tensor, fact_blocks: Tensor) -> Tensor:
 
 
 def mean_cosines(image_blocks: Tensor, fact_blocks: Tensor, present: Tensor) -> Tensor:
-    """The mean of the cosines over the units the fact has: what facts of different order are compared by.
+    """Compute the mean of the cosines over the units the fact has, which compares facts of different order.
 
     A sum grows with the number of units: three middling cosines of .4 would beat one excellent cosine of .9. Within
     one fact the mean orders the images as the sum does.
@@ -64,18 +63,3 @@ def mean_cosines(image_blocks: Tensor, fact_blocks: Tensor, present: Tensor) -> 
         `[N, F]` float32.
     """
     return cosine_sums(image_blocks, fact_blocks) / present.sum(dim=1).to(torch.float32)
-
-
-def columns_of(rows: Tensor, columns: Tensor) -> Tensor:
-    """`rows[:, columns]`; NumPy gathers thrice as fast as torch on a CPU.
-
-    Args:
-        rows: `[F, N]`.
-        columns: `[R]`, quickest in ascending order.
-
-    Returns:
-        `[F, R]`.
-    """
-    if rows.device.type != "cpu":
-        return rows.index_select(1, columns)
-    return torch.from_numpy(np.take(rows.numpy(), columns.numpy(), axis=1, mode="clip"))

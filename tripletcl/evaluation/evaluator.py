@@ -14,13 +14,12 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation.average_precision import mean_average_precision
 from tripletcl.evaluation.cosine import unit_blocks
 from tripletcl.evaluation.equal_queries import equal_queries
-from tripletcl.evaluation.one_pass import Scorer, Shown, one_pass
-from tripletcl.evaluation.recall import CUTOFFS, recall_of_ranks
+from tripletcl.evaluation.one_pass import Scorer, TruePairs, one_pass, recall_of_ranks
 
 
 @dataclass(frozen=True)
 class StageScores:
-    """The scores of one stage, fractions in [0, 1]; None where there is no test image to tell it by.
+    """The scores of one stage, fractions in [0, 1]; None where no test image determines the score.
 
     Attributes:
         map_tasks: `[T]` MAP of each task's facts; the gallery is the task's own test images.
@@ -29,9 +28,9 @@ class StageScores:
         ap: (fact, AP over all test images) of each fact that has a test image.
         recall: Image-to-fact recall over all true (image, fact) pairs, keys "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank over the same pairs.
-        left_out: How many facts have no test image, and so no AP and no part in any MAP.
+        left_out: Number of facts without a test image, which have no AP and no part in any MAP.
         map_subset: MAP of the chosen subset of facts over all test images; None where none was chosen.
-        map_open: As map_all, from the vectors alone; None where nothing was added to their cosines.
+        map_open: As map_all, from the vectors only; None where nothing was added to their cosines.
     """
 
     map_tasks: list[float | None]
@@ -48,25 +47,25 @@ class StageScores:
 class FactEvaluator:
     """Scores test images against facts, by task and over all.
 
-    The own gallery of a task is the test images that have a row of one of the task's facts; of a task of one fact, all
-    test images: its own would hold nothing but right answers. A photo may show several
-    facts: it is relevant to each, and a negative of none of them. Facts with equal vectors are one query, which has
-    the images of all of them and counts once in a mean, under the name of the first (see `equal_queries`).
+    The own gallery of a task is the test images that have a row of one of the task's facts; for a task of one fact it
+    is all test images, since its own would hold nothing but right answers. A photo may show several facts: it is
+    relevant to each, and a negative of none of them. Facts with equal vectors are one query, which has the images of
+    all of them and counts once in a mean, under the name of the first (see `equal_queries`).
 
     Args:
-        table: Which image shows which fact; its "test" rows are the truth.
+        table: The facts of each image; its "test" rows are the truth.
         tasks: The fact ids of each task.
         fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
         present: `[F, 3]` bool.
-        groups: `[F]` from `equal_queries`; by default of fact_vectors, which is right where the text branch is fixed.
-            Where it learns, give the groups of the untrained model: a model that maps its facts to one vector would
-            else be scored as if it had been asked one question.
-        subset: Ids of the facts whose MAP is to be told apart.
-        origins: Of a table put together from several, which of them each task's own gallery is taken from; by default
-            from all.
+        groups: `[F]` from `equal_queries`; by default of fact_vectors, which is right for a frozen text branch. For one
+            that is trained, give the groups of the untrained model: otherwise a model that maps its facts to one vector
+            would be scored as if it had been asked a single question.
+        subset: Ids of the facts whose MAP is reported separately.
+        origins: For a table joined from several, the number of the table that each task's own gallery is taken from; by
+            default all of them.
 
     Attributes:
-        merged: How many facts are merged into an earlier one.
+        merged: Number of facts that are merged into an earlier one.
 
     Raises:
         UserError: a task has no facts, or all facts have the same vectors.
@@ -90,16 +89,16 @@ class FactEvaluator:
         self.table, self.origins = table, origins
         fact_vectors, present = fact_vectors.detach().cpu(), present.cpu()
         self.groups = equal_queries(fact_vectors, present) if groups is None else groups.cpu()
-        self.queries = self.groups.unique()
+        self.queries = self.groups.unique()  # [Q] the fact that stands for each query
         self.tasks = [self._queries_of(task) for task in tasks]
-        self.dealt = torch.cat(self.tasks).unique()
+        self.of_tasks = torch.cat(self.tasks).unique()
         self.subset = None if subset is None else self._queries_of(subset)
         self.fact_vectors, self.present = fact_vectors[self.queries], present[self.queries]
         self.merged = len(self.groups) - len(self.queries)
 
     @torch.no_grad()
     def evaluate(self, image_vectors: Tensor, image_ids: np.ndarray, closed: Tensor | None = None) -> StageScores:
-        """All scores of the model that gave the images these vectors.
+        """Compute all scores of the model that embedded the images.
 
         Every score of an image and a fact is computed once, in blocks of facts.
 
@@ -109,55 +108,53 @@ class FactEvaluator:
             closed: `[N, F]` what is added to the mean cosine of an image and a fact (`FactEmbedder.closed_scores`).
 
         Raises:
-            UserError: a vector holds NaN.
+            UserError: a vector has NaN.
         """
-        shown = self._shown(image_ids).to(image_vectors.device)
-        galleries = [
-            _own_gallery(shown, task, own) for task, own in zip(self.tasks, self._own_images(image_ids), strict=True)
-        ]
-        scorer = self._scorer(image_vectors, closed)
-        found = one_pass(scorer, shown, self.tasks, galleries)
-        ap, answerable = found.ap, (~found.ap.isnan()).nonzero().flatten().tolist()
-        recall = recall_of_ranks(found.ranks) if len(found.ranks) else {}
-        names, values = self.queries.tolist(), ap.tolist()
+        pairs = self._true_pairs(image_ids).to(image_vectors.device)
+        own_images = self._own_images(image_ids)
+        galleries = [_own_gallery(pairs, task, own) for task, own in zip(self.tasks, own_images, strict=True)]
+        result = one_pass(self._scorer(image_vectors, closed), pairs, self.tasks, galleries)
+        ap, answerable = result.ap, (~result.ap.isnan()).nonzero().flatten().tolist()
+        recall, mrr = recall_of_ranks(result.ranks)
+        facts, values = self.queries.tolist(), ap.tolist()
         return StageScores(
-            map_tasks=[_map(own) for own in found.own],
+            map_tasks=[_map(own) for own in result.own],
             map_tasks_all=[_map(ap[task]) for task in self.tasks],
-            map_all=_map(ap[self.dealt]),
-            ap=[(str(self.table.facts[names[query]]), values[query]) for query in answerable],
-            recall={str(k): recall.get(f"recall@{k}") for k in CUTOFFS},
-            mrr=recall.get("mrr"),
+            map_all=_map(ap[self.of_tasks]),
+            ap=[(str(self.table.facts[facts[query]]), values[query]) for query in answerable],
+            recall=recall,
+            mrr=mrr,
             left_out=len(ap) - len(answerable),
             map_subset=None if self.subset is None else _map(ap[self.subset]),
-            map_open=None if closed is None else _map(found.open[self.dealt]),
+            map_open=None if closed is None else _map(result.open[self.of_tasks]),
         )
 
     def _scorer(self, image_vectors: Tensor, closed: Tensor | None) -> Scorer:
         device = image_vectors.device
-        closed = None if closed is None else closed[:, self.queries.to(closed.device)].T.to(device)
+        closed = None if closed is None else closed[:, self.queries.to(closed.device)].T.to(device)  # [Q, N]
         units = self.present.sum(dim=1).to(device)
         return Scorer(unit_blocks(image_vectors), unit_blocks(self.fact_vectors.to(device)), units, closed)
 
-    def _shown(self, image_ids: np.ndarray) -> Shown:
-        """Which image shows what is asked by which query."""
-        place = np.full(len(self.table.images), -1)
-        place[image_ids] = np.arange(len(image_ids))
-        images, facts = self.table.rows_of("test").T
-        images, queries = place[images], np.searchsorted(self.queries.numpy(), self.groups.numpy()[facts])
-        here = images >= 0
-        pairs = np.unique(queries[here] * max(1, len(image_ids)) + images[here])  # a query of several facts: once
-        queries, images = np.divmod(pairs, max(1, len(image_ids)))
-        return Shown(torch.from_numpy(queries), torch.from_numpy(images), len(image_ids))
+    def _true_pairs(self, image_ids: np.ndarray) -> TruePairs:
+        """The pairs of a query and an image of these ids `[N]`, which are counted in their order."""
+        position = np.full(len(self.table.images), -1)
+        position[image_ids] = np.arange(len(image_ids))
+        images, facts = self.table.rows_of("test").T  # [rows], [rows]
+        images, queries = position[images], np.searchsorted(self.queries.numpy(), self.groups.numpy()[facts])
+        known, count = images >= 0, max(1, len(image_ids))
+        pairs = np.unique(queries[known] * count + images[known])  # a query of several facts counts once: [R]
+        queries, images = np.divmod(pairs, count)
+        return TruePairs(torch.from_numpy(queries), torch.from_numpy(images), len(image_ids))
 
     def _own_images(self, image_ids: np.ndarray) -> list[Tensor]:
-        """`[N]` bool for each task: is the image of the table that the task's own gallery is taken from?"""
+        """For each task `[N]` bool: True for the images of the table that its own gallery is taken from."""
         if self.origins is None:
             return [torch.ones(len(image_ids), dtype=torch.bool)] * len(self.tasks)
         table = torch.from_numpy(self.table.table_of(image_ids))
         return [table == origin for origin in self.origins]
 
     def _queries_of(self, facts: np.ndarray) -> Tensor:
-        """The places among the queries of what these facts are merged into."""
+        """The queries that these facts are merged into, as positions in `queries`."""
         return torch.searchsorted(self.queries, self.groups[torch.as_tensor(facts)].unique())
 
 
@@ -166,10 +163,10 @@ def _map(ap: Tensor) -> float | None:
     return None if ap.isnan().all() else mean_average_precision(ap)
 
 
-def _own_gallery(shown: Shown, task: Tensor, own: Tensor) -> Tensor | None:
+def _own_gallery(pairs: TruePairs, task: Tensor, own: Tensor) -> Tensor | None:
     """`[N]` bool, the images that a task is searched in; None for all of them."""
-    of_task = torch.isin(shown.queries, task.to(shown.queries.device)) & own.to(shown.images.device)[shown.images]
-    gallery = torch.zeros(shown.count, dtype=torch.bool, device=shown.images.device)
-    gallery[shown.images[of_task]] = True
-    right = int(of_task.sum())  # of a single fact: no image there can be a wrong answer
-    return None if right and right == int(gallery.sum()) * len(task) else gallery
+    of_task = torch.isin(pairs.queries, task.to(pairs.queries.device)) & own.to(pairs.images.device)[pairs.images]
+    gallery = torch.zeros(pairs.count, dtype=torch.bool, device=pairs.images.device)
+    gallery[pairs.images[of_task]] = True
+    positives = int(of_task.sum())  # where every image is relevant to every query, no image can be a wrong answer
+    return None if positives and positives == int(gallery.sum()) * len(task) else gallery

@@ -1,10 +1,10 @@
-"""What a sequence forgets and transfers, read off its matrix of scores.
+"""Forgetting and transfer of a sequence, from its matrix of scores.
 
 R is `[T + 1, T]`: R[t, i] is the score of task i (1..T, column i - 1) at stage t; stage 0 is before training, stage t
-after task t. A score that is not known is None: a task that came later was not asked for before, and test photos may
-be gone; the means are over the tasks whose scores are known. All three numbers are None where they are undefined: one
-task only, or a matrix that is not `[T + 1, T]` (joint training has no stages between; a sequence may have stopped
-early), or nothing known.
+after task t. A score that is not known is None: a task that was added later was not evaluated before, and test photos
+may be missing; the means are over the tasks whose scores are known. All three numbers are None where they are
+undefined: a single task, a matrix that is not `[T + 1, T]` (joint training has no stages between; a sequence may have
+stopped early), or nothing known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Matrix = Sequence[Sequence[float | None]]
 
 
 def forgetting(matrix: Matrix) -> float | None:
-    """mean over i < T of max over t in 1..T-1 of R[t, i], minus R[T, i]. Lower is better.
+    """Compute the mean over i < T of max over t in 1..T-1 of R[t, i], minus R[T, i]. Lower is better.
 
     Chaudhry et al., "Riemannian walk for incremental learning", ECCV 2018.
     """
@@ -29,7 +29,7 @@ def forgetting(matrix: Matrix) -> float | None:
 
 
 def backward_transfer(matrix: Matrix) -> float | None:
-    """mean over i < T of R[T, i] - R[i, i]: what later tasks did to earlier ones. Higher is better.
+    """Compute the mean over i < T of R[T, i] - R[i, i], the effect of later tasks on earlier ones. Higher is better.
 
     Lopez-Paz & Ranzato, "Gradient episodic memory for continual learning", NeurIPS 2017.
     """
@@ -40,7 +40,7 @@ def backward_transfer(matrix: Matrix) -> float | None:
 
 
 def forward_transfer(matrix: Matrix) -> float | None:
-    """mean over i >= 2 of R[i-1, i] - R[0, i]: what earlier tasks did for later ones. Higher is better.
+    """Compute the mean over i >= 2 of R[i-1, i] - R[0, i], the effect of earlier tasks on later ones. Higher is better.
 
     Lopez-Paz & Ranzato, "Gradient episodic memory for continual learning", NeurIPS 2017.
     """
@@ -51,7 +51,7 @@ def forward_transfer(matrix: Matrix) -> float | None:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """The mean of those that are known."""
+    """The mean of the known values."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None
 

@@ -1,49 +1,49 @@
-"""All that the scores of images and facts are asked for, while each of them is computed once."""
+"""Average precisions over all images and over the tasks' own galleries, and ranks of facts, from one pass of scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tripletcl.evaluation.average_precision import average_precision_of_rows, facts_per_block
-from tripletcl.evaluation.cosine import columns_of, cosine_rows
+from tripletcl.evaluation.cosine import cosine_rows
 
+CUTOFFS = (1, 5, 10)
 PAIRS_PER_BLOCK = 256
-"""True pairs scored at a time: both sides of them stay in the processor's cache."""
+"""True pairs to score at a time: both sides of them stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The R true pairs of a query and an image.
+class TruePairs:
+    """The R pairs of a query and an image that shows it.
 
     Attributes:
         queries: `[R]`, ascending.
         images: `[R]`.
-        count: How many images there are.
+        count: N, the number of images.
     """
 
     queries: Tensor
     images: Tensor
     count: int
 
-    def to(self, device: torch.device) -> Shown:
-        """The same on another device."""
-        return Shown(self.queries.to(device), self.images.to(device), self.count)
+    def to(self, device: torch.device) -> TruePairs:
+        """Copy the pairs to another device."""
+        return TruePairs(self.queries.to(device), self.images.to(device), self.count)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What the scores of N images and Q queries are made of.
+    """Computes the scores of N images and Q queries, block by block.
 
     Attributes:
         images: `[N, U * D]` from `unit_blocks`.
         queries: `[Q, U * D]` likewise.
-        units: `[Q]` how many units each query has.
-        closed: `[Q, N]` what is added to the mean cosine; it weighs as much as all units, since cosines are summed.
+        units: `[Q]` the number of units of each query.
+        closed: `[Q, N]` what is added to the mean cosine; it counts once per unit, since cosines are summed.
     """
 
     images: Tensor
@@ -52,33 +52,36 @@ class Scorer:
     closed: Tensor | None = None
 
     def cosines(self, block: slice) -> Tensor:
-        """The sums of the cosines of some queries, `[F, N]` float64."""
+        """The sums of the cosines of a block of queries, `[F, N]` float64."""
         return cosine_rows(self.images, self.queries[block])
 
     def scores(self, cosines: Tensor, block: slice) -> Tensor:
-        """Their scores `[F, N]` float32."""
+        """The scores of a block of queries, `[F, N]` float32, from the sums of their cosines."""
         if self.closed is not None:
             cosines = cosines + self.closed[block].double() * self.units[block, None]
         return cosines.float()
 
-    def of_pairs(self, shown: Shown) -> Tensor:
-        """The mean score of each true pair, `[R]` float32."""
-        blocks = zip(shown.queries.split(PAIRS_PER_BLOCK), shown.images.split(PAIRS_PER_BLOCK), strict=True)
-        sums = torch.cat([(self.queries[q] * self.images[i]).sum(dim=1) for q, i in blocks])
+    def mean_scores(self, pairs: TruePairs) -> Tensor:
+        """The score per unit of each true pair, `[R]` float32."""
+        blocks = zip(pairs.queries.split(PAIRS_PER_BLOCK), pairs.images.split(PAIRS_PER_BLOCK), strict=True)
+        sums = torch.cat([(self.queries[q] * self.images[i]).sum(dim=1) for q, i in blocks])  # [R]
         if self.closed is not None:
-            sums += self.closed[shown.queries, shown.images].double() * self.units[shown.queries]
-        return sums.float() / self.units[shown.queries]
+            sums += self.closed[pairs.queries, pairs.images].double() * self.units[pairs.queries]
+        return sums.float() / self.units[pairs.queries]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What `one_pass` found.
+class PassResult:
+    """The result of `one_pass`.
 
     Attributes:
         ap: `[Q]` float64, the average precision over all images; NaN without a relevant image.
-        open: `[Q]` the same by cosines alone.
-        own: Of each task `[its queries]` the average precision in its own gallery.
-        ranks: `[R]` the filtered rank of each true pair among all queries (see `true_fact_ranks`).
+        open: `[Q]` the same by cosines only.
+        own: For each task `[its queries]` the average precision in its own gallery.
+        ranks: `[R]` the filtered rank of each true pair, in the order of its images: 1 + the number of queries that the
+            image does not show and whose score per unit is at least as high. The image's other true queries do not
+            count, since a right answer above is no error (Bordes et al., "Translating embeddings for modeling
+            multi-relational data", NeurIPS 2013); ties count against the query.
     """
 
     ap: Tensor
@@ -88,67 +91,79 @@ class Found:
 
 
 def one_pass(
-    scorer: Scorer, shown: Shown, tasks: Sequence[Tensor], galleries: Sequence[Tensor | None], block: int | None = None
-) -> Found:
-    """Average precisions and ranks, from one computation of every score.
+    scorer: Scorer,
+    pairs: TruePairs,
+    tasks: Sequence[Tensor],
+    galleries: Sequence[Tensor | None],
+    block_size: int | None = None,
+) -> PassResult:
+    """Compute average precisions and ranks, with every score computed once.
 
     Args:
         tasks: The queries of each task, ascending.
         galleries: `[N]` bool, the images each task is searched in; None for all.
-        block: Queries taken at a time; bounds the memory and does not change the result.
+        block_size: Queries per block; bounds the memory and does not change the result.
 
     Raises:
         UserError: a score is NaN.
     """
-    ap, alone, ranks = [], [], _Ranks(scorer, shown)
+    ap, by_cosines, ranks = [], [], _Ranks(scorer, pairs)
     own: list[list[Tensor]] = [[] for _ in tasks]
-    for rows_of in _blocks(len(scorer.queries), block or facts_per_block(shown.count)):
-        lo, hi = torch.searchsorted(shown.queries, shown.queries.new_tensor([rows_of.start, rows_of.stop])).tolist()
-        facts, images = shown.queries[lo:hi] - rows_of.start, shown.images[lo:hi]
-        cosines = scorer.cosines(rows_of)
-        rows = scorer.scores(cosines, rows_of)
+    size = block_size or facts_per_block(pairs.count)
+    for start in range(0, len(scorer.queries), size):
+        block = slice(start, min(start + size, len(scorer.queries)))
+        bounds = pairs.queries.new_tensor([block.start, block.stop])
+        low, high = torch.searchsorted(pairs.queries, bounds).tolist()
+        facts, images = pairs.queries[low:high] - start, pairs.images[low:high]  # the pairs of the block
+        cosines = scorer.cosines(block)
+        rows = scorer.scores(cosines, block)  # [F, N]
         ap.append(average_precision_of_rows(rows, facts, images))
         if scorer.closed is not None:
-            alone.append(average_precision_of_rows(cosines.float(), facts, images))
-        for task, gallery, found in zip(tasks, galleries, own, strict=True):
-            chosen = task[(task >= rows_of.start) & (task < rows_of.stop)].to(rows.device) - rows_of.start
-            if gallery is not None and len(chosen):
-                found.append(_in_gallery(rows, facts, images, chosen, gallery))
-        ranks.add(rows, rows_of, facts, images)
-    every = torch.cat(ap)
-    whole = [torch.cat(found) if found else every[task] for task, found in zip(tasks, own, strict=True)]
-    return Found(every, torch.cat(alone) if alone else every, whole, ranks.ranks)
+            by_cosines.append(average_precision_of_rows(cosines.float(), facts, images))
+        for task, gallery, parts in zip(tasks, galleries, own, strict=True):
+            of_block = task[(task >= block.start) & (task < block.stop)].to(rows.device) - start
+            if gallery is not None and len(of_block):
+                parts.append(_in_gallery(rows, facts, images, of_block, gallery))
+        ranks.add(rows, block, facts, images)
+    overall = torch.cat(ap)  # [Q]
+    of_tasks = [torch.cat(parts) if parts else overall[task] for task, parts in zip(tasks, own, strict=True)]
+    return PassResult(overall, torch.cat(by_cosines) if by_cosines else overall, of_tasks, ranks.ranks)
 
 
-def _blocks(count: int, size: int) -> list[slice]:
-    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
-
-
-def _in_gallery(rows: Tensor, facts: Tensor, images: Tensor, chosen: Tensor, gallery: Tensor) -> Tensor:
-    """The average precision of the chosen rows over a part of the images."""
-    kept = torch.isin(facts, chosen) & gallery[images]
-    place = gallery.cumsum(0) - 1
-    part = columns_of(rows[chosen], gallery.nonzero().flatten())
-    return average_precision_of_rows(part, torch.searchsorted(chosen, facts[kept]), place[images[kept]])
+def _in_gallery(rows: Tensor, facts: Tensor, images: Tensor, selected: Tensor, gallery: Tensor) -> Tensor:
+    """The average precision `[S]` of selected rows `[S]` over the images of a gallery, `[N]` bool."""
+    kept = torch.isin(facts, selected) & gallery[images]  # [R]
+    column = gallery.cumsum(0) - 1  # [N] where each image of the gallery stands among its columns
+    part = rows[selected][:, gallery]  # [S, images of the gallery]
+    return average_precision_of_rows(part, torch.searchsorted(selected, facts[kept]), column[images[kept]])
 
 
 class _Ranks:
-    """Counts, for each true pair, the other queries that stand at or above it in its image."""
+    """Counts, for each true pair, the other queries that score at least as high in its image.
 
-    def __init__(self, scorer: Scorer, shown: Shown) -> None:
-        self.images, order = shown.images.sort(stable=True)  # to gather columns in ascending order
-        self.scores, self.units = scorer.of_pairs(shown)[order], scorer.units
+    Attributes:
+        ranks: `[R]`, those of `PassResult` once all blocks are added.
+    """
+
+    def __init__(self, scorer: Scorer, pairs: TruePairs) -> None:
+        self.images, order = pairs.images.sort(stable=True)  # ascending columns are quicker to gather
+        self.scores, self.units = scorer.mean_scores(pairs)[order], scorer.units
         self.ranks = torch.ones_like(self.images)
 
-    def add(self, rows: Tensor, rows_of: slice, facts: Tensor, images: Tensor) -> None:
-        """Count the queries of these rows, which are changed; the (fact, image) pairs are true and so no errors."""
-        means = rows.div_(self.units[rows_of, None])
+    def add(self, rows: Tensor, block: slice, facts: Tensor, images: Tensor) -> None:
+        """Count the queries of a block with these rows, which are overwritten; true pairs are no errors."""
+        means = rows.div_(self.units[block, None])
         means[facts, images] = torch.nan
-        self.ranks += _count(columns_of(means, self.images) >= self.scores)
+        self.ranks += (means[:, self.images] >= self.scores).sum(dim=0)  # [F, R] to [R]
 
 
-def _count(found: Tensor) -> Tensor:
-    """How many are True in each column of `[F, R]`."""
-    if found.device.type != "cpu" or len(found) > np.iinfo(np.uint8).max:
-        return found.sum(dim=0)
-    return torch.from_numpy(np.add.reduce(found.numpy().view(np.uint8), axis=0, dtype=np.uint8))  # stays in registers
+def recall_of_ranks(ranks: Tensor) -> tuple[dict[str, float | None], float | None]:
+    """Compute recall@k, the share of the ranks <= k, for k = 1, 5, 10, and mrr, the mean of 1 / rank.
+
+    Returns:
+        Recall with keys "1", "5" and "10", and the mean reciprocal rank; None without a rank.
+    """
+    if not len(ranks):
+        return dict.fromkeys(map(str, CUTOFFS)), None
+    recall: dict[str, float | None] = {str(k): (ranks <= k).double().mean().item() for k in CUTOFFS}
+    return recall, (1 / ranks.double()).mean().item()

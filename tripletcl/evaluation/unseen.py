@@ -15,14 +15,14 @@ from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
 
 @dataclass(frozen=True)
 class UnseenScores:
-    """How well facts are found that were never taught; fractions in [0, 1], by the cosines of vectors alone.
+    """Scores of facts that were never taught; fractions in [0, 1], by the cosines of vectors only.
 
     Attributes:
         map_unseen: MAP of the unseen facts over all test images; None where none has a test image.
         map_taught: MAP of the facts taught, over the same images; None where none has one.
-        chance: What a collapsed embedding scores on the unseen facts: their mean share of the test images.
-        unseen: How many unseen facts have a test image.
-        taught: How many facts taught have one.
+        chance: The score of a collapsed embedding on the unseen facts: their mean share of the test images.
+        unseen: Number of unseen facts that have a test image.
+        taught: Number of facts taught that have one.
         ap: (fact, AP) of each unseen fact.
     """
 
@@ -35,7 +35,7 @@ class UnseenScores:
 
 
 def unseen_facts(facts: Sequence[Fact], taught: Collection[int]) -> list[int]:
-    """The facts of order 2 and 3 that were not taught, but each unit of which was, in its place, in another fact.
+    """Find the facts of order 2 and 3 that were not taught, but whose units all were, in their place, in other facts.
 
     Args:
         facts: The F facts.
@@ -62,10 +62,9 @@ def score_unseen(
     present: Tensor,
     relevant: Tensor,
 ) -> UnseenScores:
-    """MAP of the unseen facts and of those taught.
+    """Compute the MAP of the unseen facts and of those taught.
 
-    Facts with equal vectors are one query (`equal_queries`); one that is merged with a fact that was taught is not
-    unseen.
+    Facts with equal vectors are one query (`equal_queries`); a fact merged with one that was taught is not unseen.
 
     Args:
         facts: The F facts.
@@ -76,25 +75,25 @@ def score_unseen(
         relevant: `[N, F]` bool.
 
     Raises:
-        UserError: a vector holds NaN.
+        UserError: a vector has NaN.
     """
     groups = equal_queries(fact_vectors, present)
-    queries, shown = merge_relevance(relevant, groups)
+    queries, relevant = merge_relevance(relevant, groups)  # [Q], [N, Q]
     known = set(groups[sorted(taught)].tolist())
     new = set(groups[unseen_facts(facts, taught)].tolist()) - known
-    ap = average_precision_of(image_vectors, fact_vectors[queries], shown)
-    found = {query: value for query, value in zip(queries.tolist(), ap.tolist(), strict=True) if value == value}
-    unseen, old = ([query for query in found if query in among] for among in (new, known))
-    share = shown[:, torch.isin(queries, torch.tensor(unseen, dtype=torch.int64))].double().mean()
+    values = average_precision_of(image_vectors, fact_vectors[queries], relevant)  # [Q]
+    ap = {query: value for query, value in zip(queries.tolist(), values.tolist(), strict=True) if value == value}
+    unseen, seen = ([query for query in ap if query in group] for group in (new, known))
+    share = relevant[:, torch.isin(queries, torch.tensor(unseen, dtype=torch.int64))].double().mean()
     return UnseenScores(
-        map_unseen=_map(found, unseen),
-        map_taught=_map(found, old),
+        map_unseen=_map(ap, unseen),
+        map_taught=_map(ap, seen),
         chance=share.item() if unseen else None,
         unseen=len(unseen),
-        taught=len(old),
-        ap=[(str(facts[query]), found[query]) for query in unseen],
+        taught=len(seen),
+        ap=[(str(facts[query]), ap[query]) for query in unseen],
     )
 
 
-def _map(found: dict[int, float], queries: list[int]) -> float | None:
-    return mean_average_precision(torch.tensor([found[query] for query in queries])) if queries else None
+def _map(ap: dict[int, float], queries: list[int]) -> float | None:
+    return mean_average_precision(torch.tensor([ap[query] for query in queries])) if queries else None
