@@ -34,7 +34,7 @@ def read(kind: str, root: Path, **options: Any) -> ObjectSet:
 
 def by_file(found: ObjectSet, train: bool) -> dict[str, str]:
     """The class of each file of a split, in order."""
-    items = found.train_items if train else found.test_items
+    items = range(found.train) if train else range(found.train, len(found))
     return {Path(found.images[i]).name: found.classes[found.labels[i]] for i in items}
 
 
@@ -300,7 +300,7 @@ def test_voc_actions(below: str, tmp_path: Path) -> None:
     draw_actions(tmp_path / "voc" / below)
     found = read("voc_actions", tmp_path / "voc")
     assert found.classes == ACTIONS
-    assert (len(found.train_items), len(found.test_items)) == (24, 11)
+    assert (found.train, len(found)) == (24, 35)
     assert found.labels.tolist() == [*range(11), *range(11), ACTIONS.index("phoning"), 10, *range(11)]
     crop = np.asarray(Image.open(found.images[22])).astype(int)  # the box (3, 5) to (10, 12), both within
     assert crop.shape == (8, 8, 3)
@@ -326,14 +326,14 @@ def test_voc_actions_with_the_number_of_the_person_in_a_line(tmp_path: Path) -> 
     root = draw_actions(tmp_path / "voc")
     lines = [f"2010_{photo} {person}\n" for photo in (1, 2, 3) for person in (1, 2)]
     (root / "ImageSets" / "Action" / "train.txt").write_text("".join(lines))
-    assert len(read("voc_actions", root).train_items) == 24  # each photograph once
+    assert read("voc_actions", root).train == 24  # each photograph once
 
 
 def test_voc_actions_that_are_broken(tmp_path: Path) -> None:
     root = draw_actions(tmp_path / "voc")
     path = root / "Annotations" / "2010_2.xml"
     path.write_text(annotation([((30, 1, 40, 9), ["running"])]))
-    with pytest.raises(UserError, match=r"2010_2.jpg is 24 x 16, and a person's box .* lies outside"):
+    with pytest.raises(UserError, match=r"2010_2.jpg is 24 x 16, and a person's box .* is outside"):
         read("voc_actions", root)
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match=r"2010_2.xml is not a readable annotation"):
@@ -394,7 +394,7 @@ def test_mnist(below: str, gzipped: bool, tmp_path: Path) -> None:
 def test_mnist_is_read_as_torchvision_reads_it(tmp_path: Path) -> None:
     draw_mnist(tmp_path / "MNIST" / "raw", gzipped=False)
     found = read("mnist", tmp_path)
-    for train, items in ((True, found.train_items), (False, found.test_items)):
+    for train, items in ((True, slice(0, 20)), (False, slice(20, 30))):
         theirs = datasets.MNIST(tmp_path, train=train)
         assert np.array_equal(found.images[items][:, 0], theirs.data.numpy())
         assert np.array_equal(found.labels[items], theirs.targets.numpy())
@@ -619,10 +619,10 @@ def test_cub200(below: str, tmp_path: Path) -> None:
         (
             "image_class_labels.txt",
             "1 1\n2 2\n",
-            "image 3 of .*images.txt has no class or no split in the files beside",
+            "image 3 of .*images.txt lacks a class or a split in the other files",
         ),
-        ("image_class_labels.txt", "".join(f"{i} 9\n" for i in range(1, 8)), "image 1 of .*images.txt has no class"),
-        ("train_test_split.txt", "1 1\n2 0\n", "image 3 of .*images.txt has no class or no split"),
+        ("image_class_labels.txt", "".join(f"{i} 9\n" for i in range(1, 8)), "image 1 of .*images.txt lacks a class"),
+        ("train_test_split.txt", "1 1\n2 0\n", "image 3 of .*images.txt lacks a class or a split"),
         (
             "train_test_split.txt",
             "".join(f"{i} 1\n" for i in range(1, 8)),

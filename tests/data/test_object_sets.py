@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tripletcl.cli.app import app
 from tripletcl.data import ObjectSet, read_object_set
 from tripletcl.data.sets import OBJECT_SETS
-from tripletcl.data.sets.parts import Parts, joined
+from tripletcl.data.sets.object_set import RawSet, build_set
 from tripletcl.errors import UserError
 
 CLASSES = ("ant", "bee", "cat")
@@ -43,30 +43,28 @@ def read_folder(root: Path) -> ObjectSet:
     return read_object_set("folder", root, scratch=root / "scratch")
 
 
-def test_items_of_splits_and_classes() -> None:
-    drawn = drawn_set([0, 2, 1, 0, 1, 2, 2, 0, 1], train=6)
-    assert len(drawn) == 9
-    assert drawn.train_items.tolist() == [0, 1, 2, 3, 4, 5]
-    assert drawn.test_items.tolist() == [6, 7, 8]
-    train, test = drawn.class_items(["cat", "ant"])
+def test_items_of_classes() -> None:
+    some = drawn_set([0, 2, 1, 0, 1, 2, 2, 0, 1], train=6)
+    assert len(some) == 9
+    train, test = some.class_items(["cat", "ant"])
     assert train.tolist() == [0, 1, 3, 5]
     assert test.tolist() == [6, 7]
 
 
-def drawn_parts() -> Parts:
+def raw_set() -> RawSet:
     pixels = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
-    return Parts(CLASSES, (pixels[:6], [0, 2, 1, 0, 1, 2]), (pixels[6:], [2, 0, 1]))
+    return RawSet(CLASSES, (pixels[:6], [0, 2, 1, 0, 1, 2]), (pixels[6:], [2, 0, 1]))
 
 
-def test_parts_are_put_together() -> None:
-    whole = joined("drawn", drawn_parts())
+def test_a_raw_set_is_put_together() -> None:
+    whole = build_set("drawn", raw_set())
     assert (whole.name, whole.classes, whole.train) == ("drawn", CLASSES, 6)
     assert whole.labels.tolist() == [0, 2, 1, 0, 1, 2, 2, 0, 1]
     assert whole.images[:, 0, 0, 0].tolist() == list(range(9))
 
 
 def test_some_classes_in_another_order() -> None:
-    part = joined("drawn", drawn_parts(), classes=["cat", "ant"])
+    part = build_set("drawn", raw_set(), classes=["cat", "ant"])
     assert part.classes == ("cat", "ant")
     assert part.images[:, 0, 0, 0].tolist() == [0, 1, 3, 5, 6, 7]  # which images they are
     assert part.labels.tolist() == [1, 0, 1, 0, 0, 1]
@@ -88,7 +86,7 @@ def test_incomplete_classes_can_be_dropped(tmp_path: Path, caplog: pytest.LogCap
     assert part.classes == ("a", "c")
     assert [Path(image).parent.name for image in part.images] == ["a", "a", "c", "c", "a", "c", "c"]
     assert part.labels.tolist() == [0, 0, 1, 1, 0, 1, 1]
-    assert "the set 'own' goes on without 'b', 'd', 'e'" in caplog.text
+    assert "the set 'own' is used without 'b', 'd', 'e'" in caplog.text
     caplog.clear()
     read_object_set("folder", root, incomplete="drop", classes=["c", "a"], scratch=tmp_path)
     assert not caplog.text
@@ -105,15 +103,15 @@ def test_incomplete_classes_can_be_dropped(tmp_path: Path, caplog: pytest.LogCap
 )
 def test_unknown_classes(names: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        joined("drawn", drawn_parts(), classes=names)
+        build_set("drawn", raw_set(), classes=names)
 
 
 @pytest.mark.parametrize(
     ("labels", "train", "classes", "sentence"),
     [
-        ([0, 0, 1, 1, 0, 1], 4, CLASSES, "^the set 'drawn' has no training image of 'cat'; a class needs two"),
+        ([0, 0, 1, 1, 0, 1], 4, CLASSES, "^the set 'drawn' has no training image of 'cat'; a class needs at least two"),
         ([0, 0, 1, 0, 1], 3, ("ant", "bee"), "^the set 'drawn' has only one training image of 'bee';"),
-        ([0, 0, 1, 1, 0], 4, ("ant", "bee"), "^the set 'drawn' has no test image of 'bee'; .*one test image at least"),
+        ([0, 0, 1, 1, 0], 4, ("ant", "bee"), "^the set 'drawn' has no test image of 'bee'; .*one test image"),
         ([0, 0, 3, 1, 1, 0], 4, CLASSES, "image 2 of the set 'drawn' has label 3, allowed is 0 to 2"),
         ([0, -1], 1, CLASSES, "image 1 of the set 'drawn' has label -1"),
         ([0, 0], 3, ("ant",), "has 2 images, of which 3 cannot be for training"),
@@ -138,9 +136,9 @@ def test_sizes_that_do_not_belong_together() -> None:
     with pytest.raises(UserError, match="not one whole number for each image"):
         ObjectSet("x", ("a",), pixels, labels.astype(float), 2)
     with pytest.raises(UserError, match=r"images of two shapes, \[1, 2, 2\] for training and \[3, 2, 2\] for testing"):
-        joined("x", Parts(("a",), (pixels, labels), (pixels.repeat(3, axis=1), labels)))
+        build_set("x", RawSet(("a",), (pixels, labels), (pixels.repeat(3, axis=1), labels)))
     with pytest.raises(UserError, match="has 3 training images, but 2 labels of them"):
-        joined("x", Parts(("a",), (pixels, labels[:2]), (pixels, [0, 0, 0, 0])))
+        build_set("x", RawSet(("a",), (pixels, labels[:2]), (pixels, [0, 0, 0, 0])))
 
 
 def test_folder(tmp_path: Path) -> None:
@@ -166,8 +164,8 @@ def test_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "test", "sentence"),
     [
-        ({"a": 2}, {}, "the set 'folder' in .* lacks .*test; under the folder must lie train/CLASS/"),
-        ({}, {"a": 2}, "lacks .*train; under the folder"),
+        ({"a": 2}, {}, "the set 'folder' in .* lacks .*test; the folder must contain train/CLASS/"),
+        ({}, {"a": 2}, "lacks .*train; the folder must contain"),
         ({"a": 2, "b": 2, "c": 2}, {"a": 1, "d": 1}, "the set 'own' has no training image of 'd'; a class needs"),
         ({"a": 2, "b": 2, "c": 2}, {"a": 1}, "the set 'own' has no test image of 'b', 'c'; a class needs"),
         ({f"c{i:02d}": 2 for i in range(20)}, {"c19": 1}, "no test image of 'c00', .*'c07' and 11 more; a class"),
@@ -200,7 +198,7 @@ def test_a_root_that_is_not_there(kind: str, tmp_path: Path) -> None:
         read_object_set(kind, tmp_path / "nothing", scratch=tmp_path)
     message = str(caught.value)
     source = OBJECT_SETS[kind]
-    assert message.startswith(f"the set {kind!r} is not there: {tmp_path / 'nothing'} is no folder")
+    assert message.startswith(f"the set {kind!r} is missing: {tmp_path / 'nothing'} is not a folder")
     assert source.layout in message
     assert kind == "folder" or source.address in message
     assert ("download: true" in message) == (source.download is not None)
@@ -220,7 +218,7 @@ def test_sets_that_nobody_serves_in_one_piece(kind: str, tmp_path: Path) -> None
 
 def test_packed_archives_are_named(tmp_path: Path) -> None:
     (tmp_path / "102flowers.tgz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"lacks setid.mat, but 102flowers.tgz lies there packed: unpack it there"):
+    with pytest.raises(UserError, match=r"lacks setid.mat; unpack 102flowers.tgz there"):
         read_object_set("flowers102", tmp_path, scratch=tmp_path)
 
 
@@ -249,7 +247,7 @@ def test_the_command_lists_every_set() -> None:
 def test_real_folders(name: str, classes: int, train: int, test: int, data_root: Path, tmp_path: Path) -> None:
     found = read_object_set("folder", data_root / "objects" / name, incomplete="drop", scratch=tmp_path)
     assert found.name == name
-    assert (len(found.classes), len(found.train_items), len(found.test_items)) == (classes, train, test)
+    assert (len(found.classes), found.train, len(found)) == (classes, train, train + test)
 
 
 def test_a_real_folder_with_a_class_that_cannot_be_learned(data_root: Path, tmp_path: Path) -> None:
@@ -260,7 +258,7 @@ def test_a_real_folder_with_a_class_that_cannot_be_learned(data_root: Path, tmp_
 
 def test_real_digits(data_root: Path, tmp_path: Path) -> None:
     mnist = read_object_set("mnist", data_root / "mnist", scratch=tmp_path)
-    assert (len(mnist.train_items), len(mnist.test_items)) == (60_000, 10_000)
+    assert (mnist.train, len(mnist)) == (60_000, 70_000)
     assert isinstance(mnist.images, np.ndarray)
     assert mnist.images.shape == (70_000, 1, 28, 28)
     assert mnist.classes == tuple("0123456789")

@@ -101,7 +101,7 @@ def refused(config: ObjectConfig, words: str) -> None:
 def test_bad_input_is_one_sentence_before_anything_is_trained(mnist: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "red", 3)
     refused(split_config(mnist, data={"sets": []}), "data.sets is empty")
-    refused(split_config(tmp_path / "nowhere"), r"the set 'mnist' is not there: .*nowhere is no folder")
+    refused(split_config(tmp_path / "nowhere"), r"the set 'mnist' is missing: .*nowhere is not a folder")
     refused(split_config(mnist, data={"sets": [{"set": "mnist", "root": "${NOT_SET}/x"}]}), "environment variable")
     refused(split_config(mnist, tasks=11), "has 10 classes, which cannot be dealt to 11 tasks")
     refused(split_config(mnist, model={"image_size": 20}), "takes no images of 20 pixels")

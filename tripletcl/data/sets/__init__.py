@@ -1,4 +1,4 @@
-"""Object-recognition sets: folders of one's own, and published ones in the form they are published in."""
+"""Object-recognition sets: folders of one's own, and published sets in their published form."""
 
 from tripletcl.data.sets.catalogue import OBJECT_SETS, ObjectSource, read_object_set
 from tripletcl.data.sets.object_set import ObjectSet

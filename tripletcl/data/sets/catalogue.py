@@ -1,4 +1,4 @@
-"""Which sets can be read, where they are published, and what must lie under the root of each."""
+"""The sets that can be read, their addresses, and the files that the root of each must contain."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from tripletcl.data.sets.archive import NotThere, reason
-from tripletcl.data.sets.chars74k import read_chars74k
-from tripletcl.data.sets.cub200 import read_cub200
-from tripletcl.data.sets.fgvc_aircraft import read_fgvc_aircraft
-from tripletcl.data.sets.flowers102 import read_flowers102
-from tripletcl.data.sets.folders import read_folder
-from tripletcl.data.sets.indoor67 import read_indoor67
-from tripletcl.data.sets.object_set import ObjectSet
-from tripletcl.data.sets.parts import Incomplete, Parts, joined
-from tripletcl.data.sets.stanford_cars import read_stanford_cars
+from tripletcl.data.sets.archive import MissingFile, reason
+from tripletcl.data.sets.object_set import Incomplete, ObjectSet, RawSet, build_set
+from tripletcl.data.sets.published import (
+    read_chars74k,
+    read_cub200,
+    read_fgvc_aircraft,
+    read_flowers102,
+    read_folder,
+    read_indoor67,
+    read_stanford_cars,
+)
 from tripletcl.data.sets.torchvision_sets import (
-    download,
+    download_by_torchvision,
     download_svhn,
     read_cifar10,
     read_cifar100,
@@ -31,22 +32,22 @@ from tripletcl.errors import UserError
 from tripletcl.files import locked
 
 PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".zip")
-"""Archives, which are to be unpacked first; a .gz of a single file is read as it is."""
+"""Archives, which must be unpacked first; a .gz of a single file is read as it is."""
 
 
 @dataclass(frozen=True)
 class ObjectSource:
-    """A kind of set: how it is read, and what a person needs to know to have it.
+    """A kind of set: its reader, and how to get it.
 
     Attributes:
         read: Called with (root, scratch).
-        what: What it shows.
-        address: Where it is published.
-        layout: What must lie under the root.
-        download: Fetches it into a root; None where nobody serves it in one piece.
+        what: The images and the number of classes.
+        address: The page where the set is published.
+        layout: The files that the root must contain.
+        download: Downloads the set into a root; None where nobody serves it in one piece.
     """
 
-    read: Callable[[Path, Path], Parts]
+    read: Callable[[Path, Path], RawSet]
     what: str
     address: str
     layout: str
@@ -65,7 +66,7 @@ OBJECT_SETS: dict[str, ObjectSource] = {
         "Oxford Flowers, 102 classes",
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
         "jpg/, imagelabels.mat and setid.mat",
-        partial(download, "Flowers102"),
+        partial(download_by_torchvision, "Flowers102"),
     ),
     "indoor67": ObjectSource(
         read_indoor67,
@@ -90,14 +91,14 @@ OBJECT_SETS: dict[str, ObjectSource] = {
         "FGVC-Aircraft, 100 variants",
         "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
         "data/images/, data/variants.txt, data/images_variant_trainval.txt and data/images_variant_test.txt",
-        partial(download, "FGVCAircraft"),
+        partial(download_by_torchvision, "FGVCAircraft"),
     ),
     "voc_actions": ObjectSource(
         read_voc_actions,
         "people in PASCAL VOC 2012, 11 actions",
         "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
         "ImageSets/Action/, Annotations/ and JPEGImages/",
-        partial(download, "VOCDetection", year="2012", image_set="train"),
+        partial(download_by_torchvision, "VOCDetection", year="2012", image_set="train"),
     ),
     "chars74k": ObjectSource(
         read_chars74k,
@@ -118,21 +119,21 @@ OBJECT_SETS: dict[str, ObjectSource] = {
         "http://yann.lecun.com/exdb/mnist/",
         "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, as they "
         "are or with .gz",
-        partial(download, "MNIST"),
+        partial(download_by_torchvision, "MNIST"),
     ),
     "cifar10": ObjectSource(
         read_cifar10,
         "small photographs, 10 classes",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         "cifar-10-batches-py/ with data_batch_1 to data_batch_5, test_batch and batches.meta",
-        partial(download, "CIFAR10"),
+        partial(download_by_torchvision, "CIFAR10"),
     ),
     "cifar100": ObjectSource(
         read_cifar100,
         "small photographs, 100 classes",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         "cifar-100-python/ with train, test and meta",
-        partial(download, "CIFAR100"),
+        partial(download_by_torchvision, "CIFAR100"),
     ),
 }
 
@@ -147,72 +148,73 @@ def read_object_set(
     download: bool = False,
     scratch: str | Path,
 ) -> ObjectSet:
-    """Read a set of a kind in `OBJECT_SETS`, in the form it is published in, with its published split.
+    """Read a set of a kind in `OBJECT_SETS`, in its published form and with its published split.
 
     Args:
         kind: One of `OBJECT_SETS`.
-        root: The folder it lies in.
-        name: What messages and reports call it; the folder's name for a folder of one's own, else the kind.
-        classes: The names of those classes that are wanted, in their order; None: all.
+        root: The folder of the set.
+        name: The name in messages and reports; None is the folder's name for a folder of one's own, else the kind.
+        classes: The names of the classes to select, in their order; None selects all.
         incomplete: A class with fewer than two training images or no test image is refused, or dropped with a warning.
-        download: Fetch it where it is not there, if anybody serves it in one piece.
-        scratch: Where images that have to be cut out of larger ones are kept.
+        download: Download the set if it is missing, where its files can be downloaded.
+        scratch: The folder for images that are cut out of larger ones.
 
     Raises:
-        UserError: An unknown kind; the set or part of it is not there (where it is published, and what must lie where);
-            a file is broken or cut short; no class of one of the names; or as `ObjectSet`.
+        UserError: An unknown kind; the set or part of it is missing (with its address and layout); a file is damaged or
+            cut short; no class of one of the names; or as `ObjectSet`.
     """
     source, root = _source(kind), Path(root)
     name = name or (root.resolve().name if kind == "folder" else kind)
-    return joined(name, _read(kind, source, root, Path(scratch), download), classes, incomplete)
+    return build_set(name, _read(kind, source, root, Path(scratch), download), classes, incomplete)
 
 
-def _read(kind: str, source: ObjectSource, root: Path, scratch: Path, download: bool) -> Parts:
+def _read(kind: str, source: ObjectSource, root: Path, scratch: Path, download: bool) -> RawSet:
     try:
         return source.read(root, scratch)
-    except NotThere as missing:
+    except MissingFile as missing:
         if not download or source.download is None:
-            raise UserError(_what_is_missing(kind, source, root, missing, download)) from missing
-    with locked(root / f".{kind}.lock"):  # of two processes, one fetches it while the other waits
+            raise UserError(_missing(kind, source, root, missing, download)) from missing
+    with locked(root / f".{kind}.lock"):  # of two processes, one downloads it while the other waits
         try:
             return source.read(root, scratch)
-        except NotThere:
-            _fetch(kind, source, root)
+        except MissingFile:
+            _download(kind, source, root)
     try:
         return source.read(root, scratch)
-    except NotThere as missing:
-        raise UserError(_what_is_missing(kind, source, root, missing, download=False)) from missing
+    except MissingFile as missing:
+        raise UserError(_missing(kind, source, root, missing, download=False)) from missing
 
 
 def _source(kind: str) -> ObjectSource:
     if kind in OBJECT_SETS:
         return OBJECT_SETS[kind]
     close = get_close_matches(kind, OBJECT_SETS, n=2)
-    meant = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    raise UserError(f"there is no kind of set {kind!r}; {meant}allowed are {', '.join(OBJECT_SETS)}")
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    raise UserError(f"there is no kind of set {kind!r}; {hint}allowed are {', '.join(OBJECT_SETS)}")
 
 
-def _fetch(kind: str, source: ObjectSource, root: Path) -> None:
+def _download(kind: str, source: ObjectSource, root: Path) -> None:
     assert source.download is not None
     try:
         source.download(root)
     except (OSError, RuntimeError, EOFError) as error:  # URLError and a wrong checksum among them
         raise UserError(
-            f"the set {kind!r} cannot be downloaded ({reason(error)}); it is published at {source.address}, and under "
-            f"{root} must lie {source.layout}"
+            f"the set {kind!r} cannot be downloaded ({reason(error)}); it is published at {source.address}, and {root} "
+            f"must contain {source.layout}"
         ) from error
 
 
-def _what_is_missing(kind: str, source: ObjectSource, root: Path, missing: NotThere, download: bool) -> str:
+def _missing(kind: str, source: ObjectSource, root: Path, missing: MissingFile, download: bool) -> str:
+    """The message for a set that is missing, or part of it: how to get it, and what the root must contain."""
     if not root.is_dir():
-        start = f"the set {kind!r} is not there: {root} is no folder"
+        start = f"the set {kind!r} is missing: {root} is not a folder"
     elif packed := [entry.name for entry in sorted(root.iterdir()) if entry.name.endswith(PACKED)]:
-        return f"the set {kind!r} in {root} lacks {missing}, but {', '.join(packed)} lies there packed: unpack it there"
+        return f"the set {kind!r} in {root} lacks {missing}; unpack {', '.join(packed)} there"
     else:
         start = f"the set {kind!r} in {root} lacks {missing}"
     if kind == "folder":
-        return f"{start}; under the folder must lie {source.layout}"
-    ways = f"it is published at {source.address}, and under the root must lie {source.layout}"
+        return f"{start}; the folder must contain {source.layout}"
+    ways = f"it is published at {source.address}, and the root must contain {source.layout}"
     if source.download is not None:
         return f"{start}; {ways}, or set download: true"
     return f"{start}; it cannot be downloaded by this program: {ways}" if download else f"{start}; {ways}"

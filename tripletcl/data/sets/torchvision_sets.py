@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from tripletcl.data.sets.archive import NotThere, located, reason, required
-from tripletcl.data.sets.parts import Part, Parts
+from tripletcl.data.sets.archive import MissingFile, locate, reason, require
+from tripletcl.data.sets.object_set import Labelled, RawSet
 from tripletcl.errors import UserError
 
 DIGITS = tuple("0123456789")
 MNIST_FILES = tuple(f"{split}-{kind}-ubyte" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 
 
-def download(name: str, root: Path, **options: Any) -> None:
+def download_by_torchvision(name: str, root: Path, **options: Any) -> None:
     """Let a class of `torchvision.datasets` download its files into the folder below root where it keeps them."""
     from torchvision import datasets
 
@@ -29,10 +29,10 @@ def download(name: str, root: Path, **options: Any) -> None:
 def download_svhn(root: Path) -> None:
     """Download both splits of SVHN into root."""
     for split in ("train", "test"):
-        download("SVHN", root, split=split)
+        download_by_torchvision("SVHN", root, split=split)
 
 
-def read_mnist(root: Path, scratch: Path) -> Parts:
+def read_mnist(root: Path, scratch: Path) -> RawSet:
     """Read MNIST (LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", 1998),
     or another set in its four files.
 
@@ -50,10 +50,10 @@ def read_mnist(root: Path, scratch: Path) -> Parts:
             _mnist_part(Path(folder), [file for file in files if file.name.startswith(split)])
             for split in ("train", "t10k")
         )
-    return Parts(DIGITS, train, test)
+    return RawSet(DIGITS, train, test)
 
 
-def _mnist_part(folder: Path, files: list[Path]) -> Part:
+def _mnist_part(folder: Path, files: list[Path]) -> Labelled:
     from torchvision.datasets import MNIST
 
     try:
@@ -69,7 +69,7 @@ def _mnist_file(root: Path, file: str) -> Path:
         for path in (folder / file, folder / f"{file}.gz"):
             if path.is_file():
                 return path
-    raise NotThere(f"{file} (or {file}.gz)")
+    raise MissingFile(f"{file} (or {file}.gz)")
 
 
 def _unpack(packed: Path, path: Path) -> None:
@@ -80,7 +80,7 @@ def _unpack(packed: Path, path: Path) -> None:
         raise UserError(f"{packed} cannot be read, or is cut short: {reason(error)}") from error
 
 
-def read_cifar10(root: Path, scratch: Path) -> Parts:
+def read_cifar10(root: Path, scratch: Path) -> RawSet:
     """Read CIFAR-10 (Krizhevsky, "Learning multiple layers of features from tiny images", 2009).
 
     Published as cifar-10-python.tar.gz. Layout, in root or root/cifar-10-batches-py: `data_batch_1` to `data_batch_5`
@@ -92,7 +92,7 @@ def read_cifar10(root: Path, scratch: Path) -> Parts:
     return _read_cifar(CIFAR10, root)
 
 
-def read_cifar100(root: Path, scratch: Path) -> Parts:
+def read_cifar100(root: Path, scratch: Path) -> RawSet:
     """Read CIFAR-100, its 100 fine classes (as `read_cifar10`).
 
     Published as cifar-100-python.tar.gz. Layout, in root or root/cifar-100-python: `train`, `test` and `meta`.
@@ -102,23 +102,23 @@ def read_cifar100(root: Path, scratch: Path) -> Parts:
     return _read_cifar(CIFAR100, root)
 
 
-def _read_cifar(dataset: Any, root: Path) -> Parts:
+def _read_cifar(dataset: Any, root: Path) -> RawSet:
     """Both splits by a class of torchvision, which opens the pickles only after it has compared their MD5."""
-    base = located(root, dataset.meta["filename"], dataset.base_folder)
+    base = locate(root, dataset.meta["filename"], dataset.base_folder)
     md5 = dict([*dataset.train_list, *dataset.test_list, (dataset.meta["filename"], dataset.meta["md5"])])
-    files = {required(base / name): digest for name, digest in md5.items()}
+    files = {require(base / name): digest for name, digest in md5.items()}
     here = type(dataset.__name__, (dataset,), {"base_folder": base.name})  # also directly under the root
     try:
         train, test = here(base.parent), here(base.parent, train=False)
     except RuntimeError as error:
         raise _not_as_published(files) from error
-    return Parts(
+    return RawSet(
         tuple(train.classes),
         *((np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)), split.targets) for split in (train, test)),
     )
 
 
-def read_svhn(root: Path, scratch: Path) -> Parts:
+def read_svhn(root: Path, scratch: Path) -> RawSet:
     """Read SVHN's cropped digits (Netzer, Wang, Coates, Bissacco, Wu and Ng, "Reading digits in natural images with
     unsupervised feature learning", 2011).
 
@@ -126,12 +126,12 @@ def read_svhn(root: Path, scratch: Path) -> Parts:
     """
     from torchvision.datasets import SVHN
 
-    files = {required(root / SVHN.split_list[split][1]): SVHN.split_list[split][2] for split in ("train", "test")}
+    files = {require(root / SVHN.split_list[split][1]): SVHN.split_list[split][2] for split in ("train", "test")}
     try:
         splits = [SVHN(root, split=split) for split in ("train", "test")]
     except RuntimeError as error:
         raise _not_as_published(files) from error
-    return Parts(DIGITS, *((np.ascontiguousarray(split.data), split.labels) for split in splits))
+    return RawSet(DIGITS, *((np.ascontiguousarray(split.data), split.labels) for split in splits))
 
 
 def _not_as_published(files: dict[Path, str]) -> UserError:

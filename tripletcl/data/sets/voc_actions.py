@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from tripletcl.data.images import in_threads
-from tripletcl.data.sets.archive import located, read_rows, reason, required
-from tripletcl.data.sets.parts import Parts
+from tripletcl.data.sets.archive import locate, read_rows, reason, require
+from tripletcl.data.sets.object_set import RawSet
 from tripletcl.errors import UserError
 from tripletcl.files import write_atomically
 
@@ -38,7 +38,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class _Person:
-    """One person of an annotation: where in which image, and what the person does (a position in ACTIONS)."""
+    """One person of an annotation: the photograph, the box in it, the action (a position in ACTIONS), and the crop."""
 
     image: Path
     box: Box
@@ -46,54 +46,54 @@ class _Person:
     crop: Path
 
 
-def read_voc_actions(root: Path, scratch: Path) -> Parts:
+def read_voc_actions(root: Path, scratch: Path) -> RawSet:
     """Read the action classification of PASCAL VOC 2012 (Everingham, Van Gool, Williams, Winn and Zisserman).
 
-    Published at http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ as VOCtrainval_11-May-2012.tar.
+    Published as VOCtrainval_11-May-2012.tar.
 
     Layout, in root, root/VOC2012 or root/VOCdevkit/VOC2012: `ImageSets/Action/train.txt` and `val.txt`, a photograph a
     line; `Annotations/PHOTOGRAPH.xml`; `JPEGImages/PHOTOGRAPH.jpg`. A sample is a person: an object of the annotation
     with a box (`bndbox`, counted from 1, its ends included) and `actions`, eleven names each with 1 or 0. Its image is
-    the photograph within the box, written below `scratch` once and found there again as long as annotation and
-    photograph are the same. A person may do several things at once (phoning, walking): the class is the first of
-    ACTIONS that is 1; a person for whom none is 1 is left out. The labels of the test photographs were never published:
-    val is for testing.
+    the photograph within the box; it is written below `scratch` once and used again while annotation and photograph
+    stay the same. A person may do several things at once (phoning, walking): the class is the first of ACTIONS that is
+    1; a person for whom none is 1 is left out. The labels of the test photographs were never published: val is the test
+    split.
     """
-    base = located(root, "ImageSets/Action", "VOC2012", "VOCdevkit/VOC2012")
+    base = locate(root, "ImageSets/Action", "VOC2012", "VOCdevkit/VOC2012")
     folder = scratch / "voc_actions"
-    parts = []
+    splits = []
     for split in ("train", "val"):
         photographs = dict.fromkeys(row[0] for row in read_rows(base / "ImageSets" / "Action" / f"{split}.txt", _first))
         people = [person for photograph in photographs for person in _people(base, photograph, folder)]
-        parts.append(([person.crop for person in people], [person.action for person in people]))
+        splits.append(([person.crop for person in people], [person.action for person in people]))
         missing = [person for person in people if not person.crop.exists()]
         for _ in in_threads(_write_crop, missing):
             pass
-    return Parts(ACTIONS, *parts)
+    return RawSet(ACTIONS, *splits)
 
 
 def _first(line: str) -> str:
-    """The photograph of a line, which may go on with the number of a person."""
+    """The photograph of a line; the number of a person may follow it."""
     return line.split()[0]
 
 
 def _people(base: Path, photograph: str, folder: Path) -> Iterator[_Person]:
-    path = required(base / "Annotations" / f"{photograph}.xml")
-    image = required(base / "JPEGImages" / f"{photograph}.jpg")
+    path = require(base / "Annotations" / f"{photograph}.xml")
+    image = require(base / "JPEGImages" / f"{photograph}.jpg")
     try:
         raw = path.read_bytes()
         objects = ElementTree.fromstring(raw).findall("object")
-        found = [(_box(entry), _action(entry)) for entry in objects]
+        people = [(_box(entry), _action(entry)) for entry in objects]
     except (OSError, ElementTree.ParseError, ValueError) as error:
         raise UserError(f"{path} is not a readable annotation: {reason(error)}") from error
     digest = hashlib.blake2b(raw + str(image.stat().st_size).encode(), digest_size=6).hexdigest()
-    for number, (box, action) in enumerate(found, start=1):
+    for number, (box, action) in enumerate(people, start=1):
         if box is not None and action is not None:
             yield _Person(image, box, action, folder / f"{photograph}-{number}-{digest}.jpg")
 
 
 def _box(entry: ElementTree.Element) -> Box | None:
-    """(left, top, right, bottom) as Pillow counts, from 0 and without the last."""
+    """(left, top, right, bottom) in pixels from 0, right and bottom excluded, as Pillow counts."""
     bounds = entry.find("bndbox")
     if bounds is None:
         return None
@@ -102,7 +102,7 @@ def _box(entry: ElementTree.Element) -> Box | None:
 
 
 def _action(entry: ElementTree.Element) -> int | None:
-    """The first action that is marked, None where there is none."""
+    """The first action that is marked, or None."""
     for position, action in enumerate(ACTIONS):
         if float(entry.findtext(f"actions/{action}", "0")) > 0:
             return position
@@ -116,7 +116,7 @@ def _write_crop(person: _Person) -> None:
             left, top, right, bottom = person.box
             box = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
             if box[0] >= box[2] or box[1] >= box[3]:
-                raise UserError(f"{person.image} is {width} x {height}, and a person's box {person.box} lies outside")
+                raise UserError(f"{person.image} is {width} x {height}, and a person's box {person.box} is outside")
             crop = photograph.convert("RGB").crop(box)
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{person.image} cannot be decoded: {reason(error)}") from error
