@@ -6,10 +6,10 @@ import math
 
 
 def average_precision_by_loops(scores: list[float], relevant: list[bool]) -> float:
-    """Walk over the relevant images; count who stands at or above each."""
+    """Count, for each relevant image, the images with at least its score."""
     precisions = []
-    for score, shown in zip(scores, relevant, strict=True):
-        if shown:
+    for score, is_relevant in zip(scores, relevant, strict=True):
+        if is_relevant:
             above = [other for other, s in zip(relevant, scores, strict=True) if s >= score]
             precisions.append(sum(above) / len(above))
     return sum(precisions) / len(precisions) if precisions else math.nan
@@ -18,10 +18,10 @@ def average_precision_by_loops(scores: list[float], relevant: list[bool]) -> flo
 def filtered_ranks_by_loops(scores: list[list[float]], relevant: list[list[bool]]) -> list[int]:
     """One rank for each true (image, fact) pair, in row-major order."""
     ranks = []
-    for row, shown in zip(scores, relevant, strict=True):
-        for fact, is_true in enumerate(shown):
+    for row, truth in zip(scores, relevant, strict=True):
+        for fact, is_true in enumerate(truth):
             if is_true:
-                wrong = [score for score, other in zip(row, shown, strict=True) if not other]
+                wrong = [score for score, other in zip(row, truth, strict=True) if not other]
                 ranks.append(1 + sum(score >= row[fact] for score in wrong))
     return ranks
 

@@ -22,8 +22,8 @@ from tripletcl.evaluation.compatibility import (
 STAGES = [1, 2, 4]
 TAUGHT = np.array([1, 1, 2, 3, 4, 4])
 """The task of each of six facts; task 3 has no stage of its own."""
-SHOWN = torch.rand(25, 6, generator=torch.Generator().manual_seed(1)) < 0.3
-SHOWN[:, 4] = False  # a fact without a test image
+RELEVANT = torch.rand(25, 6, generator=torch.Generator().manual_seed(1)) < 0.3
+RELEVANT[:, 4] = False  # a fact without a test image
 
 
 def vectors(count: int, seed: int) -> torch.Tensor:
@@ -36,26 +36,26 @@ QUERIES = [vectors(6, 10 + seed) for seed in range(3)]
 
 def map_by_loops(gallery: torch.Tensor, queries: torch.Tensor, facts: list[int]) -> float | None:
     """Score by score."""
-    found = []
+    precisions = []
     for fact in facts:
         scores = [
             math.fsum(cosine(a, b) for a, b in zip(photo, queries[fact].tolist(), strict=True))
             for photo in gallery.tolist()
         ]
-        found.append(average_precision_by_loops(scores, SHOWN[:, fact].tolist()))
-    known = [ap for ap in found if not math.isnan(ap)]
+        precisions.append(average_precision_by_loops(scores, RELEVANT[:, fact].tolist()))
+    known = [ap for ap in precisions if not math.isnan(ap)]
     return sum(known) / len(known) if known else None
 
 
 def facts_by_hand(group: str, s: int, t: int) -> list[int]:
-    known, asked = min(s, t), max(s, t)
-    ranges = {"all": range(1, asked + 1), "old": range(1, known + 1), "new": range(known + 1, asked + 1)}
+    older, newer = min(s, t), max(s, t)
+    ranges = {"all": range(1, newer + 1), "old": range(1, older + 1), "new": range(older + 1, newer + 1)}
     return [fact for fact, task in enumerate(TAUGHT) if task in ranges[group]]
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_matrix_is_the_map_of_each_gallery_by_each_model_s_queries(group: str) -> None:
-    ap = cross_average_precision(GALLERIES, QUERIES, SHOWN)
+    ap = cross_average_precision(GALLERIES, QUERIES, RELEVANT)
     matrix = compatibility_matrix(ap, STAGES, TAUGHT, group)
     for row, s in enumerate(STAGES):
         for column, t in enumerate(STAGES):
@@ -66,7 +66,7 @@ def test_the_matrix_is_the_map_of_each_gallery_by_each_model_s_queries(group: st
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_pair_is_compared_on_the_same_facts_throughout(group: str) -> None:
-    pairs = compatibilities(cross_average_precision(GALLERIES, QUERIES, SHOWN), STAGES, TAUGHT, group)
+    pairs = compatibilities(cross_average_precision(GALLERIES, QUERIES, RELEVANT), STAGES, TAUGHT, group)
     assert [(pair.gallery, pair.queries) for pair in pairs] == [(1, 2), (1, 4), (2, 4)]
     for pair in pairs:
         s, t = STAGES.index(pair.gallery), STAGES.index(pair.queries)
@@ -75,16 +75,16 @@ def test_a_pair_is_compared_on_the_same_facts_throughout(group: str) -> None:
             assert value == pytest.approx(map_by_loops(GALLERIES[gallery], QUERIES[queries], facts), abs=1e-6)
 
 
-def test_with_a_text_branch_that_stands_still_a_stale_gallery_answers_as_it_always_did() -> None:
-    still = [QUERIES[0]] * 3
-    pairs = compatibilities(cross_average_precision(GALLERIES, still, SHOWN), STAGES, TAUGHT, "all")
+def test_with_a_frozen_text_branch_a_stale_gallery_answers_as_before() -> None:
+    frozen = [QUERIES[0]] * 3
+    pairs = compatibilities(cross_average_precision(GALLERIES, frozen, RELEVANT), STAGES, TAUGHT, "all")
     assert all(pair.stale == pair.before for pair in pairs)
     assert not any(pair.compatible for pair in pairs), "the criterion is strict"
     assert average_compatibility(pairs) == 0
 
 
 def test_with_the_same_model_twice_stale_is_reembedded() -> None:
-    ap = cross_average_precision([GALLERIES[0]] * 2, [QUERIES[0]] * 2, SHOWN)
+    ap = cross_average_precision([GALLERIES[0]] * 2, [QUERIES[0]] * 2, RELEVANT)
     (pair,) = compatibilities(ap, [1, 2], TAUGHT, "all")
     assert pair.before == pair.stale == pair.reembedded
     assert pair.update_gain is None

@@ -58,30 +58,30 @@ def test_every_number_against_loops() -> None:
     facts = table()
     fact_vectors, present = vectors()
     images, ids = gallery(facts)
-    found = FactEvaluator(facts, TASKS, fact_vectors, present).evaluate(images, ids)
+    result = FactEvaluator(facts, TASKS, fact_vectors, present).evaluate(images, ids)
 
     scores = scores_by_loops(images, fact_vectors, present)
-    shown = {(image, fact) for image, fact in facts.rows_of("test").tolist()}
+    true = {(image, fact) for image, fact in facts.rows_of("test").tolist()}
 
     def ap(fact: int, of: list[int]) -> float:
-        return average_precision_by_loops([scores[i][fact] for i in of], [(ids[i], fact) in shown for i in of])
+        return average_precision_by_loops([scores[i][fact] for i in of], [(ids[i], fact) in true for i in of])
 
     everyone = list(range(len(ids)))
-    for task, own_map, all_map in zip(TASKS, found.map_tasks, found.map_tasks_all, strict=True):
-        own = [i for i in everyone if any((ids[i], fact) in shown for fact in task)]
+    for task, own_map, all_map in zip(TASKS, result.map_tasks, result.map_tasks_all, strict=True):
+        own = [i for i in everyone if any((ids[i], fact) in true for fact in task)]
         assert 0 < len(own) < len(everyone)
         assert own_map == pytest.approx(np.nanmean([ap(fact, own) for fact in task]))
         assert all_map == pytest.approx(np.nanmean([ap(fact, everyone) for fact in task]))
-    assert found.ap == [(str(FACTS[f]), pytest.approx(ap(f, everyone))) for f in range(5)]
-    assert found.map_all == pytest.approx(sum(value for _, value in found.ap) / 5)
-    assert found.left_out == 1
-    assert found.map_subset is None
-    chosen = FactEvaluator(facts, TASKS, fact_vectors, present, subset=np.array([3, 1, 5])).evaluate(images, ids)
-    assert chosen.map_subset == pytest.approx((ap(3, everyone) + ap(1, everyone)) / 2)  # fact 5 has no test image
-    assert replace(chosen, map_subset=None) == found
-    ranks = filtered_ranks_by_loops(scores, [[(i, f) in shown for f in range(6)] for i in ids])
-    assert found.mrr == pytest.approx(sum(1 / rank for rank in ranks) / len(ranks))
-    assert found.recall == pytest.approx({str(k): sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 5, 10)})
+    assert result.ap == [(str(FACTS[f]), pytest.approx(ap(f, everyone))) for f in range(5)]
+    assert result.map_all == pytest.approx(sum(value for _, value in result.ap) / 5)
+    assert result.left_out == 1
+    assert result.map_subset is None
+    of_subset = FactEvaluator(facts, TASKS, fact_vectors, present, subset=np.array([3, 1, 5])).evaluate(images, ids)
+    assert of_subset.map_subset == pytest.approx((ap(3, everyone) + ap(1, everyone)) / 2)  # fact 5 has no test image
+    assert replace(of_subset, map_subset=None) == result
+    ranks = filtered_ranks_by_loops(scores, [[(i, f) in true for f in range(6)] for i in ids])
+    assert result.mrr == pytest.approx(sum(1 / rank for rank in ranks) / len(ranks))
+    assert result.recall == pytest.approx({str(k): sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 5, 10)})
 
 
 def test_the_order_and_the_length_of_image_vectors_do_not_matter() -> None:
@@ -99,19 +99,19 @@ def test_the_order_and_the_length_of_image_vectors_do_not_matter() -> None:
 def test_perfect_vectors_score_one() -> None:
     facts = FactTable.from_rows(Path(), [(f"{i}.jpg", FACTS[i % 5], "test") for i in range(25)])
     fact_vectors, present = torch.eye(15).reshape(5, 3, 15), torch.ones(5, 3, dtype=torch.bool)
-    found = FactEvaluator(facts, [np.arange(5)], fact_vectors, present).evaluate(
+    result = FactEvaluator(facts, [np.arange(5)], fact_vectors, present).evaluate(
         fact_vectors[facts.rows[:, 1]], facts.rows[:, 0]
     )
-    assert (found.map_all, found.map_tasks, found.mrr, found.recall["1"]) == (1, [1], 1, 1)
+    assert (result.map_all, result.map_tasks, result.mrr, result.recall["1"]) == (1, [1], 1, 1)
 
 
 def test_a_collapsed_embedding_is_chance() -> None:
     facts = table()
     _, ids = gallery(facts)
     collapsed = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(3)).repeat(len(ids), 1, 1)
-    found = FactEvaluator(facts, TASKS, *vectors()).evaluate(collapsed, ids)
+    result = FactEvaluator(facts, TASKS, *vectors()).evaluate(collapsed, ids)
     counts = np.bincount(facts.rows_of("test")[:, 1], minlength=5)[:5]
-    assert [value for _, value in found.ap] == pytest.approx(counts / len(ids))
+    assert [value for _, value in result.ap] == pytest.approx(counts / len(ids))
 
 
 def test_equal_facts_are_one_query() -> None:
@@ -133,13 +133,13 @@ def test_equal_facts_are_one_query() -> None:
     evaluator = FactEvaluator(facts, tasks, fact_vectors, present, subset=np.array([2]))
     images = torch.zeros(4, 3, 2)
     images[:, 0] = torch.stack([dog, cat, dog, torch.tensor([0.9, 0.1])])  # the last cat looks like a dog
-    found = evaluator.evaluate(images, np.arange(4))
+    result = evaluator.evaluate(images, np.arange(4))
     assert evaluator.merged == 1
-    assert found.ap == [("<dog>", 1.0), ("<cat>", pytest.approx((1 + 2 / 2) / 2))]
-    assert found.map_all == pytest.approx(1.0)
-    assert found.map_subset == 1.0  # of "Dog", which is asked as "dog"
-    assert found.map_tasks == [pytest.approx(1.0), 1.0]
-    assert found.recall["1"] == pytest.approx(3 / 4)
+    assert result.ap == [("<dog>", 1.0), ("<cat>", pytest.approx((1 + 2 / 2) / 2))]
+    assert result.map_all == pytest.approx(1.0)
+    assert result.map_subset == 1.0  # of "Dog", which is asked as "dog"
+    assert result.map_tasks == [pytest.approx(1.0), 1.0]
+    assert result.recall["1"] == pytest.approx(3 / 4)
 
 
 def test_a_text_branch_that_learned_to_collapse_is_not_rewarded() -> None:
@@ -148,20 +148,20 @@ def test_a_text_branch_that_learned_to_collapse_is_not_rewarded() -> None:
     images, ids = gallery(facts)
     groups = equal_queries(fact_vectors, present)  # of the untrained model
     collapsed = torch.ones_like(fact_vectors) * present[..., None]
-    found = FactEvaluator(facts, TASKS, collapsed, present, groups).evaluate(torch.ones_like(images), ids)
+    result = FactEvaluator(facts, TASKS, collapsed, present, groups).evaluate(torch.ones_like(images), ids)
     counts = np.bincount(facts.rows_of("test")[:, 1], minlength=5)[:5]
-    assert [value for _, value in found.ap] == pytest.approx(counts / len(ids))
-    assert found.recall["1"] == 0
+    assert [value for _, value in result.ap] == pytest.approx(counts / len(ids))
+    assert result.recall["1"] == 0
 
 
 def test_a_task_without_a_test_image_has_no_score_and_the_others_keep_theirs() -> None:
     facts = table()
     images, ids = gallery(facts)
     whole = FactEvaluator(facts, [np.array([0])], *vectors()).evaluate(images, ids)
-    found = FactEvaluator(facts, [np.array([0]), np.array([5])], *vectors()).evaluate(images, ids)
-    assert found.map_tasks == [whole.map_tasks[0], None]
-    assert found.map_tasks_all == [whole.map_tasks_all[0], None]
-    assert found.map_all == whole.map_all
+    result = FactEvaluator(facts, [np.array([0]), np.array([5])], *vectors()).evaluate(images, ids)
+    assert result.map_tasks == [whole.map_tasks[0], None]
+    assert result.map_tasks_all == [whole.map_tasks_all[0], None]
+    assert result.map_all == whole.map_all
     nothing = FactEvaluator(facts, TASKS, *vectors()).evaluate(images[:0], ids[:0])
     assert (nothing.map_tasks, nothing.map_all, nothing.mrr, nothing.ap) == ([None, None], None, None, [])
     assert nothing.recall == {"1": None, "5": None, "10": None}
@@ -170,10 +170,10 @@ def test_a_task_without_a_test_image_has_no_score_and_the_others_keep_theirs() -
 def test_a_task_of_one_fact_is_searched_among_all_test_images() -> None:
     facts = table()
     images, ids = gallery(facts)
-    found = FactEvaluator(facts, [np.array([3]), np.array([0, 1])], *vectors()).evaluate(images, ids)
-    assert found.map_tasks[0] == found.map_tasks_all[0] == pytest.approx(dict(found.ap)[str(FACTS[3])])
-    assert found.map_tasks[0] < 1
-    assert found.map_tasks[1] > found.map_tasks_all[1]
+    result = FactEvaluator(facts, [np.array([3]), np.array([0, 1])], *vectors()).evaluate(images, ids)
+    assert result.map_tasks[0] == result.map_tasks_all[0] == pytest.approx(dict(result.ap)[str(FACTS[3])])
+    assert result.map_tasks[0] < 1
+    assert result.map_tasks[1] > result.map_tasks_all[1]
 
 
 def test_a_task_s_own_gallery_is_of_its_own_table() -> None:
@@ -182,12 +182,16 @@ def test_a_task_s_own_gallery_is_of_its_own_table() -> None:
     both = table().joined([later])
     images, ids = gallery(both)
     tasks = [*TASKS, np.array([0, 3])]
-    found = FactEvaluator(both, tasks, *vectors(), origins=[0, 0, 1]).evaluate(images, ids)
+    result = FactEvaluator(both, tasks, *vectors(), origins=[0, 0, 1]).evaluate(images, ids)
     first = ids < both.starts[1]
-    alone = FactEvaluator(table(), TASKS, *vectors()).evaluate(images[first], ids[first])
+    first_only = FactEvaluator(table(), TASKS, *vectors()).evaluate(images[first], ids[first])
     own = FactEvaluator(later, [np.array([0, 1])], *(part[[0, 3]] for part in vectors()))
-    assert found.map_tasks == pytest.approx([*alone.map_tasks, *own.evaluate(images[~first], np.arange(2)).map_tasks])
-    assert found.map_tasks_all[0] == found.map_tasks_all[2] == pytest.approx(np.mean([found.ap[f][1] for f in (0, 3)]))
+    assert result.map_tasks == pytest.approx(
+        [*first_only.map_tasks, *own.evaluate(images[~first], np.arange(2)).map_tasks]
+    )
+    assert (
+        result.map_tasks_all[0] == result.map_tasks_all[2] == pytest.approx(np.mean([result.ap[f][1] for f in (0, 3)]))
+    )
 
 
 def test_mistakes_are_named() -> None:
@@ -210,15 +214,15 @@ def test_closed_scores_are_added_to_the_mean_cosine() -> None:
     vectors, present = torch.randn(3, 3, 4, generator=generator), torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1]]).bool()
     vectors[~present] = 0
     evaluator = FactEvaluator(table, [np.arange(3)], vectors, present)
-    found = evaluator.evaluate(images, np.arange(10), closed)
+    result = evaluator.evaluate(images, np.arange(10), closed)
     cosines = torch.nn.functional.cosine_similarity(
         images[:, None], vectors[None], dim=-1
     )  # [10, 3, 3], 0 where absent
     scores = (cosines * present).sum(-1) / present.sum(-1) + closed
     relevant = torch.eye(3).bool()[torch.arange(10) % 3]
     expected = [average_precision_score(relevant[:, f], scores[:, f]) for f in range(3)]
-    assert [ap for _, ap in found.ap] == pytest.approx(expected, abs=1e-6)
-    assert found.map_tasks == pytest.approx([np.mean(expected)], abs=1e-6)
-    assert found.map_open == evaluator.evaluate(images, np.arange(10)).map_all
+    assert [ap for _, ap in result.ap] == pytest.approx(expected, abs=1e-6)
+    assert result.map_tasks == pytest.approx([np.mean(expected)], abs=1e-6)
+    assert result.map_open == evaluator.evaluate(images, np.arange(10)).map_all
     ranks = [int((scores[i] > scores[i, i % 3]).sum()) for i in range(10)]
-    assert found.recall["1"] == pytest.approx(np.mean([rank == 0 for rank in ranks]))
+    assert result.recall["1"] == pytest.approx(np.mean([rank == 0 for rank in ranks]))

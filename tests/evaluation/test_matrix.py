@@ -60,8 +60,8 @@ def test_undefined_is_none(matrix: list[list[float]]) -> None:
     assert forward_transfer(matrix) is None
 
 
-def test_what_is_not_known_has_no_part_in_a_mean() -> None:
-    """Task 3 was added later, and the photos of task 2 are gone by the last stage."""
+def test_unknown_scores_are_left_out_of_the_means() -> None:
+    """Task 3 was added later, and the photos of task 2 are missing at the last stage."""
     rows = [[0.1, 0.2, None], [0.8, 0.3, None], [0.7, 0.9, None], [0.6, None, 0.5]]
     assert forgetting(rows) == pytest.approx(0.8 - 0.6)
     assert backward_transfer(rows) == pytest.approx(0.6 - 0.8)

@@ -47,13 +47,13 @@ def test_results_of_facts_keep_the_names_that_scripts_know_and_older_ones_are_re
 
 
 def test_a_result_of_objects_has_nothing_of_facts() -> None:
-    found = RunResult("mas", 0, "a → b", ["a", "b"], [[None, None], [0.9, None], [0.8, 0.7]], [None, 0.9, 0.75], 1.0)
-    found = dataclasses.replace(found, metric="accuracy")
-    written = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    result = RunResult("mas", 0, "a → b", ["a", "b"], [[None, None], [0.9, None], [0.8, 0.7]], [None, 0.9, 0.75], 1.0)
+    result = dataclasses.replace(result, metric="accuracy")
+    written = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert written["matrix"] == [[None, None], [0.9, None], [0.8, 0.7]]
     assert not {"map_matrix", "map_all"} & written.keys()
-    assert RunResult.from_dict(written) == found
-    assert (found.recall, found.mrr, found.ap, found.map_open) == ({}, None, [], [])
+    assert RunResult.from_dict(written) == result
+    assert (result.recall, result.mrr, result.ap, result.map_open) == ({}, None, [], [])
 
 
 @pytest.mark.parametrize("damage", [lambda d: d.pop("seconds"), lambda d: d.update(color=1)])
@@ -74,13 +74,13 @@ def test_derived_numbers() -> None:
     assert run.forward_transfer == pytest.approx(0.15)
 
 
-def test_what_was_learned_and_what_was_lost_since() -> None:
+def test_scores_when_learned_and_drops_since() -> None:
     run = result()
-    assert run.learned == [0.8, 0.9, 0.7]
+    assert run.scores_when_learned == [0.8, 0.9, 0.7]
     assert run.drops == [pytest.approx(0.2), pytest.approx(0.5), 0]
     assert run.drop == pytest.approx(0.35)
     joint = result("joint", matrix=MATRIX[:2])
-    assert (joint.learned, joint.drops, joint.drop) == (MATRIX[1], [None] * 3, None)
+    assert (joint.scores_when_learned, joint.drops, joint.drop) == (MATRIX[1], [None] * 3, None)
     unknown = result(matrix=[*MATRIX[:3], [0.6, None, 0.7]])
     assert unknown.drops == [pytest.approx(0.2), None, 0]
     held = result(matrix=[MATRIX[0], [0.8, 0.2, 0.1], [0.8, 0.9, 0.3], [0.8, 0.9, 0.7]])

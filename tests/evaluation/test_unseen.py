@@ -38,9 +38,9 @@ def vectors() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_each_unit_was_taught_in_its_place_and_the_fact_was_not() -> None:
-    found = unseen_facts(FACTS, TAUGHT)
-    assert found == [2, 3, 7, 10]
-    for number in found:
+    unseen = unseen_facts(FACTS, TAUGHT)
+    assert unseen == [2, 3, 7, 10]
+    for number in unseen:
         for place, text in enumerate(FACTS[number].units):
             assert text is None or any(FACTS[other].units[place] == text for other in TAUGHT)
     assert unseen_facts(FACTS, []) == unseen_facts(FACTS, range(len(FACTS))) == []
@@ -63,13 +63,13 @@ def test_their_figures_are_the_means_of_their_average_precisions() -> None:
 
 def test_a_collapsed_embedding_scores_chance_and_a_perfect_one_scores_one() -> None:
     facts, present = vectors()
-    shown = torch.arange(44) % len(FACTS)
-    relevant = shown[:, None] == torch.arange(len(FACTS))
+    fact_of_image = torch.arange(44) % len(FACTS)
+    relevant = fact_of_image[:, None] == torch.arange(len(FACTS))
     collapsed = score_unseen(FACTS, TAUGHT, torch.ones(44, 3, 8), facts, present, relevant)
     assert collapsed.map_unseen == pytest.approx(collapsed.chance) == pytest.approx(4 / 44)
     whole = [number for number, fact in enumerate(FACTS) if fact.order == 3]
-    of_whole = torch.isin(shown, torch.tensor(whole))
-    perfect = score_unseen(FACTS, TAUGHT, facts[shown][of_whole], facts, present, relevant[of_whole])
+    of_whole = torch.isin(fact_of_image, torch.tensor(whole))
+    perfect = score_unseen(FACTS, TAUGHT, facts[fact_of_image][of_whole], facts, present, relevant[of_whole])
     assert (perfect.map_unseen, perfect.unseen) == (1, 2)
 
 

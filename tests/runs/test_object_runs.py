@@ -50,8 +50,8 @@ def test_a_sequence_and_its_figures(mnist: Path, tmp_path: Path) -> None:
         assert [value is not None for value in row] == [task < stage for task in range(5)]
         known = [value for value in row if value is not None]
         assert result.overall[stage] == (pytest.approx(np.mean(known)) if known else None)
-    assert min(value for value in result.learned if value is not None) > 0.8  # chance is a half
-    by_hand = [a - b for a, b in zip(result.learned, result.matrix[-1], strict=True)]
+    assert min(value for value in result.scores_when_learned if value is not None) > 0.8  # chance is a half
+    by_hand = [a - b for a, b in zip(result.scores_when_learned, result.matrix[-1], strict=True)]
     assert result.drops[:-1] == pytest.approx(by_hand[:-1])
     assert train(config, tmp_path / "run") == result  # it is done
     tasks = json.loads((tmp_path / "run" / "tasks.json").read_text())

@@ -1,8 +1,7 @@
-"""Can a gallery that an old model embedded be searched by the queries of a newer one?
+"""Compatibility of a gallery that an old model embedded with the queries of a newer one.
 
-M[s, t] is the MAP of the queries of model t (the model after task t) over a gallery that model s embedded: for s < t an
-index gone stale, for s = t one embedded anew. Three groups of facts tell three stories, each of the facts known to the
-one or the other model:
+M[s, t] is the MAP of the queries of model t (the model after task t) over a gallery that model s embedded: for s < t a
+stale index, for s = t a re-embedded one. There are three groups of facts:
 
     all   those taught up to max(s, t)
     old   those taught up to min(s, t): both models know them
@@ -24,15 +23,15 @@ GROUPS = ("all", "old", "new")
 
 @dataclass(frozen=True)
 class Compatibility:
-    """What a gallery of model s is worth to the queries of a later model t, on the same facts throughout.
+    """Scores of a gallery of model s with the queries of a later model t, on the same facts throughout.
 
     Attributes:
         gallery: s.
         queries: t > s.
-        group: The facts asked for: "all", "old" or "new".
+        group: The group of facts: "all", "old" or "new".
         before: M(s, s): the old model searching its own gallery.
         stale: M(s, t): the new model searching the old gallery.
-        reembedded: M(t, t): the new model searching a gallery of its own.
+        reembedded: M(t, t): the new model searching its own gallery.
     """
 
     gallery: int
@@ -46,28 +45,28 @@ class Compatibility:
     def compatible(self) -> bool:
         """The empirical criterion of backward compatibility, M(s, t) > M(s, s).
 
-        Shen et al., "Towards backward-compatible representation learning", CVPR 2020. Strictly: where queries are texts
-        and the text branch stands still the two are equal, and an update gains nothing on an old gallery.
+        Shen et al., "Towards backward-compatible representation learning", CVPR 2020. Strictly
+        greater: with a frozen text branch the two are equal, and an update gains nothing on an old gallery.
         """
         return self.stale > self.before
 
     @property
     def update_gain(self) -> float | None:
-        """(M(s, t) - M(s, s)) / (M(t, t) - M(s, s)): the part of the update's worth that comes without re-embedding.
+        """(M(s, t) - M(s, s)) / (M(t, t) - M(s, s)): the part of the update's gain that needs no re-embedding.
 
-        Shen et al., CVPR 2020, who divide by what a new model trained without regard to the old one gains; here it is
-        the new model itself. None where the new model is no better than the old one: there is nothing to gain.
+        Shen et al., CVPR 2020, divide by the gain of a new model that was trained without regard to the old one; here
+        it is the new model itself. None if the new model is no better than the old one.
         """
         gain = self.reembedded - self.before
         return (self.stale - self.before) / gain if gain > 0 else None
 
 
 def cross_average_precision(galleries: Sequence[Tensor], queries: Sequence[Tensor], relevant: Tensor) -> np.ndarray:
-    """The average precision of each query by each model over each model's gallery.
+    """Compute the average precision of each query of each model over each model's gallery.
 
     Args:
-        galleries: Of each of S models `[N, 3, D]`, the same images.
-        queries: Of each of them `[Q, 3, D]`, the same facts; zero in the units a fact lacks.
+        galleries: For each of S models `[N, 3, D]`, the same images.
+        queries: For each of them `[Q, 3, D]`, the same facts; zero in the units a fact lacks.
         relevant: `[N, Q]` bool.
 
     Returns:
@@ -77,13 +76,14 @@ def cross_average_precision(galleries: Sequence[Tensor], queries: Sequence[Tenso
 
 
 def facts_of(group: str, gallery: int, queries: int, taught: np.ndarray) -> np.ndarray:
-    """`[Q]` bool: the facts of a group, by the task that each was first taught in (from 1)."""
-    known, asked = min(gallery, queries), max(gallery, queries)
-    return taught <= (known if group == "old" else asked) if group != "new" else (known < taught) & (taught <= asked)
+    """Select the facts of a group, `[Q]` bool, by the task `[Q]` that each was first taught in (from 1)."""
+    older, newer = min(gallery, queries), max(gallery, queries)
+    bounds = {"all": (0, newer), "old": (0, older), "new": (older, newer)}[group]
+    return (bounds[0] < taught) & (taught <= bounds[1])
 
 
 def mean_of(ap: np.ndarray, facts: np.ndarray) -> float | None:
-    """MAP of some facts, those without a relevant image left out; None where no fact has one.
+    """Compute MAP of some facts, without those that have no relevant image; None if no fact has one.
 
     Args:
         ap: `[Q]`.
@@ -96,7 +96,7 @@ def mean_of(ap: np.ndarray, facts: np.ndarray) -> float | None:
 def compatibility_matrix(
     ap: np.ndarray, stages: Sequence[int], taught: np.ndarray, group: str
 ) -> list[list[float | None]]:
-    """M[s, t], the galleries down and the queries across; None where the group has no fact.
+    """Compute M[s, t], one row per gallery and one column per query model; None if the group has no fact.
 
     Args:
         ap: `[S, S, Q]` from `cross_average_precision`.
@@ -111,8 +111,8 @@ def compatibility_matrix(
 
 
 def compatibilities(ap: np.ndarray, stages: Sequence[int], taught: np.ndarray, group: str) -> list[Compatibility]:
-    """Every gallery s searched by every later model t, on the same facts throughout; arguments as above."""
-    found = []
+    """Compare every gallery s with every later model t, on the same facts throughout; arguments as above."""
+    pairs = []
     for row, s in enumerate(stages):
         for column, t in list(enumerate(stages))[row + 1 :]:
             facts = facts_of(group, s, t, taught)
@@ -120,23 +120,23 @@ def compatibilities(ap: np.ndarray, stages: Sequence[int], taught: np.ndarray, g
                 mean_of(ap[g, q], facts) for g, q in ((row, row), (row, column), (column, column))
             )
             if before is not None and stale is not None and reembedded is not None:
-                found.append(Compatibility(s, t, group, before, stale, reembedded))
-    return found
+                pairs.append(Compatibility(s, t, group, before, stale, reembedded))
+    return pairs
 
 
 def average_compatibility(pairs: Sequence[Compatibility]) -> float | None:
-    """AC = 2 / (S (S - 1)) sum over s < t of [M(s, t) > M(s, s)]: the share of pairs that are compatible.
+    """Compute AC = 2 / (S (S - 1)) sum over s < t of [M(s, t) > M(s, s)]: the share of pairs that are compatible.
 
     The average multi-model compatibility of Biondi et al., "CoReS: Compatible representations via stationarity", TPAMI
-    2023. None where there is no pair.
+    2023. None without a pair.
     """
     return sum(pair.compatible for pair in pairs) / len(pairs) if pairs else None
 
 
 def average_accuracy(matrix: Sequence[Sequence[float | None]]) -> float | None:
-    """AA = 2 / (S (S + 1)) sum over s <= t of M(s, t): the mean over every gallery and the models from its own on.
+    """Compute AA = 2 / (S (S + 1)) sum over s <= t of M(s, t): the mean over galleries and models not older than them.
 
-    The average multi-model accuracy of Biondi et al., TPAMI 2023, of MAP. None where a group has no facts.
+    The average multi-model accuracy of Biondi et al., TPAMI 2023, of MAP. None if a group has no facts.
     """
     values = [value for row, line in enumerate(matrix) for value in line[row:]]
     known = [value for value in values if value is not None]

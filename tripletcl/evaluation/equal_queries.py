@@ -46,7 +46,7 @@ def equal_queries(fact_vectors: Tensor, present: Tensor, block: int = 1024) -> T
     groups = torch.cat(first) if first else torch.zeros(0, dtype=torch.int64)
     groups = groups[groups]
     if len(groups) > 1 and not groups.any():
-        raise UserError(f"the text encoder gives all {len(groups)} facts the same vectors, so none can be asked for")
+        raise UserError(f"the text encoder gives all {len(groups)} facts the same vectors, so no query can be answered")
     return groups
 
 

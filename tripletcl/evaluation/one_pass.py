@@ -133,7 +133,7 @@ def one_pass(
 def _in_gallery(rows: Tensor, facts: Tensor, images: Tensor, selected: Tensor, gallery: Tensor) -> Tensor:
     """The average precision `[S]` of selected rows `[S]` over the images of a gallery, `[N]` bool."""
     kept = torch.isin(facts, selected) & gallery[images]  # [R]
-    column = gallery.cumsum(0) - 1  # [N] where each image of the gallery stands among its columns
+    column = gallery.cumsum(0) - 1  # [N] the column of each image of the gallery
     part = rows[selected][:, gallery]  # [S, images of the gallery]
     return average_precision_of_rows(part, torch.searchsorted(selected, facts[kept]), column[images[kept]])
 

@@ -1,4 +1,4 @@
-"""The result of one run, and many results summed up by method."""
+"""The result of one run, and the summary of many results by method."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation import matrix
 
 LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
-"""The methods that the closed gap is measured between."""
+"""The methods between which the closed gap is measured."""
 
 
 MetricName = Literal["MAP", "accuracy"]
 
 FACT_NAMES = {"matrix": "map_matrix", "overall": "map_all"}
-"""What a result of facts calls its figures in JSON, as scripts know them."""
+"""JSON names of the scores of a result of facts, which scripts read."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """Everything measured on one run of one method: one seed, one split into tasks.
+    """All measurements of one run of one method: one seed, one split into tasks.
 
-    All scores are fractions in [0, 1]; one that is not known is None: that of a task added later, before it was, and of
-    a task whose test photos are gone. A stage is the model after task t; stage 0 is before training. Joint training
-    has two stages, before and after.
+    All scores are fractions in [0, 1]; a score that is not known is None: that of a task that was added later, at the
+    stages before it, and of a task whose test photos are missing. Stage t is the model after task t; stage 0 is before
+    training. Joint training has two stages, before and after.
 
-    The score is MAP where facts are learned, the share of images told right where classes of objects are. The fields
-    from `map_matrix_all` to `map_subset` are of facts only, and empty elsewhere.
+    The score is MAP for facts and accuracy for classes of objects. The fields from `map_matrix_all` to `map_subset` are
+    for facts only, and empty otherwise.
 
     Attributes:
         method: The method's name, such as "mas".
         seed: The run's seed.
         split: The name of the split into tasks, such as "random-0".
-        tasks: `[T]` the tasks' names; runs of different tasks are different sequences.
+        tasks: `[T]` the names of the tasks; runs of different tasks are different sequences.
         matrix: `[stages, T]` the score of each task on its own test images.
         overall: `[stages]` MAP of all facts over all test images; or the mean accuracy of the tasks learned so far.
         seconds: Wall-clock time of the run.
-        metric: What the scores are.
+        metric: The kind of score.
         map_matrix_all: `[stages, T]` MAP of each task's facts; the gallery is all test images.
         recall: Image-to-fact recall at the last stage, keys "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank at the last stage.
         ap: (fact, AP over all test images) at the last stage, for each fact that has a test image.
-        map_open: `[stages]` as `overall`, from the vectors alone; empty where no scores of known facts were added.
+        map_open: `[stages]` as `overall`, from the vectors only; empty where no scores of known facts were added.
         map_subset: `[stages]` MAP of the chosen subset of facts over all test images; empty where none was chosen.
-        method_bytes: `[stages]` bytes that the method keeps.
-        lams: `[T]` the weight that each task was learned with, where it was chosen task by task.
+        method_bytes: `[stages]` bytes that the method keeps between tasks.
+        lams: `[T]` the weight of the penalty for each task, where it was chosen task by task.
     """
 
     method: str
@@ -70,7 +70,7 @@ class RunResult:
 
     @property
     def in_sequence(self) -> bool:
-        """Did the run learn task after task, with a stage after each? Joint training did not."""
+        """True if the run learned task after task, with a stage after each; joint training did not."""
         return self.method != UPPER_BOUND and len(self.matrix) == len(self.tasks) + 1
 
     @property
@@ -80,7 +80,7 @@ class RunResult:
 
     @property
     def mean_score(self) -> float | None:
-        """The mean of `scores`, over those that are known."""
+        """The mean of the known `scores`."""
         known = [score for score in self.scores if score is not None]
         return statistics.fmean(known) if known else None
 
@@ -90,19 +90,19 @@ class RunResult:
         return self.overall[-1]
 
     @property
-    def learned(self) -> list[float | None]:
-        """`[T]` R[i, i], the score of each task just after it was learned; at the last stage where all were at once."""
+    def scores_when_learned(self) -> list[float | None]:
+        """`[T]` R[i, i], the score of each task just after it was learned; at the last stage for joint training."""
         if not self.in_sequence:
             return list(self.scores)
         return [self.matrix[task + 1][task] for task in range(len(self.tasks))]
 
     @property
     def drops(self) -> list[float | None]:
-        """`[T]` R[i, i] - R[T, i], what each task lost since it was learned; None where all were learned at once."""
+        """`[T]` R[i, i] - R[T, i], the loss of each task since it was learned; None for joint training."""
         if not self.in_sequence:
             return [None] * len(self.tasks)
-        pairs = zip(self.learned, self.scores, strict=True)
-        return [None if then is None or now is None else then - now for then, now in pairs]
+        pairs = zip(self.scores_when_learned, self.scores, strict=True)
+        return [None if before is None or now is None else before - now for before, now in pairs]
 
     @property
     def forgetting(self) -> float | None:
@@ -116,7 +116,7 @@ class RunResult:
 
     @property
     def drop(self) -> float | None:
-        """The mean of `drops` over the tasks before the last: what backward transfer is, with the other sign."""
+        """The mean of `drops` over the tasks before the last, which is minus the backward transfer."""
         transfer = self.backward_transfer if self.in_sequence else None
         return None if transfer is None else 0.0 - transfer
 
@@ -126,14 +126,14 @@ class RunResult:
         return matrix.forward_transfer(self.matrix)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts and numbers, ready for JSON; a result of facts under the names in `FACT_NAMES`."""
+        """Convert to lists, dicts and numbers for JSON, with the names in `FACT_NAMES` for a result of facts."""
         names = FACT_NAMES if self.metric == "MAP" else {}
         values = {**dataclasses.asdict(self), "ap": [list(pair) for pair in self.ap]}
         return {names.get(name, name): value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunResult:
-        """The inverse of `to_dict`.
+        """Invert `to_dict`.
 
         Raises:
             UserError: a field is missing or unknown.
@@ -148,46 +148,46 @@ class RunResult:
 
 
 def gap_closed(result: RunResult, finetune: RunResult, joint: RunResult) -> float | None:
-    """How much of the way from fine-tuning (0) to joint training (1) a method goes.
+    """Compute the part of the gap between fine-tuning (0) and joint training (1) that a method closes.
 
-    (score - score_finetune) / (score_joint - score_finetune), each overall, at the last stage. None where joint
-    training is no better than fine-tuning: there is no gap to close; and where one is not known.
+    (score - score_finetune) / (score_joint - score_finetune), each overall, at the last stage. None if joint
+    training is no better than fine-tuning, so that there is no gap, or if a score is not known.
     """
-    found, lower, upper = result.final, finetune.final, joint.final
-    if found is None or lower is None or upper is None or upper <= lower:
+    score, lower, upper = result.final, finetune.final, joint.final
+    if score is None or lower is None or upper is None or upper <= lower:
         return None
-    return (found - lower) / (upper - lower)
+    return (score - lower) / (upper - lower)
 
 
 def gap_closed_among(result: RunResult, results: Iterable[RunResult]) -> float | None:
-    """`gap_closed` against the fine-tuning and the joint run of the same seed, split and tasks; None without one."""
-    same = _beside(result, results)
+    """Compute `gap_closed` with the fine-tuning and joint runs of the same seed, split and tasks; None without them."""
+    same = _same_sequence(result, results)
     if LOWER_BOUND not in same or UPPER_BOUND not in same:
         return None
     return gap_closed(result, same[LOWER_BOUND], same[UPPER_BOUND])
 
 
 def new_tasks(result: RunResult, finetune: RunResult) -> float | None:
-    """What remembering costs: how much better than fine-tuning a method learns what comes after the first task.
+    """Compute how much better than fine-tuning a method learns the tasks after the first: the cost of remembering.
 
-    mean over i >= 2 of R[i, i] - R_finetune[i, i]. Higher is better; below zero where the method is held back. None
-    for a single task, for joint training, and where a score is not known.
+    mean over i >= 2 of R[i, i] - R_finetune[i, i]. Higher is better; negative if the method is held back. None
+    for a single task, for joint training, and if a score is not known.
     """
     if not (result.in_sequence and finetune.in_sequence):
         return None
-    pairs = list(zip(result.learned[1:], finetune.learned[1:], strict=True))
-    gains = [found - plain for found, plain in pairs if found is not None and plain is not None]
+    pairs = list(zip(result.scores_when_learned[1:], finetune.scores_when_learned[1:], strict=True))
+    gains = [score - plain for score, plain in pairs if score is not None and plain is not None]
     return statistics.fmean(gains) if gains and len(gains) == len(pairs) else None
 
 
 def new_tasks_among(result: RunResult, results: Iterable[RunResult]) -> float | None:
-    """`new_tasks` against the fine-tuning run of the same seed, split and tasks; None without one."""
-    same = _beside(result, results)
+    """Compute `new_tasks` with the fine-tuning run of the same seed, split and tasks; None without one."""
+    same = _same_sequence(result, results)
     return new_tasks(result, same[LOWER_BOUND]) if LOWER_BOUND in same else None
 
 
-def _beside(result: RunResult, results: Iterable[RunResult]) -> dict[str, RunResult]:
-    """By method the runs that learned the same tasks in the same order from the same seed."""
+def _same_sequence(result: RunResult, results: Iterable[RunResult]) -> dict[str, RunResult]:
+    """The runs of the same tasks in the same order with the same seed, by method."""
     key = (result.seed, result.split, result.tasks)
     return {run.method: run for run in results if (run.seed, run.split, run.tasks) == key}
 
@@ -201,7 +201,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Spread | None:
-        """None where any run lacks the number: a mean over some of the runs would compare unlike things."""
+        """Return None if any run lacks the number: a mean over some of the runs would not be comparable."""
         known = [value for value in values if value is not None]
         if not known or len(known) < len(values):
             return None
@@ -210,19 +210,19 @@ class Spread:
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """One method over all its seeds and splits; a number is None where it is undefined for the method.
+    """One method over all its seeds and splits; a number is None if it is undefined for the method.
 
     Attributes:
         method: The method's name.
-        runs: How many runs the numbers are over.
+        runs: Number of runs.
         overall: The overall score: MAP of all facts over all test images, or the mean accuracy.
         mean_score: The tasks' scores on their own test images, averaged over tasks within each run.
         forgetting: See `tripletcl.evaluation.forgetting`.
         backward_transfer: See `tripletcl.evaluation.backward_transfer`.
         drop: See `RunResult.drop`.
-        new_tasks: Against finetune of the same seed and split, see `new_tasks`; None where it was not run.
+        new_tasks: See `new_tasks_among`.
         forward_transfer: See `tripletcl.evaluation.forward_transfer`.
-        gap_closed: Against finetune and joint of the same seed and split; None where one of them was not run.
+        gap_closed: See `gap_closed_among`.
         recall: Image-to-fact recall at "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank.
         seconds: Wall-clock time.
@@ -244,7 +244,7 @@ class MethodSummary:
 
 
 def summarise(results: Iterable[RunResult]) -> list[MethodSummary]:
-    """Mean and sample standard deviation over seeds and splits, one row a method in order of first appearance.
+    """Compute mean and sample standard deviation over seeds and splits, one row per method in order of appearance.
 
     Raises:
         UserError: a run given twice, see `check_distinct`.

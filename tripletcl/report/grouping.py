@@ -115,7 +115,7 @@ def lowest_score(groups: Groups) -> float:
 
 def learned_and_final(group: Sequence[RunResult], task: int) -> tuple[float | None, float | None]:
     """Mean score of a task (from 0) just after it was learned and after the last task, on its own test images."""
-    learned = mean(run.learned[task] for run in group if run.in_sequence)
+    learned = mean(run.scores_when_learned[task] for run in group if run.in_sequence)
     return learned, mean(run.scores[task] for run in group)
 
 
