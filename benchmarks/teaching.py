@@ -25,7 +25,7 @@ import torch
 
 from tripletcl.config import FactConfig, load_config
 from tripletcl.data import Fact, FactTable
-from tripletcl.data.writer import write_table
+from tripletcl.data.tables import write_table
 from tripletcl.embedding import FactEmbedder
 from tripletcl.evaluation import FactEvaluator, equal_queries
 from tripletcl.experiments.facts import load_table

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tripletcl.data.facts import Fact, FactTable
-from tripletcl.data.readers import read_table
 from tripletcl.data.splits import bisect, held_out_facts, sample, split_facts
+from tripletcl.data.tables import read_table
 from tripletcl.errors import UserError
 
 

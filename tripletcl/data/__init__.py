@@ -7,9 +7,9 @@ from tripletcl.data.check import CheckReport, Problem, check_table
 from tripletcl.data.facts import SPLITS, UNITS, Fact, FactTable
 from tripletcl.data.images import decode_image, list_images
 from tripletcl.data.query import WILDCARD, Query, as_query, parse_query
-from tripletcl.data.readers import read_table
 from tripletcl.data.sets import ObjectSet, read_object_set
 from tripletcl.data.splits import held_out_facts, split_facts
+from tripletcl.data.tables import read_table
 
 if TYPE_CHECKING:
     from tripletcl.data.augment import Augment

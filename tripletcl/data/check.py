@@ -12,7 +12,7 @@ from typing import Any, Literal
 from tripletcl.data.cache import content_digest
 from tripletcl.data.facts import SPLITS
 from tripletcl.data.images import decode_image, in_threads
-from tripletcl.data.readers import Row, Scan, scan_table
+from tripletcl.data.tables import Row, Scan, scan_table
 from tripletcl.errors import UserError
 
 DECODED_SIZE = 32

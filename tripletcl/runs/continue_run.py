@@ -11,7 +11,7 @@ from tripletcl.config import FactConfig, changed_config, dump_config
 from tripletcl.config.facts import Further
 from tripletcl.continual import Position, RunFolder, Training
 from tripletcl.data import FactTable, read_table
-from tripletcl.data.writer import table_text, write_table
+from tripletcl.data.tables import table_text, write_table
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import Experiment, task_names, tasks_of_first_table

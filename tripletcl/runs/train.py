@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tripletcl.config import Config, FactConfig, ObjectConfig
 from tripletcl.continual import RunFolder
-from tripletcl.data.writer import write_table
+from tripletcl.data.tables import write_table
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tripletcl.data.facts import Fact
-from tripletcl.data.readers import COLUMNS, read_table, scan_table
-from tripletcl.data.writer import table_text, write_table
+from tripletcl.data.tables import COLUMNS, read_table, scan_table, table_text, write_table
 from tripletcl.errors import UserError
 
 HEADER = "image,subject,predicate,object,split\n"
