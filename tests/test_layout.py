@@ -80,6 +80,12 @@ def test_no_two_modules_import_each_other() -> None:
     TopologicalSorter({name: used - faces for name, used in graph.items() if name not in faces}).prepare()
 
 
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """pytest imports test files by their name alone, and refuses two of the same name."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert {name for name in names if names.count(name) > 1} <= {"conftest.py"}
+
+
 def test_every_package_is_installed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     there = {".".join(f.parent.relative_to(ROOT).parts) for f in (ROOT / "tripletcl").rglob("__init__.py")}
