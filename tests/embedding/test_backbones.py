@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import timm
@@ -12,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tripletcl.embedding import build_backbone
-from tripletcl.embedding.backbones import CUTS, resolve_name
+from tripletcl.embedding.backbones import CUTS, check_torch_pair, resolve_name
 from tripletcl.embedding.weights import efficientnet_lite0_weights
 from tripletcl.errors import UserError
 
@@ -143,8 +145,30 @@ def test_unknown_names_get_close_matches(name: str) -> None:
 
 def test_weights_that_there_are_not() -> None:
     with pytest.raises(
-        UserError, match=r"timm/resnet18 come with the install, only those of timm/tf_efficientnet_lite0"
+        UserError, match=r"timm/resnet18 are installed with tripletcl, only those of timm/tf_efficientnet_lite0"
     ):
         build_backbone("timm/resnet18", "bundled")
     with pytest.raises(UserError, match="no weights file downlaod"):
         build_backbone("timm/resnet18", "downlaod")
+
+
+def test_the_installed_pair_works() -> None:
+    check_torch_pair()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("operator torchvision::nms does not exist"), ImportError("libc10.so")])
+def test_a_mismatch_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(name: str) -> NoReturn:
+        assert name == "torchvision"
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(UserError) as caught:
+        check_torch_pair()
+    message = str(caught.value)
+    assert str(error) in message
+    assert f"torch {torch.__version__.partition('+')[0]}" in message
+    assert "pip install" in message
+    assert "\n" not in message
+    with pytest.raises(UserError, match="do not work together"):
+        build_backbone("timm/resnet18", "none")

@@ -1,4 +1,4 @@
-"""From images and texts to vectors in one space."""
+"""Images and texts as vectors in one space."""
 
 from tripletcl.embedding.backbones import Backbone, build_backbone
 from tripletcl.embedding.classifier import Classifier, Prediction, build_classifier
@@ -8,7 +8,6 @@ from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.losses import contrastive, wildcard_cosine, wildcard_l2, wildcard_l2_root
 from tripletcl.embedding.spec import ClassifierSpec, EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
-from tripletcl.embedding.torch_pair import check_torch_pair
 from tripletcl.embedding.word_vectors import WordVectors
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "build_classifier",
     "build_embedder",
     "build_text_encoder",
-    "check_torch_pair",
     "contrastive",
     "wildcard_cosine",
     "wildcard_l2",

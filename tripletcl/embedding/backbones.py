@@ -1,27 +1,28 @@
-"""Image networks by name, cut into named stages that can be frozen, shared or forked."""
+"""Image networks by name, split into named stages that can be frozen, shared or forked."""
 
 from __future__ import annotations
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from tripletcl.embedding.torch_pair import check_torch_pair
 from tripletcl.embedding.weights import efficientnet_lite0_weights, read_weights
 from tripletcl.errors import UserError
 
 BUNDLED: dict[str, Callable[[], dict[str, Tensor]]] = {"timm/tf_efficientnet_lite0": efficientnet_lite0_weights}
-"""Networks whose pretrained weights come with the install."""
+"""Networks whose pretrained weights are installed with tripletcl."""
 
 PERCEPTRON = "mlp/"
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
-"""Of the pixels of MNIST's training images, in [0, 1]."""
+"""Mean and standard deviation of the pixels of MNIST's training images, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class Backbone:
 
     Attributes:
         name: Library and model, such as `torchvision/vgg16`.
-        stages: Named stages; in turn they make `[B, C, H, W]` (normalised) into pooled features `[B, width]`.
-        mean: What is subtracted from each of the C colours of an image in [0, 1]: 3, or 1 of a network for grey images.
-        std: What the difference is divided by.
-        width: The number of features C.
+        stages: Named stages; in order they map images `[B, C, H, W]` (normalised) to pooled features `[B, width]`.
+        mean: Mean of each of the C colours of images in [0, 1]: 3, or 1 in a network for grey images.
+        std: Standard deviation of each colour.
+        width: Number of features.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Backbone:
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """The stages in order, as freeze_until and fork_at name them."""
+        """Names of the stages in order, for freeze_until and fork_at."""
         return tuple(name for name, _ in self.stages.named_children())
 
 
@@ -52,12 +53,13 @@ def build_backbone(name: str, weights: str = "bundled") -> Backbone:
     """Build a torchvision or timm classification network, without its classifier.
 
     VGG, AlexNet, ResNet and EfficientNet come as several stages; any other network is one stage named `backbone`.
-    Activations are made out of place, so that a hook sees what a layer put out.
+    Activations are not in place, so that a hook sees the output of every layer.
 
     Args:
-        name: `torchvision/<model>`, `timm/<model>`, or a bare model name, looked up in what comes with the install,
-            then in torchvision, then in timm; or `mlp/<pixels>-<width>-<width>...`, a perceptron for grey images.
-        weights: "bundled" (comes with the install), "none" (random, from torch's global generator), "download"
+        name: `torchvision/<model>`, `timm/<model>`, or a bare model name, looked up first among the networks with
+            installed weights, then in torchvision, then in timm; or `mlp/<pixels>-<width>-<width>...`, a perceptron
+            for grey images.
+        weights: "bundled" (installed with tripletcl), "none" (random, from torch's global generator), "download"
             (the library's own default weights), or a `.safetensors` or torch file in the network's own layout; its
             classifier is ignored.
 
@@ -71,7 +73,7 @@ def build_backbone(name: str, weights: str = "bundled") -> Backbone:
     full_name = f"{library}/{model}"
     if weights == "bundled" and full_name not in BUNDLED:
         raise UserError(
-            f"no weights of {full_name} come with the install, only those of {', '.join(BUNDLED)}: "
+            f"no weights of {full_name} are installed with tripletcl, only those of {', '.join(BUNDLED)}: "
             "set its weights to 'none', 'download' or a weights file"
         )
     build = _build_torchvision if library == "torchvision" else _build_timm
@@ -88,11 +90,35 @@ def build_backbone(name: str, weights: str = "bundled") -> Backbone:
     return Backbone(full_name, _named(stages), tuple(mean), tuple(std), width)
 
 
+def check_torch_pair() -> None:
+    """Import torchvision, so that a build for another torch is reported before anything else fails.
+
+    A mismatched pair raises RuntimeError ("operator torchvision::nms does not exist") or fails to load a library.
+
+    Raises:
+        UserError: the two do not work together; names both versions and the command that installs a pair.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except (RuntimeError, ImportError, OSError, AttributeError) as error:
+        raise UserError(
+            f"torch {_version('torch')} and torchvision {_version('torchvision')} do not work together ({error}): "
+            "reinstall both in one command, `pip install --upgrade --force-reinstall torch torchvision`"
+        ) from error
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
 def _build_perceptron(name: str, weights: str) -> Backbone:
-    """A multilayer perceptron with ReLU, `mlp/784-256-256`: stages fc1, fc2, ..."""
+    """Build a multilayer perceptron with ReLU, `mlp/784-256-256`: stages fc1, fc2, ..."""
     widths = name.removeprefix(PERCEPTRON).split("-")
     if len(widths) < 2 or not all(width.isdecimal() and int(width) for width in widths):
-        raise UserError(f"{name!r} is no perceptron: write its widths from the pixels on, such as mlp/784-256-256")
+        raise UserError(f"{name!r} is no perceptron: give the number of pixels and the widths, such as mlp/784-256-256")
     if weights != "none":
         raise UserError(f"there are no weights of {name}: set model.weights to 'none'")
     stages: dict[str, nn.Module] = {}
@@ -103,10 +129,10 @@ def _build_perceptron(name: str, weights: str) -> Backbone:
 
 
 def resolve_name(name: str) -> tuple[str, str]:
-    """The (library, model) that a name means.
+    """Find the (library, model) of a name.
 
     Raises:
-        UserError: no library has it; names the closest there are.
+        UserError: no library has it; names the closest ones.
     """
     known = _known_names()
     for full_name in known:
@@ -119,7 +145,7 @@ def resolve_name(name: str) -> tuple[str, str]:
 
 
 def _known_names() -> list[str]:
-    """Full names in order of preference: what comes with the install, torchvision's, timm's."""
+    """Full names in order of preference: with installed weights, torchvision's, timm's."""
     import timm
     import torchvision
 
@@ -138,7 +164,7 @@ def _build_torchvision(model: str, pretrained: bool) -> Built:
     from torchvision.models import get_model, get_model_weights
 
     preset = get_model_weights(model)["DEFAULT"]
-    # These two rescale their input when pretrained; saying so always keeps the network the same without weights.
+    # These two rescale their input when pretrained; set it always, so that the network is the same without weights.
     extra = {"transform_input": True} if model in ("googlenet", "inception_v3") else {}
     network = get_model(model, weights=preset if pretrained else None, **extra)
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
@@ -157,7 +183,7 @@ def _build_timm(model: str, pretrained: bool) -> Built:
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], classifier: tuple[str, ...], source: str) -> None:
-    """Load every tensor but the classifier's.
+    """Load all tensors except the classifier's.
 
     Raises:
         UserError: a tensor is missing, unknown, or of another shape.
@@ -175,11 +201,11 @@ def _load(network: nn.Module, state: dict[str, Tensor], classifier: tuple[str, .
 
 
 Stages = tuple[dict[str, nn.Module], int]
-"""Named stages and the width of the features they end in."""
+"""Named stages and the width of the last one's features."""
 
 
 def _one_stage(network: Any, classifier: Sequence[str]) -> Stages:
-    """Any network as it is, its classifier replaced by nothing."""
+    """Keep a network whole and remove its classifier."""
     if hasattr(network, "head_hidden_size"):  # timm's, built without a classifier
         return {"backbone": network}, network.head_hidden_size
     if hasattr(network, "aux_logits"):  # Inception's second classifier answers in train mode only
@@ -197,13 +223,13 @@ def _cut_squeezenet(network: Any) -> Stages:
 
 
 def _cut_vgg(network: Any) -> Stages:
-    """conv1 ... conv5, each up to and including its pooling, then fc6 and fc7."""
+    """Split into conv1 ... conv5, each up to and including its pooling, then fc6 and fc7."""
     ends = [i + 1 for i, layer in enumerate(network.features) if isinstance(layer, nn.MaxPool2d)]
     return _convolutions_and_linears(network, [0, *ends])
 
 
 def _cut_alexnet(network: Any) -> Stages:
-    """conv1 ... conv5, each up to the next convolution, then fc6 and fc7."""
+    """Split into conv1 ... conv5, each up to the next convolution, then fc6 and fc7."""
     starts = [i for i, layer in enumerate(network.features) if isinstance(layer, nn.Conv2d)]
     return _convolutions_and_linears(network, [*starts, len(network.features)])
 
@@ -218,7 +244,7 @@ def _convolutions_and_linears(network: Any, bounds: list[int]) -> Stages:
 
 
 def _cut_resnet(network: Any) -> Stages:
-    """stem, layer1 ... layer4; the last one pools."""
+    """Split into stem, layer1 ... layer4; the last one pools."""
     activation = {"relu": network.relu} if hasattr(network, "relu") else {"act1": network.act1}
     pool = {"avgpool": network.avgpool} if hasattr(network, "avgpool") else {"global_pool": network.global_pool}
     stem = {"conv1": network.conv1, "bn1": network.bn1, **activation, "maxpool": network.maxpool}
@@ -230,7 +256,7 @@ def _cut_resnet(network: Any) -> Stages:
 
 
 def _cut_efficientnet(network: Any) -> Stages:
-    """stem, blocks0 ... blocks6, head (the last 1 x 1 convolution and the pooling)."""
+    """Split into stem, blocks0 ... blocks6, head (the last 1 x 1 convolution and the pooling)."""
     stages: dict[str, nn.Module] = {"stem": _named({"conv_stem": network.conv_stem, "bn1": network.bn1})}
     stages |= {f"blocks{i}": blocks for i, blocks in enumerate(network.blocks)}
     head = {"conv_head": network.conv_head, "bn2": network.bn2, "global_pool": network.global_pool}
@@ -249,4 +275,4 @@ CUTS: dict[str, Callable[[Any], Stages]] = {
     "timm.models.resnet.ResNet": _cut_resnet,
     "timm.models.efficientnet.EfficientNet": _cut_efficientnet,
 }
-"""How a family is cut, by the exact type of its networks; a subclass may compute something else."""
+"""Splits of a family by the exact type of its networks, since a subclass may compute something else."""

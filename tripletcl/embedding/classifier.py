@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.eval_mode import eval_mode
-from tripletcl.embedding.pixels import pixel_batches, usual_batch
 from tripletcl.embedding.readout import AnalyticReadout
 from tripletcl.embedding.saving import SavedModel, load_model, save_model
 from tripletcl.embedding.spec import ClassifierSpec
-from tripletcl.embedding.trunk import Trunk
+from tripletcl.embedding.trunk import Trunk, default_batch_size, pixel_batches
 from tripletcl.errors import UserError
 
 SPEC_FILE = "classifier.json"
@@ -98,7 +97,7 @@ class Classifier(SavedModel):
         Args:
             images: Paths, Pillow images, or uint8 arrays of any size.
             head: Its name: the task is known. Not needed where there is one.
-            batch_size: How many at a time; by default `usual_batch`.
+            batch_size: How many at a time; by default `default_batch_size`.
 
         Raises:
             UserError: no such head, or an image cannot be decoded.
@@ -107,7 +106,7 @@ class Classifier(SavedModel):
         names = list(self.heads.values())[number]
         predictions = []
         with eval_mode(self):
-            size, count = self.spec.image_size, batch_size or usual_batch(self.device)
+            size, count = self.spec.image_size, batch_size or default_batch_size(self.device)
             for pixels in pixel_batches(images, size, count, self.device):
                 inputs = pixels.mean(dim=1, keepdim=True) if self.trunk.channels == 1 else pixels
                 out = self.logits(self.trunk.represent(self.trunk.features(inputs)).float(), [number])

@@ -17,10 +17,10 @@ from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.image import ImageBranch
-from tripletcl.embedding.pixels import decode, pixel_batches, usual_batch
 from tripletcl.embedding.saving import SavedModel, digest, load_model, save_model
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
+from tripletcl.embedding.trunk import decode, default_batch_size, pixel_batches
 from tripletcl.errors import UserError
 
 SPEC_FILE = "embedder.json"
@@ -93,12 +93,12 @@ class FactEmbedder(SavedModel):
 
         Args:
             images: As for `encode_images`.
-            batch_size: How many at a time; by default `usual_batch`.
+            batch_size: How many at a time; by default `default_batch_size`.
 
         Raises:
             UserError: an image cannot be decoded.
         """
-        batches = pixel_batches(images, self.image_size, batch_size or usual_batch(self.device), self.device)
+        batches = pixel_batches(images, self.image_size, batch_size or default_batch_size(self.device), self.device)
         with eval_mode(self.image):
             branch = self.image
             blocks = [branch.represent(branch.features(x)).float() for x in batches]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from tripletcl.data.images import ImageLike, decode_image, in_threads
 from tripletcl.embedding.backbones import Backbone
 from tripletcl.errors import UserError
 
@@ -157,3 +160,32 @@ def _checked_pooled(
                 f"{names[frozen_end - 1]!r}, or freeze the whole network"
             )
     return pooled
+
+
+def decode(image: ImageLike, size: int) -> np.ndarray:
+    """Decode an image to the network's input, uint8 `[3, S, S]`; a decoded image is returned unchanged.
+
+    Raises:
+        UserError: the image cannot be decoded.
+    """
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == (3, size, size):
+        return image
+    return decode_image(image, size)
+
+
+def pixel_batches(
+    images: Sequence[ImageLike], size: int, batch_size: int, device: torch.device | str
+) -> Iterator[Tensor]:
+    """Yield batches `[B, 3, S, S]` in [0, 1]; threads decode the next one meanwhile.
+
+    Raises:
+        UserError: an image cannot be decoded.
+    """
+    decoded = in_threads(lambda image: decode(image, size), images)
+    while batch := list(islice(decoded, batch_size)):
+        yield torch.from_numpy(np.stack(batch)).to(device).float().div_(255)
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Images per pass: 128, but 16 on a CPU, where large outputs of layers cost new memory and several times more."""
+    return 16 if device.type == "cpu" else 128
