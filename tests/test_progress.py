@@ -49,7 +49,7 @@ def test_two_threads_do_not_hear_each_other() -> None:
             report(name, 1, 1)
             turns.wait()  # and neither has stopped yet
 
-    in_threads(*(lambda name=name: work(name) for name in heard))
+    map_in_threads(*(lambda name=name: work(name) for name in heard))
     assert heard == {name: [Progress(name, 1, 1)] for name in heard}
 
 
@@ -57,11 +57,11 @@ def test_a_thread_is_heard_through_a_copy_of_the_context_only() -> None:
     heard: list[Progress] = []
     with listening(heard.append):
         context = contextvars.copy_context()
-        in_threads(lambda: report("alone", 1, 1), lambda: context.run(report, "copied", 1, 1))
+        map_in_threads(lambda: report("alone", 1, 1), lambda: context.run(report, "copied", 1, 1))
     assert heard == [Progress("copied", 1, 1)]
 
 
-def in_threads(*actions: Callable[[], object]) -> None:
+def map_in_threads(*actions: Callable[[], object]) -> None:
     """Run each action in a thread of its own."""
     threads = [threading.Thread(target=action) for action in actions]
     for thread in threads:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tripletcl.data.images import decode_image, decode_readable, in_threads, list_images
+from tripletcl.data.images import decode_image, decode_readable, list_images, map_in_threads
 from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
 
@@ -208,7 +208,7 @@ def test_list_images(tmp_path: Path) -> None:
         list_images(tmp_path / "no")
 
 
-def test_in_threads_keeps_order_and_a_short_queue() -> None:
+def test_map_in_threads_keeps_order_and_a_short_queue() -> None:
     started = []
     gate = threading.Event()
 
@@ -219,22 +219,22 @@ def test_in_threads_keeps_order_and_a_short_queue() -> None:
         return item * item
 
     progress: list[Progress] = []
-    results = in_threads(work, range(1000), "squaring")
+    results = map_in_threads(work, range(1000), "squaring")
     threading.Timer(0.05, gate.set).start()
     assert next(results) == 0
     assert len(started) < 500  # not everything is computed before the first result is taken
     with listening(progress.append):
         assert [0, *results] == [item * item for item in range(1000)]
     assert progress == [Progress("squaring", done, 1000) for done in range(2, 1001)]
-    assert list(in_threads(work, [])) == []
+    assert list(map_in_threads(work, [])) == []
 
 
-def test_in_threads_raises_what_the_function_raises() -> None:
+def test_map_in_threads_raises_what_the_function_raises() -> None:
     def work(item: int) -> int:
         return 1 // (item - 3)
 
     with pytest.raises(ZeroDivisionError):
-        list(in_threads(work, range(10)))
+        list(map_in_threads(work, range(10)))
 
 
 def test_decode_readable_passes_over_what_cannot_be_decoded(tmp_path: Path) -> None:
@@ -263,4 +263,6 @@ def test_decode_readable_needs_one_image_that_can_be_decoded(count: int, sentenc
     with pytest.raises(UserError) as caught:
         list(decode_readable(paths, partial(decode_image, size=4), {}))
     assert str(caught.value) == f"{sentence}{paths[0]}: no such file"
+    with pytest.raises(UserError, match="no such file"):
+        list(decode_readable(paths * 2, partial(decode_image, size=4), {}))
     assert list(decode_readable([], partial(decode_image, size=4), {})) == []

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tripletcl.data.images import decode_image, in_threads
+from tripletcl.data.images import decode_image, map_in_threads
 from tripletcl.errors import UserError
 from tripletcl.files import RACE_NS, FileStamp, locked, stat_file
 
@@ -187,7 +187,7 @@ def _compared(files: list[str], trusted: list[_Entry | None], stored: _Stored | 
     """`trusted`, and by their content those others of which there are pixels in store; None: must be decoded."""
     entries = list(trusted)
     others = [i for i, entry in enumerate(trusted) if entry is None] if stored is not None else []
-    for i, entry in zip(others, in_threads(_digested, [files[i] for i in others]), strict=True):
+    for i, entry in zip(others, map_in_threads(_digested, [files[i] for i in others]), strict=True):
         if stored is not None and entry is not None and entry.digest in stored.rows:
             entries[i] = entry
     return entries
@@ -205,7 +205,7 @@ def _build(
     shape = (len(files), 3, size, size)
     _check_space(int(np.prod(shape)), place.parent)
     jobs = list(zip(files, entries, strict=True))
-    rows = in_threads(partial(_row, stored=stored, size=size), jobs, "decoding images")
+    rows = map_in_threads(partial(_row, stored=stored, size=size), jobs, "decoding images")
     with _temporary(place) as temporary, closing(rows):
         with temporary.open("wb") as file:
             found, crc32 = _write_pixels(file, shape, rows)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tripletcl.data.cache import content_digest
 from tripletcl.data.facts import SPLITS
-from tripletcl.data.images import decode_image, in_threads
+from tripletcl.data.images import decode_image, map_in_threads
 from tripletcl.data.tables import Row, Scan, scan_table
 from tripletcl.errors import UserError
 
@@ -131,7 +131,7 @@ def _fact_problems(by_fact: dict[Any, list[Row]]) -> Iterator[Problem]:
 def _image_problems(scan: Scan, by_image: dict[str, list[Row]]) -> Iterator[Problem]:
     by_content: dict[str, list[str]] = defaultdict(list)
     unusable: list[Problem] = []
-    inspected = in_threads(partial(_inspected, scan.root), list(by_image), "decoding images")
+    inspected = map_in_threads(partial(_inspected, scan.root), list(by_image), "decoding images")
     for image, seen in zip(by_image, inspected, strict=True):
         digest, kind, reason = seen
         if kind is not None:

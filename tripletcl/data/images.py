@@ -1,4 +1,4 @@
-"""Decode any image file into a small square of uint8, find image files, and do both in threads."""
+"""Decode image files into small squares of uint8, in threads, and list the image files of a folder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tripletcl.progress import report
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-"""Which files of a folder are taken for images."""
+"""The suffixes of image files, in lower case."""
 
-UPRIGHT = {
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -33,7 +33,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image of each EXIF orientation upright."""
+"""The operation that turns an image of each EXIF orientation upright; orientation 1 needs none."""
 
 ORIENTATION_TAG = 0x0112
 
@@ -44,37 +44,37 @@ Result = TypeVar("Result")
 
 
 def decode_image(source: ImageLike, size: int, name: str | None = None) -> np.ndarray:
-    """Decode an image, upright, in RGB, its short side scaled to `size` and its centre cut out.
+    """Decode an image to an upright RGB square: its short side is scaled to `size`, and its centre is cut out.
 
-    Transparent pixels show white, an animation its first frame, 16-bit grey its high bits. Scaling is bicubic and
-    antialiased; a JPEG is decoded at a fraction of its size where that is enough.
+    Transparent pixels become white; an animation is its first frame; 16-bit grey keeps its high bits. Scaling is
+    bicubic and antialiased. A JPEG is decoded at a fraction of its size if that is enough.
 
     Args:
         source: A path, the bytes of a file, a Pillow image, or a uint8 array `[H, W]`, `[H, W, 3]`, `[H, W, 4]`, or
             `[3, H, W]`.
         size: The side of the square, in pixels.
-        name: What an error calls the image; the path where it is one.
+        name: The image's name in an error; None is the path, if `source` is one.
 
     Returns:
         `[3, size, size]` uint8.
 
     Raises:
-        UserError: The image cannot be decoded: named, with the reason.
+        UserError: The image cannot be decoded; the message is its name and the reason.
     """
     if size < 1:
         raise UserError(f"the image size must be at least 1 pixel, not {size}")
     name = name or _name(source)
     try:
-        with _opened(source) as image:
+        with _open(source) as image:
             extent = _load(image, size, whole=image is source)
-            square = _upright(_square(_rgb(image), extent, size), _orientation(image))
-    except Exception as error:  # a broken file makes Pillow's readers raise nearly anything: struct.error, SyntaxError
+            square = _turn_upright(_crop_square(_to_rgb(image), extent, size), _orientation(image))
+    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything: struct.error, SyntaxError
         raise UserError(f"{name}: {_reason(error)}") from error
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))  # [size, size, 3] -> [3, size, size]
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Every image file below a folder by its suffix (`SUFFIXES`), sorted; hidden files and folders are left out.
+    """List every image file below a folder, by its suffix (`SUFFIXES`), sorted, without hidden files and folders.
 
     Raises:
         UserError: There is no such folder.
@@ -82,30 +82,34 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"the image folder {folder} does not exist")
-    found: list[Path] = []
+    paths: list[Path] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found.extend(Path(parent, file) for file in files if not file.startswith("."))
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+        paths.extend(Path(parent, file) for file in files if not file.startswith("."))
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
 
 
-def in_threads(
+def map_in_threads(
     function: Callable[[Item], Result], items: Sequence[Item], label: str | None = None
 ) -> Generator[Result, None, None]:
-    """Yield `function(item)` in the items' order, computed in threads a few items ahead.
+    """Yield `function(item)` in the order of the items, computed in threads a few items ahead.
 
-    Threads, since Pillow and hashlib let go of the interpreter lock, and a process forked after faiss has started its
-    own threads hangs. Only a few results wait at a time, so memory does not grow with the number of items. Where the
-    work has a label, its progress is reported after each item.
+    Threads suffice, since Pillow and hashlib release the interpreter lock, and a process that is forked after faiss has
+    started its threads hangs. At most 8 results a thread wait, so memory does not grow with the number of items.
+
+    Args:
+        function: Called with one item, from any thread.
+        items: The items.
+        label: Reports the progress under this label, after each item; None reports nothing.
     """
     workers = min(32, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(workers)
     try:
-        coming = iter(items)
-        waiting = deque(pool.submit(function, item) for item in islice(coming, 8 * workers))
+        remaining = iter(items)
+        waiting = deque(pool.submit(function, item) for item in islice(remaining, 8 * workers))
         for done in range(1, len(items) + 1):
             result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(coming, 1))
+            waiting.extend(pool.submit(function, item) for item in islice(remaining, 1))
             if label is not None:
                 report(label, done, len(items))
             yield result
@@ -130,18 +134,19 @@ def decode_readable(
     Raises:
         UserError: None of them can be decoded.
     """
-    decoded = in_threads(partial(pixels_or_reason, decode=decode), paths, label)
-    with contextlib.closing(decoded):
+    readable = 0
+    with contextlib.closing(map_in_threads(partial(try_decode, decode=decode), paths, label)) as decoded:
         for path, pixels in zip(paths, decoded, strict=True):
             if isinstance(pixels, str):
                 unreadable[path] = pixels
             else:
+                readable += 1
                 yield path, pixels
-    if paths and len(unreadable) == len(paths):
-        raise none_readable(unreadable)
+    if paths and not readable:
+        raise unreadable_error(unreadable)
 
 
-def pixels_or_reason(path: Path, decode: Callable[[Path], np.ndarray]) -> np.ndarray | str:
+def try_decode(path: Path, decode: Callable[[Path], np.ndarray]) -> np.ndarray | str:
     """The pixels of an image file, or the reason why it cannot be decoded."""
     try:
         return decode(path)
@@ -149,8 +154,8 @@ def pixels_or_reason(path: Path, decode: Callable[[Path], np.ndarray]) -> np.nda
         return str(error).removeprefix(f"{path}: ")
 
 
-def none_readable(unreadable: Mapping[Path, str]) -> UserError:
-    """The error for image files none of which can be decoded, with the reason for each."""
+def unreadable_error(unreadable: Mapping[Path, str]) -> UserError:
+    """The error where none of the image files can be decoded, given the reason for each."""
     path, reason = next(iter(unreadable.items()))
     count = len(unreadable)
     return UserError(
@@ -158,19 +163,19 @@ def none_readable(unreadable: Mapping[Path, str]) -> UserError:
     )
 
 
-def _opened(source: ImageLike) -> contextlib.AbstractContextManager[Image.Image]:
+def _open(source: ImageLike) -> contextlib.AbstractContextManager[Image.Image]:
     if isinstance(source, Image.Image):
-        return contextlib.nullcontext(source)  # it is the caller's: left open
+        return contextlib.nullcontext(source)  # the caller's image: left open
     if isinstance(source, np.ndarray):
         return _from_array(source)
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 
 def _load(image: Image.Image, size: int, whole: bool) -> tuple[float, float]:
-    """Decode an image, a JPEG at 1/2, 1/4 or 1/8 unless `whole`; returns its (width, height) without rounding."""
-    drafted = None if whole else image.draft(None, (2 * size, 2 * size))  # twice: the antialiasing is still ours
+    """Decode an image, a JPEG at 1/2, 1/4 or 1/8 of its size unless `whole`; returns its exact (width, height)."""
+    draft = None if whole else image.draft(None, (2 * size, 2 * size))  # twice the size, for the antialiasing
     image.load()
-    return image.size if drafted is None else drafted[1][2:]
+    return image.size if draft is None else draft[1][2:]
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -189,23 +194,23 @@ def _from_array(array: np.ndarray) -> Image.Image:
 def _orientation(image: Image.Image) -> object:
     try:
         return image.getexif().get(ORIENTATION_TAG)
-    except Exception:  # broken EXIF data does not make a broken image, it only says nothing about the orientation
+    except Exception:  # damaged EXIF data only leaves the orientation unknown
         return None
 
 
-def _upright(image: Image.Image, orientation: object) -> Image.Image:
-    turn = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+def _turn_upright(image: Image.Image, orientation: object) -> Image.Image:
+    turn = TRANSPOSES.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise UserError("its pixels are floating-point numbers, which have no fixed white; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         return _from_16_bit(image)
     if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
 
@@ -216,7 +221,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")  # 65535 = 255 * 257
 
 
-def _square(image: Image.Image, extent: tuple[float, float], size: int) -> Image.Image:
+def _crop_square(image: Image.Image, extent: tuple[float, float], size: int) -> Image.Image:
     short = min(extent)
     left, top = ((side - short) / 2 for side in extent)
     if short == size:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from tripletcl.data.images import ImageLike, decode_image, in_threads
+from tripletcl.data.images import ImageLike, decode_image, map_in_threads
 from tripletcl.embedding.backbones import Backbone
 from tripletcl.errors import UserError
 
@@ -181,7 +181,7 @@ def pixel_batches(
     Raises:
         UserError: an image cannot be decoded.
     """
-    decoded = in_threads(lambda image: decode(image, size), images)
+    decoded = map_in_threads(lambda image: decode(image, size), images)
     while batch := list(islice(decoded, batch_size)):
         yield torch.from_numpy(np.stack(batch)).to(device).float().div_(255)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tripletcl.data.facts import UNITS
-from tripletcl.data.images import SUFFIXES, in_threads, list_images, none_readable, pixels_or_reason
+from tripletcl.data.images import SUFFIXES, list_images, map_in_threads, try_decode, unreadable_error
 from tripletcl.errors import UserError
 from tripletcl.files import FileStamp
 from tripletcl.progress import report
@@ -59,7 +59,7 @@ def encode_photos(embedder: PhotoEmbedder, names: Sequence[str], batch_size: int
     Raises:
         UserError: a vector is not finite.
     """
-    with closing(in_threads(lambda name: _decode(embedder, name), names)) as decoded:
+    with closing(map_in_threads(lambda name: _decode(embedder, name), names)) as decoded:
         for start in range(0, len(names), batch_size):
             batch = names[start : start + batch_size]
             yield _encode(embedder, list(zip(batch, islice(decoded, len(batch)), strict=True)))
@@ -92,7 +92,7 @@ def encode_into(
         report("embedding", done, len(names))
     skipped = [(Path(name), table.broken[name][1]) for name in all_names if name in table.broken]
     if skipped and len(skipped) == len(all_names):
-        raise none_readable(dict(skipped))
+        raise unreadable_error(dict(skipped))
     readable = [name for name in names if name in table.row_of]
     return Changes(
         added=[Path(name) for name in readable if name not in before],
@@ -119,7 +119,7 @@ def append_batch(index: Rows, batch: Encoded) -> None:
 def _decode(embedder: PhotoEmbedder, name: str) -> tuple[FileStamp, np.ndarray | str]:
     """A photo's stamp, and its pixels or the reason why it cannot be read."""
     stamp = stamp_of(name)  # before the content: the next update then sees a change in between
-    return stamp, pixels_or_reason(Path(name), embedder.decode)
+    return stamp, try_decode(Path(name), embedder.decode)
 
 
 def _encode(embedder: PhotoEmbedder, decoded: list[tuple[str, tuple[FileStamp, np.ndarray | str]]]) -> Encoded:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from tripletcl.data.images import decode_image, in_threads
+from tripletcl.data.images import decode_image, map_in_threads
 from tripletcl.errors import UserError
 from tripletcl.files import write_atomically
 from tripletcl.retrieval.index import Hit
@@ -50,7 +50,7 @@ def draw_sheet(hits: Sequence[Hit], title: str = "") -> Image.Image:
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, GAP), shortened(title, font, size[0] - 2 * GAP), fill=INK, font=font)
-    for place, (hit, photo) in enumerate(zip(hits, in_threads(_photo, hits), strict=True)):
+    for place, (hit, photo) in enumerate(zip(hits, map_in_threads(_photo, hits), strict=True)):
         left = GAP + place % COLUMNS * (CELL + GAP)
         upper = top + place // COLUMNS * (CELL + CAPTION + GAP)
         sheet.paste(photo, (left, upper))

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
-from tripletcl.data.images import in_threads
+from tripletcl.data.images import map_in_threads
 from tripletcl.data.sets.archive import locate, read_rows, reason, require
 from tripletcl.data.sets.object_set import RawSet
 from tripletcl.errors import UserError
@@ -67,7 +67,7 @@ def read_voc_actions(root: Path, scratch: Path) -> RawSet:
         people = [person for photograph in photographs for person in _people(base, photograph, folder)]
         splits.append(([person.crop for person in people], [person.action for person in people]))
         missing = [person for person in people if not person.crop.exists()]
-        for _ in in_threads(_write_crop, missing):
+        for _ in map_in_threads(_write_crop, missing):
             pass
     return RawSet(ACTIONS, *splits)
 
