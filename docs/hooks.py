@@ -126,7 +126,7 @@ def command_section(name: str, command: Any) -> str:
         help_text = " ".join((getattr(parameter, "help", None) or "").split())
         rows.append(table_row(", ".join(f"`{each}`" for each in names), help_text))
     help_text = command.help or ""
-    return "\n".join([f"## {name}", "", help_text, "", "| | |", "|---|---|", *rows])
+    return "\n".join([f"## {name}", "", help_text, "", "| argument | meaning |", "|---|---|", *rows])
 
 
 def dependency_licences() -> str:
