@@ -14,10 +14,10 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation.cosine import unit_blocks
 from tripletcl.retrieval.calibration import (
     Calibration,
+    Isotonic,
     Logistic,
-    Steps,
+    _fit_isotonic,
     _fit_logistic,
-    _fit_steps,
     fact_scores,
     fit_calibration,
     pattern,
@@ -70,7 +70,7 @@ def test_well_calibrated_scores_stay_as_they_are() -> None:
     truth = rng.random(len(p)) < p
     curve = _fit_logistic(scores, truth)
     assert (curve.slope, curve.offset) == (pytest.approx(1, abs=0.05), pytest.approx(0, abs=0.05))
-    assert np.abs(_fit_steps(scores, truth).probability(scores) - p).mean() < 0.02
+    assert np.abs(_fit_isotonic(scores, truth).probability(scores) - p).mean() < 0.02
     assert calibration_error(p, truth)[0] < 0.01
     assert calibration_error(p, truth)[1] == pytest.approx((p * (1 - p)).mean(), abs=0.005)
 
@@ -86,17 +86,17 @@ def test_the_error_of_probabilities_by_hand() -> None:
 
 def test_probabilities_are_monotone_and_within_bounds(fitted: Calibration) -> None:
     scores = np.linspace(-3, 12, 1001)
-    for curve in fitted.shown.values():
+    for curve in fitted.facts.values():
         found = curve.probability(scores)
         assert (np.diff(found) >= 0).all()
         assert found.min() >= 0
         assert found.max() <= 1
-    assert all(curve.slope > 0 for curve in fitted.asked.values())
+    assert all(curve.slope > 0 for curve in fitted.queries.values())
 
 
 def test_each_kind_of_question_has_its_curve(fitted: Calibration) -> None:
-    assert set(fitted.asked) == {"any", "photo", "S", "P", "O", "SP", "SO", "PO", "SPO"}
-    assert set(fitted.shown) == {"any", "S", "SP", "SPO"}
+    assert set(fitted.queries) == {"any", "photo", "S", "P", "O", "SP", "SO", "PO", "SPO"}
+    assert set(fitted.facts) == {"any", "S", "SP", "SPO"}
 
 
 def test_what_was_fitted_on_some_photos_holds_for_others(fitted: Calibration) -> None:
@@ -104,7 +104,7 @@ def test_what_was_fitted_on_some_photos_holds_for_others(fitted: Calibration) ->
     assert fitted.photos == len(images)
     first = fit_calibration("model", FACTS, images[:300], facts, relevant[:300])
     scores = fact_scores(unit_blocks(images[300:]), FACTS, facts, None)
-    p = np.stack([first.shown[pattern(fact.units)].probability(scores[:, n]) for n, fact in enumerate(FACTS)], axis=1)
+    p = np.stack([first.facts[pattern(fact.units)].probability(scores[:, n]) for n, fact in enumerate(FACTS)], axis=1)
     error, brier = calibration_error(p, relevant[300:])
     share = relevant.mean()
     assert error < 0.01
@@ -117,16 +117,16 @@ def test_closed_scores_count() -> None:
     scores = fact_scores(unit_blocks(images), FACTS, facts, torch.tensor(relevant * 4.0))
     assert scores[relevant].min() > 2 > scores[~relevant].max()
     for number, fact in enumerate(FACTS):
-        p = told.shown[pattern(fact.units)].probability(scores[:, number])
+        p = told.facts[pattern(fact.units)].probability(scores[:, number])
         assert np.array_equal(p > 0.5, relevant[:, number])
     plain = fit_calibration("model", FACTS, images, facts, relevant)
-    assert told.asked == plain.asked  # an index has no closed scores
+    assert told.queries == plain.queries  # an index has no closed scores
 
 
 def test_a_kind_with_few_true_pairs_shares_the_curve_of_all() -> None:
     images, facts, relevant = world(photos=60)
-    assert "SPO" in fit_calibration("model", FACTS, images, facts, relevant).shown
-    assert "SPO" not in fit_calibration("model", FACTS, images[:40], facts, relevant[:40]).shown
+    assert "SPO" in fit_calibration("model", FACTS, images, facts, relevant).facts
+    assert "SPO" not in fit_calibration("model", FACTS, images[:40], facts, relevant[:40]).facts
 
 
 def test_photos_that_say_nothing_cannot_calibrate() -> None:
@@ -152,4 +152,4 @@ def test_saved_and_loaded_for_its_own_model_alone(fitted: Calibration, tmp_path:
 
 def test_curves() -> None:
     assert Logistic(2, -1).logit(np.array([0.5, 1])).tolist() == [0, 1]
-    assert Steps([0, 1], [0.2, 0.4]).probability(np.array([-1, 0.5, 2])).tolist() == pytest.approx([0.2, 0.3, 0.4])
+    assert Isotonic([0, 1], [0.2, 0.4]).probability(np.array([-1, 0.5, 2])).tolist() == pytest.approx([0.2, 0.3, 0.4])

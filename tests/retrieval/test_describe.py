@@ -10,7 +10,7 @@ import torch
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
 from tripletcl.retrieval import Calibration, ShownFact, describe
-from tripletcl.retrieval.calibration import Steps
+from tripletcl.retrieval.calibration import Isotonic
 
 
 def random_facts() -> tuple[list[Fact], torch.Tensor, torch.Tensor]:
@@ -52,7 +52,7 @@ def test_closed_scores_are_added_and_probabilities_rank() -> None:
     images = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1))
     plain = describe(images, facts, vectors, present, k=12)
     closed = torch.randn(4, 12, generator=torch.Generator().manual_seed(2))
-    curves = {"any": Steps([-3, 3], [0, 0.5]), "SP": Steps([-3, 0, 3], [0, 0.9, 0.9])}
+    curves = {"any": Isotonic([-3, 3], [0, 0.5]), "SP": Isotonic([-3, 0, 3], [0, 0.9, 0.9])}
     described = describe(images, facts, vectors, present, 12, closed, Calibration("model", {}, curves, 1))
     for row, (before, after) in enumerate(zip(plain, described, strict=True)):
         cosines = {shown.fact: shown.score for shown in before}

@@ -146,7 +146,7 @@ def test_a_phrase_that_asks_for_nothing(phrase: str) -> None:
 
 @pytest.mark.parametrize("phrase", ["a dog without a ball", "no dogs", "a dog that isn't running"])
 def test_negations_are_sent_to_the_minus(phrase: str) -> None:
-    with pytest.raises(UserError, match="behind a minus"):
+    with pytest.raises(UserError, match="after a minus"):
         read_phrase(phrase, FACTS)
 
 

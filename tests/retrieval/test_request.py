@@ -16,7 +16,7 @@ from torch import Tensor
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
 from tripletcl.retrieval import Calibration, FactIndex, Query, Request, Term, answer, notes_on, parse_request
-from tripletcl.retrieval.calibration import Logistic, Steps
+from tripletcl.retrieval.calibration import Isotonic, Logistic
 
 FACTS = [
     Fact("dog", "running"),
@@ -32,7 +32,7 @@ CURVES = {
     "O": Logistic(5, -3),
     "photo": Logistic(20, -17),
 }
-CALIBRATION = Calibration("colours-1", CURVES, {"any": Steps([0], [0])}, 1)
+CALIBRATION = Calibration("colours-1", CURVES, {"any": Isotonic([0], [0])}, 1)
 
 
 # Typing
@@ -95,7 +95,7 @@ def test_photos_are_terms() -> None:
         ("a, b, c, d", "has 4 units"),
         ('"dog', "not closed"),
         ("dog - a brown dog running", "put a minus before each"),
-        ("a dog without snow", "behind a minus"),
+        ("a dog without snow", "after a minus"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(words: str | list[str], message: str) -> None:

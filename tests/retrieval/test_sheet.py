@@ -11,7 +11,7 @@ from PIL import Image, ImageFont
 
 from tripletcl.errors import UserError
 from tripletcl.retrieval import Hit, contact_sheet
-from tripletcl.retrieval.sheet import CAPTION, CELL, COLUMNS, GAP, MISSING, MOST, draw_sheet, shortened
+from tripletcl.retrieval.sheet import CAPTION, CELL, COLUMNS, GAP, MISSING, MOST_PHOTOS, draw_sheet, shorten
 
 
 def cell(sheet: Image.Image, row: int, column: int, top: int = GAP) -> np.ndarray:
@@ -67,20 +67,20 @@ def test_a_title_moves_the_grid_down_and_is_cut_to_it(photos: Callable[..., list
 
 def test_a_sheet_does_not_grow_for_ever(photos: Callable[..., list[Hit]]) -> None:
     hit = photos(1)[0]
-    assert draw_sheet([hit] * (MOST + 60)).height == draw_sheet([hit] * MOST).height
+    assert draw_sheet([hit] * (MOST_PHOTOS + 60)).height == draw_sheet([hit] * MOST_PHOTOS).height
     assert draw_sheet([]).height == GAP
 
 
 def test_long_names_lose_their_middle() -> None:
     font = ImageFont.load_default(13)
-    short = shortened("holiday-" * 10 + "4711.jpg", font, 120)
+    short = shorten("holiday-" * 10 + "4711.jpg", font, 120)
     assert font.getlength(short) <= 120
     assert short.startswith("holiday")
     assert "…" in short
     assert short.endswith("711.jpg")
-    assert shortened("a.jpg", font, 120) == "a.jpg"
-    assert shortened("a\nb.jpg", font, 120) == "a�b.jpg"
-    assert shortened("a.jpg", font, 0) == "…"
+    assert shorten("a.jpg", font, 120) == "a.jpg"
+    assert shorten("a\nb.jpg", font, 120) == "a�b.jpg"
+    assert shorten("a.jpg", font, 0) == "…"
 
 
 def test_only_whole_png_files(photos: Callable[..., list[Hit]], tmp_path: Path) -> None:

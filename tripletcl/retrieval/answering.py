@@ -79,7 +79,7 @@ def _rank_jointly(
     means = vectors / np.array([[_unit_count(term)] for term in request.terms], dtype=np.float32)  # [T, 3 * D]
     living = np.flatnonzero(~index.deleted)
     if calibration is not None:
-        curves = [calibration.asked.get(_kind(term), calibration.asked[ANY]) for term in request.terms]
+        curves = [calibration.queries.get(_kind(term), calibration.queries[ANY]) for term in request.terms]
     else:
         sample = living[:: -(-len(living) // SAMPLE)]
         curves = [_curve_by_spread(scores) for scores in _mean_cosines(index, means, sample).T]

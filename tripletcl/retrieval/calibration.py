@@ -1,4 +1,4 @@
-"""From scores to probabilities that a photo shows something, fitted on photos whose facts are known."""
+"""Calibration: from scores to probabilities that a photo shows something, fitted on photos with known facts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tripletcl.evaluation.cosine import mean_cosines, unit_blocks
 from tripletcl.files import write_text
 
 FORMAT = 1
-FEWEST = 50
-"""True pairs (photo, what it shows) that a curve of its own needs; kinds with fewer share one."""
-PHOTOS = 5000
-"""Photos fitted on, at most."""
+FEWEST_PAIRS = 50
+"""True pairs of a photo and a fact that a kind needs for its own curve; kinds with fewer share one."""
+MOST_PHOTOS = 5000
+"""Largest number of photos in a fit."""
 EXAMPLES = 200
 """Photos that the curve of example photos is fitted on, each against all others."""
 ANY, PHOTO = "any", "photo"
@@ -30,60 +30,64 @@ ANY, PHOTO = "any", "photo"
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """p = 1 / (1 + exp(-(slope * score + offset))): Platt scaling (Platt, 1999). Smooth, so it keeps every ranking."""
+    """p = 1 / (1 + exp(-(slope * score + offset))): Platt scaling (Platt, 1999). It keeps every ranking."""
 
     slope: float
     offset: float
 
     def logit(self, scores: np.ndarray) -> np.ndarray:
-        """log(p / (1 - p)), of any shape."""
+        """log(p / (1 - p)), in the shape of the scores."""
         return self.slope * scores + self.offset
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
-    """p as a monotone function of the score, linear between points: isotonic regression (Zadrozny & Elkan, 2002)."""
+class Isotonic:
+    """A monotone function of the score, linear between points: isotonic regression (Zadrozny & Elkan, 2002)."""
 
     scores: list[float]
     probabilities: list[float]
 
     def probability(self, scores: np.ndarray) -> np.ndarray:
-        """In [0, 1], of any shape."""
+        """p in [0, 1], in the shape of the scores."""
         return np.interp(scores, self.scores, self.probabilities)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the scores of one model mean.
+    """The meaning of the scores of one model.
 
     Attributes:
         model: The model's fingerprint.
-        asked: How mean cosines become probabilities, by what is asked for: "SPO", "P", "SO", ... (the units that a
-            query names), "photo" (an example: does a photo show all facts that it shows?), or "any" for the rest.
-        shown: How a fact's score becomes a probability, by its units: "S", "SP", "SPO", or "any". The score is
-            `fact_scores`'.
-        photos: How many photos it was fitted on.
+        queries: From the mean cosine of a query to a probability, by the units that the query names: "SPO", "P",
+            "SO", ...; "photo" for an example (does a photo show all facts of the example?); "any" for the rest.
+        facts: From a fact's score (`fact_scores`) to a probability, by its units: "S", "SP", "SPO", or "any".
+        photos: Number of photos in the fit.
     """
 
     model: str
-    asked: dict[str, Logistic]
-    shown: dict[str, Steps]
+    queries: dict[str, Logistic]
+    facts: dict[str, Isotonic]
     photos: int
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
-        write_text(path, json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+        """Write it as JSON, atomically."""
+        curves = {
+            "asked": {kind: asdict(curve) for kind, curve in self.queries.items()},
+            "shown": {kind: asdict(curve) for kind, curve in self.facts.items()},
+        }
+        content = {"format": FORMAT, "model": self.model, **curves, "photos": self.photos}
+        write_text(path, json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path, model: str) -> Calibration | None:
-        """What `save` wrote; None where there is nothing, or it is of another model or format."""
+        """Read a file of `save`; None for a missing file, or one of another model or format."""
         try:
-            about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if about["format"] != FORMAT or about["model"] != model:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT or content["model"] != model:
                 return None
-            asked = {kind: Logistic(**curve) for kind, curve in about["asked"].items()}
-            shown = {order: Steps(**curve) for order, curve in about["shown"].items()}
-            return cls(model, asked, shown, about["photos"])
+            queries = {kind: Logistic(**curve) for kind, curve in content["asked"].items()}
+            facts = {kind: Isotonic(**curve) for kind, curve in content["shown"].items()}
+            return cls(model, queries, facts, content["photos"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -92,7 +96,7 @@ Curve = TypeVar("Curve")
 
 
 def pattern(units: Sequence[object]) -> str:
-    """Which units are named: "SPO", "S", "PO", ..."""
+    """The letters of the units that are named: "SPO", "S", "PO", ..."""
     return "".join(letter for letter, unit in zip("SPO", units, strict=True) if unit is not None)
 
 
@@ -108,29 +112,29 @@ def fit_calibration(
     """Fit on photos that the model was not trained on.
 
     Args:
-        model: The fingerprint of the model that gave the vectors.
-        facts: The F facts that it was taught.
+        model: The fingerprint of the model that computed the vectors.
+        facts: The F facts that it has learned.
         image_vectors: `[N, 3, D]`.
         fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
-        relevant: `[N, F]` bool, which photo shows which fact.
+        relevant: `[N, F]` bool, True where a photo shows a fact.
         closed: `[N, F]` closed scores, where the model has them.
-        seed: Of the photos that are drawn.
+        seed: Of the sample of photos.
 
     Raises:
-        UserError: no photo shows a fact, or all show all.
+        UserError: no photo shows a fact, or all photos show all facts.
     """
     generator = np.random.default_rng(seed)
-    chosen = np.sort(generator.permutation(len(relevant))[:PHOTOS])
-    images, relevant = unit_blocks(image_vectors[chosen]), relevant[chosen]
+    photos = np.sort(generator.permutation(len(relevant))[:MOST_PHOTOS])
+    images, relevant = unit_blocks(image_vectors[photos]), relevant[photos]
     if relevant.all() or not relevant.any():
         raise UserError("scores cannot be calibrated by photos that show none, or all, of the facts taught")
-    asked = _by_kind(*_answers(facts, images, fact_vectors, relevant), _fit_logistic)
-    similar, same = _photo_pairs(images, relevant, generator)
+    queries = _fit_kinds(*_query_cosines(facts, images, fact_vectors, relevant), _fit_logistic)
+    cosines, same = _photo_pairs(images, relevant, generator)
     if same.any() and not same.all():
-        asked[PHOTO] = _fit_logistic(similar, same)
-    scores = fact_scores(images, facts, fact_vectors, None if closed is None else closed[chosen])
-    shown = _by_kind(scores, [pattern(fact.units) for fact in facts], relevant, _fit_steps)
-    return Calibration(model, asked, shown, len(relevant))
+        queries[PHOTO] = _fit_logistic(cosines, same)
+    scores = fact_scores(images, facts, fact_vectors, None if closed is None else closed[photos])
+    curves = _fit_kinds(scores, [pattern(fact.units) for fact in facts], relevant, _fit_isotonic)
+    return Calibration(model, queries, curves, len(relevant))
 
 
 def fact_scores(image_blocks: Tensor, facts: Sequence[Fact], fact_vectors: Tensor, closed: Tensor | None) -> np.ndarray:
@@ -140,47 +144,47 @@ def fact_scores(image_blocks: Tensor, facts: Sequence[Fact], fact_vectors: Tenso
     return (cosines if closed is None else cosines + closed).double().numpy()
 
 
-def _answers(
+def _query_cosines(
     facts: Sequence[Fact], images: Tensor, fact_vectors: Tensor, relevant: np.ndarray
 ) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Everything that the facts can be asked by, each choice of their units: mean cosines, patterns and truth."""
-    questions = _questions(facts)
-    chosen = torch.tensor([[unit is not None for unit in units] for units in questions])
-    vectors = fact_vectors[[numbers[0] for numbers in questions.values()]] * chosen[:, :, None]
-    truth = np.stack([relevant[:, numbers].any(axis=1) for numbers in questions.values()], axis=1)
-    cosines = mean_cosines(images, unit_blocks(vectors), chosen).double().numpy()
-    return cosines, [pattern(units) for units in questions], truth
+    """Mean cosines `[N, Q]`, patterns and truth `[N, Q]` of all queries that name some units of a fact."""
+    facts_of = _queries_of(facts)
+    named = torch.tensor([[unit is not None for unit in units] for units in facts_of])  # [Q, U]
+    vectors = fact_vectors[[numbers[0] for numbers in facts_of.values()]] * named[:, :, None]  # [Q, U, D]
+    truth = np.stack([relevant[:, numbers].any(axis=1) for numbers in facts_of.values()], axis=1)
+    cosines = mean_cosines(images, unit_blocks(vectors), named).double().numpy()
+    return cosines, [pattern(units) for units in facts_of], truth
 
 
-def _questions(facts: Sequence[Fact]) -> dict[tuple[str | None, ...], list[int]]:
-    """Each choice of the units of facts, with the facts that have these units."""
-    found: dict[tuple[str | None, ...], dict[int, None]] = {}
+def _queries_of(facts: Sequence[Fact]) -> dict[tuple[str | None, ...], list[int]]:
+    """Each choice of the units of facts, with the numbers of the facts that have these units."""
+    facts_of: dict[tuple[str | None, ...], dict[int, None]] = {}
     for number, fact in enumerate(facts):
         for choice in itertools.product((True, False), repeat=len(fact.units)):
-            units = tuple(unit if wanted else None for unit, wanted in zip(fact.units, choice, strict=True))
+            units = tuple(unit if named else None for unit, named in zip(fact.units, choice, strict=True))
             if any(units):
-                found.setdefault(units, {})[number] = None
-    return {units: list(numbers) for units, numbers in found.items()}
+                facts_of.setdefault(units, {})[number] = None
+    return {units: list(numbers) for units, numbers in facts_of.items()}
 
 
 def _photo_pairs(images: Tensor, relevant: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Mean cosines of examples and the other photos, and whether these show all that the example shows."""
+    """Mean cosines of examples and other photos, and whether the other photo shows all facts of the example."""
     examples = generator.permutation(len(relevant))[:EXAMPLES]
     cosines = (images[examples] @ images.T / len(UNITS)).numpy()  # [E, N]
-    lacking = relevant[examples].astype(np.float32) @ (~relevant.T).astype(np.float32)
+    missing = relevant[examples].astype(np.float32) @ (~relevant.T).astype(np.float32)  # [E, N] facts
     others = examples[:, None] != np.arange(len(relevant))
-    return cosines[others], lacking[others] == 0
+    return cosines[others], missing[others] == 0
 
 
-def _by_kind(
+def _fit_kinds(
     scores: np.ndarray, kinds: Sequence[str], truth: np.ndarray, fit: Callable[[np.ndarray, np.ndarray], Curve]
 ) -> dict[str, Curve]:
-    """A curve for each kind of column that has enough true pairs, and one of all pairs, named "any"."""
+    """A curve for each kind of column of `[N, K]` with enough true pairs, and "any" for all pairs."""
     curves = {ANY: fit(scores.ravel(), truth.ravel())}
     for kind in dict.fromkeys(kinds):
         columns = [column for column, other in enumerate(kinds) if other == kind]
         true = truth[:, columns].ravel()
-        if true.sum() >= FEWEST and not true.all():
+        if true.sum() >= FEWEST_PAIRS and not true.all():
             curves[kind] = fit(scores[:, columns].ravel(), true)
     return curves
 
@@ -192,8 +196,8 @@ def _fit_logistic(scores: np.ndarray, truth: np.ndarray) -> Logistic:
     return Logistic(float(fitted.coef_[0, 0]), float(fitted.intercept_[0]))
 
 
-def _fit_steps(scores: np.ndarray, truth: np.ndarray) -> Steps:
+def _fit_isotonic(scores: np.ndarray, truth: np.ndarray) -> Isotonic:
     from sklearn.isotonic import IsotonicRegression
 
     fitted = IsotonicRegression().fit(scores, truth)
-    return Steps(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist())
+    return Isotonic(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist())

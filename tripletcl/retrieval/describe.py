@@ -1,4 +1,4 @@
-"""The other way round: which facts does this photo show."""
+"""Description of photos by the facts that they show."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ class ShownFact:
     """A fact that a photo may show.
 
     Attributes:
-        fact: The fact.
-        score: The mean cosine over its units and, where the model has one, its closed score.
-        probability: That the photo shows it; None without a calibration.
+        score: The mean cosine over the fact's units, plus its closed score where the model has one.
+        probability: None without a calibration.
     """
 
     fact: Fact
@@ -42,19 +41,19 @@ def describe(
     closed: Tensor | None = None,
     calibration: Calibration | None = None,
 ) -> list[list[ShownFact]]:
-    """The k facts each photo shows best, ranked by probability, or by score where there is no calibration.
+    """Rank facts for each photo by probability, or by score where there is no calibration, and return the k best.
 
-    The score is the mean cosine and not the sum, which would put every fact of three units before the shorter ones.
-    Ties in probability stand by score, and ties in score stay in the order of the facts.
+    The score is the mean cosine and not the sum, which would rank every fact of three units before the shorter ones.
+    Ties in probability are ordered by score, and ties in score as the facts are.
 
     Args:
         image_vectors: `[N, 3, D]`.
         facts: The F facts to choose from.
         fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
         present: `[F, 3]` bool.
-        k: More than F gives all F.
-        closed: `[N, F]` what is added to the mean cosine (`FactEmbedder.closed_scores`).
-        calibration: Of the model that gave the vectors.
+        k: More than F returns all F.
+        closed: `[N, F]`, added to the mean cosine (`FactEmbedder.closed_scores`).
+        calibration: Of the model that computed the vectors.
 
     Returns:
         For each photo its facts, best first.
@@ -69,26 +68,26 @@ def describe(
     scores = (scores if closed is None else scores + closed.to(scores)).cpu()
     if calibration is None:
         return [_best(facts, photo, None, k) for photo in scores.tolist()]
-    curves = [calibration.shown.get(pattern(fact.units), calibration.shown[ANY]) for fact in facts]
-    found = [curve.probability(scores[:, fact].numpy()) for fact, curve in enumerate(curves)]
-    probabilities = np.stack(found, axis=1) if found else np.zeros(scores.shape)
+    curves = [calibration.facts.get(pattern(fact.units), calibration.facts[ANY]) for fact in facts]
+    columns = [curve.probability(scores[:, fact].numpy()) for fact, curve in enumerate(curves)]  # F times [N]
+    probabilities = np.stack(columns, axis=1) if columns else np.zeros(scores.shape)  # [N, F]
     pairs = zip(scores.tolist(), probabilities.tolist(), strict=True)
-    return [_best(facts, photo, probable, k) for photo, probable in pairs]
+    return [_best(facts, *pair, k) for pair in pairs]
 
 
 def describe_photos(
     embedder: FactEmbedder, photos: Sequence[ImageLike], k: int = 5, calibration: Calibration | None = None
 ) -> list[list[ShownFact]]:
-    """`describe` photos by the facts that a model was taught, with its closed scores.
+    """`describe` photos by the facts that a model has learned, with its closed scores.
 
     Args:
         embedder: The model.
-        photos: Paths, Pillow images, uint8 arrays, or what `embedder.decode` returned.
-        k: How many facts of each.
+        photos: Paths, Pillow images, uint8 arrays, or results of `embedder.decode`.
+        k: Number of facts for each.
         calibration: Of this model.
 
     Raises:
-        UserError: k is not positive, the model was taught no fact, or a photo cannot be read.
+        UserError: k is not positive, the model has learned no fact, or a photo cannot be read.
     """
     if not embedder.facts:
         raise UserError("this model has not been taught any fact yet, so it can describe nothing")
@@ -102,8 +101,8 @@ def describe_photos(
 def _best(
     facts: Sequence[Fact], scores: Sequence[float], probabilities: Sequence[float] | None, k: int
 ) -> list[ShownFact]:
-    shown = [
+    ranked = [
         ShownFact(fact, score, None if probabilities is None else probabilities[number])
         for number, (fact, score) in enumerate(zip(facts, scores, strict=True))
     ]
-    return sorted(shown, key=lambda fact: (-(fact.probability or 0), -fact.score))[:k]
+    return sorted(ranked, key=lambda fact: (-(fact.probability or 0), -fact.score))[:k]

@@ -1,4 +1,4 @@
-"""The words that a model knows, found in any of their forms."""
+"""The words of the facts that a model knows, found in any of their forms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUBJECT, PREDICATE, OBJECT = range(len(UNITS))
 
 
 def word_set(words: str) -> frozenset[str]:
-    """Words written one after another."""
+    """The words of a text."""
     return frozenset(words.split())
 
 
@@ -21,7 +21,7 @@ FILLERS = word_set(
     "a an the this that these those some any another other is are was were be being been there who which he she it "
     "they i we you his her its their my our your someone somebody something anyone anybody anything"
 )
-"""Words that ask for nothing: "someone riding a horse" has any subject."""
+"""Words without content: "someone riding a horse" has any subject."""
 
 IRREGULAR_FORMS = """
 be am is are was were been being, beat beaten, begin began begun, bend bent, bind bound, bite bit bitten, blow blew
@@ -42,23 +42,23 @@ written, bus buses, calf calves, child children, die dice, elf elves, foot feet,
 hoof hooves, knife knives, leaf leaves, life lives, loaf loaves, louse lice, man men, mouse mice, ox oxen, person
 people persons, scarf scarves, shelf shelves, thief thieves, tooth teeth, wife wives, wolf wolves, woman women
 """
-"""Verbs and nouns of English whose forms share no stem, the plain form first. A form of two words (`lay`) is taken for
-the first's."""
+"""English verbs and nouns whose forms share no stem, the plain form first. A form of two words (`lay`) belongs to the
+first."""
 
-_own = threading.local()
-"""A stemmer for each thread: it works on one word at a time."""
+_local = threading.local()
+"""A stemmer for each thread: a stemmer works on one word at a time."""
 
 
-def content(words: Sequence[str]) -> list[str]:
-    """The words that ask for something."""
+def content_words(words: Sequence[str]) -> list[str]:
+    """The words that are no fillers."""
     return [word for word in words if word and word.casefold() not in FILLERS]
 
 
 class Lexicon:
-    """The units of known facts by their words, as they are spelled and by their stems.
+    """The units of facts by their words, as spelled and by their stems.
 
     Args:
-        facts: What a model was taught.
+        facts: The facts that a model has learned.
     """
 
     def __init__(self, facts: Sequence[Fact]) -> None:
@@ -66,16 +66,16 @@ class Lexicon:
         self._spelled: list[dict[tuple[str, ...], str]] = [{} for _ in UNITS]
         self._stemmed: list[dict[tuple[str, ...], str]] = [{} for _ in UNITS]
         for unit, text in ((unit, text) for fact in facts for unit, text in enumerate(fact.units) if text):
-            words = content(text.casefold().split()) or text.casefold().split()
+            words = content_words(text.casefold().split()) or text.casefold().split()
             self._spelled[unit].setdefault(tuple(words), text)
             self._stemmed[unit].setdefault(tuple(map(stem, words)), text)
         self._longest = max((len(words) for texts in self._spelled for words in texts), default=0)
         self._with_object = {fact.predicate for fact in facts if fact.object is not None}
 
     def find(self, words: Sequence[str], *units: int) -> str | None:
-        """The known text that these words are, in the first of the units that has it.
+        """Find the known text with these words, in any form, in the first of the units that has it.
 
-        Words that are spelled as any known text are no form of another: `drink` is not `drinking`.
+        Words that spell any known text are no form of another: `drink` is not `drinking`.
         """
         spelled = tuple(word.casefold() for word in words)
         if any(spelled in texts for texts in self._spelled):
@@ -84,45 +84,45 @@ class Lexicon:
         return next((self._stemmed[unit][stemmed] for unit in units if stemmed in self._stemmed[unit]), None)
 
     def spans(self, words: Sequence[str], *units: int) -> list[tuple[int, int]]:
-        """Where known texts stand among the words, [start, end): the longest first, then the first."""
-        found = [
+        """The positions [start, end) of known texts among the words: the longest first, then the first."""
+        spans = [
             (start, end)
             for start in range(len(words))
             for end in range(start + 1, min(start + self._longest, len(words)) + 1)
             if self.find(words[start:end], *units)
         ]
-        return sorted(found, key=lambda span: (span[0] - span[1], span[0]))
+        return sorted(spans, key=lambda span: (span[0] - span[1], span[0]))
 
-    def places(self, words: Sequence[str], *units: int) -> set[int]:
-        """The places of the words that are part of a known text."""
-        return {place for start, end in self.spans(words, *units) for place in range(start, end)}
+    def positions(self, words: Sequence[str], *units: int) -> set[int]:
+        """The positions of the words that are part of a known text."""
+        return {position for start, end in self.spans(words, *units) for position in range(start, end)}
 
     def in_order(self, words: Sequence[str]) -> bool:
-        """Is each word, as spelled, known in the unit of its place?"""
+        """True if each word, as spelled, is known in the unit of its position."""
         return len(words) <= len(UNITS) and all(
             (word.casefold(),) in texts for word, texts in zip(words, self._spelled, strict=False)
         )
 
     def attribute(self, words: Sequence[str]) -> str | None:
-        """The known predicate that these words are, if it says what something is like (`brown`), not what it does.
+        """Find the known predicate with these words, if it describes a property (`brown`) and no action.
 
         Such a predicate has no object in any fact, and is no verb in -ing.
         """
         text = self.find(words, PREDICATE)
-        does = text is not None and any(word.endswith("ing") for word in text.casefold().split())
-        return None if does or text in self._with_object else text
+        is_verb = text is not None and any(word.endswith("ing") for word in text.casefold().split())
+        return None if is_verb or text in self._with_object else text
 
     def is_noun(self, word: str) -> bool:
-        """Is the word, as spelled, part of a known subject or object?"""
+        """True if the word, as spelled, is part of a known subject or object."""
         word = word.casefold()
         return any(word in words for unit in (SUBJECT, OBJECT) for words in self._spelled[unit])
 
-    def stands_before(self, predicate: Sequence[str], subject: Sequence[str]) -> bool:
-        """Do these words ask for what a subject does (`running dog`), not for what is done to it (`walking a dog`)?"""
-        does = (self.find(subject, SUBJECT), self.find(predicate, PREDICATE))
-        done_to = (does[1], self.find(subject, OBJECT))
-        return any(fact.units[:2] == does for fact in self.facts) and not any(
-            fact.units[1:] == done_to for fact in self.facts
+    def is_done_by(self, predicate: Sequence[str], noun: Sequence[str]) -> bool:
+        """True if a noun after a predicate is its subject (`running dog`), not its object (`walking a dog`)."""
+        as_subject = (self.find(noun, SUBJECT), self.find(predicate, PREDICATE))
+        as_object = (as_subject[1], self.find(noun, OBJECT))
+        return any(fact.units[:2] == as_subject for fact in self.facts) and not any(
+            fact.units[1:] == as_object for fact in self.facts
         )
 
 
@@ -130,10 +130,10 @@ class Lexicon:
 
 
 def stem(word: str) -> str:
-    """What all forms of a word share; only to be compared with other stems.
+    """The common part of all forms of a word; only for comparison with other stems.
 
-    The stem of Snowball's English stemmer (Porter, "Snowball: a language for stemming algorithms", 2001), after
-    irregular forms were taken back to the plain one. It may join a noun and a verb (`drink`, `drinking`).
+    It is the result of Snowball's English stemmer (Porter, "Snowball: a language for stemming algorithms", 2001) for
+    the plain form of irregular words. A noun and a verb may share it (`drink`, `drinking`).
     """
     word, plain = word.casefold(), _plain_forms()
     stemmed = _stemmer().stemWord(plain.get(word, word))
@@ -143,9 +143,9 @@ def stem(word: str) -> str:
 def _stemmer() -> Any:
     import snowballstemmer
 
-    if not hasattr(_own, "stemmer"):
-        _own.stemmer = snowballstemmer.stemmer("english")
-    return _own.stemmer
+    if not hasattr(_local, "stemmer"):
+        _local.stemmer = snowballstemmer.stemmer("english")
+    return _local.stemmer
 
 
 @cache

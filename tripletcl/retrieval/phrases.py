@@ -1,4 +1,4 @@
-"""Plain English to queries: "two dogs running on the beach" asks for <dog, running on, beach>."""
+"""Queries in plain English: "two dogs running on the beach" means <dog, running on, beach>."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from itertools import pairwise
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.query import Query
 from tripletcl.errors import UserError
-from tripletcl.retrieval.lexicon import OBJECT, PREDICATE, SUBJECT, Lexicon, content, word_set
+from tripletcl.retrieval.lexicon import OBJECT, PREDICATE, SUBJECT, Lexicon, content_words, word_set
 
 OPENING = re.compile(r"^\W*((an?|the|some|all)\s+)?(photo|picture|image)(graph)?s?\s+(of|showing|with)\b", re.I)
 COUNTS = word_set("one two three four five six seven eight nine ten several many few both")
 GROUPS = word_set("group groups couple pair pairs crowd bunch lot lots number")
-"""Counts where "of" follows."""
+"""Counts if "of" follows."""
 NEGATIONS = word_set("no not without except never")
 PREPOSITIONS = word_set(
     "about above across against along among around at behind below beneath beside between by down for from in inside "
@@ -27,11 +27,11 @@ Words = Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a phrase was understood as.
+    """The meaning of a phrase.
 
     Attributes:
-        queries: What a photo is to show, all of them.
-        left_out: Words that no unit takes.
+        queries: A photo should show all of them.
+        left_out: Words that belong to no unit.
     """
 
     queries: tuple[Query, ...]
@@ -40,27 +40,27 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Noun:
-    """A subject or an object and what stands around it: `brown` dog `in the snow`."""
+    """A subject or an object with its attribute and its phrases: `brown` dog `in the snow`."""
 
     text: str | None = None
     attribute: str | None = None
-    behind: tuple[tuple[str, ...], ...] = ()
+    phrases: tuple[tuple[str, ...], ...] = ()
 
 
 def read_phrase(phrase: str, facts: Sequence[Fact] = ()) -> Reading:
     """Read a phrase by the words of the facts that a model knows.
 
     Known subjects, predicates and objects are found in any form (`rides`, `dogs`), the longest first, and take the
-    model's spelling. A new word keeps its text and its place: the subject stands before a verb in -ing or a
-    preposition, the object behind it. Nothing is replaced by a word of like meaning. "and" joins two phrases; so do a
-    known thing behind a preposition (riding a horse `on the beach`) and a known attribute (a `brown` dog running).
+    model's spelling. A new word keeps its text, and its unit follows from its position: the subject comes before a verb
+    in -ing or a preposition, the object after it. No word is replaced by a synonym. "and" joins two queries; so do a
+    known thing after a preposition (riding a horse `on the beach`) and a known attribute (a `brown` dog running).
 
     Args:
         phrase: Words.
-        facts: What the model knows; where it knows none, up to three words are the units in order.
+        facts: The facts that the model knows; without any, up to three words are the units in order.
 
     Raises:
-        UserError: the phrase asks for nothing, or negates.
+        UserError: the phrase has no content, or a negation.
     """
     lexicon = Lexicon(facts)
     readings = [_read_clause(clause, lexicon) for clause in _clauses(_words(phrase), lexicon)]
@@ -78,20 +78,20 @@ def _words(phrase: str) -> list[str]:
     for word in words:
         if word.casefold() in NEGATIONS or word.casefold().endswith("n't"):
             raise UserError(
-                f"{word!r} in {phrase!r} cannot be read; put what a photo must not show behind a minus, as in "
+                f"{word!r} in {phrase!r} cannot be read; write what a photo must not show after a minus, as in "
                 "dog running ? - ? ? snow"
             )
-    return content(words)
+    return content_words(words)
 
 
 def _clauses(words: Words, lexicon: Lexicon) -> Iterator[Words]:
     """Split at each "and" that is not inside a known text, such as "black and white"."""
-    inside = lexicon.places(words, SUBJECT, PREDICATE, OBJECT)
+    known = lexicon.positions(words, SUBJECT, PREDICATE, OBJECT)
     start = 0
-    for place, word in enumerate(words):
-        if word.casefold() == "and" and place not in inside:
-            yield words[start:place]
-            start = place + 1
+    for position, word in enumerate(words):
+        if word.casefold() == "and" and position not in known:
+            yield words[start:position]
+            start = position + 1
     yield words[start:]
 
 
@@ -99,11 +99,11 @@ def _clauses(words: Words, lexicon: Lexicon) -> Iterator[Words]:
 
 
 def _read_clause(words: Words, lexicon: Lexicon) -> Reading:
-    words, counts = _without_counts(words)
+    words, counts = _split_counts(words)
     if lexicon.in_order(words) or (not lexicon.facts and len(words) <= len(UNITS)):
         return Reading((Query(*words),) if words else (), counts)
-    before, verb, after = _parts(words, lexicon)
-    subject, object_ = _noun(before, lexicon, SUBJECT), _noun(after, lexicon, OBJECT)
+    before, verb, after = _split_at_verb(words, lexicon)
+    subject, object_ = _read_noun(before, lexicon, SUBJECT), _read_noun(after, lexicon, OBJECT)
     predicate, attribute = _verb_text(verb, lexicon), subject.attribute
     if not predicate and not object_.text:
         predicate, attribute = attribute, None  # "a brown dog"
@@ -112,100 +112,100 @@ def _read_clause(words: Words, lexicon: Lexicon) -> Reading:
     if attribute:
         queries.append(Query(subject.text, attribute))
     left_out = [*counts]
-    for behind in (*subject.behind, *object_.behind):
-        if thing := lexicon.find(behind[1:], OBJECT, SUBJECT):
+    for preposition, *rest in (*subject.phrases, *object_.phrases):
+        if thing := lexicon.find(rest, OBJECT, SUBJECT):
             queries.append(Query(object=thing))
         else:
-            left_out += behind
+            left_out += [preposition, *rest]
     return Reading(tuple(queries), tuple(left_out))
 
 
-def _without_counts(words: Words) -> tuple[Words, tuple[str, ...]]:
-    """Photos are not counted: the text vectors of "two dogs" and "three dogs" rank them alike."""
+def _split_counts(words: Words) -> tuple[Words, tuple[str, ...]]:
+    """Separate counts from the other words: the text vectors of "two dogs" and "three dogs" rank photos alike."""
     words = list(words)
     counts: list[str] = []
-    for place in reversed(range(len(words))):
-        word, of = words[place].casefold(), words[place + 1 : place + 2] == ["of"]
+    for position in reversed(range(len(words))):
+        word, of = words[position].casefold(), words[position + 1 : position + 2] == ["of"]
         if word.isdigit() or word in COUNTS or (of and word in GROUPS):
-            counts[:0] = words[place : place + 1 + of]
-            del words[place : place + 1 + of]
+            counts[:0] = words[position : position + 1 + of]
+            del words[position : position + 1 + of]
     return words, tuple(counts)
 
 
-def _parts(words: Words, lexicon: Lexicon) -> tuple[Words, Words, Words]:
-    """What stands before the verb, the verb with its prepositions, what stands behind it."""
-    start, end = _verb(words, lexicon)
+def _split_at_verb(words: Words, lexicon: Lexicon) -> tuple[Words, Words, Words]:
+    """The words of the subject, the verb with its prepositions, and the words of the object."""
+    start, end = _find_verb(words, lexicon)
     before, verb, after = words[:start], words[start:end], words[end:]
     if not verb:
-        return _parts_without_verb(words, lexicon)
-    if not before and lexicon.stands_before(verb, after):
+        return _split_without_verb(words, lexicon)
+    if not before and lexicon.is_done_by(verb, after):
         return after, verb, before  # "a running dog"
-    if len(verb) > 1 and verb[-1].casefold() == "by" and not _is_doing(verb[0]):
+    if len(verb) > 1 and verb[-1].casefold() == "by" and not _ends_in_ing(verb[0]):
         return after, verb[:-1], before  # "a ball carried by a dog"
     return before, verb, after
 
 
-def _verb(words: Words, lexicon: Lexicon) -> tuple[int, int]:
-    """Where the verb stands, [start, end), with the prepositions behind it; nowhere is (0, 0).
+def _find_verb(words: Words, lexicon: Lexicon) -> tuple[int, int]:
+    """The positions [start, end) of the verb with the prepositions after it; (0, 0) without a verb.
 
-    A known predicate goes before a new verb in -ing, and one behind a subject before one that opens the clause.
+    A known predicate is preferred to a new verb in -ing, and one after a subject to one at the start of the clause.
     """
     known = [
         (start, end)
         for start, end in lexicon.spans(words, PREDICATE)
         if not lexicon.attribute(words[start:end]) or (start and end == len(words))  # "brown dog", but "dog is brown"
     ]
-    new = [(at, at + 1) for at, word in enumerate(words) if _is_doing(word) and not lexicon.is_noun(word)]
-    start, end = min([*known, *new], key=lambda span: span[0] == 0, default=(0, 0))  # the first of the least
+    new = [(at, at + 1) for at, word in enumerate(words) if _ends_in_ing(word) and not lexicon.is_noun(word)]
+    start, end = min([*known, *new], key=lambda span: span[0] == 0, default=(0, 0))  # min returns the first of equals
     while 0 < end < len(words) and words[end].casefold() in PREPOSITIONS:
         end += 1
     return start, end
 
 
-def _parts_without_verb(words: Words, lexicon: Lexicon) -> tuple[Words, Words, Words]:
-    """A preposition stands for any predicate; behind a known subject stands the predicate, and perhaps the object."""
-    nouns = lexicon.places(words, SUBJECT, OBJECT)
+def _split_without_verb(words: Words, lexicon: Lexicon) -> tuple[Words, Words, Words]:
+    """Split at a preposition, which may mean any predicate, or after a known subject."""
+    nouns = lexicon.positions(words, SUBJECT, OBJECT)
     first = next((end for start, end in lexicon.spans(words, SUBJECT) if start == 0), 0)
-    for place, word in enumerate(words):
-        if word.casefold() in PREPOSITIONS and place not in nouns:
-            if 0 < first < place and nouns.isdisjoint(range(first, place)):
-                return words[:first], words[first : place + 1], words[place + 1 :]  # "a dog swims through the river"
-            return words[:place], (), words[place + 1 :]  # "a cyclist on a bike"
+    for at, word in enumerate(words):
+        if word.casefold() in PREPOSITIONS and at not in nouns:
+            if 0 < first < at and nouns.isdisjoint(range(first, at)):
+                return words[:first], words[first : at + 1], words[at + 1 :]  # "a dog swims through the river"
+            return words[:at], (), words[at + 1 :]  # "a cyclist on a bike"
     if 0 < first < len(words):
         rest = words[first:]
         last = next((start for start, end in lexicon.spans(rest, OBJECT) if end == len(rest)), 1)
         return words[:first], rest[:last], rest[last:]  # "person horse", "person juggles torches"
-    if len(words) == len(UNITS) and not lexicon.places(words, SUBJECT, PREDICATE, OBJECT):
+    if len(words) == len(UNITS) and not lexicon.positions(words, SUBJECT, PREDICATE, OBJECT):
         return words[:1], words[1:2], words[2:]
     if lexicon.find(words, PREDICATE) and not nouns:
         return (), words, ()  # "brown"
-    ends_as = (unit for start in range(len(words)) for unit in (SUBJECT, OBJECT) if lexicon.find(words[start:], unit))
-    return ((), (), words) if next(ends_as, SUBJECT) == OBJECT else (words, (), ())
+    units = (unit for start in range(len(words)) for unit in (SUBJECT, OBJECT) if lexicon.find(words[start:], unit))
+    return ((), (), words) if next(units, SUBJECT) == OBJECT else (words, (), ())
 
 
 def _verb_text(verb: Words, lexicon: Lexicon) -> str | None:
-    """The longest known beginning, with the prepositions behind it: `jumps into` is `jumping into`."""
+    """The verb with its longest known beginning as known: `jumps into` is `jumping into`."""
     for end in range(len(verb), 0, -1):
         if known := lexicon.find(verb[:end], PREDICATE):
             return " ".join([known, *verb[end:]])
     return " ".join(verb) or None
 
 
-def _noun(words: Words, lexicon: Lexicon, unit: int) -> _Noun:
-    """A subject or an object, cut at prepositions; a known text that it ends with is spelled as known."""
+def _read_noun(words: Words, lexicon: Lexicon, unit: int) -> _Noun:
+    """Read a subject or an object, cut at prepositions; a known text at its end takes the known spelling."""
     units = (SUBJECT, OBJECT) if unit == SUBJECT else (OBJECT, SUBJECT)
-    inside = lexicon.places(words, *units)
-    cuts = [place for place, word in enumerate(words) if word.casefold() in PREPOSITIONS and place not in inside]
-    behind = tuple(tuple(words[start:end]) for start, end in pairwise([*cuts, len(words)]))
+    known_words = lexicon.positions(words, *units)
+    cuts = [at for at, word in enumerate(words) if word.casefold() in PREPOSITIONS and at not in known_words]
+    phrases = tuple(tuple(words[start:end]) for start, end in pairwise([*cuts, len(words)]))
     head = list(words[: cuts[0]]) if cuts else list(words)
     start = next((start for start in range(len(head)) if lexicon.find(head[start:], *units)), len(head))
-    described = head[: min(start, len(head) - 1)] if unit == SUBJECT else []
-    spans = (span for span in lexicon.spans(described, PREDICATE) if lexicon.attribute(described[slice(*span)]))
+    attributes = head[: min(start, len(head) - 1)] if unit == SUBJECT else []
+    spans = (span for span in lexicon.spans(attributes, PREDICATE) if lexicon.attribute(attributes[slice(*span)]))
     first, last = next(spans, (0, 0))
     attribute = lexicon.attribute(head[first:last])
     noun, known = head[:first] + head[last:start], lexicon.find(head[start:], *units)
-    return _Noun(" ".join([*noun, known or " ".join(head[start:])]).strip() or None, attribute, behind)
+    return _Noun(" ".join([*noun, known or " ".join(head[start:])]).strip() or None, attribute, phrases)
 
 
-def _is_doing(word: str) -> bool:
+def _ends_in_ing(word: str) -> bool:
     return word.casefold().endswith("ing") and len(word) > len("thing")
