@@ -164,7 +164,7 @@ def test_the_command_prints_what_is_kept(run: Path, measured: dict[str, Any]) ->
 
 def test_the_page_shows_it(run: Path, measured: dict[str, Any]) -> None:
     said(["report", str(run)])
-    assert "What becomes of a photo index" in (run / "report.html").read_text(encoding="utf-8")
+    assert "Photo indexes after more learning" in (run / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("stages", [[2], [0], [7]])

@@ -1,4 +1,4 @@
-"""Bring an index to a newer model without the photos that are in it."""
+"""Upgrade of an index to a newer model, without its photos."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tripletcl.retrieval.photos import encode_photos
 from tripletcl.retrieval.vector_map import KERNEL, LearnedMap, learn_map
 
 KEEP = 1 / 3
-"""The part of an old vector that stays by default; measured in docs/measured/drift.md."""
+"""Share of an old vector that stays by default; measured in docs/measured/drift.md."""
 
 MOST_PHOTOS = 2000
-"""A map is learned from so many photos at most: its cost grows with their cube."""
+"""Largest number of photos that a map is learned from: its cost grows with their cube."""
 
 NOTHING, EXACT = "nothing", "exact"
 BATCH = 64
@@ -32,18 +32,18 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Upgraded:
-    """What `upgrade` did.
+    """The result of `upgrade`.
 
     Attributes:
         how: "nothing": the index was of the new model already. "exact": every vector was computed from the features
-            that the index keeps. "kernel": the vectors went through a learned map.
+            that the index keeps. "kernel": the vectors were mapped by kernel regression.
         model: The new model's fingerprint.
         stage: Its stage, where it belongs to a run.
-        photos: How many photos the index holds.
-        learned_from: How many photos the map was learned from.
-        held_out: How many of them its error was measured on.
+        photos: Number of photos in the index.
+        learned_from: Number of photos that the map was learned from.
+        held_out: Number of those that its error was measured on.
         held_out_error: See `LearnedMap`.
-        keep: The part of each old vector that stayed.
+        keep: The share of each old vector that stayed.
     """
 
     how: str
@@ -66,25 +66,24 @@ def upgrade(
     keep: float = KEEP,
     seed: int = 0,
 ) -> Upgraded:
-    """Give every photo of an index a vector of the new model, without reading the photo.
+    """Replace the vectors of an index by those of a newer model, without reading its photos; on disk atomically.
 
-    Exactly, where the index keeps features of the trunk that both models share. Else by a map that is learned from
-    other photos, which both models embed (`learn_map`): those the new model learned from, or any others; no label is
-    needed. On disk (`writing`) the index is of the new model whole or not at all.
+    The new vectors are exact where the index keeps features of the trunk that both models share. Otherwise they are
+    mapped (`learn_map`), and the map is learned from other photos, which both models embed: the new model's training
+    photos, or any others; no label is needed.
 
-    A map that foretells the new model well foretells what it has forgotten, too, so part of the old vector stays:
-    normalise((1 - keep) map(old) + keep old), unit by unit. Both lie in one space of texts; their sum finds old facts
-    nearly as the old model did, and new ones nearly as the new one does.
+    A map that predicts the new model well predicts its forgetting too, so a share of the old vector stays:
+    normalise((1 - keep) map(old) + keep old), unit by unit. Both are in one space of texts. Their sum finds old facts
+    nearly as well as the old model did, and new ones nearly as well as the new one.
 
     Args:
         index: In memory, or on disk within `writing(folder)`.
         old_embedder: The model that made it.
-        new_embedder: The model it is to be of.
-        images: Photos, or what both models gave some photos, `[N, 3, D]` each; of more than MOST_PHOTOS so many are
-            drawn.
+        new_embedder: The newer model.
+        images: Photos, or both models' vectors of some photos, `[N, 3, D]` each; at most MOST_PHOTOS are used.
         stage: The new model's stage, where it belongs to a run.
-        keep: In [0, 1]. 0 follows the new model in everything, its forgetting included.
-        seed: Of the photos drawn and held out.
+        keep: In [0, 1]; 0 follows the new model in everything, its forgetting included.
+        seed: Of the sample of photos, and of those held out.
 
     Raises:
         UserError: another model made the index, there are too few photos to learn from, or keep is not in [0, 1].
@@ -99,46 +98,43 @@ def upgrade(
     if index.features is not None and index.trunk == new_embedder.trunk_fingerprint():
         index.refresh(new_embedder, stage=stage)
         return Upgraded(EXACT, model, stage, len(index))
-    before, after = _pairs(images, old_embedder, new_embedder, seed)
-    learned = learn_map(before, after, seed)
+    learned = learn_map(*_embed_by_both(images, old_embedder, new_embedder, seed), seed)
     index.replace_vectors(
-        lambda block: upgraded(learned, torch.from_numpy(block.copy()), keep), model=model, stage=stage
+        lambda block: upgrade_vectors(learned, torch.from_numpy(block.copy()), keep), model=model, stage=stage
     )
     index.embedder = new_embedder
     return Upgraded(KERNEL, model, stage, len(index), learned.photos, learned.held_out, learned.held_out_error, keep)
 
 
-def upgraded(learned: LearnedMap, vectors: Tensor, keep: float = KEEP) -> Tensor:
-    """Vectors `[B, 3, D]` of the old model to those that an upgraded index holds, each unit of length 1."""
+def upgrade_vectors(learned: LearnedMap, vectors: Tensor, keep: float = KEEP) -> Tensor:
+    """Map vectors `[B, 3, D]` of the old model to those of an upgraded index, each unit of length 1."""
     return functional.normalize((1 - keep) * learned(vectors) + keep * functional.normalize(vectors, dim=-1), dim=-1)
 
 
-def _pairs(
+def _embed_by_both(
     images: Sequence[Path] | tuple[Tensor, Tensor],
     old_embedder: PhotoEmbedder,
     new_embedder: PhotoEmbedder,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
-    """What both models make of photos, `[N, 3, D]` each; those that cannot be read are left out."""
+    """Both models' vectors `[N, 3, D]` of the photos that can be read."""
     if isinstance(images, tuple) and len(images) == 2 and all(isinstance(each, Tensor) for each in images):
         before, after = map(torch.as_tensor, images)
         rows = torch.from_numpy(sample(np.arange(len(before)), MOST_PHOTOS, seed))
         return before[rows], after[rows]
     names = [str(images[number]) for number in sample(np.arange(len(images)), MOST_PHOTOS, seed)]
-    embedded = []
+    rows_of: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})  # of each name, by each model
     for number, embedder in enumerate((old_embedder, new_embedder)):
-        found: dict[str, np.ndarray] = {}
         done = number * len(names)
         for batch in encode_photos(embedder, names, BATCH):
-            found |= zip((name for name, _ in batch.photos), batch.vectors, strict=True)
+            rows_of[number].update(zip((name for name, _ in batch.photos), batch.vectors, strict=True))
             done += len(batch.photos) + len(batch.broken)
             report("embedding photos to learn from", done, 2 * len(names))
-        embedded.append(found)
-    both = [name for name in names if name in embedded[0] and name in embedded[1]]
-    before, after = (torch.from_numpy(_stacked([found[name] for name in both])) for found in embedded)
+    both = [name for name in names if name in rows_of[0] and name in rows_of[1]]
+    before, after = (_stack([rows[name] for name in both]) for rows in rows_of)
     return before, after
 
 
-def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows `[3 * D]` as `[N, 3, D]`."""
-    return np.stack(rows).reshape(len(rows), len(UNITS), -1) if rows else np.zeros((0, len(UNITS), 0), np.float32)
+def _stack(rows: Sequence[np.ndarray]) -> Tensor:
+    """Stack rows `[3 * D]` to `[N, 3, D]`."""
+    return torch.from_numpy(np.stack(rows)).unflatten(1, (len(UNITS), -1)) if rows else torch.zeros(0, len(UNITS), 0)

@@ -1,4 +1,4 @@
-"""What a photo index is worth once the model has moved on: stale, upgraded, or embedded anew; measured on a run."""
+"""MAP of a photo index after its model has learned more: stale, upgraded, or re-embedded; measured on a run."""
 
 from __future__ import annotations
 
@@ -34,75 +34,72 @@ from tripletcl.experiments.facts import EVALUATION_BATCH, Experiment, build, spl
 from tripletcl.files import write_text
 from tripletcl.methods import method_name
 from tripletcl.progress import report
-from tripletcl.retrieval.upgrade import KEEP, MOST_PHOTOS, upgraded
+from tripletcl.retrieval.upgrade import KEEP, MOST_PHOTOS, upgrade_vectors
 from tripletcl.retrieval.vector_map import FEWEST_PHOTOS, KERNEL, learn_map
 from tripletcl.runs.layout import DRIFT, EMBEDDER
 from tripletcl.runs.train import Run
 
-DRAWN = 3
-"""Told apart in seeds: which photos a map is learned from."""
+MAP_PHOTOS = 3
+"""Distinguishes the seed of the photos that a map is learned from."""
 
 WAYS = ("stale", "mapped", "upgraded", "reembedded")
-"""What an index can be: left as it was, mapped to the new model, the same with a part of the old vectors kept
-(what `index upgrade` does), and embedded anew, which takes the photos."""
+"""The states of an index: unchanged; mapped to the new model; mapped, with a share of the old vectors kept (as by
+`index upgrade`); re-embedded, which needs the photos."""
 
 
 def read_drift(folder: Path) -> dict[str, Any] | None:
-    """What `measure_drift` left in a run folder; None where it has not been measured, or the models have changed."""
+    """Read the result of `measure_drift` in a run folder; None if there is none, or the models have changed since."""
     path = Path(folder) / DRIFT
     if not path.exists():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if found.get("weights") == _weights(Run.open(folder)) else None
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return result if result.get("weights") == _weights(Run.open(folder)) else None
 
 
 def measure_drift(
-    folder: Path,
-    stages: Sequence[int] | None = None,
-    *,
-    keep: float = KEEP,
-    seed: int = 0,
+    folder: Path, stages: Sequence[int] | None = None, *, keep: float = KEEP, seed: int = 0
 ) -> dict[str, Any]:
-    """Measure what becomes of an index of each stage when the newest model asks, and keep it as RUN/drift.json.
+    """Measure an index of each stage under queries of the latest model, and write the result to RUN/drift.json.
 
-    The gallery is the test images, the queries are the facts. For each index stage s and the last stage t: the MAP of
-    t's queries over the gallery as s embedded it (stale), through the map that is learned from the training images of
-    the tasks s + 1 to t (mapped), as `index upgrade` leaves it (upgraded), and as t embeds it (reembedded); of all
-    facts, of those s knew (old) and of those taught since (new). And the matrix of all galleries and queries, with the
-    figures of `tripletcl.evaluation.compatibility`. Facts are scored by the vectors alone, as an index scores them.
+    The gallery is the test images, the queries are the facts. For each index stage s and the last stage t, the result
+    has the MAP of t's queries over the gallery as s embedded it (stale), after a map learned from the training images
+    of the tasks s + 1 to t (mapped), as after `index upgrade` (upgraded), and as t embeds it (reembedded); of all
+    facts, of those that s knew (old), and of those learned since (new). It also has the matrix of all galleries and
+    queries, with the figures of `tripletcl.evaluation.compatibility`. Facts are scored by their vectors only, as in an
+    index.
 
     Args:
         folder: A run.
         stages: The index stages to upgrade; by default all before the last. The training images of later tasks are
-            needed: where those of the first tasks are gone, give the stages since.
+            needed: where those of the first tasks are missing, give later stages.
         keep: See `tripletcl.retrieval.upgrade.upgrade`.
         seed: Of the images that maps are learned from.
 
     Returns:
-        What lies in the file: method, seed, split, weights, stages, keep, matrix, pairs, ac, aa, upgrades.
+        The content of the file: method, seed, split, weights, stages, keep, matrix, pairs, ac, aa, upgrades.
 
     Raises:
         UserError: the run has fewer than two trained stages, or one of `stages` is not among them.
     """
     run = Run.open(folder)
-    there = [stage for stage in run.stages() if stage > 0]
-    if len(there) < 2:
-        raise UserError(f"{folder} has {len(there)} trained stage, and it takes two for an index to grow stale")
-    last, asked = there[-1], sorted(set(there[:-1] if stages is None else stages))
-    if wrong := [stage for stage in asked if stage not in there[:-1]]:
-        raise UserError(f"{folder} has no stage {wrong[0]} before the last; there are {there[:-1]}")
-    experiment = build(run.config, learned=min(asked, default=last))
+    trained = [stage for stage in run.stages() if stage > 0]
+    if len(trained) < 2:
+        raise UserError(f"{folder} has {len(trained)} trained stage; an index becomes stale only after two")
+    last, old_stages = trained[-1], sorted(set(trained[:-1] if stages is None else stages))
+    if wrong := [stage for stage in old_stages if stage not in trained[:-1]]:
+        raise UserError(f"{folder} has no stage {wrong[0]} before the last; there are {trained[:-1]}")
+    experiment = build(run.config, learned=min(old_stages, default=last))
     models = _Models(run, experiment)
-    gallery = _gallery(models, there)
+    gallery = _build_gallery(models, trained)
     result = {
         "method": method_name(run.config.method),
         "seed": run.config.seed,
         "split": split_name(run.config),
         "weights": _weights(run),
-        "stages": there,
+        "stages": trained,
         "keep": keep,
         **_compatibility(gallery),
-        "upgrades": [_upgrade(models, gallery, stage, last, keep, seed) for stage in asked],
+        "upgrades": [_measure_upgrade(models, gallery, stage, last, keep, seed) for stage in old_stages],
     }
     write_text(run.path / DRIFT, json.dumps(result, indent=1))
     return result
@@ -110,31 +107,31 @@ def measure_drift(
 
 @dataclass
 class _Models:
-    """The models of a run's stages, one in memory at a time, and the images that they embed."""
+    """The models of a run's stages, one in memory at a time, and their vectors of images."""
 
     run: Run
     experiment: Experiment
 
     def load(self, stage: int) -> FactEmbedder:
-        """The model of a stage, in the learner's place."""
+        """Load the model of a stage into the learner."""
         device = self.experiment.compute.device
         self.experiment.learner.embedder = FactEmbedder.from_pretrained(self.run.stage_folder(stage), device)
         self.experiment.learner.eval()
         return self.experiment.embedder
 
-    def tests(self, stage: int) -> dict[str, Tensor]:
-        """A stage's vectors of test images and facts: those kept with it, and those of tables that came since."""
+    def test_vectors(self, stage: int) -> dict[str, Tensor]:
+        """A stage's vectors of test images and facts: the stored ones, and those of tables that were added later."""
         stored = self.run.vectors(stage)
         if len(stored["facts"]) == len(self.experiment.table.facts):
             return stored
         self.load(stage)
-        found = self.experiment.vectors()
-        only = torch.isin(stored["image_ids"], found["image_ids"], invert=True)  # their photos may be gone by now
-        both = {key: torch.cat([found[key], stored[key][only]]) for key in ("image_ids", "images")}
-        return {**both, "facts": found["facts"]}
+        computed = self.experiment.vectors()
+        rest = torch.isin(stored["image_ids"], computed["image_ids"], invert=True)  # photos that are missing by now
+        both = {key: torch.cat([computed[key], stored[key][rest]]) for key in ("image_ids", "images")}
+        return {**both, "facts": computed["facts"]}
 
     @torch.no_grad()
-    def photos(self, stage: int, images: np.ndarray) -> Tensor:
+    def training_vectors(self, stage: int, images: np.ndarray) -> Tensor:
         """A stage's vectors `[N, 3, D]` of training images."""
         model, experiment = self.load(stage), self.experiment
         batches = plain_batches(experiment.source, images, EVALUATION_BATCH)
@@ -143,54 +140,52 @@ class _Models:
 
 @dataclass(frozen=True)
 class _Gallery:
-    """The test images and the facts by every stage's model, and when each fact was first taught.
+    """Every stage's vectors of the test images and the facts.
 
     Attributes:
-        images: Stage to `[N, 3, D]`.
-        queries: Stage to `[Q, 3, D]`; facts with equal vectors are one query.
+        images: `[N, 3, D]` for each stage.
+        queries: `[Q, 3, D]` for each stage; facts with equal vectors are one query.
         relevant: `[N, Q]` bool.
-        taught: `[Q]` the task that each was first taught in, from 1.
+        first_task: `[Q]` the first task, from 1, that teaches a fact of the query.
     """
 
     images: dict[int, Tensor]
     queries: dict[int, Tensor]
     relevant: Tensor
-    taught: np.ndarray
+    first_task: np.ndarray
 
     def map_of(self, images: Tensor, gallery: int, queries: int) -> dict[str, float | None]:
-        """MAP of each group of facts by a stage's queries over a gallery that a stage made."""
+        """MAP of each group of facts, by one stage's queries over images that another stage embedded."""
         ap = average_precision_of(images, self.queries[queries], self.relevant).numpy()
-        return {group: mean_of(ap, facts_of(group, gallery, queries, self.taught)) for group in GROUPS}
+        return {group: mean_of(ap, facts_of(group, gallery, queries, self.first_task)) for group in GROUPS}
 
 
-def _gallery(models: _Models, stages: Sequence[int]) -> _Gallery:
-    experiment, found = models.experiment, {}
+def _build_gallery(models: _Models, stages: Sequence[int]) -> _Gallery:
+    experiment, vectors = models.experiment, {}
     for done, stage in enumerate(stages, 1):
-        found[stage] = models.tests(stage)
+        vectors[stage] = models.test_vectors(stage)
         report("test images", done, len(stages))
-    table, ids = experiment.table, _common([vectors["image_ids"].numpy() for vectors in found.values()])
-    shown = torch.from_numpy(table.relevance("test", ids, np.arange(len(table.facts))))
-    queries, relevant = merge_relevance(shown, experiment.queries.cpu())
+    # Only images with a vector of every stage: a photo may have been deleted in between.
+    ids = reduce(np.intersect1d, [of_stage["image_ids"].numpy() for of_stage in vectors.values()])
+    table = experiment.table
+    relevant_facts = torch.from_numpy(table.relevance("test", ids, np.arange(len(table.facts))))  # [N, F]
+    queries, relevant = merge_relevance(relevant_facts, experiment.queries.cpu())  # [Q], [N, Q]
     return _Gallery(
-        {stage: vectors["images"][_places(vectors, ids)] for stage, vectors in found.items()},
-        {stage: vectors["facts"][queries] for stage, vectors in found.items()},
+        {stage: of_stage["images"][_rows_of(of_stage, ids)] for stage, of_stage in vectors.items()},
+        {stage: of_stage["facts"][queries] for stage, of_stage in vectors.items()},
         relevant,
-        _first_taught(experiment, queries.numpy()),
+        _first_tasks(experiment, queries.numpy()),
     )
 
 
-def _common(ids: Sequence[np.ndarray]) -> np.ndarray:
-    """The images that every stage has a vector of: a photo may be gone by now."""
-    return reduce(np.intersect1d, ids)
-
-
-def _places(vectors: dict[str, Tensor], ids: np.ndarray) -> np.ndarray:
+def _rows_of(vectors: dict[str, Tensor], ids: np.ndarray) -> np.ndarray:
+    """The rows of images in a stage's vectors, `[N]`."""
     own = vectors["image_ids"].numpy()
     order = np.argsort(own)
     return order[np.searchsorted(own, ids, sorter=order)]
 
 
-def _first_taught(experiment: Experiment, queries: np.ndarray) -> np.ndarray:
+def _first_tasks(experiment: Experiment, queries: np.ndarray) -> np.ndarray:
     """`[Q]` the first task, from 1, that teaches a fact of each query."""
     first = np.full(len(experiment.table.facts), len(experiment.groups) + 1)
     query_of = experiment.queries.cpu().numpy()
@@ -199,12 +194,12 @@ def _first_taught(experiment: Experiment, queries: np.ndarray) -> np.ndarray:
     return first[queries]
 
 
-def _compatibility(found: _Gallery) -> dict[str, Any]:
-    """The matrix of galleries and queries by group, and the figures that are read off it."""
-    stages = list(found.images)
-    ap = cross_average_precision(list(found.images.values()), list(found.queries.values()), found.relevant)
-    matrix = {group: compatibility_matrix(ap, stages, found.taught, group) for group in GROUPS}
-    pairs = {group: compatibilities(ap, stages, found.taught, group) for group in GROUPS}
+def _compatibility(gallery: _Gallery) -> dict[str, Any]:
+    """The matrix of galleries and queries by group, and the figures derived from it."""
+    stages = list(gallery.images)
+    ap = cross_average_precision(list(gallery.images.values()), list(gallery.queries.values()), gallery.relevant)
+    matrix = {group: compatibility_matrix(ap, stages, gallery.first_task, group) for group in GROUPS}
+    pairs = {group: compatibilities(ap, stages, gallery.first_task, group) for group in GROUPS}
     return {
         "matrix": matrix,
         "pairs": [
@@ -217,39 +212,38 @@ def _compatibility(found: _Gallery) -> dict[str, Any]:
     }
 
 
-def _upgrade(models: _Models, found: _Gallery, old: int, new: int, keep: float, seed: int) -> dict[str, Any]:
-    """An index of one stage brought to another: the map, and MAP by what the index is and by group of facts."""
+def _measure_upgrade(models: _Models, gallery: _Gallery, old: int, new: int, keep: float, seed: int) -> dict[str, Any]:
+    """Upgrade an index from one stage to another: the map's error, and MAP by state of the index and group of facts."""
     label = f"stage {old} to {new}"
     items = np.unique(np.concatenate([task.items for task in models.experiment.tasks[old:new]]))
-    items = sample(items, MOST_PHOTOS, derived_seed(seed, DRAWN, old, new))
+    items = sample(items, MOST_PHOTOS, derived_seed(seed, MAP_PHOTOS, old, new))
     exact = models.load(old).trunk_fingerprint() == models.load(new).trunk_fingerprint()
     about: dict[str, Any] = {"from": old, "to": new, "exact": exact, "photos": len(items)}
-    galleries = {"stale": found.images[old], "reembedded": found.images[new]}
+    galleries = {"stale": gallery.images[old], "reembedded": gallery.images[new]}
     if len(items) >= FEWEST_PHOTOS:
-        embedded = []
+        vectors = []
         for done, stage in enumerate((old, new)):
             report(label, done, 3)
-            embedded.append(models.photos(stage, items))
+            vectors.append(models.training_vectors(stage, items))
         report(label, 2, 3)
-        learned = learn_map(embedded[0], embedded[1], seed)
+        learned = learn_map(vectors[0], vectors[1], seed)
         about |= {"how": KERNEL, "held_out": learned.held_out, "held_out_error": learned.held_out_error}
-        galleries |= {"mapped": learned(found.images[old]), "upgraded": upgraded(learned, found.images[old], keep)}
-    maps = {way: found.map_of(galleries[way], old, new) for way in WAYS if way in galleries}
+        galleries["mapped"] = learned(gallery.images[old])
+        galleries["upgraded"] = upgrade_vectors(learned, gallery.images[old], keep)
+    maps = {way: gallery.map_of(galleries[way], old, new) for way in WAYS if way in galleries}
     report(label, 3, 3)
     return about | {"map": maps, "recovered": {group: _recovered(maps, group) for group in GROUPS}}
 
 
 def _recovered(maps: dict[str, dict[str, float | None]], group: str) -> float | None:
-    """(upgraded - stale) / (reembedded - stale): None where staleness loses nothing."""
-    stale, up, new = (maps.get(way, {}).get(group) for way in ("stale", "upgraded", "reembedded"))
-    if stale is None or up is None or new is None or new <= stale:
+    """(upgraded - stale) / (reembedded - stale); None where a stale index loses nothing."""
+    stale, upgraded, reembedded = (maps.get(way, {}).get(group) for way in ("stale", "upgraded", "reembedded"))
+    if stale is None or upgraded is None or reembedded is None or reembedded <= stale:
         return None
-    return (up - stale) / (new - stale)
+    return (upgraded - stale) / (reembedded - stale)
 
 
 def _weights(run: Run) -> dict[str, str]:
-    """The SHA-256 of each trained stage's weights: what the measurement is of."""
-    abouts = {stage: run.stage_folder(stage) / EMBEDDER for stage in run.stages() if stage > 0}
-    return {
-        str(stage): json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] for stage, path in abouts.items()
-    }
+    """The SHA-256 of each trained stage's weights, by which a stored result is recognised as current."""
+    paths = {stage: run.stage_folder(stage) / EMBEDDER for stage in run.stages() if stage > 0}
+    return {str(stage): json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] for stage, path in paths.items()}
