@@ -108,7 +108,7 @@ class PlainSequence:
         return {name: p.detach().clone() for name, p in self.learner.named_parameters()}
 
 
-def newest_anchor(lam: float) -> Callable[[list[Named], list[Named]], list[Term]]:
+def latest_anchor(lam: float) -> Callable[[list[Named], list[Named]], list[Term]]:
     """Every task's importance around the newest theta."""
     return lambda omegas, thetas: [(lam, omega, thetas[-1]) for omega in omegas]
 

@@ -149,7 +149,7 @@ def test_adaptive_importance_of_other_inputs_can_be_added_after_the_last_task(tm
         method.add_importance(other, 2.0)
         assert not same(method.state_dict(), before)
         learner.load_state_dict(ToyLearner().state_dict())
-        method.add_importance(other, 1.0, afresh=True)
+        method.add_importance(other, 1.0, recompute=True)
         states.append(method.state_dict())
     assert same(*({key: state[key] for key in ("omega", "weight", "weighted") if key in state} for state in states))
 

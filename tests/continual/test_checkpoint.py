@@ -47,7 +47,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, keep: float) -> None:
     save_state(path, {"x": torch.randn(1000)})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else int(keep)])
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="not a complete checkpoint"):
         load_state(path)
 
 
@@ -99,7 +99,7 @@ def test_a_checkpoint_leans_on_another_where_most_is_the_same(tmp_path: Path) ->
     assert torch.equal(back["method"]["few"], small + 1)
     assert back["seconds"] == load_values(second)["seconds"] == 2
     first.write_bytes(first.read_bytes()[:-100])
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match="not a complete checkpoint"):
         load_state(second)
     save_state(second, {"sums": large}, first)
     assert base_of(second) is None, "nothing can lean on a damaged one"

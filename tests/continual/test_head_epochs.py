@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from reference_gradients import summed_statistic
-from reference_sequence import Named, PlainSequence, assert_near, newest_anchor
+from reference_sequence import Named, PlainSequence, assert_near, latest_anchor
 from torch import Tensor, nn
 from toy import MultiHeadToy, ToyLearner, ToySource, assert_same, multi_head_tasks, run_multi_head, run_toy
 
@@ -97,7 +97,7 @@ def test_sequence_equals_the_twin(
     training = Training(epochs=3, head_epochs=1, batch_size=16, lr=0.05)
     ours, _ = run_toy(tmp_path / "ours", kind(lam=lam, penalty=form), training=training)
     plain, _ = run_toy(tmp_path / "plain", Method(), training=replace(training, head_epochs=0))
-    assert_near(ours, PlainSequence(form, measure, newest_anchor(lam), training=training).run(), plain)
+    assert_near(ours, PlainSequence(form, measure, latest_anchor(lam), training=training).run(), plain)
 
 
 def test_the_optimizer_knows_nothing_of_a_trunk_that_has_stood_still(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from reference_gradients import summed_statistic
-from reference_sequence import TRAINING, Named, PlainSequence, Term, assert_near, newest_anchor
+from reference_sequence import TRAINING, Named, PlainSequence, Term, assert_near, latest_anchor
 from torch import Tensor
 from toy import ToyLearner, ToySource, assert_same, run_toy, toy_tasks, weights
 
@@ -93,7 +93,7 @@ def test_sequence_equals_the_twin(tmp_path: Path, form: str, settings: dict[str,
     lam = 0.3 if settings.get("normalise") == "mean" else LAM  # the gradient form must not diverge
     ours, _ = run_toy(tmp_path / "ours", MAS(lam=lam, penalty=form, **settings), training=TRAINING)
     plain, _ = run_toy(tmp_path / "plain", Method(), training=TRAINING)
-    assert_near(ours, PlainSequence(form, measure, newest_anchor(lam)).run(), plain)
+    assert_near(ours, PlainSequence(form, measure, latest_anchor(lam)).run(), plain)
 
 
 SHARES = {

@@ -127,13 +127,13 @@ def test_mean_anchor_is_the_sum_of_the_tasks_own_penalties(keep: float) -> None:
         torch.testing.assert_close(p.grad, expected[name], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("anchor", ["newest", "mean"])
+@pytest.mark.parametrize("anchor", ["latest", "mean"])
 def test_a_task_without_importance_adds_none(anchor: str) -> None:
     penalty, parameters = penalised()
     omega, old = penalty.omega["a"].clone(), penalty.anchor["a"].clone()
     penalty.update(parameters, {}, keep=0.5, anchor=anchor)
     assert torch.equal(penalty.omega["a"], omega)
-    assert torch.equal(penalty.anchor["a"], parameters["a"] if anchor == "newest" else old)
+    assert torch.equal(penalty.anchor["a"], parameters["a"] if anchor == "latest" else old)
     nothing = QuadraticPenalty()
     nothing.update(parameters, {}, anchor=anchor)
     before = parameters["a"].detach().clone()
@@ -170,7 +170,7 @@ def test_scale_is_said(caplog: pytest.LogCaptureFixture) -> None:
     penalty.after_step(0.1, 0.0)
     with caplog.at_level("INFO", "tripletcl"):
         penalty.log_scale("task 2", 3.0)
-    assert "importance after task 2: mean 2.88, max 5 over 17 parameters; lr * 2 * lam * max = 6," in caplog.text
+    assert "importance after task 2: mean 2.88, max 5 over 17 parameters; lr * 2 * lam * max = 6:" in caplog.text
 
 
 def test_what_is_stored_lies_in_memory_as_the_parameter() -> None:

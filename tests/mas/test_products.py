@@ -55,7 +55,7 @@ def test_any_convolution_in_any_pieces(
         x, g = x.to(memory_format=torch.channels_last), g.to(memory_format=torch.channels_last)
     before = x.clone(), g.clone()
     with pytest.MonkeyPatch.context() as patch:
-        for constant, value in (("TILE_BYTES", tile), ("BAND_BYTES", band), ("FEW", few)):
+        for constant, value in (("TILE_BYTES", tile), ("BAND_BYTES", band), ("MIN_MULTIPLICATIONS", few)):
             patch.setattr(products, constant, value)
         ours = of_rule(layer, x, g, f)
     torch.testing.assert_close(ours["weight"], summed_products(layer, x, g, f), rtol=1e-10, atol=1e-10)
@@ -155,7 +155,7 @@ def test_pieces_of_a_depthwise_kernel_leave_no_gap(monkeypatch: pytest.MonkeyPat
         layer = nn.Conv2d(3, 6, (height, width), stride=(1, 2), groups=3).double()
         x = torch.randn(2, 3, 9, 10, dtype=torch.float64)
         g = torch.randn_like(layer(x)).detach()
-        ours = convolutions._in_pieces(x, g, layer).abs().sum(0)
+        ours = convolutions._in_windows(x, g, layer).abs().sum(0)
         torch.testing.assert_close(ours, summed_products(layer, x, g, torch.abs), rtol=1e-10, atol=1e-10)
 
 

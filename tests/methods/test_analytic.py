@@ -82,7 +82,7 @@ def test_a_handful_of_images_is_kept_beside_the_sums_and_solved_as_if_in_them(tm
         method = Analytic(features=230, ridge=0.3)
         tasks = [first, *lessons[:count]]
         learner, _ = run_toy(tmp_path / str(count), method, tasks=tasks)
-        assert len(method.later.get("phi", ())) == (0, 2, 5, 7, 0)[count]
+        assert len(method.pending.get("phi", ())) == (0, 2, 5, 7, 0)[count]
         classes = [task.classes[0] for task in tasks]
         phi, y = [], []
         for task in tasks:

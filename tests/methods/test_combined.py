@@ -133,8 +133,8 @@ def test_promises_are_common_but_adapting_and_consistency_need_one() -> None:
 
 def test_the_weight_that_is_searched_is_the_automatic_one() -> None:
     lwf = LwF(lam="auto")
-    assert Combined([MAS(), lwf]).searched is lwf
-    assert Combined([MAS(), LwF()]).searched is None
+    assert Combined([MAS(), lwf]).auto_method is lwf
+    assert Combined([MAS(), LwF()]).auto_method is None
 
 
 def test_settings_make_a_combination() -> None:
@@ -152,8 +152,8 @@ def test_settings_make_a_combination() -> None:
     [
         (lambda: [MAS(), LwF(), MAS()], "each method once, not mas, lwf, mas"),
         (lambda: [MAS(), Joint()], "joint training sees all tasks at once"),
-        (lambda: [MAS(), Frozen()], "frozen lets nothing be trained any more"),
-        (lambda: [Analytic(), LwF()], "analytic lets nothing be trained any more"),
+        (lambda: [MAS(), Frozen()], "frozen freezes what the tasks share"),
+        (lambda: [Analytic(), LwF()], "analytic freezes what the tasks share"),
         (lambda: [MAS(lam="auto"), LwF(lam="auto")], "only one weight of a combination can be auto"),
     ],
 )

@@ -171,7 +171,7 @@ def test_teacher_answers_as_the_learner_did_and_leaves_everything_as_it_is() -> 
     learner, teacher = NormLearner(), Teacher()
     inputs = torch.randn(10, 6, generator=torch.Generator().manual_seed(1))
     learner(inputs)  # moves the running statistics
-    teacher.remember(learner)
+    teacher.snapshot(learner)
     old = copy.deepcopy(learner).eval()
     with torch.no_grad():
         for p in learner.net[1:].parameters():
@@ -192,7 +192,7 @@ def test_teacher_answers_as_the_learner_did_and_leaves_everything_as_it_is() -> 
 
 def test_only_what_training_moves_is_kept() -> None:
     teacher, learner = Teacher(), NormLearner()
-    teacher.remember(learner)
+    teacher.snapshot(learner)
     assert set(teacher.weights) == set(learner.state_dict()) - {"net.0.weight", "net.0.bias"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference_sequence import TRAINING, PlainSequence, assert_near, newest_anchor
+from reference_sequence import TRAINING, PlainSequence, assert_near, latest_anchor
 from toy import ToyLearner, run_toy, toy_tasks
 
 from tripletcl.continual import Method
@@ -26,7 +26,7 @@ def test_sequence_equals_the_twin(tmp_path: Path, form: str, xi: float) -> None:
     method = SI(lam=LAM, xi=xi, penalty=form)
     ours, _ = run_toy(tmp_path / "ours", method, training=TRAINING)
     plain, _ = run_toy(tmp_path / "plain", Method(), training=TRAINING)
-    twin = PlainSequence(form, None, newest_anchor(LAM), xi)
+    twin = PlainSequence(form, None, latest_anchor(LAM), xi)
     assert_near(ours, twin.run(), plain)
     for name, omega in method.penalty.omega.items():
         torch.testing.assert_close(omega, sum(task[name] for task in twin.omegas), rtol=1e-3, atol=1e-5)

@@ -105,7 +105,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _auto_needs_validation(self) -> Self:
-        searched = any(build_method(m).searched is not None for m in [self.method, *self.compare.methods])
+        searched = any(build_method(m).auto_method is not None for m in [self.method, *self.compare.methods])
         if searched and not self.validation:
             raise ValueError("lam: auto is chosen by images held out of training; set data.validation above 0")
         return self

@@ -1,8 +1,8 @@
 """One checkpoint = one safetensors file: tensors of a nested state, everything else as JSON in its header.
 
-A checkpoint may lean on another one beside it: tensors that are as they are there are not written again.
+A checkpoint may refer to another one in the same folder, its base, for the tensors that are equal there.
 
-safetensors holds no code and knows its own length, so a file cut short is found out and a pickle is refused.
+safetensors holds no code and knows its own length, so a truncated file is detected and a pickle is refused.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ State = dict[str, Any]
 
 
 def save_state(path: Path, state: State, base: Path | None = None) -> None:
-    """Write a nested dict of tensors and JSON values; keys may hold dots but no slash.
+    """Write a nested dict of tensors and JSON values; keys may contain dots but no slash.
 
     Args:
-        base: A checkpoint in the same folder, to lean on where most of the bytes are the same; it must stay there.
+        base: A checkpoint in the same folder to refer to if most of the bytes are equal; it must stay there.
     """
     tensors: dict[str, Tensor] = {}
-    about = {"values": json.dumps(_split(state, "", tensors))}
+    header = {"values": json.dumps(_split(state, "", tensors))}
     shared = _shared(tensors, base) if base is not None else []
     if base is not None and 2 * sum(tensors[key].nbytes for key in shared) > sum(t.nbytes for t in tensors.values()):
-        about |= {"base": base.name, "shared": json.dumps(shared)}
+        header |= {"base": base.name, "shared": json.dumps(shared)}
         tensors = {key: tensor for key, tensor in tensors.items() if key not in set(shared)}
     own = {key: tensor.clone().contiguous() for key, tensor in tensors.items()}  # views of one storage are refused
-    write_atomically(path, lambda temporary: save_file(own, temporary, about))
+    write_atomically(path, lambda temporary: save_file(own, temporary, header))
 
 
 def _shared(tensors: dict[str, Tensor], base: Path) -> list[str]:
-    """Which tensors are the same in a checkpoint that stands by itself, bit for bit."""
+    """The keys of the tensors that are equal, bit for bit, in a checkpoint without a base."""
     try:
         with safe_open(base, framework="pt") as file:
-            both = sorted(set(file.keys()) & tensors.keys())
-            return [key for key in both if _same(file.get_tensor(key), tensors[key])]
+            common = sorted(set(file.keys()) & tensors.keys())
+            return [key for key in common if _equal(file.get_tensor(key), tensors[key])]
     except (SafetensorError, OSError):
         return []
 
 
-def _same(left: Tensor, right: Tensor) -> bool:
+def _equal(left: Tensor, right: Tensor) -> bool:
     return left.shape == right.shape and left.dtype == right.dtype and torch.equal(left, right)
 
 
 def base_of(path: Path) -> Path | None:
-    """The checkpoint that this one leans on; None where it stands by itself, or cannot be read."""
+    """The checkpoint that this one refers to; None if it has none, or cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             name = (file.metadata() or {}).get("base")
@@ -69,40 +69,40 @@ def load_state(path: Path) -> State:
     """Read what `save_state` wrote, with all tensors on the CPU.
 
     Raises:
-        UserError: the file is cut short, damaged, or something else (a pickle is never opened).
+        UserError: The file is truncated, damaged, or something else (a pickle is never opened).
     """
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            state = json.loads(about["values"])
+            header = file.metadata() or {}
+            state = json.loads(header["values"])
             for key in file.keys():  # noqa: SIM118  (safe_open is no dict)
                 _place(state, key.split("/"), file.get_tensor(key))
-        if "base" in about:
-            with safe_open(path.with_name(about["base"]), framework="pt") as file:
-                for key in json.loads(about["shared"]):
+        if "base" in header:
+            with safe_open(path.with_name(header["base"]), framework="pt") as file:
+                for key in json.loads(header["shared"]):
                     _place(state, key.split("/"), file.get_tensor(key))
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise UserError(
-            f"{path} is no whole checkpoint (cut short, damaged or not a safetensors file): {error}"
+            f"{path} is not a complete checkpoint (truncated, damaged or not a safetensors file): {error}"
         ) from error
     return state
 
 
 def load_values(path: Path) -> State:
-    """What a checkpoint holds beside its tensors, read from its header alone.
+    """The plain values of a checkpoint, read from its header only.
 
     Raises:
-        UserError: it is damaged, or something else.
+        UserError: The file is damaged, or something else.
     """
     try:
         with safe_open(path, framework="pt") as file:
             return dict(json.loads((file.metadata() or {})["values"]))
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"{path} is no whole checkpoint: {error}") from error
+        raise UserError(f"{path} is not a complete checkpoint: {error}") from error
 
 
 def _split(tree: State, prefix: str, tensors: dict[str, Tensor]) -> State:
-    """Move the tensors out into one flat dict; what is left is JSON."""
+    """Move the tensors into one flat dict; the rest is JSON."""
     values: State = {}
     for key, value in tree.items():
         if isinstance(value, Tensor):
@@ -121,7 +121,7 @@ def _place(tree: State, keys: list[str], tensor: Tensor) -> None:
 
 
 def state_on(device: torch.device | str, state: State) -> State:
-    """A deep copy of a state with its tensors on a device: what becomes of the one does not touch the other."""
+    """A deep copy of a state, with its tensors on a device."""
     return {
         key: state_on(device, value)
         if isinstance(value, dict)
@@ -138,10 +138,10 @@ def optimizer_state(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Param
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, names: dict[torch.nn.Parameter, str], state: State) -> None:
-    """Take up what `optimizer_state` gave."""
+    """Restore an `optimizer_state`."""
     for group in optimizer.param_groups:
         for p in group["params"]:
-            # AdamW keeps its step count on the CPU unless it is fused; everything else lies beside p.
+            # AdamW keeps its step count on the CPU unless it is fused; all else is on the parameter's device.
             optimizer.state[p] = {
                 key: value.to(p.device) if isinstance(value, Tensor) and (value.dim() or group["fused"]) else value
                 for key, value in state[names[p]].items()
@@ -156,7 +156,7 @@ def set_seed(seed: int) -> None:
 
 
 def random_states() -> State:
-    """The global random states that a user's method or a dropout layer may draw from."""
+    """The states of the global generators, from which a user's method or a dropout layer may draw."""
     python, numpy_state = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
     state: State = {
         "torch": torch.get_rng_state(),
@@ -169,7 +169,7 @@ def random_states() -> State:
 
 
 def restore_random_states(state: State) -> None:
-    """Take up what `random_states` gave."""
+    """Restore `random_states`."""
     torch.set_rng_state(state["torch"])
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))

@@ -15,11 +15,11 @@ Precision = Literal["float32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class Compute:
-    """Where a network is computed, and how exactly; made by `compute_on`.
+    """The device that computes a network, and its precision; made by `compute_on`.
 
     Attributes:
         precision: "float32", or the type to which autocast rounds in forward passes.
-        scaler: Keeps small gradients of fp16 from vanishing; None with every other precision.
+        scaler: Prevents small gradients of fp16 from vanishing; None for every other precision.
     """
 
     device: torch.device
@@ -28,10 +28,10 @@ class Compute:
 
 
 def compute_on(device: str = "auto", precision: Precision = "float32") -> Compute:
-    """A device and its precision: "auto" takes the GPU where there is one.
+    """Choose a device and a precision; "auto" is the GPU if there is one.
 
     Raises:
-        UserError: the device is not there, or cannot do the precision.
+        UserError: The device is missing, or cannot compute in the precision.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"device is {device!r}; allowed are auto, cpu, cuda")

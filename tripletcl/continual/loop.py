@@ -20,15 +20,15 @@ from tripletcl.continual.task import Batch, InputSource, Task, epoch_batches, st
 from tripletcl.errors import UserError
 
 CHECK_EVERY = 10
-"""Steps between looks at the loss: a look waits for the device."""
+"""Steps between checks of the loss: a check waits for the device."""
 
 
 class Diverged(UserError):
-    """A loss is not finite."""
+    """Raised when a loss is not finite."""
 
 
 class LossWatch:
-    """Keeps the newest losses on the device and finds the batch in which one became NaN or infinite."""
+    """Keeps the latest losses on the device and finds the batch in which one became NaN or infinite."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -38,10 +38,10 @@ class LossWatch:
         self.recent.append((position, items, loss))
 
     def flush(self) -> float:
-        """The mean of the losses since the last look.
+        """The mean of the losses since the last check.
 
         Raises:
-            Diverged: a loss is not finite; names the batch and its items.
+            Diverged: A loss is not finite; names the batch and its items.
         """
         if not self.recent:
             return float("nan")
@@ -50,7 +50,7 @@ class LossWatch:
             if not torch.isfinite(loss):
                 raise Diverged(
                     f"the loss became {loss.item()} in {self.task.name}, epoch {position.epoch + 1}, batch "
-                    f"{position.step + 1} (image ids {items[:8].tolist()}...); the last good checkpoint is kept; "
+                    f"{position.step + 1} (image ids {items[:8].tolist()}...); the last checkpoint is kept; "
                     "try a smaller training.lr or lam, or the proximal penalty"
                 )
         self.recent.clear()
@@ -74,8 +74,8 @@ def train_task(
     """Train one task from a position on.
 
     Args:
-        on_check: Called with the position and the mean loss every few steps, after the loss was found finite.
-        save: Called with the position to go on from, every `training.checkpoint_minutes`.
+        on_check: Called with the position and the mean loss every few steps, once the loss is known to be finite.
+        save: Called with the position to resume from, every `training.checkpoint_minutes`.
     """
     steps = steps_per_epoch(task, training.batch_size)
     total = steps * training.epochs
@@ -91,8 +91,7 @@ def train_task(
             start=first,
             device=compute.device,
         )
-        still = frozen_trunk(learner) if epoch < training.head_epochs else nullcontext()
-        with still:
+        with frozen_trunk(learner) if epoch < training.head_epochs else nullcontext():
             for step, batch in enumerate(batches, first):
                 lr = learning_rate(training, (epoch * steps + step + 0.5) / total)
                 loss = train_step(learner, batch, method, optimizer, compute, lr, training)
@@ -116,7 +115,7 @@ def train_step(
     lr: float,
     training: Training,
 ) -> Tensor:
-    """One step; returns the loss, the method's term included."""
+    """Take one step; returns the loss, which includes the method's term."""
     set_lr(optimizer, lr)
     optimizer.zero_grad()
     method.before_forward()

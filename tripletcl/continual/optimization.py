@@ -24,30 +24,30 @@ class Training:
     epochs: Annotated[int, Ge(1)] = 8
     """Passes over a task's training images."""
     head_epochs: Annotated[int, Ge(0)] = 0
-    """So many of them, at each task's start, train the heads alone while the trunk stands still: a new head knows
-    nothing yet, and its gradient would spoil what the trunk knows (the warm-up of Li and Hoiem)."""
+    """Epochs at the start of each task that train the heads only, with a frozen trunk: the gradient of a head that has
+    learned nothing would harm the trunk (the warm-up of Li and Hoiem)."""
     batch_size: Annotated[int, Ge(1)] = 64
     """Images of one step."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Made anew for every task: old momentum belongs to an old task."""
+    """A new one is built for every task: old momentum belongs to an old task."""
     lr: Annotated[float, Gt(0)] = 0.01
     """Peak learning rate."""
     trunk_lr: Annotated[float, Ge(0)] = 1.0
-    """Learning rate of the pretrained trunk, in parts of lr: new heads learn fast, what lies below them slowly."""
+    """Learning rate of the pretrained trunk as a multiple of lr: new heads learn fast, the layers below slowly."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    """Pulls towards zero, against the anchor: keep it small with a penalty method."""
+    """Pulls towards zero, and so away from the anchor: keep it small with a penalty method."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Within a task; cosine falls to zero at the task's end."""
+    """Of the learning rate within a task; cosine decays to zero at its end."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Part of a task over which the learning rate rises linearly from zero."""
+    """Fraction of a task during which the learning rate rises linearly from zero."""
     clip_norm: Annotated[float, Gt(0)] | None = None
-    """Largest norm of the loss gradient; null does not clip."""
+    """Maximum norm of the loss gradient; null does not clip."""
     loss_weight: Annotated[float, Gt(0)] = 1.0
-    """Of the task's own loss, beside what a method adds to it: more learns the task, less holds on to the past."""
+    """Weight of the task's own loss relative to a method's: more learns the task, less keeps the past."""
     checkpoint_minutes: Annotated[float, Ge(0)] = 5.0
-    """Time between checkpoints inside a task; 0 writes one after every step."""
+    """Time between checkpoints within a task; 0 writes one after every step."""
 
     def __post_init__(self) -> None:
         if self.head_epochs >= self.epochs:
@@ -61,8 +61,8 @@ def build_optimizer(learner: Learner, training: Training, fused: bool = True) ->
     """SGD with momentum or AdamW over the parameters that are trained; `set_lr` sets their learning rates.
 
     Args:
-        fused: All of a parameter's arithmetic in one passage over its numbers. Not together with a gradient scaler,
-            which would leave it to the optimizer to skip a step that overflowed.
+        fused: Update each parameter in one pass over its numbers. Not with a gradient scaler, which would leave it to
+            the optimizer to skip a step that overflowed.
     """
     trunk = set(learner.trunk())
     trained = [p for p in learner.parameters() if p.requires_grad]
@@ -79,15 +79,15 @@ def build_optimizer(learner: Learner, training: Training, fused: bool = True) ->
     else:
         optimizer = torch.optim.AdamW(groups, **common)
     if fused:
-        optimizer.register_step_pre_hook(_make_ready_for_fused)
+        optimizer.register_step_pre_hook(_prepare_fused_step)
     return optimizer
 
 
-def _make_ready_for_fused(optimizer: torch.optim.Optimizer, *_: object) -> None:
-    """See to what fused kernels take for granted.
+def _prepare_fused_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Establish what fused kernels assume.
 
-    Either all parameters of a group have a momentum or none has: here one may get its first gradient later than others.
-    And they read a gradient in the order in which it lies in memory, which is not checked to be the parameter's.
+    Either all parameters of a group have a momentum or none has, but a parameter may get its first gradient later than
+    others. And gradients are read in memory order, without a check that their layout is the parameter's.
     """
     for group in optimizer.param_groups:
         for p in group["params"]:
@@ -101,35 +101,35 @@ def _make_ready_for_fused(optimizer: torch.optim.Optimizer, *_: object) -> None:
 
 @contextmanager
 def frozen_trunk(learner: Learner) -> Iterator[None]:
-    """Inside, the trunk's parameters need no gradient and its layers keep their running statistics.
+    """Freeze the trunk inside: its parameters need no gradient, and its layers keep their running statistics.
 
-    For an optimizer that was built before: a parameter without a gradient is neither moved nor decayed by it, and has
-    no momentum of that time.
+    An optimizer that was built before neither moves nor decays a parameter without a gradient, and collects no momentum
+    for it.
     """
     trunk = set(learner.trunk())
-    still = [p for p in trunk if p.requires_grad]
+    parameters = [p for p in trunk if p.requires_grad]
     layers = [m for m in learner.modules() if m.training and any(p in trunk for p in m.parameters(recurse=False))]
     try:
-        for p in still:
+        for p in parameters:
             p.requires_grad_(False)
         for layer in layers:
             layer.training = False
         yield
     finally:
-        for p in still:
+        for p in parameters:
             p.requires_grad_(True)
         for layer in layers:
             layer.training = True
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its part of the learning rate."""
+    """Set the learning rate of every group, scaled by the group's own factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
 
 
 def learning_rate(training: Training, progress: float) -> float:
-    """The learning rate at a task's progress in [0, 1): a function of progress alone, so there is no state to store."""
+    """The learning rate at a task's progress in [0, 1): it depends on nothing else, so there is no state to store."""
     if progress < training.warmup:
         return training.lr * progress / training.warmup
     if training.schedule == "constant":

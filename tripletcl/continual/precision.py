@@ -1,4 +1,4 @@
-"""Mixed precision, by autocast; on the CPU without the convolutions that bfloat16 makes slower."""
+"""Mixed precision by autocast; on the CPU without those convolutions that bfloat16 makes slower."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @contextmanager
 def mixed(compute: Compute) -> Iterator[None]:
-    """Inside, forward passes run in the precision asked for."""
+    """Run forward passes in the precision of `compute`."""
     if compute.precision == "float32":
         yield
         return
@@ -26,11 +26,11 @@ def mixed(compute: Compute) -> Iterator[None]:
 
 
 class DepthwiseInFloat32(TorchFunctionMode):
-    """Inside, the CPU's autocast leaves depthwise convolutions in float32, what enters and leaves them as it would be.
+    """Keeps depthwise convolutions in float32 under the CPU's autocast; their inputs and outputs are still rounded.
 
-    Going backward in bfloat16, oneDNN has fast code for kernels of 3 x 3 without a stride alone, which are left to it.
-    With a stride the input's gradient takes 4 to 90 times as long as in float32, larger kernels make the weight's 1.6
-    to 5 times as slow: an EfficientNet's step would double.
+    For the backward pass in bfloat16 oneDNN has fast code for kernels of 3 x 3 without a stride only, which stay in
+    bfloat16. With a stride the input's gradient takes 4 to 90 times as long as in float32, with larger kernels the
+    weight's 1.6 to 5 times: the step of an EfficientNet would double.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -49,6 +49,6 @@ def _convolution(x: Any, weight: Any, bias: Any = None, stride: Any = 1, *others
 
 def _is_slow(x: torch.Tensor, weight: torch.Tensor, stride: Any) -> bool:
     depthwise = weight.shape[1] == 1 and x.shape[1] > 1
-    steps = (stride, stride) if isinstance(stride, int) else tuple(stride)
-    whole = weight.dtype == torch.float32  # autocast leaves float64 alone
-    return depthwise and whole and not (tuple(weight.shape[2:]) == (3, 3) and steps == (1, 1))
+    strides = (stride, stride) if isinstance(stride, int) else tuple(stride)
+    rounded = weight.dtype == torch.float32  # autocast leaves float64 alone
+    return depthwise and rounded and not (tuple(weight.shape[2:]) == (3, 3) and strides == (1, 1))

@@ -1,4 +1,4 @@
-"""A sequence of tasks, one after another, with checkpoints: stop it at any moment, start it again, get the same."""
+"""A sequence of tasks with checkpoints: a run that is killed and resumed gives the same result as one that is not."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ log = logging.getLogger("tripletcl")
 
 
 def now() -> str:
-    """The time of day with its place on earth, as logs have it: `2026-11-20T12:06:13+01:00`."""
+    """The local time with its UTC offset: `2026-11-20T12:06:13+01:00`."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 FinishStage = Callable[[int], dict[str, Any]]
-"""Stage (0 = before training, t = after task t) to the figures to keep."""
+"""Stage (0 = before training, t = after task t) to the figures to log."""
 
 
 class SequenceRunner:
-    """Trains a learner on tasks one after another; `run` does it all.
+    """Trains a learner on a sequence of tasks; call `run`.
 
     Args:
-        learner: The model with its loss (`Learner`), on the device that it is computed on.
-        folder: Where checkpoints and metrics go; an interrupted run there is taken up.
-        training: How each task is trained: one for all, or one each.
-        finish_stage: Called before training and after every task; what it returns goes to the metrics.
-        stability: How the weight of a method with `lam: auto` is chosen for every task.
+        learner: The model with its loss, on the device of `compute`.
+        folder: For checkpoints and metrics; an interrupted run in it is resumed.
+        training: The settings of training, for all tasks or one for each.
+        finish_stage: Called before training and after every task; its result is logged.
+        stability: The choice of the weight of a method with `lam: auto`.
     """
 
     def __init__(
@@ -73,30 +73,28 @@ class SequenceRunner:
         self.seed, self.stability = seed, stability
         self.names = {p: name for name, p in learner.named_parameters()}
         self.batch_size = self.trainings[0].batch_size
-        """Of the task at hand."""
+        """Of the current task."""
         self.seconds, self.clock = 0.0, time.monotonic()
-        """Time spent in training and in the method's hooks, evaluation left out; goes on over a resume."""
+        """Time spent in training and in the method's hooks, without evaluation; it continues after a resume."""
 
-    def check(self) -> None:
-        """Look at the tasks before anything is trained.
-
-        Raises:
-            UserError: the method cannot do what is asked of it, or a task has too few held-out items for `lam: auto`.
-        """
-        self.method.check(self.tasks)
-        if self.method.searched is not None:
-            check_validation(self.tasks)
-
-    def run(self, found: tuple[Position, State] | None = None) -> None:
-        """Train every task that the folder has not seen finished.
+    def run(self, checkpoint: tuple[Position, State] | None = None, commit: Callable[[], None] | None = None) -> None:
+        """Train every task that is not finished yet in the folder.
 
         Args:
-            found: What `RunFolder.latest` returned, where that has been read already.
+            checkpoint: The result of `RunFolder.latest`, if it has been read already.
+            commit: Called when the method is known to be able to learn the tasks, before anything is trained.
+
+        Raises:
+            UserError: The method cannot learn the tasks, or a task has too few held-out items for `lam: auto`.
         """
-        self.check()
+        self.method.check(self.tasks)
+        if self.method.auto_method is not None:
+            check_validation(self.tasks)
+        if commit is not None:
+            commit()
         self.method.start(self.learner, self._inputs)
         with self.folder.locked():
-            start, state = found or self.folder.latest() or (Position(), None)
+            start, state = checkpoint or self.folder.latest() or (Position(), None)
             self.folder.drop_metrics_from(start)
             if state is None:
                 torch.manual_seed(derived_seed(self.seed))
@@ -105,67 +103,67 @@ class SequenceRunner:
                 position = start if stage == start.stage else Position(stage)
                 self._run_task(position, state)
                 state = None
-            if state is not None:  # all was done: leave the learner as it was at the end
+            if state is not None:  # all tasks are finished: leave the learner as it was at the end
                 self._restore(state)
 
     def _run_task(self, position: Position, state: State | None) -> None:
         self.clock, self.batch_size = time.monotonic(), self.trainings[position.stage].batch_size
-        searched = self.method.searched
-        if searched is None or position.stage == 0:
+        auto_method = self.method.auto_method
+        if auto_method is None or position.stage == 0:
             self._attempt(position, state)
         else:
-            position = self._search(searched, position, state)
+            position = self._search(auto_method, position, state)
         self.method.after_task(self.tasks[position.stage])
         self._tick()
         end = replace(position, epoch=self.trainings[position.stage].epochs, step=0)
         figures = self.finish_stage(position.stage + 1)
-        if searched is not None:
-            figures = {"lam": searched.lam if position.stage > 0 else None, **figures}
-        about = {"after": position.stage + 1, "time": now(), "items": len(self.tasks[position.stage])}
-        self.folder.log("stage", end, **about, seconds=round(self.seconds, 2), **figures)
+        if auto_method is not None:
+            figures = {"lam": auto_method.lam if position.stage > 0 else None, **figures}
+        values = {"after": position.stage + 1, "time": now(), "items": len(self.tasks[position.stage])}
+        self.folder.log("stage", end, **values, seconds=round(self.seconds, 2), **figures)
         self.folder.save(Position(position.stage + 1), self._state())
 
-    def _search(self, searched: Method, position: Position, state: State | None) -> Position:
-        """Learn a task again and again from its start until a weight is to be kept; the position of that attempt.
+    def _search(self, method: Method, position: Position, state: State | None) -> Position:
+        """Learn a task from its start with one weight after another until one passes; returns that attempt's position.
 
-        Checkpoints inside a search hold, beside the attempt's own state, the task's start and the scores so far.
+        Checkpoints during a search contain the task's start and the scores so far in addition to the attempt's state.
         """
         state = state or state_on("cpu", self._state())
         origin, scores = state.get("start", state), list(state.get("scores", []))
         start = {key: origin[key] for key in ("model", "method", "random", "scaler") if key in origin}
         while True:
-            searched.lam = self.stability.lam(searched, position.attempt)
-            scores.append(self._tried(searched, position, state, {"start": start, "scores": list(scores)}))
+            method.lam = self.stability.lam(method, position.attempt)
+            scores.append(self._try_weight(method, position, state, {"start": start, "scores": list(scores)}))
             self._tick()
             end = replace(position, epoch=self.trainings[position.stage].epochs, step=0)
-            self.folder.log("attempt", end, lam=searched.lam, score=scores[-1])
+            self.folder.log("attempt", end, lam=method.lam, score=scores[-1])
             if self.stability.ends(scores):
-                self._say_kept(searched, position, scores)
+                self._log_choice(method, position, scores)
                 return position
             position = Position(position.stage, position.attempt + 1)
             state = {**start, "scores": list(scores), "seconds": self.seconds}
             self.folder.save(position, state)
 
-    def _tried(self, searched: Method, position: Position, state: State, kept: State) -> float:
-        """The score of an attempt on the held-out items; FAILED where a large weight made the loss infinite."""
+    def _try_weight(self, method: Method, position: Position, state: State, search: State) -> float:
+        """The score of an attempt on the held-out items; FAILED if a large weight made the loss infinite."""
         task = self.tasks[position.stage]
         try:
-            self._attempt(position, state, kept)
+            self._attempt(position, state, search)
         except Diverged as error:
             if position.attempt in (0, self.stability.attempts):  # there is no smaller weight left to try
                 raise
-            log.warning("lam %g is too large: %s", searched.lam, error)
+            log.warning("lam %g is too large: %s", method.lam, error)
             return FAILED
         return validation_score(self.learner, task, self.source, self.batch_size, self.compute.device)
 
-    def _say_kept(self, searched: Method, position: Position, scores: list[float]) -> None:
-        found = (self.tasks[position.stage].name, searched.name, searched.lam, scores[-1], scores[0])
-        log.info("%s: %s lam %g is kept with score %.3f on held-out items; fine-tuning has %.3f", *found)
+    def _log_choice(self, method: Method, position: Position, scores: list[float]) -> None:
+        values = (self.tasks[position.stage].name, method.name, method.lam, scores[-1], scores[0])
+        log.info("%s: %s lam %g is kept with score %.3f on held-out items; fine-tuning has %.3f", *values)
         if not self.stability.passes(scores):
             log.warning("that loses more than stability.drop: raise stability.attempts or lower stability.start")
 
-    def _attempt(self, position: Position, state: State | None, kept: State | None = None) -> None:
-        """Learn a task from its start, or go on in its middle; its checkpoints also hold what is to be kept."""
+    def _attempt(self, position: Position, state: State | None, search: State | None = None) -> None:
+        """Learn a task from its start, or resume it; its checkpoints also contain the state of a search."""
         task = self.tasks[position.stage]
         mid_task = (position.epoch, position.step) != (0, 0)
         if state is not None and not mid_task:
@@ -175,10 +173,10 @@ class SequenceRunner:
         if state is not None and mid_task:
             self._restore(state)
         if any(p.requires_grad for p in self.learner.parameters()):
-            self._train(position, state if mid_task else None, kept or {})
+            self._train(position, state if mid_task else None, search or {})
 
-    def _train(self, position: Position, state: State | None, kept: State) -> None:
-        """Train a task; state is that of a checkpoint in its middle."""
+    def _train(self, position: Position, state: State | None, search: State) -> None:
+        """Train a task, from the state of a checkpoint within it or from its start."""
         training = self.trainings[position.stage]
         optimizer = build_optimizer(self.learner, training, self.compute.scaler is None)
         if state is not None:
@@ -186,7 +184,7 @@ class SequenceRunner:
 
         def save(at: Position) -> None:
             self._tick()
-            self.folder.save(at, {**self._state(), "optimizer": optimizer_state(optimizer, self.names), **kept})
+            self.folder.save(at, {**self._state(), "optimizer": optimizer_state(optimizer, self.names), **search})
 
         train_task(
             self.learner,
@@ -203,7 +201,7 @@ class SequenceRunner:
         )
 
     def _tick(self) -> None:
-        """Count the time since the last look at the clock."""
+        """Add the time since the last reading of the clock."""
         now = time.monotonic()
         self.seconds, self.clock = self.seconds + now - self.clock, now
 
@@ -214,8 +212,8 @@ class SequenceRunner:
         self.folder.log("train", position, loss=loss)
         task, training = self.tasks[position.stage], self.trainings[position.stage]
         steps = steps_per_epoch(task, training.batch_size)
-        searched = self.method.searched if position.stage > 0 else None
-        label = task.name if searched is None else f"{task.name}, lam {searched.lam:g}"
+        auto_method = self.method.auto_method if position.stage > 0 else None
+        label = task.name if auto_method is None else f"{task.name}, lam {auto_method.lam:g}"
         report(label, position.epoch * steps + position.step + 1, steps * training.epochs, loss)
 
     def _state(self) -> State:

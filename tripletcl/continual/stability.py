@@ -1,19 +1,19 @@
-"""How strongly to hold on to the past, found on the new task alone: the stability-plasticity rule.
+"""The weight of the past, chosen on the new task only: the stability-plasticity rule.
 
 De Lange, Aljundi, Masana, Parisot, Jia, Leonardis, Slabaugh, Tuytelaars, "A continual learning survey: Defying
 forgetting in classification tasks" (2019; TPAMI 2021), section on continual hyperparameter selection. For every task
-after the first, each attempt beginning with the weights that the task before left, A the score on items of the new
-task that are held out of training:
+after the first, where each attempt starts from the weights after the previous task, and A is the score on items of the
+new task that are held out of training:
 
 1. plasticity: train with lam = 0, which scores A*;
 2. stability decay: train with lam = start; while A < (1 - drop) A*, train again with lam <- decay * lam.
 
-What is kept is the largest lam tried under which the new task is still learned; no old data is asked for.
+The result is the largest lam tried under which the new task is still learned; it needs no old data.
 
 Deviations: the first step does not search for a learning rate, which is the config's; in a combination of methods the
-others keep their weights in every attempt, fine-tuning too; the number of attempts is bounded, and the last one is kept
-if none passes; an attempt whose loss is not finite has failed, whatever the drop. The first task is learned with lam 0:
-there is nothing to hold on to.
+others keep their weights in every attempt, also in that of fine-tuning; the number of attempts is bounded, and the last
+one is kept if none passes; an attempt whose loss is not finite has failed, whatever the drop. The first task is learned
+with lam 0, as there is no past to keep.
 """
 
 from __future__ import annotations
@@ -30,53 +30,53 @@ from tripletcl.continual.task import InputSource, Task, validation_batches
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
 
-LEAST_VALIDATION_ITEMS = 10
-"""With fewer, one item more or less decides."""
+MIN_VALIDATION_ITEMS = 10
+"""With fewer, a single item would decide."""
 
 FAILED = -1.0
-"""The score of an attempt whose loss became infinite: below every other, so that it never passes."""
+"""The score of an attempt whose loss became infinite: lower than any other, so that it never passes."""
 
 
 @dataclass(frozen=True)
 class Stability:
-    """How `lam: auto` is chosen for each task after the first; needs `data.validation`."""
+    """The choice of `lam: auto` for each task after the first; needs `data.validation`."""
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     drop: Annotated[float, Ge(0), Le(1)] = 0.2
-    """Part of the fine-tuned model's score on the new task that may be lost for stability."""
+    """Fraction of the fine-tuned model's score on the new task that may be lost for stability."""
     start: Annotated[float, Gt(0)] | None = None
-    """The first lam that is tried, for every task; null is the method's own, `Method.high_lam`."""
+    """The first lam to try, for every task; null is the method's own, `Method.high_lam`."""
     decay: Annotated[float, Gt(0), Lt(1)] = 0.5
-    """What lam is multiplied by after a try that lost more."""
+    """Factor of lam after an attempt that lost more."""
     attempts: Annotated[int, Ge(1)] = 6
-    """How many values of lam are tried at most; each costs a training of the task, and fine-tuning one more."""
+    """Maximum number of values of lam; each trains the task once, and fine-tuning once more."""
 
     def lam(self, method: Method, attempt: int) -> float:
-        """The weight of a method's attempt: attempt 0 is fine-tuning, attempt 1 the first try."""
+        """The weight in an attempt: attempt 0 is fine-tuning, attempt 1 has the first weight."""
         start = method.high_lam if self.start is None else self.start
         return 0.0 if attempt == 0 else start * self.decay ** (attempt - 1)
 
     def passes(self, scores: Sequence[float]) -> bool:
-        """Does the newest try keep enough of the fine-tuned model's score? Scores are by attempt."""
+        """Tell whether the latest attempt keeps enough of the fine-tuned model's score; scores are by attempt."""
         return len(scores) > 1 and scores[-1] >= (1 - self.drop) * scores[0]
 
     def ends(self, scores: Sequence[float]) -> bool:
-        """Is the newest attempt the one to keep?"""
+        """Tell whether the latest attempt is the one to keep."""
         return self.passes(scores) or len(scores) > self.attempts
 
 
 def check_validation(tasks: Sequence[Task]) -> None:
-    """Every task with a search has enough held-out items.
+    """Check that every task for which a weight is chosen has enough held-out items.
 
     Raises:
-        UserError: one has fewer than `LEAST_VALIDATION_ITEMS`.
+        UserError: A task has fewer than `MIN_VALIDATION_ITEMS`.
     """
     for task in tasks[1:]:
-        if (count := len(task.validation_items)) < LEAST_VALIDATION_ITEMS:
+        if (count := len(task.validation_items)) < MIN_VALIDATION_ITEMS:
             raise UserError(
                 f"lam: auto is chosen by items held out of training, and {task.name} has {count} of them; at least "
-                f"{LEAST_VALIDATION_ITEMS} are needed in every task after the first (a larger data.validation)"
+                f"{MIN_VALIDATION_ITEMS} are needed in every task after the first (a larger data.validation)"
             )
 
 

@@ -1,4 +1,4 @@
-"""What the training loop knows of data: tasks, batches, and where inputs come from."""
+"""Data as the training loop sees it: tasks, batches, and sources of inputs."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from tripletcl.data.source import to_device
 
 
 class InputSource(Protocol):
-    """Where a sample's input comes from: decoded images, or the cached features of a frozen trunk."""
+    """Gives the inputs of items: decoded images, or the cached features of a frozen trunk."""
 
     def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
-        """The inputs `[B, ...]` of the given items on the device; augmented where a generator is given."""
+        """The inputs `[B, ...]` of the given items on the device, augmented if a generator is given."""
         ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a sequence. The loop and the methods give its targets no meaning: only the learner does.
+    """One task of a sequence. Only the learner knows the meaning of its targets, the loop and the methods do not.
 
     Attributes:
-        name: What tables and plots call it.
+        name: Its name in tables and plots.
         items: `[M]` ids of the training inputs.
         targets: `[M, ...]` the target of each item.
-        classes: `[K]` what the task teaches (fact ids, class ids), as the learner reads it.
+        classes: `[K]` ids of what the task teaches: facts or classes, as the learner knows them.
         seen: The classes of the tasks before this one.
-        importance_items: `[M']` ids of the inputs, labelled or not, that importance is computed on.
-        importance_subset: They were restricted to the images of chosen facts; the task may then have none.
-        validation_items: `[V]` ids of the inputs that are held out of training, to choose settings by.
+        importance_items: `[M']` ids of the inputs, labelled or not, on which importance is computed.
+        importance_subset: True if they are restricted to the images of some facts; the task may then have none.
+        validation_items: `[V]` ids of the inputs that are held out of training, for choosing settings.
         validation_targets: `[V, ...]` their targets.
     """
 
@@ -53,7 +53,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs `[B, ...]`, targets `[B, ...]` (both on the device) and the item ids `[B]` they belong to."""
+    """Inputs `[B, ...]` and targets `[B, ...]`, both on the device, and their item ids `[B]`."""
 
     inputs: Tensor
     targets: Tensor
@@ -61,22 +61,22 @@ class Batch:
 
 
 def derived_seed(*parts: int) -> int:
-    """A seed that depends on every part, so that no random state has to be stored to go on in mid-task."""
+    """A seed that depends on every part, so that no random state is needed to resume within a task."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
 def steps_per_epoch(task: Task, batch_size: int) -> int:
-    """Batches of one epoch; the last may be smaller."""
+    """The number of batches of one epoch; the last may be smaller."""
     return -(-len(task) // batch_size)
 
 
 def epoch_batches(
     task: Task, source: InputSource, *, batch_size: int, seed: tuple[int, ...], start: int, device: torch.device
 ) -> Iterator[Batch]:
-    """The shuffled, augmented batches of one epoch from batch `start` on.
+    """Yield the shuffled, augmented batches of one epoch from batch `start` on.
 
-    Order and augmentation are functions of seed and batch number alone: an epoch taken up in the middle goes on with
-    exactly the batches it would have had.
+    Order and augmentation are functions of seed and batch number only: a resumed epoch has the same batches as an
+    uninterrupted one.
     """
     order = np.random.default_rng(derived_seed(*seed)).permutation(len(task))
     for step in range(start, steps_per_epoch(task, batch_size)):
@@ -87,13 +87,13 @@ def epoch_batches(
 
 
 def plain_batches(source: InputSource, items: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-    """The inputs of the items in their order, without augmentation."""
+    """Yield the inputs of the items in order, without augmentation."""
     for start in range(0, len(items), batch_size):
         yield source.batch(items[start : start + batch_size], None)
 
 
 def validation_batches(task: Task, source: InputSource, *, batch_size: int, device: torch.device) -> Iterator[Batch]:
-    """The held-out items with their targets, in their order, without augmentation."""
+    """Yield the held-out items with their targets, in order, without augmentation."""
     for start in range(0, len(task.validation_items), batch_size):
         rows = slice(start, start + batch_size)
         targets = to_device(torch.from_numpy(task.validation_targets[rows]), device)

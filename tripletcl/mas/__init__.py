@@ -3,7 +3,7 @@
 from tripletcl.mas.alpha import MASAlpha
 from tripletcl.mas.importance import importance, task_importance
 from tripletcl.mas.method import MAS
-from tripletcl.mas.penalty import PenaltyForm, QuadraticPenalty
+from tripletcl.mas.penalty import PenaltyForm, PenaltyMethod, QuadraticPenalty
 from tripletcl.mas.statistics import Engine, Scalar, batch_statistic, every_output, per_sample_statistic, squared_norm
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Engine",
     "MASAlpha",
     "PenaltyForm",
+    "PenaltyMethod",
     "QuadraticPenalty",
     "Scalar",
     "batch_statistic",

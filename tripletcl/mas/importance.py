@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tripletcl.continual import Inputs, Learner, Task
+from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
 from tripletcl.mas.products import Statistic
 from tripletcl.mas.statistics import (
@@ -19,7 +20,6 @@ from tripletcl.mas.statistics import (
     Statistics,
     batch_statistic,
     check_scope,
-    eval_mode,
     every_output,
     squared_norm,
 )
@@ -28,7 +28,7 @@ Output = Literal["l2", "vector"]
 Per = Literal["sample", "batch"]
 
 SCALARS: dict[str, Scalar] = {"l2": squared_norm, "vector": every_output}
-"""What is differentiated, by the name that settings call it."""
+"""What is differentiated, by its name in settings."""
 
 log = logging.getLogger("tripletcl")
 
@@ -46,40 +46,40 @@ def importance(
 ) -> dict[str, Tensor]:
     """The MEAN over all samples of |d ||F(x)||^2 / d theta|: MAS importance omega (Aljundi et al., ECCV 2018).
 
-    It needs no label. It is exact per sample, so it does not depend on how the samples fall into batches.
+    It needs no label. It is exact per sample, so it does not depend on how the samples are split into batches.
 
     Args:
-        model: the parameters' owner; it is used in eval mode and left in its own.
-        batches: tensors [B, ...] on the model's device; B may differ from batch to batch.
-        forward: as in `per_sample_statistic`.
-        scalar: as in `per_sample_statistic`; `every_output` gives the sum over outputs of |d F_d(x) / d theta|.
-        statistic: as in `per_sample_statistic`; `torch.square` gives Fisher information.
-        engine: as in `per_sample_statistic`.
-        scope: as in `per_sample_statistic`.
-        per: "sample", or for comparison "batch", the approximation of released code: the mean over BATCHES, each
-            counting once whatever its size, of |d (mean over the batch of ||F(x)||^2) / d theta|, by plain autograd
-            whatever the engine. It depends on the batches; where each holds one sample it is the same.
+        model: Owns the parameters; it is used in eval mode and left in its own mode.
+        batches: Tensors [B, ...] on the model's device; B may differ from batch to batch.
+        forward: As in `per_sample_statistic`.
+        scalar: As in `per_sample_statistic`; `every_output` gives the sum over outputs of |d F_d(x) / d theta|.
+        statistic: As in `per_sample_statistic`; `torch.square` gives Fisher information.
+        engine: As in `per_sample_statistic`.
+        scope: As in `per_sample_statistic`.
+        per: "sample", or for comparison "batch", the approximation of released code: the mean over BATCHES, whatever
+            their size, of |d (mean over the batch of ||F(x)||^2) / d theta|, by plain autograd whatever the engine. It
+            depends on the batches, and is the same if each holds one sample.
 
     Returns:
         Parameter name -> importance, a tensor of the parameter's shape.
 
     Raises:
-        UserError: there are no samples, a batch is not a tensor, an importance is NaN or infinite, or the arguments do
+        UserError: There are no samples, a batch is not a tensor, an importance is NaN or infinite, or the arguments do
             not go together.
     """
     check_measure(scalar=scalar, engine=engine, scope=scope, per=per)
-    of_each: dict[str, Any] = {"forward": forward, "scalar": scalar, "statistic": statistic}
-    exact = Statistics(model, engine=engine, scope=scope, **of_each)
+    common: dict[str, Any] = {"forward": forward, "scalar": scalar, "statistic": statistic}
+    exact = Statistics(model, engine=engine, scope=scope, **common)
     total: dict[str, Tensor] = {}
     count = 0
     for batch in batches:
         if not isinstance(batch, Tensor):
-            raise UserError(f"importance takes batches of inputs alone, tensors [B, ...], not {type(batch).__name__}")
+            raise UserError(f"importance takes batches of inputs only, tensors [B, ...], not {type(batch).__name__}")
         if not len(batch):
             continue
         if per == "batch":
-            found = batch_statistic(model, batch, **of_each)
-            total = {name: total[name].add_(value) for name, value in found.items()} if total else found
+            statistics = batch_statistic(model, batch, **common)
+            total = {name: total[name].add_(value) for name, value in statistics.items()} if total else statistics
         else:
             exact.add(batch)
             total = exact.sums
@@ -96,16 +96,16 @@ def task_importance(learner: Learner, task: Task, inputs: Inputs, **measure: Any
         measure: As in `importance`.
 
     Returns:
-        Parameter name -> importance, summed over the functions; empty where the task has no importance items.
+        Parameter name -> importance, summed over the functions; empty if the task has no importance items.
     """
     if not len(task.importance_items):
         log.info("%s has no images to measure importance on: it adds none", task.name)
         return {}
     omega: dict[str, Tensor] = {}
-    with eval_mode(learner):  # what lies outside the protected part, too: a function may run through a head
+    with eval_mode(learner):  # also outside of the protected part: a function may run through a head
         for function, batches in learner.functions(task, inputs):
-            found = importance(learner.protected, batches, forward=function, **measure)
-            omega = {name: omega[name] + value if name in omega else value for name, value in found.items()}
+            added = importance(learner.protected, batches, forward=function, **measure)
+            omega = {name: omega[name] + value if name in omega else value for name, value in added.items()}
     return omega
 
 
@@ -113,7 +113,7 @@ def check_measure(*, scalar: Scalar, engine: str, scope: str, per: str) -> None:
     """Refuse arguments of `importance` that do not go together.
 
     Raises:
-        UserError: says which.
+        UserError: Names them.
     """
     check_scope(scope, scalar, engine)
     if per not in ("sample", "batch"):
@@ -123,7 +123,7 @@ def check_measure(*, scalar: Scalar, engine: str, scope: str, per: str) -> None:
 
 
 def _finite(name: str, value: Tensor) -> Tensor:
-    # Nothing is negative, so the largest tells of all: it is NaN where any is.
+    # No entry is negative, so one look at the largest is enough: it is NaN if any is.
     if value.numel() and not torch.isfinite(value.max()):
         raise UserError(
             f"the importance of {name} is NaN or infinite; the inputs or the model's weights are not finite"

@@ -5,43 +5,43 @@ of the learned function,
 
     omega = 1/N sum_n | d ||F(x_n)||^2 / d theta |,
 
-needing no label. Importances of the tasks are summed, the anchor is the newest theta; the next task is learned under
+which needs no label. Importances of the tasks are summed, the anchor is the latest theta; the next task is learned
+under
 
     L(theta) = L_task(theta) + lam sum omega (theta - anchor)^2.
 
 Variants of the importance:
 
-- `output: vector`: sum_d |d F_d(x) / d theta| in place of the norm's gradient, the paper's other choice; as many passes
-  backward as F has outputs, so D times as expensive: hundreds of times for an embedding of that width.
+- `output: vector`: sum_d |d F_d(x) / d theta| instead of the norm's gradient, the paper's other choice; as many
+  backward passes as F has outputs, so D times as expensive: hundreds of times for an embedding of that width.
 - `scope: local` (l-MAS): | d ||y_l||^2 / d theta_l | of every layer's own output y_l, its input held constant, by a
-  forward pass alone. For y = W x it is 2 |y_i x_j|, a Hebbian rule: what is active together is tied together.
-  `scope: rectified` is the paper's form of it, which takes a layer together with its ReLU, 2 relu(y_i) |x_j|: a unit
-  that is silenced counts nothing. A ReLU is taken for a layer's own where it is an `nn.ReLU` that the layer's very
-  output enters. With batch normalisation between them that is the normalisation's; the convolution, like a layer that
-  no ReLU follows, keeps the form of `local`. No released code has either.
-- `per: batch`: what released code takes for the mean above, |gradient of the batch's mean|; for comparison only.
+  forward pass only. For y = W x it is 2 |y_i x_j|, a Hebbian rule: units that are active together are tied together.
+  `scope: rectified` is the paper's form of it, which takes a layer together with its ReLU, 2 relu(y_i) |x_j|: a
+  silenced unit does not count. A ReLU belongs to a layer if it is an `nn.ReLU` that the layer's very output enters.
+  With batch normalisation between them it belongs to that; the convolution, like a layer that no ReLU follows, keeps
+  the form of `local`. No released code has either.
+- `per: batch`: the approximation of the mean above in released code, |gradient of the batch's mean|; for comparison.
 
-Deviations: the gradient is taken of each sample by itself (the released code takes that of the batch, whose magnitude
-is not the mean of the magnitudes); the penalty is applied in its proximal form unless `penalty: gradient` is set.
+Deviations: the gradient is that of each sample (released code takes that of the batch, whose magnitude is not the mean
+of the magnitudes); the penalty is applied in its proximal form unless `penalty: gradient` is set.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from tripletcl.continual import Lam, Method, Properties, Task
+from tripletcl.continual import Lam, Properties, Task
 from tripletcl.errors import UserError
 from tripletcl.mas.importance import SCALARS, Output, Per, check_measure, task_importance
-from tripletcl.mas.penalty import PenaltyForm, QuadraticPenalty
+from tripletcl.mas.penalty import PenaltyForm, PenaltyMethod, QuadraticPenalty
 from tripletcl.mas.statistics import Engine, Scope
 
 Normalise = Literal["none", "mean", "max"]
 
 
-class MAS(Method):
+class MAS(PenaltyMethod):
     """Memory Aware Synapses; see the module's text for the equations.
 
     Args:
@@ -49,21 +49,22 @@ class MAS(Method):
         penalty: "proximal" or "gradient".
         engine: "hooks" (one pass, rules per layer type) or "loop" (one sample at a time, any layer).
         scope: "global", the learned function's output; "local", every layer's own output; or "rectified", the same
-            behind the layer's ReLU.
+            after the layer's ReLU.
         output: "l2", the squared norm of the outputs, or "vector", every output by itself.
-        per: "sample", or "batch" (of `training.batch_size` images; `engine` has no part in it).
-        accumulate: Of the tasks' importances: their "sum", their "running_mean", or "ema", an average that starts with
-            the first task's and moves on as `Omega = decay * Omega + (1 - decay) * omega`.
+        per: "sample", or "batch" (of `training.batch_size` images; `engine` does not matter then).
+        accumulate: Combines the tasks' importances: their "sum", their "running_mean", or "ema", an average that starts
+            with the first task's and continues as `Omega = decay * Omega + (1 - decay) * omega`.
         decay: Of "ema", in [0, 1].
         normalise: Divide each task's importance by its "mean" or its "max" over all parameters, so that a lam means the
             same for another network or task.
 
     Raises:
-        UserError: a weight out of its range, or settings that do not go together.
+        UserError: A weight out of its range, or settings that do not go together.
     """
 
     name: ClassVar[str] = "mas"
     properties: ClassVar[Properties] = Properties(adaptive=True)
+    counters: ClassVar[tuple[str, ...]] = ("measured",)
 
     def __init__(
         self,
@@ -77,62 +78,48 @@ class MAS(Method):
         decay: float = 0.5,
         normalise: Normalise = "none",
     ) -> None:
-        self.weigh(lam)
+        self.set_lam(lam)
         self.measure: dict[str, Any] = {"engine": engine, "scope": scope, "scalar": SCALARS[output], "per": per}
         check_measure(**self.measure)
         if not 0 <= decay <= 1:
-            raise UserError(f"decay is {decay}, but an average keeps a share between 0 and 1 of what was")
+            raise UserError(f"decay is {decay}, but an average keeps a share between 0 and 1 of its past")
         self.accumulate, self.decay, self.normalise = accumulate, decay, normalise
         self.penalty = QuadraticPenalty(penalty)
         self.measured = 0
-        """Tasks that have added importance."""
+        """Number of tasks that have added importance."""
 
-    def before_step(self) -> None:
-        self.penalty.before_step(self.lam)
-
-    def after_step(self, lr: float) -> None:
-        self.penalty.after_step(lr, self.lam)
-
-    def add_importance(self, task: Task, weight: float, afresh: bool = False) -> None:
+    def after_task(self, task: Task) -> None:
         omega = self._importance(task)
-        if afresh:
-            self.penalty.forget()
-        self.penalty.update(dict(self.learner.protected.named_parameters()), omega, add=weight)
+        keep, add = self._weights()
+        self.penalty.update(self.parameters, omega, keep=keep, add=add)
+        self.measured += bool(omega)
+        self.penalty.log_scale(task.name, self.lam)
+
+    def add_importance(self, task: Task, weight: float, recompute: bool = False) -> None:
+        omega = self._importance(task)
+        if recompute:
+            self.penalty.reset()
+        self.penalty.update(self.parameters, omega, add=weight)
         self.penalty.log_scale(task.name, self.lam)
 
     def _importance(self, task: Task) -> dict[str, Tensor]:
         return normalised(task_importance(self.learner, task, self.inputs, **self.measure), self.normalise)
 
-    def after_task(self, task: Task) -> None:
-        omega = self._importance(task)
-        keep, add = self._weights()
-        self.penalty.update(dict(self.learner.protected.named_parameters()), omega, keep=keep, add=add)
-        self.measured += bool(omega)
-        self.penalty.log_scale(task.name, self.lam)
-
     def _weights(self) -> tuple[float, float]:
-        """Of the importance so far, and of the new task's."""
+        """The weights of the importance so far, and of the new task's."""
         if self.accumulate == "running_mean":
             return self.measured / (self.measured + 1), 1 / (self.measured + 1)
         if self.accumulate == "ema" and self.measured:
             return self.decay, 1 - self.decay
         return 1.0, 1.0
 
-    def state_dict(self) -> dict[str, Any]:
-        return {**self.penalty.state_dict(), "measured": self.measured}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.penalty.load_state_dict(state, dict(self.learner.protected.named_parameters()))
-        self.measured = state["measured"]
-
 
 def normalised(omega: dict[str, Tensor], by: Normalise) -> dict[str, Tensor]:
-    """The importance divided by its mean or its maximum over all parameters; one of zeros alone is left as it is."""
+    """Divide the importance by its mean or its maximum over all parameters; zeros stay zeros."""
     if by == "none" or not omega:
         return omega
-    values = list(omega.values())
     if by == "mean":
-        scale = sum(v.sum().item() for v in values) / sum(v.numel() for v in values)
+        scale = sum(v.sum().item() for v in omega.values()) / sum(v.numel() for v in omega.values())
     else:
-        scale = max(v.max().item() for v in values)
-    return dict(zip(omega, torch._foreach_div(values, scale), strict=True)) if scale else omega
+        scale = max(v.max().item() for v in omega.values())
+    return {name: value / scale for name, value in omega.items()} if scale else omega

@@ -1,7 +1,7 @@
 """sum_n f(g_n x_n^T): per-sample weight gradients of linear layers and dense convolutions, put through f and added.
 
-The multiplications are those of the ordinary weight gradient; what f needs beside them is one sample's gradient at a
-time, held only as long as it takes to add it to the total. It is made in pieces that stay in the processor's cache.
+It takes the multiplications of the ordinary weight gradient. In addition, f needs the gradient of one sample at a time,
+which is held only until it is added to the total, and computed in tiles that stay in the CPU's cache.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ import torch
 from torch import Tensor
 
 from tripletcl.cpu import onednn_pays, product
-from tripletcl.mas.dealing import deal
+from tripletcl.mas.parallel import map_samples
 
 Statistic = Callable[[Tensor], Tensor]
-"""f, applied to a tensor that is nobody else's: it may work in place, what it returns counts."""
+"""f, which may change its argument in place; its result counts."""
 
 Columns = Callable[[Tensor], Tensor]
-"""Inputs of n samples [n, C, *size] to a view [n, *J, *space] of what each output position is multiplied with."""
+"""Inputs of n samples [n, C, *size] to a view [n, *J, *space]: the J inputs of each output position."""
 
 TILE_BYTES = 2 * 2**20
-"""Of one sample's gradient between being made and being added."""
+"""Size of the part of a sample's gradient that is computed before it is added."""
 
 SUM_BYTES = 4 * 2**20
-"""Of a product over all samples between being made and being added."""
+"""Size of the part of a product over all samples that is computed before it is added."""
 
 BAND_BYTES = 4 * 2**20
-"""Of the columns that are gathered at a time."""
+"""Size of the columns that are gathered at a time."""
 
-FEW = 2**18
-"""Multiplications of a sample below which its calls would cost more than its work: samples are then taken together."""
+MIN_MULTIPLICATIONS = 2**18
+"""Multiplications of one sample below which several samples are computed in one call."""
 
 FREE_SHARE = 4
-"""Of a device's free memory a chunk of samples takes one part in so many."""
+"""A chunk of samples takes at most one part in so many of a device's free memory."""
 
 
 def add_products(total: Tensor, g: Tensor, x: Tensor, f: Statistic, columns: Columns = lambda x: x) -> None:
@@ -42,17 +42,17 @@ def add_products(total: Tensor, g: Tensor, x: Tensor, f: Statistic, columns: Col
 
     Args:
         total: [O, J].
-        g: gradients of the outputs [B, O, *space], l running over space; of total's type.
-        x: inputs [B, ...] of total's type, of which `columns` makes [B, *J, *space].
-        f: absolute value or square.
-        columns: asked for a few samples at a time; the identity where the input is already in columns.
+        g: Gradients of the outputs [B, O, *space] in total's type; l runs over space.
+        x: Inputs [B, ...] in total's type, from which `columns` makes [B, *J, *space].
+        f: Absolute value or square.
+        columns: Called with a few samples at a time; by default the inputs are columns already.
     """
     positions = math.prod(g.shape[2:])
     if positions == 1:
         # f is multiplicative: f(g x^T) = f(g) f(x)^T, and the sum over samples is one product.
-        own, own_g = (t.reshape(len(x), -1).clone() for t in (columns(x), g))
-        _add_product(total, f(own_g), f(own))
-    elif total.device.type != "cpu" or total.numel() * positions < FEW:
+        x, g = (t.reshape(len(x), -1).clone() for t in (columns(x), g))  # [B, J], [B, O]
+        _add_product(total, f(g), f(x))
+    elif total.device.type != "cpu" or total.numel() * positions < MIN_MULTIPLICATIONS:
         gradient, columns_of_one = total.numel() * total.element_size(), total.shape[1] * positions * x.element_size()
         size = samples_at_once(total.device, gradient, columns_of_one)
         add_in_chunks(total, x, g, f, lambda x, g: _products(g, columns(x)), size)
@@ -60,11 +60,11 @@ def add_products(total: Tensor, g: Tensor, x: Tensor, f: Statistic, columns: Col
         size = samples_at_once(x.device, x[0].numel() * x.element_size())
 
         def add(share: slice, total: Tensor) -> None:
-            for some, some_g in zip(x[share].split(size), g[share].split(size), strict=True):
-                for one, one_g in zip(columns(some), some_g, strict=True):
-                    _add_sample(total, one_g, one, f)
+            for x_chunk, g_chunk in zip(x[share].split(size), g[share].split(size), strict=True):
+                for sample, g_sample in zip(columns(x_chunk), g_chunk, strict=True):  # [*J, *space], [O, *space]
+                    _add_sample(total, g_sample, sample, f)
 
-        deal(add, len(x), total)
+        map_samples(add, len(x), total)
 
 
 def add_in_chunks(
@@ -73,17 +73,17 @@ def add_in_chunks(
     """total += sum_n f(per_sample(x, g)[n]), `size` samples at a time."""
 
     def add(share: slice, total: Tensor) -> None:
-        ours, ours_g = x[share], g[share]
-        in_chunks(lambda chunk: total.add_(f(per_sample(ours[chunk], ours_g[chunk])).sum(0)), len(ours), size)
+        x_share, g_share = x[share], g[share]
+        in_chunks(lambda chunk: total.add_(f(per_sample(x_share[chunk], g_share[chunk])).sum(0)), len(x_share), size)
 
-    deal(add, len(x), total)
+    map_samples(add, len(x), total)
 
 
 def in_chunks(work: Callable[[slice], object], length: int, size: int) -> None:
-    """Work on `size` samples at a time, and on half as many from where memory runs out.
+    """Work on `size` samples at a time, and on half as many whenever memory runs out.
 
     Args:
-        work: adds to its sums last of all, so that after running out of memory it can be done again.
+        work: Adds to its sums as its last step, so that it can be repeated after running out of memory.
     """
     start, size = 0, min(size, length)
     while start < length:
@@ -97,22 +97,22 @@ def in_chunks(work: Callable[[slice], object], length: int, size: int) -> None:
             start += size
 
 
-def samples_at_once(device: torch.device, *bytes_of_one: int) -> int:
-    """How many samples to work on at a time, if each needs so many bytes: what fits the cache, or a device's memory."""
+def samples_at_once(device: torch.device, *bytes_per_sample: int) -> int:
+    """The number of samples whose bytes fit the CPU's cache, or a share of a device's free memory."""
     room = TILE_BYTES if device.type == "cpu" else _free_bytes(device) // FREE_SHARE
-    return max(1, room // sum(bytes_of_one))
+    return max(1, room // sum(bytes_per_sample))
 
 
 def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":  # what the driver has, and what torch holds in reserve
+    if device.type == "cuda":  # free memory of the driver, and torch's own reserve
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserve
     return 2**30
 
 
 def _products(g: Tensor, columns: Tensor) -> Tensor:
-    """[n, O, J] of g [n, O, *space] and columns [n, *J, *space]."""
-    g = g.flatten(2)
+    """[n, O, J] from g [n, O, *space] and columns [n, *J, *space]."""
+    g = g.flatten(2)  # [n, O, L]
     return torch.bmm(g, columns.reshape(len(g), -1, g.shape[2]).transpose(1, 2))
 
 
@@ -122,22 +122,21 @@ def _add_product(total: Tensor, g: Tensor, x: Tensor) -> None:
         total.addmm_(g.T, x)
         return
     height = max(1, SUM_BYTES // (total.shape[1] * total.element_size()))
-    for part, columns in zip(total.split(height), g.T.split(height), strict=True):
-        part.add_(product(columns, x.T))
+    for rows, g_rows in zip(total.split(height), g.T.split(height), strict=True):
+        rows.add_(product(g_rows, x.T))
 
 
 def _add_sample(total: Tensor, g: Tensor, columns: Tensor, f: Statistic) -> None:
     """total += f(sum_l g_l columns_l^T) for g [O, *space] and columns [*J, *space]."""
-    axis = columns.ndim - (g.ndim - 1)  # the first of space
-    rows = max(1, BAND_BYTES * columns.shape[axis] // max(1, columns.numel() * columns.element_size()))
-    if rows >= columns.shape[axis]:
-        flat = columns.reshape(total.shape[1], -1)
+    axis = columns.ndim - (g.ndim - 1)  # the first axis of space
+    band = max(1, BAND_BYTES * columns.shape[axis] // max(1, columns.numel() * columns.element_size()))
+    if band >= columns.shape[axis]:
+        flat = columns.reshape(total.shape[1], -1)  # [J, L]
         height = max(1, TILE_BYTES // (total.shape[1] * total.element_size()))
-        for part, g_part in zip(total.split(height), g.flatten(1).split(height), strict=True):
-            part.add_(f(product(g_part, flat)))
+        for rows, g_rows in zip(total.split(height), g.flatten(1).split(height), strict=True):
+            rows.add_(f(product(g_rows, flat)))
         return
-    bands = zip(g.split(rows, 1), columns.split(rows, axis), strict=True)
     gradient = torch.zeros_like(total)
-    for g_band, band in bands:
-        gradient.add_(product(g_band.flatten(1), band.reshape(total.shape[1], -1)))
+    for g_band, columns_band in zip(g.split(band, 1), columns.split(band, axis), strict=True):
+        gradient.add_(product(g_band.flatten(1), columns_band.reshape(total.shape[1], -1)))
     total.add_(f(gradient))

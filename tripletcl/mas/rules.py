@@ -1,9 +1,9 @@
-"""One rule a layer type: what a batch adds to sum_n f(d s_n / d theta) for the layer's weight and bias.
+"""One rule per layer type: what a batch adds to sum_n f(d s_n / d theta) for the layer's weight and bias.
 
 A rule is a plain function `rule(layer, input, grad_output, f, total)`. `input` and `grad_output` have the batch on
-axis 0 and are of the sums' type; row n of `grad_output` is the gradient of sample n's own scalar, and
-`f` is the absolute value or the square, applied to every sample's gradient BEFORE the sum over samples. The sums are
-added, in place, to those of `total["weight"]` and `total["bias"]` that are there.
+axis 0 and the type of the sums; row n of `grad_output` is the gradient of sample n's own scalar, and `f` is the
+absolute value or the square, applied to every sample's gradient BEFORE the sum over samples. The rule adds, in place,
+to `total["weight"]` and `total["bias"]`, as far as they exist.
 `RULES` holds them by exact type, because a subclass may compute something else.
 """
 
@@ -35,14 +35,14 @@ def linear(layer: nn.Linear, input: Tensor, grad_output: Tensor, f: Statistic, t
 
 def convolution(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
     """Conv1d, Conv2d and Conv3d with any stride, padding, dilation and groups."""
-    pads = layer._reversed_padding_repeated_twice  # what the layer's own forward passes to F.pad
+    pads = _pads(layer)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    pad = partial(F.pad, pad=pads, mode=mode) if any(pads) else _unchanged
+    pad = partial(F.pad, pad=pads, mode=mode) if any(pads) else _no_pad
     _convolution(layer, input, grad_output, f, total, pad)
 
 
 def convolution_same(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
-    """timm's Conv2dSame, which pads by the size of its input."""
+    """timm's Conv2dSame, whose padding depends on the size of its input."""
     from timm.layers import pad_same
 
     pad = partial(pad_same, kernel_size=layer.kernel_size, stride=layer.stride, dilation=layer.dilation)
@@ -51,26 +51,26 @@ def convolution_same(layer: Any, input: Tensor, grad_output: Tensor, f: Statisti
 
 def batch_norm(layer: Any, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
     """Batch normalisation in eval mode, where the running statistics are constants."""
-    mean, variance = (t.to(input.dtype) for t in (layer.running_mean, layer.running_var))
+    mean, variance = (t.to(input.dtype) for t in (layer.running_mean, layer.running_var))  # [C]
 
     def add(chunk: slice) -> None:
         x, g = input[chunk], grad_output[chunk]
         _add_scale_and_shift(total, x, g, mean.expand(len(x), -1), variance.expand(len(x), -1), layer.eps, f)
 
-    in_chunks(add, len(input), _fitting(input))
+    in_chunks(add, len(input), _samples_at_once(input))
 
 
 def group_norm(layer: nn.GroupNorm, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
-    """Group normalisation on [B, C, ...]: a sample's own groups give the statistics of its channels."""
+    """Group normalisation on [B, C, ...]: the statistics of a channel are those of its group in the same sample."""
     channels = layer.num_channels // layer.num_groups
 
     def add(chunk: slice) -> None:
         x, g = input[chunk], grad_output[chunk]
-        variance, mean = torch.var_mean(x.reshape(len(x), layer.num_groups, -1), 2, correction=0)
+        variance, mean = torch.var_mean(x.reshape(len(x), layer.num_groups, -1), 2, correction=0)  # [n, groups]
         mean, variance = (t.repeat_interleave(channels, 1) for t in (mean, variance))  # [n, C]
         _add_scale_and_shift(total, x, g, mean, variance, layer.eps, f)
 
-    in_chunks(add, len(input), _fitting(input))
+    in_chunks(add, len(input), _samples_at_once(input))
 
 
 def layer_norm(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
@@ -80,10 +80,10 @@ def layer_norm(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: Stati
     g = grad_output.reshape(len(input), -1, *shape)
 
     def weight_gradient(x: Tensor, g: Tensor) -> Tensor:
-        return F.layer_norm(x, shape, eps=layer.eps).mul_(g).sum(1)
+        return F.layer_norm(x, shape, eps=layer.eps).mul_(g).sum(1)  # [n, *shape]
 
     if "weight" in total:
-        add_in_chunks(total["weight"], x, g, f, weight_gradient, _fitting(x))
+        add_in_chunks(total["weight"], x, g, f, weight_gradient, _samples_at_once(x))
     if "bias" in total:
         total["bias"].add_(f(g.sum(1)).sum(0))
 
@@ -99,36 +99,47 @@ def _convolution(layer: Any, x: Tensor, g: Tensor, f: Statistic, total: Total, p
     _add_bias(total, g, f)
 
 
+def _pads(layer: Any) -> list[int]:
+    """A convolution's padding as `F.pad` takes it: before and after, the last axis first."""
+    if layer.padding == "valid":
+        return [0]
+    if layer.padding != "same":
+        return [size for size in reversed(layer.padding) for _ in range(2)]
+    totals = [dilation * (kernel - 1) for dilation, kernel in zip(layer.dilation, layer.kernel_size, strict=True)]
+    return [size for total in reversed(totals) for size in (total // 2, total - total // 2)]
+
+
+def _no_pad(x: Tensor) -> Tensor:
+    return x
+
+
 def _add_bias(total: Total, g: Tensor, f: Statistic) -> None:
-    """Of g [B, O, ...]."""
+    """Add f of every sample's bias gradient, from g [B, O, ...]."""
     if "bias" in total:
-        found = g.sum(tuple(range(2, g.ndim))) if g.ndim > 2 else g.clone()
-        total["bias"].add_(f(found).sum(0))
+        gradients = g.sum(tuple(range(2, g.ndim))) if g.ndim > 2 else g.clone()  # [B, O]
+        total["bias"].add_(f(gradients).sum(0))
 
 
 def _add_scale_and_shift(
     total: Total, x: Tensor, g: Tensor, mean: Tensor, variance: Tensor, eps: float, f: Statistic
 ) -> None:
-    """Of y = weight (x - mean) / sqrt(variance + eps) + bias on [B, C, ...], mean and variance [B, C] held constant.
+    """The rule of y = weight (x - mean) / sqrt(variance + eps) + bias on [n, C, ...], for constant statistics [n, C].
 
-    Every sample's every channel is a channel of one normalisation, whose ordinary backward pass sums both at once.
+    Each channel of each sample is one channel of a normalisation of a single sample, whose ordinary backward pass
+    computes both gradients at once.
     """
     shape, mask = (1, mean.numel(), -1), [False, "weight" in total, "bias" in total]
-    _, *found = torch.ops.aten.native_batch_norm_backward(
+    _, *gradients = torch.ops.aten.native_batch_norm_backward(  # each [n C]
         g.reshape(shape), x.reshape(shape), None, mean.reshape(-1), variance.reshape(-1), None, None, False, eps, mask
     )
-    named = zip(("weight", "bias"), found, strict=True)
-    sums = {name: f(value.reshape(mean.shape)).sum(0) for name, value in named if name in total}
-    for name, value in sums.items():
+    named = zip(("weight", "bias"), gradients, strict=True)
+    sums = {name: f(gradient.reshape(mean.shape)).sum(0) for name, gradient in named if name in total}  # each [C]
+    for name, value in sums.items():  # last, see `in_chunks`
         total[name].add_(value)
 
 
-def _unchanged(x: Tensor) -> Tensor:
-    return x
-
-
-def _fitting(x: Tensor) -> int:
-    """How many samples of x to work on at a time, where no more than x's own size is needed beside it."""
+def _samples_at_once(x: Tensor) -> int:
+    """The number of samples of x to work on at a time, where the work needs about x's own size in addition."""
     return samples_at_once(x.device, x[0].numel() * x.element_size()) if x.device.type == "cpu" else len(x)
 
 

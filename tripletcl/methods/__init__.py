@@ -30,21 +30,21 @@ METHODS: dict[str, type[Method]] = {
 }
 
 MethodSettings = Sequence[dict[str, Any]]
-"""Each method's name and the arguments of its constructor; several are combined."""
+"""The name of each method and the arguments of its constructor; several methods are combined."""
 
 
 def build_method(settings: MethodSettings) -> Method:
-    """The method, or the combination of methods, of checked settings.
+    """Build the method, or the combination of methods, of checked settings.
 
     Raises:
-        UserError: methods that cannot be combined, or a value that a constructor refuses.
+        UserError: Methods that cannot be combined, or a value that a constructor refuses.
     """
     methods = [METHODS[s["name"]](**{key: value for key, value in s.items() if key != "name"}) for s in settings]
     return methods[0] if len(methods) == 1 else Combined(methods)
 
 
 def method_name(settings: MethodSettings) -> str:
-    """What tables call it: "mas", "mas+lwf"."""
+    """The name in tables: "mas", "mas+lwf"."""
     return "+".join(s["name"] for s in settings)
 
 

@@ -15,19 +15,19 @@ from tripletcl.errors import UserError
 class Combined(Method):
     """Calls each of its methods in the order given; their extra losses are added.
 
-    A promise is kept where every one keeps it; "adaptive" and "consistent" are kept where one does.
+    It has a property if all of its methods have it; "adaptive" and "consistent" if one does.
 
     Raises:
-        UserError: a method twice, joint training or one that stands still among them, or more than one weight to be
-            chosen automatically.
+        UserError: A method twice, joint training or a method that freezes the shared part among them, or more than one
+            weight to be chosen automatically.
     """
 
     def __init__(self, methods: Sequence[Method]) -> None:
         self.methods = {method.name: method for method in methods}
         if len(self.methods) < len(methods):
             raise UserError(f"a combination holds each method once, not {', '.join(m.name for m in methods)}")
-        if still := [method.name for method in methods if method.freezes_protected]:
-            raise UserError(f"{still[0]} lets nothing be trained any more, so there is nothing for another to protect")
+        if freezing := [method.name for method in methods if method.freezes_protected]:
+            raise UserError(f"{freezing[0]} freezes what the tasks share, so another method has nothing to protect")
         if any(method.joint for method in methods):
             raise UserError("joint training sees all tasks at once, so there is nothing to combine it with")
         if sum(method.lam_is_auto for method in methods) > 1:
@@ -35,7 +35,7 @@ class Combined(Method):
         self.properties = _common([method.properties for method in methods])  # type: ignore[misc]
 
     @property
-    def searched(self) -> Method | None:
+    def auto_method(self) -> Method | None:
         return next((method for method in self.methods.values() if method.lam_is_auto), None)
 
     def check(self, tasks: Sequence[Task]) -> None:
@@ -70,10 +70,10 @@ class Combined(Method):
         for method in self.methods.values():
             method.after_task(task)
 
-    def add_importance(self, task: Task, weight: float, afresh: bool = False) -> None:
+    def add_importance(self, task: Task, weight: float, recompute: bool = False) -> None:
         for method in self.methods.values():
             if method.properties.adaptive:
-                method.add_importance(task, weight, afresh)
+                method.add_importance(task, weight, recompute)
 
     def state_dict(self) -> dict[str, Any]:
         return {name: method.state_dict() for name, method in self.methods.items()}
@@ -83,7 +83,8 @@ class Combined(Method):
             method.load_state_dict(state[name])
 
 
-def _common(promises: Sequence[Properties]) -> Properties:
-    kept = {key: [asdict(promise)[key] for promise in promises] for key in asdict(promises[0])}
-    some = ("adaptive", "consistent")
-    return Properties(**{key: any(values) if key in some else all(values) for key, values in kept.items()})
+def _common(properties: Sequence[Properties]) -> Properties:
+    """The properties of a combination of methods that have these."""
+    by_name = {name: [asdict(each)[name] for each in properties] for name in asdict(properties[0])}
+    any_suffices = ("adaptive", "consistent")
+    return Properties(**{name: (any if name in any_suffices else all)(values) for name, values in by_name.items()})

@@ -3,19 +3,20 @@
 After each task an under-complete autoencoder is trained on the task's representations h,
 
     enc(h) = sigmoid(W h' + b),   dec(c) = V c + d,   h' = (h - mean) / std,
-    min  ||dec(enc(h)) - h'||^2 / C + task_weight L_task(readout(rebuilt h)),
+    min  ||dec(enc(h)) - h'||^2 / C + task_weight L_task(readout(reconstructed h)),
 
-readout being that of the task and the model standing still; of the autoencoder the encoder is kept. Later tasks are
-learned with the old answers kept near, as in LwF, and with the codes of all earlier tasks' encoders kept, h* being the
-representation by the model before the task:
+with the readout of the task and a frozen model; of the autoencoder the encoder is stored. Later tasks are learned with
+their outputs kept near the old ones, as in LwF, and so are the codes of all earlier tasks' encoders, h* being the
+representation of the model before the task:
 
     L(theta) = L_task(theta) + lam sum_h d(F_h, F_h*) + code_lam sum_k ||enc_k(h) - enc_k(h*)||^2 / 2.
 
-So a representation may move where no earlier task's code does. Codes and answers are those of the new task's inputs.
+So a representation may move in directions in which no earlier task's code does. Codes and outputs are those of the new
+task's inputs.
 
-Deviations: those of LwF (`tripletcl.methods.lwf`); features that hardly vary in the task have no part in its code, as
-division by their std would let the least change of one change every code; Adam instead of Adadelta; the reconstruction
-error is the mean over the features and not their sum, weighted by 1 and not 1e-6.
+Deviations: those of LwF (`tripletcl.methods.lwf`); features that hardly vary in the task are not encoded, as division
+by their std would let the smallest change of one change every code; Adam instead of Adadelta; the reconstruction error
+is the mean over the features and not their sum, with weight 1 and not 1e-6.
 """
 
 from __future__ import annotations
@@ -37,34 +38,34 @@ from tripletcl.methods.lwf import Target, Teacher, answers_distance, checked_tem
 log = logging.getLogger("tripletcl")
 
 BATCH_SIZE = 64
-"""Representations of one step of an autoencoder's training."""
+"""Representations of one training step of an autoencoder."""
 
 LIVE = 0.1
-"""Least standard deviation of a feature that is encoded, in parts of the mean over all features."""
+"""Minimum standard deviation of a feature that is encoded, relative to the mean over all features."""
 
 Encoder = dict[str, Tensor]
-"""`weight` `[K, C]` and `bias` `[K]` of representations that need not be standardised: that is folded in."""
+"""`weight` `[K, C]` and `bias` `[K]` for plain representations: the standardisation is folded in."""
 
 
 class EBLL(Method):
     """Encoder Based Lifelong Learning; see the module's text for the equations.
 
-    With code_lam 0 it is LwF, with lam 0 as well fine-tuning, both bit for bit: no autoencoder is trained.
+    With code_lam 0 it is LwF, and with lam 0 in addition fine-tuning, both bit for bit: no autoencoder is trained.
 
     Args:
         lam: Weight of the distance to the old outputs, >= 0; "auto" chooses it for every task.
-        code_lam: Weight of the distance to the old codes, >= 0. Codes are steep, and every task adds its own: a weight
-            that is too large makes the optimizer's steps overshoot.
+        code_lam: Weight of the distance to the old codes, >= 0. Codes are steep, and every task adds its own: too large
+            a weight makes the optimizer's steps overshoot.
         code: K, the width of a code; at most half the number of features that vary in the task.
-        epochs: Passes over a task's representations in training its autoencoder.
-        lr: Adam's learning rate there.
-        task_weight: Weight of the task's loss there, >= 0.
+        epochs: Passes over a task's representations in the training of its autoencoder.
+        lr: Learning rate of that training (Adam).
+        task_weight: Weight of the task's loss in that training, >= 0.
         target: As in LwF.
         temperature: As in LwF.
-        seed: Of the autoencoders' start and the order of their batches.
+        seed: Of the autoencoders' initial weights and the order of their batches.
 
     Raises:
-        UserError: a number out of its range.
+        UserError: A number out of its range.
     """
 
     name: ClassVar[str] = "ebll"
@@ -88,7 +89,7 @@ class EBLL(Method):
                 f"code is {code}, epochs is {epochs} and lr is {lr}, but an autoencoder needs at least 1 of the first "
                 "two and a finite learning rate above 0"
             )
-        self.weigh(lam)
+        self.set_lam(lam)
         self.code_lam = checked_weight(code_lam, "code_lam")
         self.task_weight = checked_weight(task_weight, "task_weight")
         self.code, self.epochs, self.lr, self.seed = code, epochs, lr, seed
@@ -96,11 +97,11 @@ class EBLL(Method):
         self.properties = distillation_properties(self.properties, target)  # type: ignore[misc]
         self.teacher = Teacher()
         self.encoders: list[Encoder] = []
-        self.learned = False
+        self.has_learned = False
 
     def before_task(self, task: Task) -> None:
-        if self.learned and (self.lam or self.lam_is_auto or self.code_lam):
-            self.teacher.remember(self.learner)
+        if self.has_learned and (self.lam or self.lam_is_auto or self.code_lam):
+            self.teacher.snapshot(self.learner)
 
     def extra_loss(self, batch: Batch, representation: Tensor, out: Tensor) -> Tensor | float:
         if not (self.teacher.weights and (self.lam or self.code_lam)):
@@ -115,23 +116,23 @@ class EBLL(Method):
         return loss
 
     def after_task(self, task: Task) -> None:
-        self.learned = True
+        self.has_learned = True
         if self.code_lam:
             self.encoders.append(self._train_encoder(task))
 
     def _train_encoder(self, task: Task) -> Encoder:
-        """The encoder of the task just learned, while the learner stands still in eval mode."""
+        """Train the encoder of the task just learned, with the learner frozen in eval mode."""
         learner: Any = self.learner
         with eval_mode(learner):
             with torch.no_grad():
                 batches = self.inputs(task.items)
                 features = torch.cat([learner.represent(inputs).float() for inputs in batches])  # [M, C]
 
-            def task_loss(rebuilt: Tensor, rows: Tensor) -> Tensor:
-                at = rows.numpy()
-                targets = torch.from_numpy(task.targets[at]).to(rebuilt.device)
-                # A loss reads outputs and targets; the inputs of this forward pass are the representations.
-                return learner.loss(learner.readout(rebuilt), Batch(rebuilt, targets, task.items[at]))
+            def task_loss(reconstructed: Tensor, rows: Tensor) -> Tensor:
+                numbers = rows.numpy()
+                targets = torch.from_numpy(task.targets[numbers]).to(reconstructed.device)
+                # A loss reads outputs and targets; here representations take the place of inputs.
+                return learner.loss(learner.readout(reconstructed), Batch(reconstructed, targets, task.items[numbers]))
 
             encoder, error = train_autoencoder(
                 features,
@@ -142,17 +143,17 @@ class EBLL(Method):
                 task_weight=self.task_weight,
                 generator=torch.Generator().manual_seed(derived_seed(self.seed, len(self.encoders))),
             )
-        log.info("autoencoder of %s: %.2g of the representation's variance is not rebuilt", task.name, error)
+        log.info("autoencoder of %s: %.2g of the representation's variance is not reconstructed", task.name, error)
         if not error < float("inf"):
             raise UserError(f"the autoencoder of {task.name} diverged; try a smaller lr than method ebll's {self.lr}")
         return encoder
 
     def state_dict(self) -> dict[str, Any]:
         encoders = {str(i): encoder for i, encoder in enumerate(self.encoders)}
-        return {"learned": self.learned, "teacher": self.teacher.weights, "encoders": encoders}
+        return {"learned": self.has_learned, "teacher": self.teacher.weights, "encoders": encoders}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.learned, self.teacher.weights = state["learned"], state["teacher"]
+        self.has_learned, self.teacher.weights = state["learned"], state["teacher"]
         self.encoders = [state["encoders"][str(i)] for i in range(len(state["encoders"]))]
 
 
@@ -177,38 +178,41 @@ def train_autoencoder(
     task_weight: float,
     generator: torch.Generator,
 ) -> tuple[Encoder, float]:
-    """Train an autoencoder of the features that vary; the module's text has the equations.
+    """Train an autoencoder of the features that vary; see the module's text for the equations.
 
     Args:
         features: The representations `[M, C]`.
-        task_loss: From rebuilt representations `[B, C]` and their rows `[B]` (on the CPU) to the task's loss.
-        code: K, but at most half the number of the features that vary.
-        generator: Of the CPU; nothing else is drawn from.
+        task_loss: Reconstructed representations `[B, C]` and their rows `[B]` (on the CPU) to the task's loss.
+        code: K, reduced to at most half the number of the features that vary.
+        epochs: Passes over the representations.
+        lr: Learning rate of Adam.
+        task_weight: Weight of the task's loss.
+        generator: Of the CPU; the only source of random numbers.
 
     Returns:
-        The encoder, and the reconstruction error on all features, in parts of their variance.
+        The encoder, and the reconstruction error on all features, relative to their variance.
     """
     mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
     live = (std > LIVE * std.mean()).nonzero()[:, 0]
-    if not len(live):  # all representations are one: there is nothing to encode
+    if not len(live):  # all representations are equal: there is nothing to encode
         return {"weight": features.new_zeros(1, features.shape[1]), "bias": features.new_zeros(1)}, 0.0
     standard = ((features - mean) / std)[:, live]
-    parameters = _start(len(live), max(1, min(code, len(live) // 2)), generator, features.device)
+    parameters = _initial_weights(len(live), max(1, min(code, len(live) // 2)), generator, features.device)
     weight, bias, out_weight, out_bias = parameters
     optimizer = torch.optim.Adam(parameters, lr=lr)
 
-    def rebuild(x: Tensor) -> Tensor:
+    def reconstruct(x: Tensor) -> Tensor:
         return F.linear(torch.sigmoid(F.linear(x, weight, bias)), out_weight, out_bias)
 
     for _ in range(epochs):
         for rows in torch.randperm(len(features), generator=generator).split(BATCH_SIZE):
-            rebuilt = rebuild(standard[rows])
-            loss = F.mse_loss(rebuilt, standard[rows])
+            reconstructed = reconstruct(standard[rows])
+            loss = F.mse_loss(reconstructed, standard[rows])
             if task_weight:
-                whole = mean.repeat(len(rows), 1).index_copy(1, live, rebuilt * std[live] + mean[live])
+                whole = mean.repeat(len(rows), 1).index_copy(1, live, reconstructed * std[live] + mean[live])
                 loss = loss + task_weight * task_loss(whole, rows)
             optimizer.zero_grad()
-            loss.backward(inputs=parameters)  # the learner's own are left without a gradient
+            loss.backward(inputs=parameters)  # the learner's own get no gradient
             optimizer.step()
     with torch.no_grad():
         scaled = weight / std[live]
@@ -216,12 +220,12 @@ def train_autoencoder(
             "weight": weight.new_zeros(len(weight), len(mean)).index_copy(1, live, scaled),
             "bias": bias - scaled @ mean[live],
         }
-        return folded, F.mse_loss(rebuild(standard), standard).item()
+        return folded, F.mse_loss(reconstruct(standard), standard).item()
 
 
-def _start(columns: int, width: int, generator: torch.Generator, device: torch.device) -> list[Tensor]:
-    """Weight and bias of encoder and decoder as nn.Linear starts: uniform, within 1 / sqrt(inputs)."""
+def _initial_weights(columns: int, width: int, generator: torch.Generator, device: torch.device) -> list[Tensor]:
+    """Weight and bias of encoder and decoder, initialised as in nn.Linear: uniform, within 1 / sqrt(inputs)."""
     shapes = [(width, columns), (width,), (columns, width), (columns,)]
     bounds = [columns**-0.5, columns**-0.5, width**-0.5, width**-0.5]
-    starts = [torch.empty(s).uniform_(-b, b, generator=generator) for s, b in zip(shapes, bounds, strict=True)]
-    return [start.to(device).requires_grad_() for start in starts]
+    weights = [torch.empty(s).uniform_(-b, b, generator=generator) for s, b in zip(shapes, bounds, strict=True)]
+    return [weight.to(device).requires_grad_() for weight in weights]

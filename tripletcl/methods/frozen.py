@@ -1,7 +1,7 @@
-"""Frozen after the first task: nothing is forgotten; the control below every table.
+"""Frozen after the first task: nothing is forgotten; a control for every table.
 
-What the tasks share stands still (`Learner.protected`). Where that is all there is, nothing more is learned; where each
-task has a head of its own, the later ones learn theirs from the features of the first task.
+The part that the tasks share (`Learner.protected`) is frozen. If there is nothing else, nothing more is learned; if
+each task has a head of its own, the later ones learn theirs from the features of the first task.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from tripletcl.continual import Method, Properties, Task
 
 
 class Frozen(Method):
-    """Learns the first task; then what the tasks share stands still."""
+    """Learns the first task, then freezes the part that the tasks share."""
 
     name: ClassVar[str] = "frozen"
     freezes_protected: ClassVar[bool] = True
     properties: ClassVar[Properties] = Properties()
 
     def __init__(self) -> None:
-        self.learned = False
+        self.has_learned = False
 
     def before_task(self, task: Task) -> None:
-        self._hold()
+        self._freeze()
 
     def after_task(self, task: Task) -> None:
-        self.learned = True
+        self.has_learned = True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"learned": self.learned}
+        return {"learned": self.has_learned}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.learned = state["learned"]
-        self._hold()  # a run taken up in the middle of a task loads this after `before_task`
+        self.has_learned = state["learned"]
+        self._freeze()  # a run resumed within a task loads this after `before_task`
 
-    def _hold(self) -> None:
-        if self.learned:
+    def _freeze(self) -> None:
+        if self.has_learned:
             self.learner.protected.requires_grad_(False)

@@ -5,20 +5,20 @@ Every task k is learned to weights theta_k of its own; what is evaluated after t
     mean   theta = sum_k alpha_k theta_k / sum_k alpha_k
     mode   theta = sum_k alpha_k f_k theta_k / sum_k alpha_k f_k,   f_k the diagonal Fisher information of task k,
 
-with alpha_t = 1 for the newest task and alpha_k = past for each of those before. Averaging makes sense only where no
-barrier lies between the theta_k, which three kinds of transfer see to:
+with alpha_t = 1 for the latest task and alpha_k = past for each earlier one. Averaging makes sense only if no barrier
+of the loss separates the theta_k, which three kinds of transfer provide for:
 
     weight-transfer   task k starts from theta_(k-1), always;
     L2-transfer       lam ||theta - theta_(k-1)||^2 is added to the loss of task k;
     drop-transfer     in every step a weight is theta_(k-1) with probability p, else (theta - p theta_(k-1)) / (1 - p),
                       whose mean is theta.
 
-Only sums over the tasks are kept: sum f_k theta_k and sum f_k, besides theta_k itself.
+Only sums over the tasks are stored, sum f_k theta_k and sum f_k, in addition to the latest theta_k.
 
 Deviations: the Fisher information needs no label, it is E_x sum_d (dF_d(x) / dtheta)^2 of the un-normalised outputs, as
-for `ewc`; a floor far below its first mean makes the merge the plain mean where no task has any; drop-transfer drops
-single weights and not nodes; L2-transfer takes the penalty's proximal form; buffers, such as the running statistics of
-batch normalisation, are not merged.
+in `ewc`; a floor far below its first mean makes the merge the plain mean where it is zero for all tasks; drop-transfer
+drops single weights and not nodes; L2-transfer applies the penalty in its proximal form; buffers, such as the running
+statistics of batch normalisation, are not merged.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ from tripletcl.mas import Engine, QuadraticPenalty, task_importance
 from tripletcl.methods.ewc import gaussian_projections
 
 FLOOR = 1e-6
-"""Least Fisher information of a parameter, in parts of the mean over all parameters after the first task."""
+"""Minimum Fisher information of a parameter, relative to the mean over all parameters after the first task."""
 
 
 class IMM(Method):
     """Incremental Moment Matching; see the module's text for the equations.
 
-    In a combination name it first: what follows then sees the weights that drop-transfer has put back.
+    In a combination name it first: the methods after it then see the weights that drop-transfer has restored.
 
     Args:
         merge: "mode", weighted by Fisher information, or "mean".
         lam: Weight of L2-transfer, >= 0; "auto" chooses it for every task.
         drop: Probability p of drop-transfer, in [0, 1).
-        past: Weight of each earlier task in the merge, the newest having 1; 0 merges nothing. With lam 0 and drop 0,
-            too, it is fine-tuning, bit for bit.
-        draws: Noise vectors a sample of the Fisher information's estimate, each a pass backward.
+        past: Weight of each earlier task in the merge, relative to the latest; 0 merges nothing. With lam 0 and drop 0
+            in addition it is fine-tuning, bit for bit.
+        draws: Noise vectors a sample for the estimate of the Fisher information, each a backward pass.
         seed: Of the noise.
-        engine: "hooks" (one pass, rules per layer type) or "loop" (one sample at a time, any layer); of "mode".
+        engine: "hooks" (one pass, rules per layer type) or "loop" (one sample at a time, any layer); for "mode".
 
     Raises:
-        UserError: a number out of its range.
+        UserError: A number out of its range.
     """
 
     name: ClassVar[str] = "imm"
@@ -76,52 +76,54 @@ class IMM(Method):
         if not 0 <= drop < 1:
             raise UserError(f"drop is {drop}, but a probability of dropping weights is at least 0 and below 1")
         if draws < 1:
-            raise UserError(f"draws is {draws}, but the estimate takes one noise vector a sample at least")
-        self.weigh(lam)
+            raise UserError(f"draws is {draws}, but the estimate needs at least one noise vector a sample")
+        self.set_lam(lam)
         self.merge, self.drop, self.past = merge, drop, checked_weight(past, "past")
         self.draws, self.seed = draws, seed
         self.measure: dict[str, Any] = {"statistic": torch.square, "engine": engine}
-        alike = merge == "mean" and past == 1
-        self.properties = replace(self.properties, adaptive=merge == "mode", consistent=alike)  # type: ignore[misc]
+        equal = merge == "mean" and past == 1
+        self.properties = replace(self.properties, adaptive=merge == "mode", consistent=equal)  # type: ignore[misc]
         self.penalty = QuadraticPenalty()  # its anchor is theta_k
         self.weighted: dict[str, Tensor] = {}
+        """sum f_k theta_k."""
         self.weight: dict[str, Tensor] = {}
+        """sum f_k."""
         self.floor, self.tasks = 0.0, 0
-        self.swapped: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+        self.perturbed: list[tuple[nn.Parameter, Tensor, Tensor]] = []
 
     @torch.no_grad()
     def before_task(self, task: Task) -> None:
-        """Weight-transfer: go on from the task's own weights, not from the merge."""
+        """Weight-transfer: start from the last task's own weights, not from the merge."""
         for name, p in self._trained().items():
             if name in self.penalty.anchor:
                 p.copy_(self.penalty.anchor[name])
 
     @torch.no_grad()
     def before_forward(self) -> None:
-        """Drop-transfer: put the perturbed weights in, remember theta and d perturbed / d theta."""
+        """Drop-transfer: perturb the weights, and store theta and d perturbed / d theta."""
         if not (self.drop and self.penalty.active):
             return
         for name, p in self._trained().items():
             if name in self.penalty.anchor:
                 anchor, theta = self.penalty.anchor[name], p.clone()
-                kept = torch.rand_like(p) >= self.drop
-                p.copy_(torch.where(kept, (theta - self.drop * anchor) / (1 - self.drop), anchor))
-                self.swapped.append((p, theta, kept / (1 - self.drop)))
+                keep = torch.rand_like(p) >= self.drop
+                p.copy_(torch.where(keep, (theta - self.drop * anchor) / (1 - self.drop), anchor))
+                self.perturbed.append((p, theta, keep / (1 - self.drop)))
 
     @torch.no_grad()
     def before_step(self) -> None:
-        for p, theta, slope in self.swapped:
+        for p, theta, slope in self.perturbed:
             p.copy_(theta)
             if p.grad is not None:
                 p.grad.mul_(slope)
-        self.swapped.clear()
+        self.perturbed.clear()
 
     def after_step(self, lr: float) -> None:
         self.penalty.proximal_step(lr, self.lam)
 
     def after_task(self, task: Task) -> None:
         parameters = self._trained()
-        # Every weight is as important as the next: one number a parameter, which broadcasts, is all that omega needs.
+        # All weights are equally important: one number a parameter, which broadcasts, is enough for omega.
         self.penalty.omega = {name: p.new_ones(()) for name, p in parameters.items()}
         self.penalty.anchor = {name: p.detach().clone() for name, p in parameters.items()}
         self.penalty.bind(parameters)
@@ -130,12 +132,12 @@ class IMM(Method):
         self.tasks += 1
 
     @torch.no_grad()
-    def add_importance(self, task: Task, weight: float, afresh: bool = False) -> None:
+    def add_importance(self, task: Task, weight: float, recompute: bool = False) -> None:
         if not self.past:
             return
         parameters = self._trained()
         fisher = self._weights(task, parameters)
-        if afresh:
+        if recompute:
             self.weighted, self.weight = {}, {}
         for name, p in parameters.items():
             share = weight * fisher[name]
@@ -143,11 +145,11 @@ class IMM(Method):
             self.weight[name] = self.weight.get(name, torch.zeros_like(p)) + share
 
     def _trained(self) -> dict[str, nn.Parameter]:
-        """In the model's own order, whatever a checkpoint made of the order of the state: it decides what is drawn."""
-        return {name: p for name, p in self.learner.protected.named_parameters() if p.requires_grad}
+        """The trained parameters, in the model's own order: the random numbers depend on it."""
+        return {name: p for name, p in self.parameters.items() if p.requires_grad}
 
     def _weights(self, task: Task, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-        """f of the task that has been learned: a tensor of each parameter's shape, or one that broadcasts."""
+        """f of the task just learned: a tensor of each parameter's shape, or one that broadcasts."""
         if self.merge == "mean":
             return {name: p.new_ones(()) for name, p in parameters.items()}
         noise = gaussian_projections(np.random.default_rng(derived_seed(self.seed, self.tasks)), self.draws)
@@ -155,12 +157,12 @@ class IMM(Method):
         if fisher and not self.floor:
             count = sum(value.numel() for value in fisher.values())
             self.floor = FLOOR * sum(value.sum().item() for value in fisher.values()) / count
-        # Above zero even where no task has any information: the merge divides by the sum.
+        # Above zero even if no task has any information: the merge divides by the sum.
         return {name: fisher.get(name, p.new_zeros(())) + (self.floor or 1e-30) for name, p in parameters.items()}
 
     @torch.no_grad()
     def _merge(self, parameters: dict[str, nn.Parameter], weights: dict[str, Tensor]) -> None:
-        """Put the merge of all tasks' weights into the model, and add the newest to the sums."""
+        """Replace the model's weights by the merge over all tasks, and add the latest task to the sums."""
         for name, p in parameters.items():
             weighted, weight = weights[name] * p, weights[name]
             if name in self.weight:
@@ -173,6 +175,6 @@ class IMM(Method):
         return {"penalty": self.penalty.state_dict(), **sums, "floor": self.floor, "tasks": self.tasks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.penalty.load_state_dict(state["penalty"], dict(self.learner.protected.named_parameters()))
+        self.penalty.load_state_dict(state["penalty"], self.parameters)
         self.weighted, self.weight = dict(state["weighted"]), dict(state["weight"])
         self.floor, self.tasks = state["floor"], state["tasks"]

@@ -1,4 +1,4 @@
-"""Joint training: all tasks' images at once, the upper bound of every table; no continual learner."""
+"""Joint training: the images of all tasks at once, the upper bound in every table; no continual learner."""
 
 from __future__ import annotations
 

@@ -61,7 +61,4 @@ def run_sequence(
         seed=config.seed,
         stability=config.stability,
     )
-    runner.check()
-    if commit is not None:
-        commit()
-    runner.run(found)
+    runner.run(found, commit)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tripletcl.mas.chunked import accumulate_path_integral_, add_penalty_gradient_, chunks, proximal_step_
 from tripletcl.mas.penalty import QuadraticPenalty
-from tripletcl.mas.pieces import add_pull, add_work, draw_near, pieces
 
 SHAPES = st.lists(st.lists(st.integers(0, 7), max_size=3).map(tuple), max_size=5)
 
@@ -32,7 +32,7 @@ def assert_equal(found: list[Tensor], twin: list[Tensor]) -> None:
 def test_pieces_are_all_numbers_once_and_none_is_too_large(shapes: list[tuple[int, ...]], size: int, seed: int) -> None:
     left, right = drawn(shapes, seed), drawn(shapes, seed + 1)
     expected = [a - b for a, b in zip(left, right, strict=True)]
-    for ours, others in pieces(left, right, size=size):
+    for ours, others in chunks(left, right, size=size):
         assert sum(t.numel() for t in ours) <= size
         for own, other in zip(ours, others, strict=True):
             own.sub_(other)
@@ -48,7 +48,7 @@ def test_drawn_near_as_the_formula_says(shapes: list[tuple[int, ...]], strength:
     for t, o, a in zip(theta, omega, anchor, strict=True):
         c = strength * o.double()
         twin.append((t.double() + c * a.double()) / (1 + c))
-    draw_near(theta, omega, anchor, strength)
+    proximal_step_(theta, omega, anchor, strength)
     assert_equal(theta, twin)
     for now, then, o in zip(theta, before, omega, strict=True):
         assert torch.equal(now[o == 0], then[o == 0])  # bit for bit
@@ -62,8 +62,8 @@ def test_pull_and_work_as_the_formulas_say(shapes: list[tuple[int, ...]], seed: 
     rows = list(zip(theta, omega, anchor, gradient, work, strict=True))
     worked = [w.double() - g.double() * (t.double() - a.double()) for t, _, a, g, w in rows]
     pulled = [g.double() + 0.6 * o.double() * (t.double() - a.double()) for t, o, a, g, _ in rows]
-    add_work(work, gradient, theta, anchor)
-    add_pull(gradient, theta, omega, anchor, 0.6)
+    accumulate_path_integral_(work, gradient, theta, anchor)
+    add_penalty_gradient_(gradient, theta, omega, anchor, 0.6)
     assert_equal(work, worked)
     assert_equal(gradient, pulled)
 
@@ -78,14 +78,14 @@ def test_tensors_that_are_cut_laid_out_otherwise_or_broadcast() -> None:
     for t, o, a in zip(theta, omega, anchor, strict=True):
         c = 0.3 * o.double()
         twin.append((t.double() + c * a.double()) / (1 + c))
-    draw_near(theta, omega, anchor, 0.3)
+    proximal_step_(theta, omega, anchor, 0.3)
     assert_equal(theta, twin)
 
 
 @pytest.mark.parametrize("strength", [1e-320, 1e-40, 1e40, 1e300])
 def test_extreme_weights_make_no_nan(strength: float) -> None:
     theta, omega = [torch.tensor([1.0, 2.0, 3.0])], [torch.tensor([0.0, 1.0, 1e30])]
-    draw_near(theta, omega, [torch.zeros(3)], strength)
+    proximal_step_(theta, omega, [torch.zeros(3)], strength)
     assert torch.isfinite(theta[0]).all()
     assert theta[0][0] == 1.0
 
@@ -102,9 +102,9 @@ def test_no_learning_rate_no_motion() -> None:
 
 def test_elsewhere_than_on_the_cpu_all_is_one_piece() -> None:
     lists = [[torch.empty(shape, device="meta") for shape in ((600, 601), (3,), (700, 500))] for _ in range(2)]
-    (found,) = pieces(*lists)
+    (found,) = chunks(*lists)
     assert [[id(t) for t in tensors] for tensors in found] == [[id(t) for t in tensors] for tensors in lists]
-    assert list(pieces([], [])) == []
+    assert list(chunks([], [])) == []
 
 
 @pytest.mark.parametrize("form", ["proximal", "gradient"])

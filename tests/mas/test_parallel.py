@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tripletcl.mas.dealing import deal
+from tripletcl.mas.parallel import map_samples
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -25,7 +25,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_every_sample_counts_once(threads: int, samples: int) -> None:
     rows = torch.randn(samples, 7, dtype=torch.float64)
     total = torch.full((7,), 2.0, dtype=torch.float64)
-    deal(lambda share, sum_: sum_.add_(rows[share].abs().sum(0)), samples, total)
+    map_samples(lambda share, sum_: sum_.add_(rows[share].abs().sum(0)), samples, total)
     torch.testing.assert_close(total, 2 + rows.abs().sum(0))
 
 
@@ -40,7 +40,7 @@ def test_as_many_threads_as_torch_may_use_each_alone(threads: int) -> None:
 
     total = torch.zeros(())
     with torch.no_grad():
-        deal(work, 12, total)
+        map_samples(work, 12, total)
     assert total == 12
     assert len({thread for thread, _, _ in seen}) == threads
     assert {(used, grad) for _, used, grad in seen} == {(1, False)}
@@ -61,13 +61,13 @@ def test_an_error_arrives_when_all_have_ended(threads: int) -> None:
         ended.append(share)
 
     with pytest.raises(ZeroDivisionError, match="the first share"):
-        deal(work, 6, torch.zeros(1))
+        map_samples(work, 6, torch.zeros(1))
     assert len(ended) == threads - 1
 
 
 def ones(queue: multiprocessing.Queue[float]) -> None:
     total = torch.zeros(1)
-    deal(lambda share, sum_: sum_.add_(share.stop - share.start), 10, total)
+    map_samples(lambda share, sum_: sum_.add_(share.stop - share.start), 10, total)
     queue.put(total.item())
 
 
@@ -77,7 +77,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        deal(lambda share, sum_: sum_.add_(1), 4, torch.zeros(1))
+        map_samples(lambda share, sum_: sum_.add_(1), 4, torch.zeros(1))
         context = multiprocessing.get_context("fork")
         queue: multiprocessing.Queue[float] = context.Queue()
         child = context.Process(target=ones, args=(queue,))
