@@ -1,25 +1,26 @@
 """Names of the files and folders of a run.
 
-RUN/config.yaml                   the resolved settings
-RUN/environment.json              versions and machine
-RUN/metrics.jsonl                 one line per logged step ("train"), finished stage ("stage"), tried lam ("attempt"),
+    RUN/config.yaml               the resolved settings
+    RUN/environment.json          versions and machine
+    RUN/metrics.jsonl             one line per logged step ("train"), finished stage ("stage"), tried lam ("attempt"),
                                   and measurement of importance on photos ("adapt")
-RUN/tasks.json                    the tasks: the fact ids of each, or their names, classes and numbers of images
-RUN/checkpoints/                  the latest checkpoints, and those that a lesson can be undone to
-RUN/stages/stage-02/              the model after task 2, and in the run's own folder:
-    vectors.safetensors             facts only: vectors of the test images and of all facts
-    calibration.json                facts only: what the scores mean, fitted on the test images when first needed
-RUN/result.json                   the figures, once all tasks are learned
-RUN/lock                          exists while a process writes to the run
-RUN/train.log                     the output of a run of a comparison with several jobs
+    RUN/tasks.json                the tasks: the fact ids of each, or their names, classes and numbers of images
+    RUN/checkpoints/              the latest checkpoints, and those that a lesson can be undone to
+    RUN/stages/stage-02/          the model after task 2, and in the run's own folder:
+        vectors.safetensors         facts only: vectors of the test images and of all facts
+        calibration.json            facts only: what the scores mean, fitted on the test images when first needed
+    RUN/result.json               the figures, once all tasks are learned
+    RUN/lock                      exists while a process writes to the run
+    RUN/train.log                 the output of a run of a comparison with several jobs
 
 Of runs that learn facts:
-RUN/tables/base.csv               the first table as it was when training began
-RUN/tables/further-01.csv         the follow-up tables
-RUN/kept/test.safetensors         features of test images, as long as the trunk is frozen
-RUN/kept/texts.safetensors        vectors of texts
-RUN/index/                        the photo index
-RUN/drift.json                    the measurements of `tripletcl drift`
+
+    RUN/tables/base.csv           the first table as it was when training began
+    RUN/tables/further-01.csv     the follow-up tables
+    RUN/kept/test.safetensors     features of test images, as long as the trunk is frozen
+    RUN/kept/texts.safetensors    vectors of texts
+    RUN/index/                    the photo index
+    RUN/drift.json                the measurements of `tripletcl drift`
 
 A comparison's folder holds one run folder per run, the tables and the page, and compare.json.
 """
