@@ -179,7 +179,7 @@ def test_a_task_of_one_fact_is_searched_among_all_test_images() -> None:
 def test_a_task_s_own_gallery_is_of_its_own_table() -> None:
     """A fact taught again has its old test images in no task but the old one."""
     later = FactTable.from_rows(Path("later"), [("a.jpg", FACTS[0], "test"), ("b.jpg", FACTS[3], "test")])
-    both = table().joined([later])
+    both = table().join([later])
     images, ids = gallery(both)
     tasks = [*TASKS, np.array([0, 3])]
     result = FactEvaluator(both, tasks, *vectors(), origins=[0, 0, 1]).evaluate(images, ids)

@@ -387,7 +387,7 @@ def test_ids_stay_and_a_photo_that_two_tables_show_is_no_wrong_answer(tmp_path: 
     dog, cat, bird = Fact("dog"), Fact("cat"), Fact("bird")
     base = FactTable.from_rows(tmp_path, [("a", dog, "train"), ("b", cat, "test"), ("c", dog, "test")])
     more = FactTable.from_rows(tmp_path / "x", [("../b", bird, "test"), ("d", dog, "train"), ("e", bird, "train")])
-    both = base.joined([more])
+    both = base.join([more])
     assert both.facts == (dog, cat, bird)
     assert both.images[:3] == base.images
     assert [path.resolve() for path in both.paths[3:]] == [tmp_path / "b", tmp_path / "x/d", tmp_path / "x/e"]
@@ -396,7 +396,7 @@ def test_ids_stay_and_a_photo_that_two_tables_show_is_no_wrong_answer(tmp_path: 
     assert both.table_of(np.arange(6)).tolist() == [0, 0, 0, 1, 1, 1]
     shown = both.relevance("test", np.array([1, 2, 3]), np.arange(3)).tolist()
     assert shown == [[False, True, True], [True, False, False], [False, True, True]]
-    assert base.joined([]) is base
+    assert base.join([]) is base
 
 
 def test_several_sources_are_one() -> None:

@@ -1,4 +1,4 @@
-"""Find everything that is wrong with a table of facts and its images."""
+"""Check a table of facts and its images, and report every problem."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tripletcl.data.tables import Row, Scan, scan_table
 from tripletcl.errors import UserError
 
 DECODED_SIZE = 32
-"""Images are decoded this small: a JPEG is still read to its end."""
+"""The side of the decoded images; a JPEG is read to its end all the same."""
 
 Kind = Literal[
     "bad row",
@@ -32,7 +32,7 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and the numbers of the rows that it concerns."""
+    """One problem, and the numbers of the rows that it concerns."""
 
     kind: Kind
     rows: tuple[int, ...]
@@ -41,20 +41,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a table holds and what is wrong with it.
+    """The content of a table, and its problems.
 
     Attributes:
         path: The file.
         root: The folder that the image paths are relative to.
-        counted_in: What row numbers count: "line" of a text file (the header is line 1), "row" of a Parquet file.
-        rows: The valid rows, duplicates among them.
-        bad_rows: The others; none of the counts has them.
-        images: Distinct images.
-        facts: Distinct facts.
-        facts_by_order: Facts with 1, 2 and 3 units.
+        counted_in: The unit of row numbers: "line" of a text file (the header is line 1), "row" of a Parquet file.
+        rows: The number of valid rows, duplicates included.
+        bad_rows: The number of the others; no other count includes them.
+        images: The number of distinct images.
+        facts: The number of distinct facts.
+        facts_by_order: The number of facts with 1, 2 and 3 units.
         splits: For "train" and "test", the number of rows, images and facts.
         rows_per_image: The min, mean and max number of rows of an image.
-        problems: Everything found, in order of kind and row.
+        problems: In order of kind and row.
     """
 
     path: Path
@@ -71,11 +71,11 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Is nothing wrong?"""
+        """True if there are no problems."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in types that JSON knows."""
+        """All fields in types of JSON."""
         return asdict(self) | {"path": str(self.path), "root": str(self.root), "ok": self.ok}
 
 
@@ -84,19 +84,19 @@ def check_table(
     root: str | Path | None = None,
     task_column: str | None = None,
 ) -> CheckReport:
-    """Read every row and decode every image of a table, going on past what is wrong.
+    """Read every row and decode every image of a table, and collect all problems.
 
     Args:
         path: A file as `tripletcl.data.read_table` reads it.
-        root: The folder that the image paths are relative to; the file's own folder where not given.
-        task_column: A column that names the task of each row's fact, which is then checked too.
+        root: The folder that the image paths are relative to; None is the file's own folder.
+        task_column: A column with the task of each row's fact, which is then checked too.
 
     Raises:
-        UserError: The file as a whole cannot be used: missing, unreadable, no rows, a column missing.
+        UserError: The file as a whole cannot be used: it is missing, unreadable or empty, or lacks a column.
     """
     scan = scan_table(path, root, task_column)
-    by_image = _grouped((row.image, row) for row in scan.rows)
-    by_fact = _grouped((row.fact, row) for row in scan.rows)
+    by_image = _group((row.image, row) for row in scan.rows)
+    by_fact = _group((row.fact, row) for row in scan.rows)
     return CheckReport(
         path=scan.path,
         root=scan.root,
@@ -115,7 +115,7 @@ def check_table(
 def _row_problems(scan: Scan) -> Iterator[Problem]:
     for bad in scan.bad:
         yield Problem("bad row", (bad.number,), bad.reason)
-    for (image, fact, split), rows in _grouped(((row.image, row.fact, row.split), row) for row in scan.rows).items():
+    for (image, fact, split), rows in _group(((row.image, row.fact, row.split), row) for row in scan.rows).items():
         if len(rows) > 1:
             yield Problem("duplicate row", _numbers(rows), f"{image!r} shows {fact} ({split}) {len(rows)} times")
 
@@ -131,9 +131,8 @@ def _fact_problems(by_fact: dict[Any, list[Row]]) -> Iterator[Problem]:
 def _image_problems(scan: Scan, by_image: dict[str, list[Row]]) -> Iterator[Problem]:
     by_content: dict[str, list[str]] = defaultdict(list)
     unusable: list[Problem] = []
-    inspected = map_in_threads(partial(_inspected, scan.root), list(by_image), "decoding images")
-    for image, seen in zip(by_image, inspected, strict=True):
-        digest, kind, reason = seen
+    inspected = map_in_threads(partial(_inspect, scan.root), list(by_image), "decoding images")
+    for image, (digest, kind, reason) in zip(by_image, inspected, strict=True):
         if kind is not None:
             unusable.append(Problem(kind, _numbers(by_image[image]), reason))
         if digest is not None:
@@ -149,8 +148,8 @@ def _image_problems(scan: Scan, by_image: dict[str, list[Row]]) -> Iterator[Prob
             yield Problem("content in both splits", _numbers(rows), f"the same image under several names: {names}")
 
 
-def _inspected(root: Path, image: str) -> tuple[str | None, Kind | None, str]:
-    """The digest of a file's content, what is wrong with the file, and why."""
+def _inspect(root: Path, image: str) -> tuple[str | None, Kind | None, str]:
+    """A file's digest (None if it cannot be read), and the kind of its problem (or None) with the reason."""
     try:
         raw = (root / image).read_bytes()
     except FileNotFoundError:
@@ -164,7 +163,7 @@ def _inspected(root: Path, image: str) -> tuple[str | None, Kind | None, str]:
     return content_digest(raw), None, ""
 
 
-def _grouped(pairs: Iterable[tuple[Any, Row]]) -> dict[Any, list[Row]]:
+def _group(pairs: Iterable[tuple[Any, Row]]) -> dict[Any, list[Row]]:
     groups: dict[Any, list[Row]] = {}
     for key, row in pairs:
         groups.setdefault(key, []).append(row)

@@ -1,4 +1,4 @@
-"""Facts `<subject, predicate, object>` and the table that says which image shows which fact."""
+"""Facts `<subject, predicate, object>`, and the table of the images that show them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Fact:
 
     @property
     def order(self) -> int:
-        """1, 2 or 3: how many units the fact has."""
+        """The number of units: 1, 2 or 3."""
         return sum(unit is not None for unit in self.units)
 
     def __str__(self) -> str:
@@ -55,9 +55,9 @@ class Fact:
 
 @dataclass(frozen=True)
 class FactTable:
-    """Which image shows which fact, and in which split.
+    """Rows of an image, a fact that it shows, and a split.
 
-    Images and facts are numbered in order of first appearance; every other part of the library speaks of them by
+    Images and facts are numbered in order of first appearance; every other part of the library identifies them by
     these ids. An image may have several rows. Built by `FactTable.from_rows` or by `tripletcl.data.read_table`.
 
     Attributes:
@@ -66,8 +66,8 @@ class FactTable:
         facts: The F distinct facts.
         rows: `[R, 2]` int64, (image id, fact id) of each row.
         splits: `[R]` str, "train" or "test" of each row.
-        groups: The user's own task name of each fact (`[F]`), where the file has a column for it.
-        starts: Of a table that was put together from several (`joined`), the first image id of each.
+        groups: The user's own task name of each fact, `[F]`, if the file has a column for it.
+        starts: The first image id of each of the tables that this one was joined from (`join`).
     """
 
     root: Path
@@ -80,7 +80,7 @@ class FactTable:
 
     @classmethod
     def from_rows(cls, root: Path, rows: Iterable[tuple[str, Fact, str]]) -> FactTable:
-        """Number images and facts of (image, fact, split) rows; a row given twice is kept once."""
+        """Build a table of (image, fact, split) rows; duplicates are dropped."""
         rows = list(dict.fromkeys(rows))
         image_ids: dict[str, int] = {}
         fact_ids: dict[Fact, int] = {}
@@ -96,18 +96,18 @@ class FactTable:
             splits=np.array([split for _, _, split in rows], dtype=np.str_),
         )
 
-    def joined(self, others: Sequence[FactTable]) -> FactTable:
-        """This table and others behind it: the ids of its images and facts stay as they are.
+    def join(self, others: Sequence[FactTable]) -> FactTable:
+        """Append other tables; the ids of this table's images and facts do not change.
 
-        A fact that was known keeps its id. Every table's images have ids of their own, so that what one table says of
-        a photo stays apart from what another says of it; only as test images do two entries of one file show the facts
-        of both, since a photo is no wrong answer to a fact that it is known to show.
+        A known fact keeps its id. Each table's images get ids of their own, so that the rows of one photo in two tables
+        stay separate. Only among test images do all ids of a file have the rows of all its tables: a photo is no wrong
+        answer to a fact that it is known to show.
         """
         facts = {fact: number for number, fact in enumerate(self.facts)}
         images, starts = list(self.images), [0]
         rows, splits = [self.rows], [self.splits]
         for table in others:
-            ids = np.array([facts.setdefault(fact, len(facts)) for fact in table.facts], dtype=np.int64)
+            ids = np.array([facts.setdefault(fact, len(facts)) for fact in table.facts], dtype=np.int64)  # [F']
             starts.append(len(images))
             rows.append(np.stack([table.rows[:, 0] + len(images), ids[table.rows[:, 1]]], axis=1))
             splits.append(table.splits)
@@ -118,13 +118,14 @@ class FactTable:
         return whole._with_shared_test_rows() if others else self
 
     def _with_shared_test_rows(self) -> FactTable:
-        """Test rows of a file that several tables have hold for each of its entries."""
-        entries: dict[str, list[int]] = {}
+        """The table in which all ids of one file have the same test rows."""
+        ids_of_file: dict[str, list[int]] = {}
         for image in np.unique(self.rows_of("test")[:, 0]).tolist():
-            entries.setdefault(os.path.abspath(self.paths[image]), []).append(image)  # noqa: PTH100 - keeps links
-        same = {image: ids for ids in entries.values() if len(ids) > 1 for image in ids}
-        known = set(map(tuple, self.rows_of("test").tolist()))
-        shared = {(other, fact) for image, fact in known if image in same for other in same[image]} - known
+            ids_of_file.setdefault(os.path.abspath(self.paths[image]), []).append(image)  # noqa: PTH100 - keeps links
+        same_file = {image: ids for ids in ids_of_file.values() if len(ids) > 1 for image in ids}
+        test_rows = set(map(tuple, self.rows_of("test").tolist()))
+        shared = {(other, fact) for image, fact in test_rows if image in same_file for other in same_file[image]}
+        shared -= test_rows
         if not shared:
             return self
         rows = np.concatenate([self.rows, np.array(sorted(shared), dtype=np.int64)])
@@ -141,7 +142,7 @@ class FactTable:
     def rows_of(
         self, split: str, facts: Sequence[int] | np.ndarray | None = None, table: int | None = None
     ) -> np.ndarray:
-        """The (image id, fact id) rows `[R', 2]` of a split; of some facts, or of one of the tables put together."""
+        """Rows (image id, fact id) `[R', 2]` of a split, optionally only those of some facts or of one joined table."""
         keep = self.splits == split
         if facts is not None:
             keep &= np.isin(self.rows[:, 1], facts)
@@ -150,7 +151,7 @@ class FactTable:
         return self.rows[keep]
 
     def table_of(self, images: np.ndarray) -> np.ndarray:
-        """Which of the tables that were put together each image belongs to, from 0."""
+        """The number (from 0) of the joined table that each image belongs to."""
         return np.searchsorted(self.starts, images, side="right") - 1
 
     def relevance(self, split: str, images: np.ndarray, facts: np.ndarray) -> np.ndarray:
@@ -165,5 +166,5 @@ class FactTable:
 
     def units(self, unit: int, facts: Sequence[int] | np.ndarray | None = None) -> tuple[str, ...]:
         """The distinct texts of one unit (0 subject, 1 predicate, 2 object), in order of first appearance."""
-        chosen = self.facts if facts is None else [self.facts[i] for i in facts]
-        return tuple(dict.fromkeys(text for fact in chosen if (text := fact.units[unit]) is not None))
+        among = self.facts if facts is None else [self.facts[i] for i in facts]
+        return tuple(dict.fromkeys(text for fact in among if (text := fact.units[unit]) is not None))

@@ -10,13 +10,13 @@ from tripletcl.data.facts import UNITS, Fact
 from tripletcl.errors import UserError
 
 WILDCARD = "?"
-HOW = 'write a query as up to three words, person riding horse, with "?" for any, and quote or separate by commas a '
-HOW += 'unit of several words: "black dog" running ?, or black dog, running, ?'
+USAGE = 'write a query as up to three words, person riding horse, with "?" for any, and quote or separate by commas a '
+USAGE += 'unit of several words: "black dog" running ?, or black dog, running, ?'
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a photo is asked to show; a unit that is None (or "?") may be anything.
+    """A fact to search for; a unit that is None (or "?") may be anything.
 
     Raises:
         UserError: no unit is given.
@@ -48,10 +48,10 @@ class Query:
 
 
 def parse_query(words: str | Sequence[str]) -> Query:
-    """Read a query as it is typed.
+    """Parse a query as a user types it.
 
-    Words are the units in order, `?` is any unit, and units left out at the end are any: `["person", "riding"]`,
-    `["?", "riding"]`, `["black dog", "running"]`. Where there is a comma, commas separate the units:
+    Words are the units in order, `?` is any unit, and units omitted at the end may be anything: `["person", "riding"]`,
+    `["?", "riding"]`, `["black dog", "running"]`. If there is a comma, commas separate the units:
     `"black dog, running, ?"`. A string without a comma is split at spaces, and double quotes keep a unit together.
 
     Raises:
@@ -60,12 +60,12 @@ def parse_query(words: str | Sequence[str]) -> Query:
     text = words if isinstance(words, str) else " ".join(words)
     units = _typed_units(text) if isinstance(words, str) or "," in text else list(words)
     if len(units) > len(UNITS):
-        raise UserError(f"the query {text!r} has {len(units)} units, and a fact has three; {HOW}")
+        raise UserError(f"the query {text!r} has {len(units)} units, and a fact has three; {USAGE}")
     return Query(*units)
 
 
 def as_query(query: str | Query | Fact) -> Query:
-    """A string is parsed; the units a fact lacks are wildcards."""
+    """Convert a string (parsed) or a fact (a unit that it lacks becomes a wildcard) to a query."""
     if isinstance(query, str):
         return parse_query(query)
     return Query(*query.units) if isinstance(query, Fact) else query
@@ -73,6 +73,6 @@ def as_query(query: str | Query | Fact) -> Query:
 
 def _typed_units(text: str) -> list[str]:
     if text.count('"') % 2:
-        raise UserError(f"the query {text!r} has a quote that is not closed; {HOW}")
+        raise UserError(f"the query {text!r} has a quote that is not closed; {USAGE}")
     units = text.split(",") if "," in text else re.findall(r'"[^"]*"|[^\s"]+', text)
     return [unit.strip().strip('"') for unit in units]

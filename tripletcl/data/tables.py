@@ -14,15 +14,15 @@ from tripletcl.errors import UserError
 from tripletcl.files import write_text
 
 COLUMNS = ("image", *UNITS, "split")
-"""The columns every table has; predicate and object may be empty."""
+"""The columns of every table; predicate and object may be empty."""
 
 Record = tuple[int, Mapping[str, object] | str]
-"""A row's number and its cells by column, or what is wrong with it where it has no cells."""
+"""A row's number, and its cells by column or, for a row without cells, the reason why it is bad."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One valid row; `number` is its line (row, in Parquet) in the file, counted from 1 as an editor does."""
+    """One valid row; `number` is its line in the file (its row, in Parquet), from 1."""
 
     number: int
     image: str
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """One row that is not valid, and why."""
+    """One row that is not valid, with the reason."""
 
     number: int
     reason: str
@@ -46,7 +46,7 @@ class Scan:
     Attributes:
         path: The file.
         root: The folder that the image paths are relative to.
-        counted_in: What a row's number counts: "line" of a text file, "row" of a Parquet file.
+        counted_in: The unit of row numbers: "line" of a text file, "row" of a Parquet file.
         rows: The valid rows, in file order.
         bad: The others.
     """
@@ -63,19 +63,18 @@ def read_table(
 ) -> FactTable:
     """Read a table with the columns image, subject, predicate, object, split from a .csv, .jsonl or .parquet file.
 
-    Predicate and object may be empty (the fact lacks that unit); split is "train" or "test". Blanks around a value do
-    not count and a row given twice is kept once. Image paths are relative to `root` and stay below it; a symbolic
-    link below it is the user's own and is followed. `tripletcl.data.check_table` finds what this does not look for:
-    missing images, images in both splits.
+    Predicate and object may be empty (the fact lacks that unit); split is "train" or "test". Blanks around a value are
+    ignored, and duplicate rows are dropped. Image paths are relative to `root` and stay below it; symbolic links are
+    followed. `tripletcl.data.check_table` also finds missing images and images in both splits.
 
     Args:
-        path: The file; its suffix says the format. Text is UTF-8, with or without a byte order mark.
-        root: The folder that the image paths are relative to; the file's own folder where not given.
-        task_column: One more column, which names the task of each row's fact; it becomes `FactTable.groups`.
-        absolute: Image paths may be absolute.
+        path: The file; its suffix selects the format. Text is UTF-8, with or without a byte order mark.
+        root: The folder that the image paths are relative to; None is the file's own folder.
+        task_column: An additional column with the task of each row's fact; it becomes `FactTable.groups`.
+        absolute: Allow absolute image paths.
 
     Raises:
-        UserError: The file cannot be read, has no rows or lacks a column, or a row is bad: the first one is named.
+        UserError: The file cannot be read, has no rows, lacks a column, or has bad rows: the first one is named.
     """
     scan = scan_table(path, root, task_column, absolute)
     if scan.bad:
@@ -93,10 +92,10 @@ def read_table(
 def scan_table(
     path: str | Path, root: str | Path | None = None, task_column: str | None = None, absolute: bool = False
 ) -> Scan:
-    """Read every row of a table file, going on past the bad ones; arguments as for `read_table`.
+    """Read every row of a table file, bad ones too; arguments as for `read_table`.
 
     Raises:
-        UserError: The file as a whole cannot be used: missing, unreadable, no rows, a column missing.
+        UserError: The file as a whole cannot be used: it is missing, unreadable or empty, or lacks a column.
     """
     path = Path(path)
     root = path.parent if root is None else Path(root)
@@ -120,11 +119,11 @@ def scan_table(
 
 
 def table_text(table: FactTable, task_column: str | None = None) -> str:
-    """The table as CSV: read with `absolute`, it has the same images, facts and rows in the same order.
+    """The table as CSV with absolute image paths; `read_table(absolute=True)` restores images, facts and rows in order.
 
     Args:
-        table: Of one file, not put together.
-        task_column: What the column of `FactTable.groups` is called, where the table has them.
+        table: A table of one file, not a joined one.
+        task_column: The name of the column for `FactTable.groups`, if the table has them.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -138,12 +137,12 @@ def table_text(table: FactTable, task_column: str | None = None) -> str:
 
 
 def write_table(path: Path, table: FactTable, task_column: str | None = None) -> None:
-    """Write `table_text`, whole or not at all."""
+    """Write `table_text` atomically."""
     write_text(path, table_text(table, task_column))
 
 
 def _records(path: Path) -> tuple[list[str], list[Record], str]:
-    """The columns of a file, its rows, and what their numbers count."""
+    """The columns of a file, its rows, and the unit of their numbers."""
     try:
         reader, counted_in = READERS[path.suffix.lower()]
     except KeyError:
@@ -172,7 +171,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[Record]]:
     columns: list[str] = []
     records: list[Record] = []
     while True:
-        number = lines.line_num + 1  # a quoted cell may span lines: a row is named by its first
+        number = lines.line_num + 1  # a quoted cell may span lines: a row has the number of its first
         try:
             cells = next(lines)
         except StopIteration:
@@ -207,7 +206,7 @@ def _read_jsonl(path: Path) -> tuple[list[str], list[Record]]:
             columns.update(dict.fromkeys(record))
             records.append((number, record))
         else:
-            records.append((number, f"not a JSON object but {_shown(record)}"))
+            records.append((number, f"not a JSON object but {_quoted(record)}"))
     if not columns and records:
         raise UserError(f"{path} line {records[0][0]}: {records[0][1]}")
     return list(columns), records
@@ -238,9 +237,9 @@ def _check_columns(path: Path, columns: list[str], required: Iterable[str]) -> N
     if not columns:
         raise UserError(f"{path} is empty")
     if missing := [column for column in required if column not in columns]:
-        raise UserError(f"{path} lacks the column {_listed(missing)}; it has {_listed(columns)}")
+        raise UserError(f"{path} lacks the column {_quoted_list(missing)}; it has {_quoted_list(columns)}")
     if double := [column for column in required if columns.count(column) > 1]:
-        raise UserError(f"{path} has the column {_listed(double)} twice")
+        raise UserError(f"{path} has the column {_quoted_list(double)} twice")
 
 
 def _row(number: int, record: Mapping[str, object] | str, task_column: str | None, absolute: bool) -> Row:
@@ -248,52 +247,52 @@ def _row(number: int, record: Mapping[str, object] | str, task_column: str | Non
         raise UserError(record)
     image, subject, predicate, object_, split = (_cell(record, column) for column in COLUMNS)
     if split not in SPLITS:
-        raise UserError(f"split is {_shown(split)}, allowed are 'train' and 'test'")
+        raise UserError(f"split is {_quoted(split)}, allowed are 'train' and 'test'")
     group = _cell(record, task_column) if task_column else None
     if group == "":
-        raise UserError(f"the task column {_shown(task_column)} is empty")
+        raise UserError(f"the task column {_quoted(task_column)} is empty")
     return Row(number, _image(image, absolute), Fact(subject, predicate, object_), split, group)
 
 
 def _cell(record: Mapping[str, object], column: str) -> str:
-    """A cell's text without the blanks around it, "" where it is missing (None, or the NaN of a data frame)."""
+    """A cell's stripped text, "" if it is missing (None, or the NaN of a data frame)."""
     value = record.get(column)
     if value is None or value != value:
         return ""
     if not isinstance(value, str):
-        raise UserError(f"{column} is {_shown(value)}, which is not text")
+        raise UserError(f"{column} is {_quoted(value)}, which is not text")
     if "\0" in value:
-        raise UserError(f"{column} {_shown(value)} holds a NUL character")
+        raise UserError(f"{column} {_quoted(value)} holds a NUL character")
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise UserError(f"{column} {_shown(value)} is not UTF-8 text")
+        raise UserError(f"{column} {_quoted(value)} is not UTF-8 text")
     return value.strip()
 
 
 def _image(text: str, absolute: bool) -> str:
-    """An image path in its one normal form, so that `./a.jpg` and `a.jpg` are the same image."""
+    """An image path in normal form, so that `./a.jpg` and `a.jpg` are the same image."""
     if not text:
         raise UserError("image is empty")
     path = PurePath(text)
     if (path.is_absolute() or path.drive) and not absolute:
-        raise UserError(f"image {_shown(text)} is absolute; image paths are relative to the root folder")
+        raise UserError(f"image {_quoted(text)} is absolute; image paths are relative to the root folder")
     if ".." in path.parts:
-        raise UserError(f"image {_shown(text)} has a '..'; image paths stay below the root folder")
+        raise UserError(f"image {_quoted(text)} has a '..'; image paths stay below the root folder")
     if not path.parts:
-        raise UserError(f"image {_shown(text)} names no file")
+        raise UserError(f"image {_quoted(text)} names no file")
     return path.as_posix()
 
 
 def _check_group(row: Row, first: Row, counted_in: str) -> None:
     if row.group != first.group:
-        here, there = _shown(row.group), _shown(first.group)
+        here, there = _quoted(row.group), _quoted(first.group)
         raise UserError(f"fact {row.fact} is in task {here}, but in task {there} at {counted_in} {first.number}")
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(_shown(name) for name in names)
+def _quoted_list(names: Iterable[str]) -> str:
+    return ", ".join(_quoted(name) for name in names)
 
 
-def _shown(value: object) -> str:
-    """A value for an error message: quoted, escaped and not endless."""
+def _quoted(value: object) -> str:
+    """A value for an error message: quoted, escaped and shortened."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -50,7 +50,7 @@ HELD_OUT, DRAWN = 1, 2
 def load_table(config: FactConfig) -> FactTable:
     """All that the config's tables say, put together."""
     first, *further = load_tables(config)
-    return first.joined(further)
+    return first.join(further)
 
 
 def load_tables(config: FactConfig) -> list[FactTable]:
@@ -358,7 +358,7 @@ def build(
     compute = compute_on(config.device, config.precision)
     set_seed(config.seed)
     tables = load_tables(config)
-    table = tables[0].joined(tables[1:])
+    table = tables[0].join(tables[1:])
     chosen = chosen_facts(config, table)
     embedder = build_embedder(config.model, config.seed).to(compute.device)
     embedder.text.know(encoded or {})
