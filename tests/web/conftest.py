@@ -12,7 +12,7 @@ from evil_names import EVIL_PHOTO, EVIL_WORD
 from tripletcl.config import load_config
 from tripletcl.runs.train import train
 from tripletcl.scenes import write_scenes
-from tripletcl.web.exhibit import Exhibit, open_exhibit
+from tripletcl.web.state import AppState, open_state
 
 SETTINGS = {
     "model.image_size": 64,
@@ -66,6 +66,6 @@ def learn(table: Path, folder: Path, **changes: object) -> None:
 
 
 @pytest.fixture(scope="session")
-def exhibit(runs: Path) -> Exhibit:
+def state(runs: Path) -> AppState:
     """The run by MAS, as its page shows it."""
-    return open_exhibit(runs / "mas-split0-seed0")
+    return open_state(runs / "mas-split0-seed0")

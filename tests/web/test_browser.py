@@ -18,9 +18,8 @@ from evil_names import EVIL_PHOTO, EVIL_WORD
 from PIL import Image
 
 from tripletcl.report.formatting import MINUS
-from tripletcl.web.exhibit import Exhibit, open_exhibit
-from tripletcl.web.lessons import RunLessons
 from tripletcl.web.server import PHOTO_BYTES, address_of, build_app, build_server, open_port, private_uploads
+from tripletcl.web.state import LiveState
 
 gradio = pytest.importorskip("gradio", reason="the page needs Gradio: pip install tripletcl[ui]")
 playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
@@ -84,21 +83,21 @@ class Visit:
 
 
 @pytest.fixture(scope="module")
-def exhibit(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Exhibit:
+def live(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> LiveState:
     """Copies of the runs, which may be taught."""
     folder = tmp_path_factory.mktemp("served")
     for run in runs.glob("*-split0-seed0"):
         shutil.copytree(run, folder / run.name)
-    return open_exhibit(folder / "mas-split0-seed0")
+    return LiveState(folder / "mas-split0-seed0")
 
 
 @pytest.fixture(scope="module")
-def address(exhibit: Exhibit) -> Iterator[str]:
+def address(live: LiveState) -> Iterator[str]:
     """Where the page is served."""
     from tripletcl.web.page import build_page
 
     with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening:
-        app = build_app(build_page(exhibit, RunLessons(exhibit.main.run.path)), uploads)
+        app = build_app(build_page(live), uploads)
         server = build_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -175,9 +174,9 @@ def test_the_slider_changes_what_is_found(visit: Visit) -> None:
     assert visit.scores(0) == last
 
 
-def test_another_method_comes_beside(visit: Visit) -> None:
+def test_another_method_is_shown_next_to_it(visit: Visit) -> None:
     before = visit.scores(1)
-    visit.page.click("#beside input")
+    visit.page.click("#other input")
     visit.page.get_by_role("option", name="joint").click()
     visit.see("#results h3:has-text('after all tasks at once')")
     assert visit.scores(1) != before
@@ -195,14 +194,14 @@ def test_the_matrix_moves_the_slider(visit: Visit) -> None:
     visit.see("#matrices .side >> nth=0 >> td.cell.here[data-stage='2']")
 
 
-def test_names_do_nothing(visit: Visit, exhibit: Exhibit) -> None:
+def test_names_do_nothing(visit: Visit, live: LiveState) -> None:
     """Shown as they are, in the grid, in the dialog, in what was asked, in every label."""
     visit.go_to("Search")
     visit.ask(f'"{EVIL_WORD}", ?, ?')
     visit.see("#notes b:has-text('<script>')")
     assert EVIL_WORD in visit.see("#notes b").inner_text()
-    gallery = exhibit.galleries["test"]
-    evil = next(number for number in range(len(gallery)) if gallery.path(number).name == EVIL_PHOTO)
+    gallery = live.current.galleries["test"]
+    evil = next(number for number in range(len(gallery)) if gallery.paths[number].name == EVIL_PHOTO)
     visit.page.click("#more")
     visit.see("#results .side >> nth=0 >> .tile >> nth=23")
     visit.page.locator(f".look[data-photo='test:{evil}']").first.click()
@@ -212,9 +211,9 @@ def test_names_do_nothing(visit: Visit, exhibit: Exhibit) -> None:
     visit.gone("dialog[open]")
 
 
-def test_a_photo_dropped_is_read_by_both(visit: Visit, exhibit: Exhibit, tmp_path: Path) -> None:
+def test_a_photo_dropped_is_read_by_both(visit: Visit, live: LiveState, tmp_path: Path) -> None:
     visit.go_to("Photo")
-    photo = exhibit.galleries["test"].path(3)
+    photo = live.current.galleries["test"].paths[3]
     visit.page.set_input_files("#photo input[type=file]", photo)
     visit.see("#described .side >> nth=1 >> .facts li")
     assert visit.page.locator("#described .facts li").count() == 12
@@ -275,8 +274,8 @@ def test_what_is_too_large_is_refused(visit: Visit, address: str, tmp_path: Path
     assert answer.status_code == 413
 
 
-def test_no_path_is_served(address: str, exhibit: Exhibit) -> None:
-    run, photo = exhibit.main.run.path, exhibit.galleries["test"].path(0)
+def test_no_path_is_served(address: str, live: LiveState) -> None:
+    run, photo = live.run, live.current.galleries["test"].paths[0]
     for path in (run / "config.yaml", photo, "/etc/passwd", f"{run}/../../etc/passwd", "..%2f..%2fetc/passwd"):
         for route in ("file=", "gradio_api/file=", "gradio_api/file/", "static/", "assets/", "svelte/"):
             answer = httpx.get(f"{address}/{route}{path}")

@@ -1,4 +1,4 @@
-"""What is let in, and what is let out: no file by its path, no other host, nothing too large; a port in use."""
+"""The server: which requests it refuses, how long it keeps uploads, and the addresses that it serves at."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_loopback_is_told_from_the_rest() -> None:
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.4", "example.org", "")))
 
 
-def test_uploads_are_private_and_gone_afterwards() -> None:
+def test_uploads_are_private_and_deleted_in_the_end() -> None:
     before = dict(os.environ)
     with private_uploads() as folder:
         assert folder.stat().st_mode & 0o077 == 0

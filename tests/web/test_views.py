@@ -22,10 +22,10 @@ from tripletcl.retrieval import Query, Request
 from tripletcl.retrieval.request import Term
 from tripletcl.runs.history import KnownTask
 from tripletcl.runs.teach import Taught
-from tripletcl.web import markup, views
-from tripletcl.web.exhibit import ALONE, Exhibit
-from tripletcl.web.lessons import PHOTOS_ALLOWED, lesson
-from tripletcl.web.plots import alike
+from tripletcl.web import views
+from tripletcl.web.pictures import padded
+from tripletcl.web.state import NO_OTHER, AppState
+from tripletcl.web.teach_tab import MOST_PHOTOS, lesson
 
 
 class Elements(HTMLParser):
@@ -35,7 +35,7 @@ class Elements(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
-        self.feed(html)
+        self.feed(str(html))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -57,50 +57,50 @@ def request_of(*units: str | None) -> Request:
     return Request((Term(Query(*units)),))
 
 
-def test_each_method_has_a_column_and_its_right_photos_are_marked(exhibit: Exhibit) -> None:
-    gallery = exhibit.galleries["test"]
-    fact = next(fact for fact in exhibit.main.table.facts if fact.order == 3)
-    page = Elements(views.results(exhibit, gallery, request_of(*fact.units), 2, "finetune", 6, []))
+def test_each_method_has_a_column_and_its_right_photos_are_marked(state: AppState) -> None:
+    gallery = state.galleries["test"]
+    fact = next(fact for fact in state.main.table.facts if fact.order == 3)
+    page = Elements(views.results(state, gallery, request_of(*fact.units), 2, "finetune", 6, []))
     assert len(page.of_class("side")) == 2
     assert len(page.of_class("tile")) == 12
     assert len(page.of_class("good")) + len(page.of_class("bad")) == 12
     for name in ("MAS after task 2", "finetune after task 2"):
         assert re.search(rf"{name}, \d of 6 right", page.text)
-    alone = Elements(views.results(exhibit, gallery, request_of(*fact.units), 1, ALONE, 6, []))
+    alone = Elements(views.results(state, gallery, request_of(*fact.units), 1, NO_OTHER, 6, []))
     assert len(alone.of_class("side")) == 1
-    joint = views.results(exhibit, gallery, request_of(*fact.units), 1, "joint", 6, [])
+    joint = views.results(state, gallery, request_of(*fact.units), 1, "joint", 6, [])
     assert "after all tasks at once" in joint
 
 
-def test_what_nothing_is_known_of_is_not_marked(exhibit: Exhibit) -> None:
-    page = Elements(views.results(exhibit, exhibit.galleries["test"], request_of("zebra"), 2, ALONE, 3, []))
+def test_what_nothing_is_known_of_is_not_marked(state: AppState) -> None:
+    page = Elements(views.results(state, state.galleries["test"], request_of("zebra"), 2, NO_OTHER, 3, []))
     assert len(page.of_class("tile")) == 3
     assert page.of_class("good") == page.of_class("bad") == []
 
 
-def test_picked_photos_stay_picked(exhibit: Exhibit) -> None:
-    gallery = exhibit.galleries["test"]
-    html = views.results(exhibit, gallery, request_of("zebra"), 2, "finetune", len(gallery), ["test:3"])
+def test_picked_photos_stay_picked(state: AppState) -> None:
+    gallery = state.galleries["test"]
+    html = views.results(state, gallery, request_of("zebra"), 2, "finetune", len(gallery), ["test:3"])
     pressed = [found["data-photo"] for found in Elements(html).of_class("pick") if found["aria-pressed"] == "true"]
     assert pressed == ["test:3", "test:3"]
 
 
-def test_names_are_escaped_everywhere(exhibit: Exhibit, tmp_path: Path) -> None:
-    gallery = exhibit.galleries["test"]
-    evil = next(number for number in range(len(gallery)) if gallery.path(number).name == EVIL_PHOTO)
+def test_names_are_escaped_everywhere(state: AppState, tmp_path: Path) -> None:
+    gallery = state.galleries["test"]
+    evil = next(number for number in range(len(gallery)) if gallery.paths[number].name == EVIL_PHOTO)
     asked = request_of(EVIL_WORD, "<b>", '"><img src=x onerror=alert(4)>')
     dropped = tmp_path / '"><svg onload=alert(5)>.png'
     Image.new("RGB", (8, 8)).save(dropped)
     pieces = [
-        views.notes(exhibit, gallery, asked, 2),
-        views.results(exhibit, gallery, request_of(EVIL_WORD), 2, "finetune", len(gallery), []),
-        views.curve(exhibit, gallery, request_of(EVIL_WORD), 2, "finetune"),
-        views.look(exhibit, f"test:{evil}", 2, "finetune", [], 0),
-        views.photos(exhibit, [f"test:{evil}"], [dropped]),
-        views.described(exhibit, dropped, 2, "finetune"),
+        views.notes(state, gallery, asked, 2),
+        views.results(state, gallery, request_of(EVIL_WORD), 2, "finetune", len(gallery), []),
+        views.curve(state, gallery, request_of(EVIL_WORD), 2, "finetune"),
+        views.dialog(state, f"test:{evil}", 2, "finetune", [], 0),
+        views.photos(state, [f"test:{evil}"], [dropped]),
+        views.described(state, dropped, 2, "finetune"),
         views.taught(lesson_of(Fact(EVIL_WORD))),
-        markup.sentence(EVIL_WORD, "error"),
-        markup.task_table([task_of(EVIL_WORD)]),
+        views.sentence(EVIL_WORD, "error"),
+        views.tasks([task_of(EVIL_WORD)]),
     ]
     assert all(map(is_harmless, pieces))
     assert EVIL_WORD in Elements(pieces[0]).text
@@ -108,48 +108,48 @@ def test_names_are_escaped_everywhere(exhibit: Exhibit, tmp_path: Path) -> None:
     assert escape(EVIL_PHOTO) in pieces[1]
 
 
-def test_no_path_leaves_the_server(exhibit: Exhibit) -> None:
-    gallery = exhibit.galleries["test"]
+def test_no_path_leaves_the_server(state: AppState) -> None:
+    gallery = state.galleries["test"]
     pages = [
-        views.results(exhibit, gallery, request_of("zebra"), 2, "finetune", len(gallery), []),
-        views.look(exhibit, "test:0", 2, "finetune", [], 0),
-        views.header(exhibit, "finetune"),
+        views.results(state, gallery, request_of("zebra"), 2, "finetune", len(gallery), []),
+        views.dialog(state, "test:0", 2, "finetune", [], 0),
+        views.header(state, "finetune"),
     ]
     for page in pages:
-        assert str(gallery.path(0).parent) not in page
-        assert str(exhibit.main.run.path.parent) not in page
+        assert str(gallery.paths[0].parent) not in page
+        assert str(state.main.run.path.parent) not in page
 
 
-def test_a_photo_looked_at_shows_what_each_method_reads(exhibit: Exhibit) -> None:
-    page = views.look(exhibit, "test:2", 2, "finetune", [], 7)
-    read = views.described(exhibit, exhibit.galleries["test"].path(2), 2, "finetune")
+def test_a_photo_looked_at_shows_what_each_method_reads(state: AppState) -> None:
+    page = views.dialog(state, "test:2", 2, "finetune", [], 7)
+    read = views.described(state, state.galleries["test"].paths[2], 2, "finetune")
     named = [re.findall(r'class="fact">(.*?)(?: <b|</span>)', html) for html in (page, read)]
     assert len(named[0]) == 12
     assert named[0] == named[1], "from its vectors the same is read as from the photo itself"
-    assert "No fact is taught yet" in views.look(exhibit, "test:2", 0, ALONE, [], 8)
+    assert "No fact is taught yet" in views.dialog(state, "test:2", 0, NO_OTHER, [], 8)
 
 
-def test_a_dropped_file_that_is_no_photo_is_refused_in_one_sentence(exhibit: Exhibit, tmp_path: Path) -> None:
+def test_a_dropped_file_that_is_no_photo_is_refused_in_one_sentence(state: AppState, tmp_path: Path) -> None:
     (tmp_path / "letter.jpg").write_text("Dear reader")
     with pytest.raises(UserError, match=r"^letter\.jpg is not an image"):
-        views.described(exhibit, tmp_path / "letter.jpg", 2, ALONE)
+        views.described(state, tmp_path / "letter.jpg", 2, NO_OTHER)
 
 
 def test_a_pixel_bomb_is_refused_before_it_is_decoded(
-    exhibit: Exhibit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    state: AppState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("1", (300, 300)).save(tmp_path / "bomb.png")
     for limit, words in ((80_000, "0 megapixels"), (30_000, "too many pixels")):  # below Pillow's limit twice, above it
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
         with pytest.raises(UserError, match=words):
-            views.described(exhibit, tmp_path / "bomb.png", 2, ALONE)
+            views.described(state, tmp_path / "bomb.png", 2, NO_OTHER)
 
 
-def test_the_matrix_follows_the_slider(exhibit: Exhibit) -> None:
-    result = exhibit.main.result
+def test_the_matrix_follows_the_slider(state: AppState) -> None:
+    result = state.main.result
     assert result is not None
-    page = Elements(views.matrices(exhibit, 1, "joint"))
+    page = Elements(views.matrices(state, 1, "joint"))
     mas, joint = page.text.split("joint", 1)
     for stage in range(3):
         assert all(f"{value:.2f}"[1:] in mas for value in result.matrix[stage] if value < 1)
@@ -157,23 +157,23 @@ def test_the_matrix_follows_the_slider(exhibit: Exhibit) -> None:
     assert [found["data-stage"] for found in here] == ["1"] * 4
     assert len(page.of_class("learned")) == 2, "joint training learns no task by itself"
     assert "all" in joint
-    assert "data-later" in views.matrices(exhibit, 1, ALONE)
-    assert "data-later" not in views.matrices(exhibit, 2, ALONE)
+    assert "data-later" in views.matrices(state, 1, NO_OTHER)
+    assert "data-later" not in views.matrices(state, 2, NO_OTHER)
 
 
 def test_what_is_lost_so_far() -> None:
     made = run_result([[0.1, 0.1, 0.1], [0.9, 0.2, 0.1], [0.7, 0.8, 0.1], [0.6, 0.7, 0.9]])
-    assert views.markup.figures_at(made, 1) == "MAP over all facts .500"
-    assert views.markup.figures_at(made, 2).endswith("lost .200 a task")
-    assert views.markup.figures_at(made, 3).endswith("lost .200 a task")  # (.3 + .1) / 2
-    rows = re.findall(r"<td>([^<]*)</td></tr>", markup.matrix(made, 3, 1.0))
+    assert views.figures_at(made, 1) == "MAP over all facts .500"
+    assert views.figures_at(made, 2).endswith("lost .200 a task")
+    assert views.figures_at(made, 3).endswith("lost .200 a task")  # (.3 + .1) / 2
+    rows = re.findall(r"<td>([^<]*)</td></tr>", views.matrix(made, 3, 1.0))
     assert rows == [".300", ".100", MISSING]
 
 
 def test_a_method_that_was_taught_more_stands_beside_one_that_was_not() -> None:
     longer = run_result([[0.1, 0.1, 0.1], [0.9, 0.2, 0.1], [0.7, 0.8, 0.1], [0.6, 0.7, 0.9]])
     shorter = run_result([[0.1, 0.1], [0.9, 0.2], [0.7, 0.8]])
-    both = alike([longer, shorter])
+    both = padded([longer, shorter])
     assert [len(result.tasks) for result in both] == [3, 3]
     assert [len(result.matrix) for result in both] == [4, 4]
     assert both[0].matrix == longer.matrix
@@ -181,26 +181,26 @@ def test_a_method_that_was_taught_more_stands_beside_one_that_was_not() -> None:
     assert all(math.isnan(row[2]) for row in both[1].matrix)
 
 
-def test_each_task_has_a_chart_that_a_dark_page_inverts(exhibit: Exhibit) -> None:
-    page = Elements(views.curves(exhibit, 1, "finetune"))
+def test_each_task_has_a_chart_that_a_dark_page_inverts(state: AppState) -> None:
+    page = Elements(views.curves(state, 1, "finetune"))
     assert len(page.of_class("chart")) == 2
     assert len({found["src"] for _, found in page.elements if "src" in found}) == 2
 
 
-def test_the_header_is_the_reports_headline(exhibit: Exhibit) -> None:
-    assert "After two tasks, finetune" in views.header(exhibit, "finetune")
-    assert "mas-split0-seed0" in views.header(exhibit, ALONE)
+def test_the_header_is_the_reports_headline(state: AppState) -> None:
+    assert "After two tasks, finetune" in views.header(state, "finetune")
+    assert "mas-split0-seed0" in views.header(state, NO_OTHER)
 
 
-def test_a_lesson_needs_a_subject_and_a_few_photos(exhibit: Exhibit) -> None:
-    photo = exhibit.galleries["test"].path(0)
+def test_a_lesson_needs_a_subject_and_a_few_photos(state: AppState) -> None:
+    photo = state.galleries["test"].paths[0]
     fact, photos = lesson([" robot ", "?", None], [photo, photo])
     assert (fact, photos) == (Fact("robot"), [photo, photo])
     for units, chosen, words in (
         (["", "riding", "horse"], [photo], "subject"),
         (["robot", "?", "horse"], [photo], "no predicate"),
         (["robot"] * 3, [], "needs photos"),
-        (["robot"] * 3, [photo] * (PHOTOS_ALLOWED + 1), "too many"),
+        (["robot"] * 3, [photo] * (MOST_PHOTOS + 1), "too many"),
         (["robot"] * 3, [Path(__file__)], "not an image"),
     ):
         with pytest.raises(UserError, match=words):
@@ -212,7 +212,7 @@ def test_a_lesson_is_told_with_what_was_held_out() -> None:
     assert told.startswith(
         "Learned <robot, balancing> from five photos in 2.0 s; MAP .75 on two photos held out of it."
     )
-    assert "<robot, balancing> is taken back" in Elements(views.taken_back(lesson_of(Fact("robot", "balancing")))).text
+    assert "<robot, balancing> is taken back" in Elements(views.undone(lesson_of(Fact("robot", "balancing")))).text
 
 
 def lesson_of(fact: Fact) -> Taught:

@@ -39,16 +39,14 @@ def serve(
     console = ready()
     listening = open_port(host, port)
     with listening, private_uploads() as uploads:
-        from tripletcl.web.exhibit import open_exhibit
-        from tripletcl.web.galleries import usual_index
-        from tripletcl.web.lessons import RunLessons
+        from tripletcl.web.galleries import default_index
         from tripletcl.web.page import build_page
+        from tripletcl.web.state import LiveState
         from tripletcl.web.views import warm_up
 
-        index = index or usual_index(run)
-        exhibit = open_exhibit(run, other, index)
-        warm_up(exhibit)
-        page = build_page(exhibit, RunLessons(run, index), may_teach=teach)
+        live = LiveState(run, other, index or default_index(run))
+        warm_up(live.current)
+        page = build_page(live, may_teach=teach)
         if not is_loopback(host):
             whom = "see these photos and teach this run" if teach else "see these photos"
             console.print(f"warning: everyone who reaches {host} can {whom}; there is no password", style="bold")

@@ -34,6 +34,9 @@ class Size:
 
 
 LARGE = Size(small=False, numbered=12, width=NARROW, cell=0.36, title=TITLE_POINTS, text=10)
+PALE = 0.62
+"""A number in a cell stronger than this is pale."""
+
 SMALL = Size(small=True, numbered=6, width=2.05, cell=0.22, title=8.5, text=7.5)
 
 
@@ -98,19 +101,19 @@ def _square(stage: int, task: int, **look: Any) -> Rectangle:
     return Rectangle((stage - 0.47, task - 0.45), 0.94, 0.9, **look)
 
 
-def _strength(share: float) -> float:
+def heat_strength(share: float) -> float:
     """One colour, more opaque where the score is higher, so that the picture reads on light and on dark paper."""
     return 0.05 + 0.95 * min(max(float(np.nan_to_num(share)), 0.0), 1.0)
 
 
 def heat_cell(axes: Axes, column: int, row: int, share: float) -> None:
     """A filled cell, the stronger the nearer the share is to 1."""
-    axes.add_patch(_square(column, row, facecolor=FILL, alpha=_strength(share), linewidth=0))
+    axes.add_patch(_square(column, row, facecolor=FILL, alpha=heat_strength(share), linewidth=0))
 
 
 def heat_number(
     axes: Axes, column: int, row: int, value: float, top: float, points: float, text: Number = short_fraction
 ) -> None:
     """A cell's value, in a colour that can be read on it."""
-    color = PAPER if _strength(value / top) > 0.62 else INK
+    color = PAPER if heat_strength(value / top) > PALE else INK
     axes.text(column, row, text(value), ha="center", va="center", fontsize=points, color=color)

@@ -22,9 +22,9 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(_environment().get_template(template).render(values))
 
 
-def macros() -> Any:
-    """The macros of `macros.html.j2` as functions that return `Markup`, for what needs no template of its own."""
-    return _environment().get_template("report/templates/macros.html.j2").module
+def macros(template: str = "report/templates/macros.html.j2") -> Any:
+    """The macros of a template as functions that return `Markup`, for what needs no template of its own."""
+    return _environment().get_template(template).module
 
 
 @cache

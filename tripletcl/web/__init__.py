@@ -1,4 +1,4 @@
-"""The page that `tripletcl serve` shows: what a run knew after each task, beside another method.
+"""The page of `tripletcl serve`: what a run knew after each task, next to another method.
 
-What is shown is made without Gradio (`views` and what it calls); `page` and its tabs lay it out.
+`views` makes the content, without Gradio; `page` and its tabs lay it out.
 """

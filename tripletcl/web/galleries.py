@@ -1,9 +1,9 @@
-"""What can be searched on the page: a run's test images, and the user's own photos."""
+"""The photos that can be searched on the page: a run's test images, and the user's own photos."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -16,24 +16,24 @@ from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, Query, about_index
 from tripletcl.runs.layout import INDEX
 from tripletcl.runs.train import Run
-from tripletcl.web.newest import Newest
-from tripletcl.web.shown import ShownRun, load_model
+from tripletcl.web.run_view import RunView, load_model
 
 INDEX_BYTES = 1 << 29
-"""Of the vectors of the stages held in memory, where that is more than two."""
+"""Most memory for vectors of the test images by several stages; two stages are held in any case."""
 
-PHOTOS_MOVED = 50_000
+MOST_REEMBEDDED = 50_000
 """Of more photos than this the vectors of another stage are not computed while someone waits."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Photos as a run's stage sees them.
+class EmbeddedPhotos:
+    """Photos with their vectors by the model of one stage.
 
     Attributes:
-        index: To be searched; of each photo its path.
-        numbers: `[rows]` the gallery's number of each row of the index.
-        closed: `[rows, F]` what is added to the mean cosine with each fact of the run's table, where there is such.
+        index: The vectors, by the photos' paths.
+        numbers: `[rows]` the number in the gallery of each row of the index.
+        closed: `[rows, F]` what a closed readout adds to the mean cosine with each fact of the run's table; None
+            without such a readout.
     """
 
     index: FactIndex
@@ -45,82 +45,80 @@ class Seen:
         return torch.from_numpy(np.array(self.index.rows([row])[0])).reshape(len(UNITS), -1)
 
     def row(self, number: int) -> int | None:
-        """Where a photo stands; None where this stage has not seen it."""
-        found = np.flatnonzero(self.numbers == number)
-        return int(found[0]) if len(found) else None
+        """The row of a photo; None where this stage has no vectors of it."""
+        rows = np.flatnonzero(self.numbers == number)
+        return int(rows[0]) if len(rows) else None
 
 
 class Gallery(Protocol):
-    """Photos that can be searched; the page knows a photo by its number alone."""
+    """Photos that can be searched; the page knows a photo by its number only.
+
+    Attributes:
+        key: Its name within the page.
+        title: "24 test images".
+        paths: The photos' files.
+    """
 
     key: str
     title: str
+    paths: list[Path]
 
     def __len__(self) -> int: ...
 
-    def seen(self, shown: ShownRun, stage: int) -> Seen | None:
-        """The photos as a run's stage sees them; None where its vectors of them are not known."""
+    def embedded(self, view: RunView, stage: int) -> EmbeddedPhotos | None:
+        """The photos by the model of a run's stage; None where its vectors of them are not known."""
 
-    def unseen(self, shown: ShownRun) -> str:
-        """Why they are not known, in a sentence."""
-
-    def path(self, number: int) -> Path:
-        """The file of a photo."""
+    def why_missing(self) -> str:
+        """Why vectors are not known, in a sentence."""
 
     def number(self, path: Path) -> int:
         """The number of a photo."""
 
     def labels(self, number: int) -> list[Fact]:
-        """The facts that the photo is known to show."""
+        """The facts that a photo is known to show."""
 
     def labelled(self, query: Query) -> np.ndarray | None:
-        """`[N]` bool, which photos are labelled with a fact that has the units asked for; None where none is."""
+        """`[N]` bool, the photos labelled with a fact that matches the query; None where none is."""
 
 
 class TestImages:
-    """The images that a run's MAP is measured on; of each stage its vectors of them lie in the run folder."""
+    """The images that a run's MAP is measured on; every stage has stored its vectors of them."""
 
     __test__ = False  # no test of pytest's
     key = "test"
 
-    def __init__(self, shown: ShownRun) -> None:
-        table, known = shown.table, shown.run.vectors(shown.last)
-        entry: dict[Path, int] = {}  # a file that several tables name is one photo
-        for image in known["image_ids"].tolist():
-            entry.setdefault(table.paths[image], image)
-        self.paths, self.facts = list(entry), table.facts
+    def __init__(self, view: RunView) -> None:
+        table, stored = view.table, view.run.vectors(view.last)
+        image_of: dict[Path, int] = {}  # a file that several tables name is one photo
+        for image in stored["image_ids"].tolist():
+            image_of.setdefault(table.paths[image], image)
+        self.paths, self.facts = list(image_of), table.facts
         self.title = f"{len(self.paths):,} test images"
         self._numbers = {path: number for number, path in enumerate(self.paths)}
-        self._shows = table.relevance("test", np.array(list(entry.values())), np.arange(len(table.facts)))  # [N, F]
-        bytes_each = known["images"].numel() * known["images"].element_size()
-        self._seen: Newest[Seen] = Newest(max(2, INDEX_BYTES // max(1, bytes_each)))
+        self._relevance = table.relevance("test", np.array(list(image_of.values())), np.arange(len(table.facts)))
+        stage_bytes = stored["images"].numel() * stored["images"].element_size()
+        self._embedded = lru_cache(max(2, INDEX_BYTES // max(1, stage_bytes)))(self._read)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def seen(self, shown: ShownRun, stage: int) -> Seen:
-        """The test images with the vectors of a stage."""
-        model = shown.model(stage)
+    def embedded(self, view: RunView, stage: int) -> EmbeddedPhotos:
+        """The test images with the vectors that the stage has stored."""
+        return self._embedded(view, view.stage(stage), *view.key(stage))
 
-        def look() -> Seen:
-            vectors = shown.run.vectors(shown.stage(stage))
-            row_of = {shown.table.paths[image]: row for row, image in enumerate(vectors["image_ids"].tolist())}
-            known = {self._numbers[path]: row for path, row in row_of.items() if path in self._numbers}
-            rows, numbers = list(known.values()), np.array(list(known))
-            index = FactIndex(kind="flat")
-            index.add([self.paths[number] for number in numbers], vectors["images"][rows])
-            index.embedder = model
-            return Seen(index, numbers, vectors["closed"][rows] if "closed" in vectors else None)
+    def _read(self, view: RunView, stage: int, _folder: Path, _saved_at: int) -> EmbeddedPhotos:
+        vectors = view.run.vectors(stage)
+        row_of = {view.table.paths[image]: row for row, image in enumerate(vectors["image_ids"].tolist())}
+        known = {self._numbers[path]: row for path, row in row_of.items() if path in self._numbers}
+        rows, numbers = list(known.values()), np.array(list(known))
+        index = FactIndex(kind="flat")
+        index.add([self.paths[number] for number in numbers], vectors["images"][rows])
+        index.embedder = view.model(stage)
+        return EmbeddedPhotos(index, numbers, vectors["closed"][rows] if "closed" in vectors else None)
 
-        return self._seen.get(model.key, look)
-
-    def unseen(self, shown: ShownRun) -> str:
-        """Never asked: every stage has seen them."""
+    def why_missing(self) -> str:
+        """Never asked: every stage has vectors of them."""
         return ""
-
-    def path(self, number: int) -> Path:
-        """The file of an image."""
-        return self.paths[number]
 
     def number(self, path: Path) -> int:
         """The number of an image."""
@@ -128,98 +126,86 @@ class TestImages:
 
     def labels(self, number: int) -> list[Fact]:
         """The facts of an image's rows."""
-        return [self.facts[fact] for fact in np.flatnonzero(self._shows[number])]
+        return [self.facts[fact] for fact in np.flatnonzero(self._relevance[number])]
 
     def labelled(self, query: Query) -> np.ndarray | None:
-        """`[N]` bool; None where no fact of the test images has the units asked for."""
-        facts = [number for number, fact in enumerate(self.facts) if has_units(fact, query.units)]
-        found = self._shows[:, facts].any(axis=1)
-        return np.asarray(found) if found.any() else None
+        """`[N]` bool; None where no fact of the test images matches the query."""
+        facts = [number for number, fact in enumerate(self.facts) if query.matches(fact)]
+        labelled = np.asarray(self._relevance[:, facts].any(axis=1))
+        return labelled if labelled.any() else None
 
 
 class OwnPhotos:
-    """The photos of an index. Other stages than its own see them where it keeps what they all see of a photo."""
+    """The photos of an index; other stages than its own have vectors of them where it stores what all stages share."""
 
     key = "own"
 
-    def __init__(self, shown: ShownRun, folder: Path) -> None:
-        self.run, self.folder = shown.run.path, folder
-        self.stage = stage_of_index(shown, folder)
-        self.index = FactIndex.load(folder, shown.model(self.stage))
+    def __init__(self, view: RunView, folder: Path) -> None:
+        self.run, self.stage = view.run.path, stage_of_index(view.run, folder)
+        self.index = FactIndex.load(folder, view.model(self.stage))
         self._rows = rows = np.flatnonzero(~self.index.deleted)
         self.paths = [self.index.paths[int(row)] for row in rows]
         self.title = f"your {len(self.paths):,} photos"
         self._numbers = {path: number for number, path in enumerate(self.paths)}
         self._row_numbers = np.full(len(self.index.deleted), -1)
         self._row_numbers[rows] = np.arange(len(rows))
-        self._seen: Newest[Seen | None] = Newest(2)
+        self._reembedded = lru_cache(2)(self._reembed)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def seen(self, shown: ShownRun, stage: int) -> Seen | None:
-        """The photos as the index has them, or their vectors computed anew from what it keeps of each photo."""
-        if shown.run.path == self.run and shown.stage(stage) == self.stage:
-            return Seen(self.index, self._row_numbers)
-        return self._seen.get(shown.model(stage).key, lambda: self._moved(shown, stage))
+    def embedded(self, view: RunView, stage: int) -> EmbeddedPhotos | None:
+        """The photos as the index stores them, or their vectors recomputed from the features that it stores."""
+        if view.run.path == self.run and view.stage(stage) == self.stage:
+            return EmbeddedPhotos(self.index, self._row_numbers)
+        return self._reembedded(view, view.stage(stage), *view.key(stage))
 
-    def _moved(self, shown: ShownRun, stage: int) -> Seen | None:
+    def _reembed(self, view: RunView, stage: int, folder: Path, _saved_at: int) -> EmbeddedPhotos | None:
         features = self.index.features
-        if features is None or len(self) > PHOTOS_MOVED:
+        if features is None or len(self) > MOST_REEMBEDDED:
             return None
-        model = load_model(shown.folder(stage))
+        model = load_model(folder)
         if model.trunk_fingerprint() != self.index.trunk:
             return None
         index = FactIndex(kind="flat")
         index.add(self.paths, model.vectors_of(torch.from_numpy(np.asarray(features)[self._rows])))
-        index.embedder = shown.model(stage)
-        return Seen(index, np.arange(len(self)))
+        index.embedder = view.model(stage)
+        return EmbeddedPhotos(index, np.arange(len(self)))
 
-    def unseen(self, shown: ShownRun) -> str:
-        """Which stage the photos were indexed by."""
-        return f"These photos were indexed as of task {self.stage}; other stages and methods have not seen them."
-
-    def path(self, number: int) -> Path:
-        """The file of a photo."""
-        return self.paths[number]
+    def why_missing(self) -> str:
+        """The stage that the photos were indexed by."""
+        return f"These photos were indexed as of task {self.stage}; other stages and methods have no vectors of them."
 
     def number(self, path: Path) -> int:
         """The number of a photo."""
         return self._numbers[path]
 
     def labels(self, number: int) -> list[Fact]:
-        """Nothing is known of what they show."""
+        """None: they have no labels."""
         return []
 
     def labelled(self, query: Query) -> np.ndarray | None:
-        """Nothing is known of what they show."""
+        """None: they have no labels."""
         return None
 
 
-def usual_index(run: Path) -> Path | None:
-    """RUN/index, where it is there and a stage of the run made it."""
+def default_index(run: Path) -> Path | None:
+    """RUN/index; None where there is none, or no stage of the run made it."""
     try:
-        made_by = about_index(run / INDEX).model
+        stage_of_index(Run.open(run), run / INDEX)
     except UserError:
         return None
-    return run / INDEX if made_by is not None and Run.open(run).stage_of(made_by) is not None else None
+    return run / INDEX
 
 
-def stage_of_index(shown: ShownRun, folder: Path) -> int:
+def stage_of_index(run: Run, folder: Path) -> int:
     """The stage whose model made an index.
 
     Raises:
         UserError: there is no index, or no stage of the run made it.
     """
     made_by = about_index(folder).model
-    stage = shown.run.stage_of(made_by) if made_by is not None else None
+    stage = run.stage_of(made_by) if made_by is not None else None
     if stage is None:
-        raise UserError(
-            f"the index in {folder} was made by no stage of {shown.run.path}; index the photos with this run"
-        )
+        raise UserError(f"the index in {folder} was made by no stage of {run.path}; index the photos with this run")
     return stage
-
-
-def has_units(fact: Fact, wanted: Sequence[str | None]) -> bool:
-    """Does a fact have the units that are not None? Capitals do not matter."""
-    return all(w is None or w.casefold() == (own or "").casefold() for w, own in zip(wanted, fact.units, strict=True))

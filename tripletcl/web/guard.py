@@ -1,4 +1,4 @@
-"""What the server lets through: no file but a visitor's own uploads, no other host, no request of another size."""
+"""A guard in front of the page: it serves uploads only, and refuses routes and sizes that the page never needs."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ CLOSED = (
     *("proxy=", "file/", "stream/", "monitoring", "deep_link", "run-history", "runs", "dev/", "custom_component"),
     *("openapi.json", "docs", "redoc"),
 )
-"""Routes of Gradio that the page does without, some of which fetch from elsewhere or list what others asked."""
+"""Routes of Gradio that the page does not use, some of which fetch from elsewhere or list what others asked for."""
 
 FILE = "file="
 
 
 class Guard:
-    """An ASGI application before another one.
+    """An ASGI application that passes requests on to another one, or refuses them.
 
     Args:
-        app: What answers what is let through.
+        app: The other application.
         uploads: The folder of uploaded files: the only files that are served by a path.
-        most_bytes: Of one request's body.
+        most_bytes: The limit of one request's body.
     """
 
     def __init__(self, app: ASGIApp, uploads: Path, most_bytes: int) -> None:
         self.app, self.uploads, self.most_bytes = app, uploads.resolve(), most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it here."""
+        """Pass a request on, or refuse it."""
         refused = self.refusal(scope) if scope["type"] == "http" else None
 
         async def send_guarded(message: Message) -> None:
@@ -64,18 +64,18 @@ class Guard:
         await (refused or self.app)(scope, receive, send_guarded)
 
     def refusal(self, scope: Scope) -> PlainTextResponse | None:
-        """The answer to a request that is not let through."""
+        """The answer to a request that is refused; None for all others."""
         route = scope["path"].lstrip("/").removeprefix("gradio_api/").lstrip("/")
         if route.startswith(FILE):
-            return None if self._uploaded(route.removeprefix(FILE)) else _say(403, "no file is served by its path")
+            return None if self._uploaded(route.removeprefix(FILE)) else _answer(403, "no file is served by its path")
         if route.startswith(CLOSED):
-            return _say(404, "there is no such page")
+            return _answer(404, "there is no such page")
         if scope["method"] == "POST":
             length = Headers(scope=scope).get("content-length")
             if length is None:
-                return _say(411, "say how long it is")
+                return _answer(411, "the request needs a content-length")
             if not length.isdecimal() or int(length) > self.most_bytes:
-                return _say(413, f"too large; up to {self.most_bytes // 10**6} MB at once")
+                return _answer(413, f"too large; allowed are up to {self.most_bytes // 10**6} MB at once")
         return None
 
     def _uploaded(self, path: str) -> bool:
@@ -85,5 +85,5 @@ class Guard:
             return False
 
 
-def _say(status: int, words: str) -> PlainTextResponse:
+def _answer(status: int, words: str) -> PlainTextResponse:
     return PlainTextResponse(words, status_code=status)

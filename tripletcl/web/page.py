@@ -1,77 +1,129 @@
-"""The page in Gradio: what is where, and what follows from what; its content comes from `views`."""
+"""The page in Gradio: its header and its tabs, two of which are built here; the content is made by `views`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from tripletcl.web import views
-from tripletcl.web.exhibit import ALONE, Exhibit
-from tripletcl.web.lessons import Lessons
-from tripletcl.web.memory_tab import memory_tab
-from tripletcl.web.photo_tab import photo_tab
+from tripletcl.web.bindings import (
+    OPEN_DIALOG,
+    PHOTO_CLICKS,
+    QUIET,
+    SLOW,
+    Shared,
+    bind_panels,
+    bind_picks,
+    client_state,
+    with_errors,
+)
 from tripletcl.web.search_tab import search_tab
-from tripletcl.web.style import OPEN_DIALOG
+from tripletcl.web.state import NO_OTHER, LiveState
 from tripletcl.web.teach_tab import task_list, teach_tab
-from tripletcl.web.wiring import QUIET, Shared, follow, kept, pick
 
 
-def build_page(exhibit: Exhibit, lessons: Lessons, may_teach: bool = True) -> gr.Blocks:
-    """The page of a run.
+def build_page(live: LiveState, may_teach: bool = True) -> gr.Blocks:
+    """Build the page of a run.
 
     Args:
-        exhibit: The run and what stands beside it.
-        lessons: Teaches the run new facts, and knows its tasks.
-        may_teach: Whether visitors may teach it; else they see its tasks alone.
+        live: The run and its surroundings.
+        may_teach: True if visitors may teach it; else they only see its tasks.
     """
-
-    def as_it_is_now() -> Any:
-        exhibit.follow()
-        return gr.update(maximum=exhibit.main.last, value=exhibit.main.last)
-
-    with gr.Blocks(title=f"tripletcl: {exhibit.main.run.path.resolve().name}", analytics_enabled=False) as page:
-        shared = _frame(exhibit)
+    title = f"tripletcl: {live.run.resolve().name}"
+    with gr.Blocks(title=title, analytics_enabled=False) as page:
+        shared = _frame(live)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Search", id="search"):
-                search = search_tab(exhibit, shared)
+                search = search_tab(live, shared)
             with gr.Tab("Photo", id="photo"):
-                photo_tab(exhibit, shared)
+                _photo_tab(live, shared)
             with gr.Tab("Memory", id="memory"):
-                memory_tab(exhibit, shared)
+                _memory_tab(live, shared)
             with gr.Tab("Teach" if may_teach else "Tasks", id="teach"):
                 if may_teach:
-                    teach_tab(page, exhibit, shared, search, lessons)
+                    teach_tab(page, live, shared, search)
                 else:
-                    task_list(page, lessons)
-        page.load(as_it_is_now, None, shared.stage, **QUIET)
-        follow(page, shared)
+                    task_list(page, live)
+
+        def latest() -> Any:
+            last = live.follow().main.last
+            return gr.update(maximum=last, value=last)
+
+        page.load(latest, None, shared.stage, **QUIET)
+        bind_panels(page, shared)
     return page
 
 
-def _frame(exhibit: Exhibit) -> Shared:
-    """The header and the bar that all tabs follow: the stage, and the method beside."""
-    others = list(exhibit.others)
-    beside_at_first = others[0] if others else ALONE
-    last = exhibit.main.last
-    lead = gr.HTML(views.header(exhibit, beside_at_first))
+def _frame(live: LiveState) -> Shared:
+    """The header, and the controls that all tabs follow: the stage, and the method next to the run."""
+    state = live.current
+    others, last = list(state.others), state.main.last
+    first_other = others[0] if others else NO_OTHER
+    lead = gr.HTML(views.header(state, first_other))
     with gr.Row(elem_id="stage-bar"):
         stage = gr.Slider(
             0, last, last, step=1, precision=0, label="After task", elem_id="stage", scale=3, min_width=180
         )
-        beside = gr.Dropdown(
-            [*((exhibit.others[name].label, name) for name in others), ("no other", ALONE)],
-            value=beside_at_first,
-            label=f"beside {exhibit.main.label}",
-            elem_id="beside",
+        other = gr.Dropdown(
+            [*((state.others[name].label, name) for name in others), ("no other", NO_OTHER)],
+            value=first_other,
+            label=f"next to {state.main.label}",
+            elem_id="other",
             scale=1,
             min_width=120,
             filterable=False,
         )
-    sentence = gr.HTML(views.stage_line(exhibit, last), elem_id="stage-line")
-    shared = Shared(stage, beside, gr.HTML("", js_on_load=OPEN_DIALOG, elem_id="looked-at"), kept([]))
-    shared.followed.extend([stage, beside])
-    shared.show(lambda at: views.stage_line(exhibit, at), [stage], sentence)
-    shared.show(lambda method: views.header(exhibit, method), [beside], lead)
-    pick(shared, shared.looked_at)
+    sentence = gr.HTML(views.stage_line(state, last), elem_id="stage-line")
+    shared = Shared(stage, other, gr.HTML("", js_on_load=OPEN_DIALOG, elem_id="dialog"), client_state([]))
+    shared.triggers.extend([stage, other])
+    shared.show(lambda at: views.stage_line(live.current, at), [stage], sentence)
+    shared.show(lambda method: views.header(live.current, method), [other], lead)
+    bind_picks(shared, shared.dialog)
     return shared
+
+
+def _photo_tab(live: LiveState, shared: Shared) -> None:
+    """A photo is dropped, and the facts that each method finds in it are shown."""
+    with gr.Row():
+        photo = gr.Image(
+            type="filepath",
+            sources=["upload", "clipboard"],
+            label="A photo",
+            height=340,
+            scale=1,
+            min_width=260,
+            elem_id="photo",
+            buttons=[],
+        )
+        photo.preprocess = _uploaded_path  # type: ignore[method-assign]
+        with gr.Column(scale=2, min_width=300):
+            state = live.current
+            facts = gr.HTML(views.described(state, None, state.main.last, NO_OTHER), elem_id="described")
+
+    def describe(path: str | None, stage: int, other: str) -> str:
+        return views.described(live.current, Path(path) if path else None, stage, other)
+
+    inputs: list[Any] = [photo, shared.stage, shared.other]
+    photo.change(with_errors(describe), inputs, facts, **SLOW)
+    shared.show(describe, inputs, facts)
+
+
+def _uploaded_path(payload: Any) -> str | None:
+    """The path of the file as it is: Gradio would open it at once, and what is no image is refused in words later."""
+    return None if payload is None else payload.path
+
+
+def _memory_tab(live: LiveState, shared: Shared) -> None:
+    """The matrices and the charts of MAP per task and stage."""
+    matrices = gr.HTML(js_on_load=PHOTO_CLICKS, elem_id="matrices")
+    curves = gr.HTML(elem_id="curves")
+    inputs: list[Any] = [shared.stage, shared.other]
+    shared.show(lambda stage, other: views.matrices(live.current, stage, other), inputs, matrices)
+    shared.show(lambda stage, other: views.curves(live.current, stage, other), inputs, curves, slow=True)
+
+    def go_to(event: gr.EventData) -> Any:
+        return gr.update(value=int(event._data.get("stage", live.current.main.last)))
+
+    matrices.select(with_errors(go_to, lambda _: gr.skip()), None, shared.stage, **QUIET)

@@ -1,59 +1,135 @@
-"""Photos as small pictures inside the page, made in memory: no file is ever served by its path."""
+"""Photos and charts as data URIs inside the page: no file is ever served by its path."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from tripletcl.errors import UserError
-from tripletcl.report.pictures import thumbnail_uri
-from tripletcl.web.newest import Newest
+from tripletcl.evaluation import RunResult
+from tripletcl.report.curves import Line, curve_figures, stage_chart
+from tripletcl.report.drawing import INK, Style, fraction_ticks, styled
+from tripletcl.report.formatting import fraction
+from tripletcl.report.pictures import figure_uri, thumbnail_uri
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SMALL, LARGE = 176, 640
-"""Pixels of a picture in a grid and of one looked at."""
+"""Pixels of a photo in a grid and of one in the dialog."""
 
-PICTURES_HELD = 4000
+THUMBNAILS_HELD = 4000
 """Small pictures in memory, some 8 kB each."""
 
-GREY = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='8' height='8'%3E%3C/svg%3E"
+EMPTY = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='8' height='8'%3E%3C/svg%3E"
 
-_pictures: Newest[str] = Newest(PICTURES_HELD)
-
-
-def picture(path: Path, size: int = SMALL) -> str:
-    """A photo as a data URI, the longer side at most so many pixels; an empty picture where it cannot be read now."""
-
-    def make() -> str:
-        try:
-            return thumbnail_uri(checked(path), size)
-        except UserError:
-            return GREY
-
-    return make() if size > SMALL else _pictures.get((path, size), make)
+_drawing = threading.Lock()
+"""matplotlib's settings are one for all threads."""
 
 
-def checked(path: Path, name: str | None = None) -> Path:
-    """The path of a photo that may be decoded.
+# --- photos ----------------------------------------------------------------------------------------------------------
 
-    Args:
-        path: A file, perhaps an uploaded one.
-        name: What a message calls it; its own name by default.
+
+@lru_cache(THUMBNAILS_HELD)
+def thumbnail(path: Path) -> str:
+    """A photo for a grid, as a data URI; an empty picture where it cannot be read."""
+    return _photo(path, SMALL)
+
+
+def large_photo(path: Path) -> str:
+    """A photo for the dialog, as a data URI; an empty picture where it cannot be read."""
+    return _photo(path, LARGE)
+
+
+def _photo(path: Path, size: int) -> str:
+    try:
+        return thumbnail_uri(checked(path), size)
+    except UserError:
+        return EMPTY
+
+
+def checked(path: Path) -> Path:
+    """Check that a photo may be decoded, from its header only.
 
     Raises:
         UserError: it is no image that Pillow reads, or has more pixels than Pillow's limit.
     """
-    name = name or path.name
     limit = Image.MAX_IMAGE_PIXELS or 1 << 40
+    allowed = f"photos of up to {limit // 10**6} megapixels are read"
     try:
         with Image.open(path) as image:
             width, height = image.size
     except Image.DecompressionBombError:
-        raise UserError(f"{name} has too many pixels; photos of up to {limit // 10**6} megapixels are read") from None
+        raise UserError(f"{path.name} has too many pixels; {allowed}") from None
     except (OSError, ValueError, SyntaxError):
-        raise UserError(f"{name} is not an image, or of a format that Pillow cannot read") from None
+        raise UserError(f"{path.name} is not an image, or of a format that Pillow cannot read") from None
     if width * height > limit:
-        raise UserError(
-            f"{name} has {width * height / 1e6:.0f} megapixels; photos of up to {limit // 10**6} megapixels are read"
-        )
+        raise UserError(f"{path.name} has {width * height / 1e6:.0f} megapixels; {allowed}")
     return path
+
+
+# --- charts ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure as a data URI; the style sheet inverts it on a dark page."""
+
+    title: str
+    uri: str
+
+
+def task_charts(results: Sequence[RunResult], stage: int) -> list[Chart]:
+    """The MAP of each task over the stages, a line per method, the stage shown marked."""
+    with _drawing:
+        figures = list(curve_figures(padded(results)).values())
+        for figure in figures:
+            _mark(figure.axes[0], stage)
+        return [_chart(figure) for figure in figures]
+
+
+def query_chart(title: str, aps: Mapping[str, Sequence[float]], styles: Mapping[str, Style], stage: int) -> Chart:
+    """A query's AP over the stages, a line per method; a method with two stages is drawn as a level."""
+    stages = max(map(len, aps.values()))
+    lines = {
+        method: Line(np.array([values]), styles[method], level=len(values) < stages) for method, values in aps.items()
+    }
+    with _drawing, styled():
+        figure, axes = stage_chart(title, lines, stages - 1, 1.0, lambda value: fraction(value, 2))
+        axes.set_xlabel("after task")
+        fraction_ticks(axes.yaxis)
+        _mark(axes, stage)
+        return _chart(figure)
+
+
+def _chart(figure: Figure) -> Chart:
+    return Chart(str(figure.get_label()), figure_uri(figure))
+
+
+def _mark(axes: Axes, stage: int) -> None:
+    axes.axvline(stage, color=INK, linewidth=1, linestyle=(0, (2, 2)), zorder=0.5)
+
+
+def padded(results: Sequence[RunResult]) -> list[RunResult]:
+    """Results of equally many tasks and stages, where one run was taught more than another.
+
+    The other one's last figures are repeated for the new stages; those of the new tasks are NaN.
+    """
+    tasks = max((result.tasks for result in results), key=len)
+    stages = max(len(result.matrix) for result in results)
+    return [_padded(result, tasks, stages) for result in results]
+
+
+def _padded(result: RunResult, tasks: list[str], stages: int) -> RunResult:
+    rows = [[*row, *[float("nan")] * (len(tasks) - len(row))] for row in result.matrix]
+    if result.in_sequence and len(result.tasks) > 1:
+        rows += [rows[-1]] * (stages - len(rows))
+    return replace(result, tasks=tasks, matrix=rows)

@@ -1,4 +1,4 @@
-"""Asking for a fact, or in a free line, and what each method finds."""
+"""The search: a fact or a free line is typed, and the photos that each method finds are shown."""
 
 from __future__ import annotations
 
@@ -8,69 +8,79 @@ from typing import Any
 
 import gradio as gr
 
+from tripletcl.compare.write import example_facts
 from tripletcl.data import UNITS, Fact
 from tripletcl.data.query import WILDCARD
 from tripletcl.web import views
-from tripletcl.web.asking import examples, understood
-from tripletcl.web.exhibit import Exhibit
-from tripletcl.web.style import PHOTO_CLICKS
-from tripletcl.web.wiring import QUIET, Panel, Shared, error_sentence, in_place, kept, look_and_pick
+from tripletcl.web.bindings import (
+    PHOTO_CLICKS,
+    QUIET,
+    Panel,
+    Shared,
+    bind_photos,
+    client_state,
+    error_sentence,
+    with_errors,
+)
+from tripletcl.web.search import read_request
+from tripletcl.web.state import AppState, LiveState
 
-HITS, MOST = 12, 96
-"""Photos that a search shows at first, and when asked for more."""
+FIRST_HITS, MOST_HITS = 12, 96
+"""Photos that a search shows at first, and at most when more are asked for."""
 
-
-LONGEST = 300
-"""Characters of a line."""
+MOST_CHARACTERS = 300
+"""Of a typed line."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What other parts need of the search.
+    """The parts of the search that other tabs use.
 
     Attributes:
-        asked: What is asked for: three units, or one line.
+        typed: The request as it was typed: three units, or one line.
         units: The boxes of the three units.
     """
 
-    asked: gr.JSON
+    typed: gr.JSON
     units: list[gr.Dropdown]
 
 
-def search_tab(exhibit: Exhibit, shared: Shared) -> Search:
-    """The tab; it opens with the first task's example, so that what becomes of it is seen at once."""
-    shown = examples(exhibit.main.table, exhibit.groups)
-    search = _questions(exhibit, shown)
+def search_tab(live: LiveState, shared: Shared) -> Search:
+    """Build the tab; it opens with the first task's example."""
+    state = live.current
+    table = state.main.table
+    examples = [table.facts[fact] for fact in example_facts(table, state.groups)]
+    search = _unit_search(state, examples[0])
     with gr.Row():
         line = gr.Textbox(
             placeholder="or in words: a person riding a horse",
             show_label=False,
-            max_length=LONGEST,
+            max_length=MOST_CHARACTERS,
             elem_id="line",
             scale=4,
             submit_btn=True,
         )
-        gallery = _gallery(exhibit)
-    _examples(shown, search)
-    line.submit(lambda text: [text[:LONGEST]], line, search.asked, **QUIET)
-    _answers(exhibit, shared, search.asked, gallery)
+        gallery = _gallery_choice(state)
+    _example_buttons(examples, search)
+    line.submit(lambda text: [text[:MOST_CHARACTERS]], line, search.typed, **QUIET)
+    _answers(live, shared, search.typed, gallery)
     return search
 
 
-def _questions(exhibit: Exhibit, shown: Sequence[Fact]) -> Search:
-    """The three units, and the button."""
-    first = [text or WILDCARD for text in shown[0].units]
-    asked = kept(first)
+def _unit_search(state: AppState, example: Fact) -> Search:
+    """The boxes of the three units, and the button."""
+    first = [text or WILDCARD for text in example.units]
+    typed = client_state(first)
     with gr.Row(elem_id="units"):
         units = [
             unit_box([WILDCARD, *words], word, unit, unit)
-            for unit, words, word in zip(UNITS, exhibit.vocabulary(), first, strict=True)
+            for unit, words, word in zip(UNITS, state.vocabulary(), first, strict=True)
         ]
         button = gr.Button("Search", variant="primary", scale=1, min_width=90, elem_id="search")
     for unit in units:
-        unit.input(lambda *texts: list(texts), units, asked, **QUIET)
-    button.click(lambda *texts: list(texts), units, asked, **QUIET)
-    return Search(asked, units)
+        unit.input(lambda *texts: list(texts), units, typed, **QUIET)
+    button.click(lambda *texts: list(texts), units, typed, **QUIET)
+    return Search(typed, units)
 
 
 def unit_box(words: Sequence[str], word: str | None, label: str, elem_id: str) -> gr.Dropdown:
@@ -80,48 +90,50 @@ def unit_box(words: Sequence[str], word: str | None, label: str, elem_id: str) -
     )
 
 
-def _gallery(exhibit: Exhibit) -> gr.Dropdown:
+def _gallery_choice(state: AppState) -> gr.Dropdown:
     return gr.Dropdown(
-        [(found.title, key) for key, found in exhibit.galleries.items()],
-        value=next(iter(exhibit.galleries)),
+        [(gallery.title, key) for key, gallery in state.galleries.items()],
+        value=next(iter(state.galleries)),
         show_label=False,
         scale=1,
         min_width=140,
         filterable=False,
         elem_id="gallery",
-        visible=len(exhibit.galleries) > 1,
+        visible=len(state.galleries) > 1,
     )
 
 
-def _examples(shown: Sequence[Fact], search: Search) -> None:
+def _example_buttons(examples: Sequence[Fact], search: Search) -> None:
     """A button for each task's example."""
     with gr.Row(elem_id="examples"):
-        for task, fact in enumerate(shown, 1):
+        for task, fact in enumerate(examples, 1):
             button = gr.Button(f"task {task}: {' '.join(filter(None, fact.units))}", size="sm")
             words = [text or WILDCARD for text in fact.units]
-            button.click(lambda words=words: (*words, words), None, [*search.units, search.asked], **QUIET)
+            button.click(lambda words=words: (*words, words), None, [*search.units, search.typed], **QUIET)
 
 
-def _answers(exhibit: Exhibit, shared: Shared, asked: gr.JSON, gallery: gr.Dropdown) -> None:
-    """What is found, and its curve."""
+def _answers(live: LiveState, shared: Shared, typed: gr.JSON, gallery: gr.Dropdown) -> None:
+    """The photos found, how the request was read, and its curve over the stages."""
     notes = gr.HTML(elem_id="notes")
     results = gr.HTML(js_on_load=PHOTO_CLICKS, elem_id="results")
     more = gr.Button("More photos", size="sm", elem_id="more")
-    curve, count = gr.HTML(elem_id="curve"), kept([HITS])
+    curve, count = gr.HTML(elem_id="curve"), client_state([FIRST_HITS])
 
-    def search(what: Any, at: int, method: str, key: str, hits: list[int], picked: list[str]) -> list[Any]:
-        k = min(hits[0], MOST)
-        request, searched = understood(what, exhibit.main.model(at)), exhibit.galleries[key]
-        said = views.notes(exhibit, searched, request, at)
-        return [said, views.results(exhibit, searched, request, at, method, k, picked), gr.update(visible=k < MOST)]
+    def show(words: Any, stage: int, other: str, key: str, hits: list[int], picked: list[str]) -> list[Any]:
+        k, state = min(hits[0], MOST_HITS), live.current
+        request, searched = read_request(words, state.main.model(stage)), state.galleries[key]
+        photos = views.results(state, searched, request, stage, other, k, picked)
+        return [views.notes(state, searched, request, stage), photos, gr.update(visible=k < MOST_HITS)]
 
-    def draw(what: Any, at: int, method: str, key: str) -> str:
-        return views.curve(exhibit, exhibit.galleries[key], understood(what, exhibit.main.model(at)), at, method)
+    def draw(words: Any, stage: int, other: str, key: str) -> list[Any]:
+        state = live.current
+        request = read_request(words, state.main.model(stage))
+        return [views.curve(state, state.galleries[key], request, stage, other)]
 
-    answer = in_place(search, lambda message: [error_sentence(message), "", gr.update(visible=False)])
-    asking: list[Any] = [asked, shared.stage, shared.beside, gallery]
-    shared.followed.extend([asked, gallery, count])
-    shared.panels.append(Panel(answer, [*asking, count, shared.picked], [notes, results, more]))
-    shared.panels.append(Panel(in_place(lambda *values: [draw(*values)], lambda _: [""]), asking, [curve], slow=True))
+    answer = with_errors(show, lambda message: [error_sentence(message), "", gr.update(visible=False)])
+    inputs: list[Any] = [typed, shared.stage, shared.other, gallery]
+    shared.triggers.extend([typed, gallery, count])
+    shared.panels.append(Panel(answer, [*inputs, count, shared.picked], [notes, results, more]))
+    shared.panels.append(Panel(with_errors(draw, lambda _: [""]), inputs, [curve], slow=True))
     more.click(lambda hits: [2 * hits[0]], count, count, **QUIET)
-    look_and_pick(exhibit, shared, results)
+    bind_photos(live, shared, results)

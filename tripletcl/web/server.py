@@ -1,4 +1,4 @@
-"""The server of the page: this machine alone by default, and nothing fetched from elsewhere."""
+"""The server of the page: for this machine only by default, and nothing is fetched from elsewhere."""
 
 from __future__ import annotations
 
@@ -19,14 +19,27 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 PHOTO_BYTES, REQUEST_BYTES = 25 * 10**6, 400 * 10**6
-"""Of one uploaded photo, and of all photos of one request."""
+"""Limits of one uploaded photo, and of all photos of one request."""
 
-UPLOADS_KEPT = 6 * 3600
-"""Seconds that uploaded photos are kept; they go at once when the server ends."""
+UPLOADS_KEPT, UPLOADS_CHECKED = 6 * 3600, 600
+"""Seconds after which an uploaded photo is deleted, and between two checks; all are deleted when the server ends."""
+
+FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "Liberation Sans", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
+"""Fonts of the system: those of Gradio would be fetched, or shipped."""
+
+CSS = Path(__file__).parent / "templates" / "page.css"
+
+ON_LOAD = """
+() => document.addEventListener('keydown', event => {
+  if (event.key === 'Tab' && event.target.matches('input[role=combobox]')) event.stopImmediatePropagation();
+}, true)
+"""
+"""A dropdown that is left by Tab closes; Gradio would open its list again after it was left."""
 
 
 def check_gradio() -> None:
-    """See that Gradio is there.
+    """Check that Gradio is installed.
 
     Raises:
         UserError: it is not.
@@ -39,7 +52,7 @@ def check_gradio() -> None:
 
 @contextmanager
 def private_uploads() -> Iterator[Path]:
-    """A folder for uploaded photos that this user alone can read, gone when the block ends; and no telemetry.
+    """Make a folder for uploaded photos that only this user can read, deleted when the block ends; no telemetry.
 
     Gradio reads both settings from the environment when a page is built.
     """
@@ -55,12 +68,12 @@ def private_uploads() -> Iterator[Path]:
 
 
 def build_app(page: gr.Blocks, uploads: Path, host: str = "127.0.0.1") -> FastAPI:
-    """The page as an application behind its guard.
+    """Make the page an application that a guard protects.
 
     Args:
         page: From `build_page`.
         uploads: From `private_uploads`.
-        host: The address it is to be served at; at a loopback address requests for another host's name are refused, so
+        host: The address that it is served at. At a loopback address, requests for another host's name are refused, so
             that no page elsewhere can reach it through a name that points here.
     """
     import gradio as gr
@@ -68,7 +81,6 @@ def build_app(page: gr.Blocks, uploads: Path, host: str = "127.0.0.1") -> FastAP
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from tripletcl.web.guard import Guard
-    from tripletcl.web.style import CSS, ON_LOAD, theme
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     names = ["localhost", "127.0.0.1", "[::1]", host] if is_loopback(host) else ["*"]
@@ -88,14 +100,14 @@ def build_app(page: gr.Blocks, uploads: Path, host: str = "127.0.0.1") -> FastAP
         enable_monitoring=False,
         pwa=False,
         mcp_server=False,
-        theme=theme(),
-        css=CSS,
+        theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO),
+        css=CSS.read_text(encoding="utf-8"),
         js=ON_LOAD,
     )
 
 
 def is_loopback(host: str) -> bool:
-    """Is it reached from this machine alone?"""
+    """True if the address can be reached from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -103,7 +115,7 @@ def is_loopback(host: str) -> bool:
 
 
 def open_port(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 is any free one.
+    """Open a socket at an address; port 0 is any free one.
 
     Raises:
         UserError: the port is in use, or the address is not this machine's.
@@ -115,21 +127,21 @@ def open_port(host: str, port: int) -> socket.socket:
         opened.bind((host, port))
     except (OSError, OverflowError) as error:
         opened.close()
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"cannot serve at {host}, port {port} ({getattr(error, 'strerror', None) or error}); "
-            "name another with --port, or any free one with --port 0"
+            f"cannot serve at {host}, port {port} ({reason}); name another with --port, or any free one with --port 0"
         ) from None
     return opened
 
 
 def build_server(app: FastAPI) -> uvicorn.Server:
-    """What answers for the application; stopped by its `should_exit`."""
+    """Make the server of an application; `should_exit` stops it."""
     import uvicorn
 
     return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
 
 
-def address_of(listening: socket.socket) -> str:
-    """Where a browser finds what listens."""
-    host, port = listening.getsockname()[:2]
+def address_of(opened: socket.socket) -> str:
+    """The address for a browser."""
+    host, port = opened.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"

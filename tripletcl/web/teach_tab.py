@@ -1,68 +1,88 @@
-"""A new fact, taught from a handful of photos, and the tasks that the run knows."""
+"""A new fact is taught by a handful of photos, and the tasks that the run knows are listed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from tripletcl.data import UNITS
+from tripletcl.data import UNITS, Fact
 from tripletcl.data.query import WILDCARD
+from tripletcl.errors import UserError
 from tripletcl.progress import Listener, Progress, listening
+from tripletcl.runs.history import known_tasks
+from tripletcl.runs.teach import teach, undo
 from tripletcl.web import views
-from tripletcl.web.exhibit import Exhibit
-from tripletcl.web.lessons import PHOTOS_ALLOWED, Lessons, lesson
+from tripletcl.web.bindings import PHOTO_CLICKS, QUIET, Shared, error_sentence, with_errors
+from tripletcl.web.pictures import checked
 from tripletcl.web.search_tab import Search, unit_box
-from tripletcl.web.style import PHOTO_CLICKS
-from tripletcl.web.wiring import QUIET, Shared, error_sentence, in_place
+from tripletcl.web.state import AppState, LiveState
+
+MOST_PHOTOS = 64
+"""Photos of one lesson."""
 
 WRITER: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "writer"}
-"""Of an event that changes the run: one at a time, the others wait in line."""
+"""Settings of an event that changes the run: one at a time, the others wait in line."""
 
 
-def teach_tab(page: gr.Blocks, exhibit: Exhibit, shared: Shared, search: Search, lessons: Lessons) -> None:
-    """The tab."""
+def teach_tab(page: gr.Blocks, live: LiveState, shared: Shared, search: Search) -> None:
+    """Build the tab."""
     with gr.Row(elem_id="lesson"):
-        vocabulary = zip(UNITS, exhibit.vocabulary(), strict=True)
+        vocabulary = zip(UNITS, live.current.vocabulary(), strict=True)
         names = [unit_box(words, None, unit, f"teach-{unit}") for unit, words in vocabulary]
         learn = gr.Button("Learn", variant="primary", scale=1, min_width=90, elem_id="learn")
-    dropped = _photos(exhibit, shared)
-    said = gr.HTML(elem_id="said", min_height=24)
-    tasks = task_list(page, lessons)
-    undo = gr.Button("Take the last lesson back", size="sm", elem_id="undo")
+    dropped = _photos(live, shared)
+    outcome = gr.HTML(elem_id="said", min_height=24)
+    tasks = task_list(page, live)
+    take_back = gr.Button("Take the last lesson back", size="sm", elem_id="undo")
 
-    def teach(s: str, p: str, o: str, picked: Any, files: Any, progress: Any = gr.Progress()) -> tuple[Any, ...]:
-        fact, photos = lesson([s, p, o], [*exhibit.photo_paths(picked), *map(Path, files or [])])
-        with listening(_shown_on(progress)):
-            taught = lessons.teach(fact, photos)
-        exhibit.refresh()
-        words, last = [text or WILDCARD for text in taught.fact.units], exhibit.main.last
+    def run_lesson(s: str, p: str, o: str, picked: Any, files: Any, bar: Any = gr.Progress()) -> tuple[Any, ...]:
+        fact, photos = lesson([s, p, o], [*live.current.photo_paths(picked), *map(Path, files or [])])
+        with listening(_progress_bar(bar)):
+            taught = teach(live.run, fact, photos, index=live.index)
+        state = live.follow()
+        words, last = [text or WILDCARD for text in taught.fact.units], state.main.last
         slider = gr.update(maximum=last, value=last)
-        return views.taught(taught), views.tasks(lessons), slider, words, [], None, *_boxes(exhibit, words)
+        return views.taught(taught), _tasks(live), slider, words, [], None, *_boxes(state, words)
 
-    def take_back(progress: Any = gr.Progress()) -> tuple[Any, ...]:
-        with listening(_shown_on(progress)):
-            taught = lessons.undo()
-        exhibit.refresh()
-        unchanged = [gr.skip()] * 3
-        slider = gr.update(value=exhibit.main.last)
-        return views.taken_back(taught), views.tasks(lessons), slider, *unchanged, *_boxes(exhibit, None)
+    def run_undo(bar: Any = gr.Progress()) -> tuple[Any, ...]:
+        with listening(_progress_bar(bar)):
+            undone = undo(live.run, index=live.index)
+        state = live.follow()
+        slider, unchanged = gr.update(value=state.main.last), [gr.skip()] * 3
+        return views.undone(undone), _tasks(live), slider, *unchanged, *_boxes(state, None)
 
-    outputs = [said, tasks, shared.stage, search.asked, shared.picked, dropped, *names, *search.units]
-    event: dict[str, Any] = {**WRITER, "outputs": outputs, "show_progress_on": said}
+    outputs = [outcome, tasks, shared.stage, search.typed, shared.picked, dropped, *names, *search.units]
+    event: dict[str, Any] = {**WRITER, "outputs": outputs, "show_progress_on": outcome}
 
-    def mistaken(message: str) -> tuple[Any, ...]:
+    def on_error(message: str) -> tuple[Any, ...]:
         return error_sentence(message), *[gr.skip()] * (len(outputs) - 1)
 
-    learn.click(in_place(teach, mistaken), [*names, shared.picked, dropped], **event)
-    taken = undo.click(in_place(take_back, mistaken), None, **event)
-    # Only when the slider stands at the stage before may its end move there: Gradio refuses what lies behind the end.
-    taken.then(lambda: gr.update(maximum=exhibit.main.last), None, shared.stage, **QUIET)
+    learn.click(with_errors(run_lesson, on_error), [*names, shared.picked, dropped], **event)
+    taken = take_back.click(with_errors(run_undo, on_error), None, **event)
+    # The slider's end moves only after its value has: Gradio refuses a value beyond the end.
+    taken.then(lambda: gr.update(maximum=live.current.main.last), None, shared.stage, **QUIET)
 
 
-def _shown_on(bar: gr.Progress) -> Listener:
-    """Listen by moving the bar of an event."""
+def lesson(units: Sequence[str | None], photos: Sequence[Path]) -> tuple[Fact, list[Path]]:
+    """Check a fact and the photos to teach it by.
+
+    Raises:
+        UserError: the fact has no subject, there are no photos or too many, or one is no image.
+    """
+    subject, predicate, object_ = ((text or "").strip().removeprefix(WILDCARD) or None for text in units)
+    fact = Fact(subject or "", predicate, object_)
+    if not photos:
+        raise UserError(f"{fact} needs photos to be taught by: drop some, or pick them by the + on a search's photos")
+    if len(photos) > MOST_PHOTOS:
+        raise UserError(f"{len(photos)} photos are too many for one lesson; allowed are up to {MOST_PHOTOS}")
+    return fact, [checked(photo) for photo in photos]
+
+
+def _progress_bar(bar: gr.Progress) -> Listener:
+    """A listener that moves the bar of an event."""
 
     def listen(progress: Progress) -> None:
         bar((progress.done, progress.total), desc=progress.label)
@@ -70,42 +90,46 @@ def _shown_on(bar: gr.Progress) -> Listener:
     return listen
 
 
-def _boxes(exhibit: Exhibit, asked: list[str] | None) -> list[Any]:
-    """The words that the boxes of a lesson and of the search offer now, and those asked for."""
-    values: list[dict[str, Any]] = [{}] * len(UNITS) if asked is None else [{"value": word} for word in asked]
-    vocabulary = exhibit.vocabulary()
-    lesson_boxes = [gr.update(choices=words) for words in vocabulary]
+def _boxes(state: AppState, words: list[str] | None) -> list[Any]:
+    """The choices of the boxes of a lesson and of the search, and the words of the search's where given."""
+    values: list[dict[str, Any]] = [{}] * len(UNITS) if words is None else [{"value": word} for word in words]
+    vocabulary = state.vocabulary()
+    lesson_boxes = [gr.update(choices=known) for known in vocabulary]
     return lesson_boxes + [
-        gr.update(choices=[WILDCARD, *words], **value) for words, value in zip(vocabulary, values, strict=True)
+        gr.update(choices=[WILDCARD, *known], **value) for known, value in zip(vocabulary, values, strict=True)
     ]
 
 
-def _photos(exhibit: Exhibit, shared: Shared) -> gr.File:
+def _photos(live: LiveState, shared: Shared) -> gr.File:
     """The photos picked and dropped, each of which can be taken out again, and where to drop them."""
-    photos = gr.HTML(views.photos(exhibit, [], []), js_on_load=PHOTO_CLICKS, elem_id="lesson-photos")
+    photos = gr.HTML(views.photos(live.current, [], []), js_on_load=PHOTO_CLICKS, elem_id="lesson-photos")
     dropped = gr.File(
         file_count="multiple",
         file_types=["image"],
-        label=f"Photos of it, up to {PHOTOS_ALLOWED}",
+        label=f"Photos of it, up to {MOST_PHOTOS}",
         height=130,
         elem_id="dropped",
     )
-    chosen: list[Any] = [shared.picked, dropped]
+    controls: list[Any] = [shared.picked, dropped]
 
-    def without(picked: list[str], files: list[str] | None, event: gr.EventData) -> tuple[Any, Any]:
+    def remove(picked: list[str], files: list[str] | None, event: gr.EventData) -> tuple[Any, Any]:
         key = str(event._data.get("photo"))
-        kept = [file for number, file in enumerate(files or []) if key != f"dropped:{number}"]
-        return [other for other in picked if other != key], kept or None
+        remaining = [file for number, file in enumerate(files or []) if key != f"dropped:{number}"]
+        return [other for other in picked if other != key], remaining or None
 
-    photos.delete(in_place(without, lambda _: (gr.skip(), gr.skip())), chosen, chosen, **QUIET)
-    show = in_place(lambda picked, files: views.photos(exhibit, picked, list(map(Path, files or []))))
-    for control in chosen:
-        control.change(show, chosen, photos, **QUIET)
+    photos.delete(with_errors(remove, lambda _: (gr.skip(), gr.skip())), controls, controls, **QUIET)
+    show = with_errors(lambda picked, files: views.photos(live.current, picked, list(map(Path, files or []))))
+    for control in controls:
+        control.change(show, controls, photos, **QUIET)
     return dropped
 
 
-def task_list(page: gr.Blocks, lessons: Lessons) -> gr.HTML:
-    """What the run knows, task by task."""
+def task_list(page: gr.Blocks, live: LiveState) -> gr.HTML:
+    """Build the table of the run's tasks."""
     tasks = gr.HTML(elem_id="tasks")
-    page.load(in_place(lambda: views.tasks(lessons)), None, tasks, **QUIET)
+    page.load(with_errors(lambda: _tasks(live)), None, tasks, **QUIET)
     return tasks
+
+
+def _tasks(live: LiveState) -> str:
+    return views.tasks(known_tasks(live.run))

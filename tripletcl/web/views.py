@@ -1,207 +1,308 @@
-"""What the page answers: from the exhibit and what was asked for to HTML, without Gradio."""
+"""The pieces of HTML on the page, from its state and what was asked for, without Gradio."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from html import escape
 from pathlib import Path
+from typing import Any
 
-from tripletcl.report.formatting import counted, duration, fraction
+import numpy as np
+from markupsafe import Markup
+
+from tripletcl.evaluation import RunResult
+from tripletcl.evaluation.matrix import forgetting
+from tripletcl.report.formatting import MISSING, counted, duration, fraction
 from tripletcl.report.grouping import highest_score
+from tripletcl.report.heatmaps import PALE, heat_strength, stage_labels
+from tripletcl.report.html import macros
 from tripletcl.report.sentences import headline
-from tripletcl.retrieval import Request
+from tripletcl.report.table import Cell, Column, Table
+from tripletcl.retrieval import Request, ShownFact
+from tripletcl.runs.history import KnownTask
 from tripletcl.runs.teach import Taught
-from tripletcl.web import markup
-from tripletcl.web.asking import Found, ap_over_stages, ask, remarks, truth
-from tripletcl.web.exhibit import ALONE, Exhibit
 from tripletcl.web.galleries import Gallery
-from tripletcl.web.lessons import Lessons
-from tripletcl.web.plots import query_curve, task_curves
-from tripletcl.web.reading import read_photo, read_seen
-from tripletcl.web.shown import ShownRun, load_model
+from tripletcl.web.pictures import Chart, large_photo, query_chart, task_charts, thumbnail
+from tripletcl.web.run_view import RunView, load_model
+from tripletcl.web.search import Answer, ap_by_stage, facts_in_file, facts_in_row, relevance, remarks, search
+from tripletcl.web.state import NO_OTHER, AppState
 
-FACTS_READ = 6
+FACTS_NAMED = 6
 """Facts named for a photo."""
 
 UNFINISHED = "This run is not finished yet: its figures come with its last task."
 
-
-def warm_up(exhibit: Exhibit) -> None:
-    """Do what the first visitor would wait for: load a model and its words, and draw a first picture."""
-    folder = exhibit.main.folder(exhibit.main.last)
-    load_model(folder).encode_units(["warm"])
-    curves(exhibit, exhibit.main.last, ALONE)
+Content = tuple[str, Markup]
+"""A note next to a method's name, and what its column shows."""
 
 
-def header(exhibit: Exhibit, beside: str) -> str:
-    """The run, and what becomes of its first task: the report's headline for the methods shown."""
-    results = [result for shown in exhibit.beside(beside) if (result := shown.result) is not None]
+def warm_up(state: AppState) -> None:
+    """Load a model and draw a chart, which the first visitor would wait for."""
+    load_model(state.main.folder(state.main.last)).encode_units(["warm"])
+    curves(state, state.main.last, NO_OTHER)
+
+
+def header(state: AppState, other: str) -> Markup:
+    """The run, and the report's headline for the methods shown."""
+    results = [view.result for view in state.methods(other) if view.result is not None]
     tasks = len(results[0].tasks) if results else 0
-    results = [result for result in results if len(result.tasks) == tasks]  # or they are not after as many tasks
-    run = exhibit.main.run.path.resolve()
-    return (
-        f'<p class="lead">{escape(run.parent.name)} / {escape(run.name)}</p>'
-        f"<h1>{escape(headline(results) if results else UNFINISHED)}</h1>"
-    )
+    results = [result for result in results if len(result.tasks) == tasks]  # a headline compares equally many tasks
+    run = state.main.run.path.resolve()
+    return _parts().header(f"{run.parent.name} / {run.name}", headline(results) if results else UNFINISHED)
 
 
-def stage_line(exhibit: Exhibit, stage: int) -> str:
+def sentence(text: str, kind: str = "note") -> Markup:
+    """A sentence in place: a "note", an "error", or "done"."""
+    return _parts().sentence(text, kind)
+
+
+def stage_line(state: AppState, stage: int) -> Markup:
     """What the run had been taught at a stage."""
-    return markup.sentence(exhibit.stage_sentence(stage))
+    return sentence(state.stage_sentence(stage))
 
 
-def _each(exhibit: Exhibit, stage: int, beside: str, column: Callable[[ShownRun], tuple[str, str] | None]) -> list[str]:
-    """A column for each method shown, of what `column` makes of it: a note beside its name, and its content."""
-    styles = exhibit.styles(beside)
+def _parts() -> Any:
+    return macros("web/templates/parts.html.j2")
+
+
+def _columns(state: AppState, stage: int, other: str, content: Callable[[RunView], Content | None]) -> Markup:
+    """The methods shown, side by side."""
+    styles = state.styles(other)
     columns = []
-    for shown in exhibit.beside(beside):
-        if (made := column(shown)) is not None:
-            note = ", ".join(filter(None, [_when(shown, stage), made[0]]))
-            columns.append(markup.side(markup.swatch(styles[shown.method]), shown.label, note, made[1]))
-    return columns
+    for view in state.methods(other):
+        if (shown := content(view)) is not None:
+            note = ", ".join(filter(None, [_when(view, stage), shown[0]]))
+            color = styles[view.method].color
+            columns.append({"color": color, "label": view.label, "note": note, "content": shown[1]})
+    return _parts().sides(columns)
 
 
-def _when(shown: ShownRun, stage: int) -> str:
-    own = shown.stage(stage)
+def _when(view: RunView, stage: int) -> str:
+    own = view.stage(stage)
     if own == 0:
         return "before training"
-    return "after all tasks at once" if shown.joint else f"after task {own}"
+    return "after all tasks at once" if view.joint else f"after task {own}"
+
+
+def _charts(charts: Sequence[Chart]) -> Markup:
+    return _parts().charts(charts)
 
 
 # --- search ----------------------------------------------------------------------------------------------------------
 
 
 def results(
-    exhibit: Exhibit, gallery: Gallery, request: Request, stage: int, beside: str, k: int, picked: Collection[str]
-) -> str:
+    state: AppState, gallery: Gallery, request: Request, stage: int, other: str, k: int, picked: Collection[str]
+) -> Markup:
     """The photos that each method finds at a stage."""
 
-    def column(shown: ShownRun) -> tuple[str, str]:
-        found = ask(gallery, shown, stage, request, k)
-        if found is None:
-            return "", markup.empty(gallery.unseen(shown))
-        return _count(found), markup.grid(gallery, found, picked)
+    def content(view: RunView) -> Content:
+        answer = search(gallery, view, stage, request, k)
+        if answer is None:
+            return "", _parts().empty(gallery.why_missing())
+        note = "" if answer.ap is None else f"{answer.right} of {len(answer.tiles)} right"
+        return note, _grid(gallery, answer, picked)
 
-    return markup.side_by_side(_each(exhibit, stage, beside, column))
-
-
-def _count(found: Found) -> str:
-    return "" if found.ap is None else f"{found.right} of {len(found.tiles)} right"
+    return _columns(state, stage, other, content)
 
 
-def notes(exhibit: Exhibit, gallery: Gallery, request: Request, stage: int) -> str:
-    """How a request was understood, and what of it was never trained."""
-    right = truth(gallery, request)
-    how_many = "" if right is None else f": {int(right.sum()):,} of {gallery.title} are labelled so"
-    understood = f'<p class="understood">Asked for <b>{escape(str(request))}</b>{how_many}.</p>'
-    return understood + markup.sentences(remarks(exhibit.main, stage, request))
+def _grid(gallery: Gallery, answer: Answer, picked: Collection[str]) -> Markup:
+    if not answer.tiles:
+        return _parts().empty("Nothing found.")
+    return _parts().grid(
+        [
+            _photo(gallery, tile.number, thumbnail, picked) | {"score": tile.score, "right": tile.right}
+            for tile in answer.tiles
+        ]
+    )
 
 
-def curve(exhibit: Exhibit, gallery: Gallery, request: Request, stage: int, beside: str) -> str:
-    """The request's AP after each task, of each method; nothing where the truth is not known."""
-    found = {shown.method: ap_over_stages(gallery, shown, request) for shown in exhibit.beside(beside)}
-    values = {method: aps for method, aps in found.items() if aps is not None}
-    if not values or max(map(len, values.values())) < 3:
-        return ""
-    title = f"AP of {request} after each task"
-    return markup.pictures([query_curve(title, values, exhibit.styles(beside), stage)])
+def _photo(gallery: Gallery, number: int, uri: Callable[[Path], str], picked: Collection[str]) -> dict[str, Any]:
+    """What a template needs of a photo; its path is not among that."""
+    path, key = gallery.paths[number], f"{gallery.key}:{number}"
+    labels = list(map(str, gallery.labels(number)))
+    return {"key": key, "name": path.name, "labels": labels, "uri": uri(path), "picked": key in picked}
 
 
-def look(exhibit: Exhibit, key: str, stage: int, beside: str, picked: Collection[str], times: int) -> str:
-    """One photo, what it is labelled with, and what each method reads from it."""
-    gallery, number = exhibit.photo(key)
-    labels = set(map(str, gallery.labels(number)))
+def notes(state: AppState, gallery: Gallery, request: Request, stage: int) -> Markup:
+    """How a request was read, and what of it was never trained."""
+    relevant = relevance(gallery, request)
+    labelled = None if relevant is None else int(relevant.sum())
+    parts = _parts()
+    return parts.request(request, labelled, gallery.title) + parts.sentences(remarks(state.main, stage, request))
 
-    def column(shown: ShownRun) -> tuple[str, str] | None:
-        seen = gallery.seen(shown, stage)
-        row = None if seen is None else seen.row(number)
-        if seen is None or row is None:
+
+def curve(state: AppState, gallery: Gallery, request: Request, stage: int, other: str) -> Markup:
+    """The request's AP after each task, of each method; nothing where the labels do not tell."""
+    values = {view.method: ap_by_stage(gallery, view, request) for view in state.methods(other)}
+    aps = {method: of_method for method, of_method in values.items() if of_method is not None}
+    if not aps or max(map(len, aps.values())) < 3:
+        return Markup()
+    return _charts([query_chart(f"AP of {request} after each task", aps, state.styles(other), stage)])
+
+
+def dialog(state: AppState, key: str, stage: int, other: str, picked: Collection[str], opened: int) -> Markup:
+    """One photo, its labels, and the facts that each method finds in it.
+
+    Args:
+        state: What the page shows.
+        key: The photo's key.
+        stage: The stage shown.
+        other: The method next to the run.
+        picked: The keys of the photos picked.
+        opened: Another number each time, so that the same photo can be opened again.
+    """
+    gallery, number = state.photo(key)
+    photo = _photo(gallery, number, large_photo, picked)
+
+    def content(view: RunView) -> Content | None:
+        photos = gallery.embedded(view, stage)
+        row = None if photos is None else photos.row(number)
+        if photos is None or row is None:
             return None
-        return "", markup.facts_read(read_seen(seen, row, shown, stage, FACTS_READ), labels)
+        return "", _facts(facts_in_row(photos, row, view, stage, FACTS_NAMED), photo["labels"])
 
-    return markup.looked_at(gallery, number, key in picked, _each(exhibit, stage, beside, column), times)
+    return _parts().dialog(photo, opened, _columns(state, stage, other, content))
+
+
+def _facts(facts: Sequence[ShownFact], labels: Collection[str] = ()) -> Markup:
+    return _parts().facts(facts, labels) if facts else _parts().empty("No fact is taught yet.")
 
 
 # --- a photo ---------------------------------------------------------------------------------------------------------
 
 
-def described(exhibit: Exhibit, photo: Path | None, stage: int, beside: str) -> str:
-    """The facts that each method reads from a photo at a stage."""
+def described(state: AppState, photo: Path | None, stage: int, other: str) -> Markup:
+    """The facts that each method finds in a photo at a stage."""
     if photo is None:
-        return markup.empty("Drop a photo, and the facts that it shows are named here.")
+        return _parts().empty("Drop a photo, and the facts that it shows are named here.")
 
-    def column(shown: ShownRun) -> tuple[str, str]:
-        return "", markup.facts_read(read_photo(photo, shown, stage, FACTS_READ))
+    def content(view: RunView) -> Content:
+        return "", _facts(facts_in_file(photo, view, stage, FACTS_NAMED))
 
-    return markup.side_by_side(_each(exhibit, stage, beside, column))
+    return _columns(state, stage, other, content)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
-def matrices(exhibit: Exhibit, stage: int, beside: str) -> str:
+def matrices(state: AppState, stage: int, other: str) -> Markup:
     """Each method's MAP of each task after each stage."""
-    finished = [result for shown in exhibit.beside(beside) if (result := shown.result) is not None]
+    finished = [view.result for view in state.methods(other) if view.result is not None]
     if not finished:
-        return markup.empty(UNFINISHED)
+        return _parts().empty(UNFINISHED)
     top = highest_score({str(number): [result] for number, result in enumerate(finished)})
 
-    def column(shown: ShownRun) -> tuple[str, str]:
-        result = shown.result
-        if result is None:
-            return "", markup.empty(UNFINISHED)
-        own = min(shown.stage(stage), len(result.matrix) - 1)
-        return markup.figures_at(result, own), markup.matrix(result, own, top)
+    def content(view: RunView) -> Content:
+        if view.result is None:
+            return "", _parts().empty(UNFINISHED)
+        own = min(view.stage(stage), len(view.result.matrix) - 1)
+        return figures_at(view.result, own), matrix(view.result, own, top)
 
-    return markup.side_by_side(_each(exhibit, stage, beside, column))
+    return _columns(state, stage, other, content)
 
 
-def curves(exhibit: Exhibit, stage: int, beside: str) -> str:
-    """MAP of each task over the stages, the methods in one picture."""
-    found = [result for shown in exhibit.beside(beside) if (result := shown.result) is not None]
-    return markup.pictures(task_curves(found, stage)) if any(len(result.matrix) > 2 for result in found) else ""
+def figures_at(result: RunResult, stage: int) -> str:
+    """`MAP over all facts .905, lost .008 a task` at one of the run's stages."""
+    text = f"MAP over all facts {fraction(result.overall[stage])}"
+    lost = forgetting([row[:stage] for row in result.matrix[: stage + 1]]) if stage > 1 else None
+    return text if lost is None else f"{text}, lost {fraction(lost)} a task"
+
+
+def matrix(result: RunResult, stage: int, top: float) -> Markup:
+    """MAP of each task after each stage as a table, and what each task has lost since its best.
+
+    Args:
+        result: A run's figures.
+        stage: The run's own stage, which is framed.
+        top: The MAP of the strongest colour.
+    """
+    scores = np.array(result.matrix, dtype=float)  # [stages, tasks]
+    sequence = result.in_sequence and len(result.tasks) > 1
+    heads = stage_labels(len(result.tasks), "0") if sequence else ["0", "all"]
+    rows = [
+        {
+            "name": name,
+            "cells": [_cell(score, top, sequence and at == task + 1) for at, score in enumerate(scores[:, task])],
+            "lost": _lost(scores[:, task], task, stage),
+        }
+        for task, name in enumerate(result.tasks)
+    ]
+    return _parts().matrix(heads[: len(scores)], rows, stage, sequence)
+
+
+def _cell(score: float, top: float, learned: bool) -> dict[str, Any]:
+    strength = heat_strength(score / top)
+    return {"score": score, "strength": strength, "pale": strength > PALE, "learned": learned}
+
+
+def _lost(scores: np.ndarray, task: int, stage: int) -> float | None:
+    """The MAP that a task has lost at a stage since its best; None before the stage after its own."""
+    if stage <= task + 1 or not np.isfinite(scores[stage]):
+        return None
+    return float(np.nanmax(scores[1 : stage + 1]) - scores[stage])
+
+
+def curves(state: AppState, stage: int, other: str) -> Markup:
+    """MAP of each task over the stages, a chart per task with all methods."""
+    finished = [view.result for view in state.methods(other) if view.result is not None]
+    if not any(len(result.matrix) > 2 for result in finished):
+        return Markup()
+    return _charts(task_charts(finished, stage))
 
 
 # --- teaching --------------------------------------------------------------------------------------------------------
 
 
-def photos(exhibit: Exhibit, picked: Sequence[str], dropped: Sequence[Path]) -> str:
+def photos(state: AppState, picked: Sequence[str], dropped: Sequence[Path]) -> Markup:
     """The photos picked and dropped so far to teach a fact."""
-    chosen = list(zip(picked, exhibit.photo_paths(picked), strict=True))
-    chosen += [(f"dropped:{number}", path) for number, path in enumerate(dropped)]
-    if not chosen:
-        return markup.empty(
+    paths = dict(zip(picked, state.photo_paths(picked), strict=True))
+    paths |= {f"dropped:{number}": path for number, path in enumerate(dropped)}
+    if not paths:
+        return _parts().empty(
             "No photo yet: drop some below, or pick them by the + on the photos that a search found. "
-            "One of five is held out, to tell how well the fact was learned."
+            "One of five is held out, to measure how well the fact was learned."
         )
-    return markup.strip(chosen)
+    return _parts().strip([{"key": key, "name": path.name, "uri": thumbnail(path)} for key, path in paths.items()])
 
 
-def taught(lesson: Taught) -> str:
-    """What came of a lesson."""
+def taught(lesson: Taught) -> Markup:
+    """The outcome of a lesson."""
     held_out = ""
     if lesson.map_held_out is not None:
-        photos = counted(lesson.held_out, "photo")
-        held_out = f"; MAP {fraction(lesson.map_held_out, 2)} on {photos} held out of it"
-    return markup.sentence(
+        held_out = f"; MAP {fraction(lesson.map_held_out, 2)} on {counted(lesson.held_out, 'photo')} held out of it"
+    text = (
         f"Learned {lesson.fact} from {counted(lesson.photos, 'photo')} in {duration(lesson.seconds)}{held_out}. "
-        f"It is task {lesson.stage} now, and Search shows what it finds.",
-        "done",
-    ) + _beside_it(lesson)
+        f"It is task {lesson.stage} now, and Search shows what it finds."
+    )
+    return sentence(text, "done") + _side_effects(lesson)
 
 
-def taken_back(lesson: Taught) -> str:
-    """What was undone."""
-    said = f"{lesson.fact} is taken back: the run is as it was before that lesson."
-    return markup.sentence(said, "done") + _beside_it(lesson)
+def undone(lesson: Taught) -> Markup:
+    """The outcome of an undo."""
+    text = f"{lesson.fact} is taken back: the run is as it was before that lesson."
+    return sentence(text, "done") + _side_effects(lesson)
 
 
-def _beside_it(lesson: Taught) -> str:
-    """Photos that could not be read, and what became of the index."""
+def _side_effects(lesson: Taught) -> Markup:
+    """Photos that could not be read, and how the index was updated."""
     skipped = [f"Skipped {photo.name}: {reason}." for photo, reason in lesson.skipped]
-    return markup.sentences([*skipped, *([f"Your photos' index: {lesson.index}."] if lesson.index else [])])
+    return _parts().sentences([*skipped, *([f"Your photos' index: {lesson.index}."] if lesson.index else [])])
 
 
-def tasks(lessons: Lessons) -> str:
-    """What the run knows, a row a task."""
-    return markup.task_table(lessons.tasks())
+def tasks(known: Sequence[KnownTask]) -> Markup:
+    """What the run knows, a row per task."""
+    titles = ("task", "", "facts", "images", "MAP then", "MAP now", "learned")
+    rows = [
+        (
+            str(task.number),
+            task.name,
+            str(len(task.facts)),
+            MISSING if task.images is None else f"{task.images:,}",
+            fraction(task.map_then),
+            fraction(task.map_now),
+            task.learned[:16].replace("T", " "),
+        )
+        for task in known
+    ]
+    table = Table([Column(title) for title in titles], [[Cell(text) for text in row] for row in rows])
+    return _parts().table(table, "tasks")

@@ -1,0 +1,192 @@
+"""How the page's parts are bound to each other: what follows which control, clicks on photos, and errors in place."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from tripletcl.errors import UserError
+from tripletcl.web import views
+from tripletcl.web.state import LiveState
+
+log = logging.getLogger("tripletcl")
+
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+"""Settings of an event: it is no endpoint for others, nothing flickers while it runs, and it is answered at once.
+
+Answers that come through the queue share a stream, which Gradio closes when it seems to be idle; the answer to an event
+that comes at that very moment is lost.
+"""
+
+SLOW = QUIET | {"show_progress": "minimal"}
+"""Settings of an event that may take more than a moment."""
+
+PHOTO_CLICKS = """
+element.addEventListener('click', event => {
+  const button = event.target.closest('button, td.cell');
+  if (!button) return;
+  const photo = button.dataset.photo;
+  if (button.classList.contains('pick')) {
+    const picked = button.getAttribute('aria-pressed') !== 'true';
+    const same = document.querySelectorAll(`.pick[data-photo="${photo}"]`);
+    same.forEach(one => one.setAttribute('aria-pressed', picked));
+    window.lastPick = {photo, picked};
+    trigger('select', {});
+  } else if (button.classList.contains('out')) {
+    trigger('delete', {photo});
+  } else if (button.classList.contains('look')) {
+    trigger('click', {photo});
+  } else if (button.dataset.stage) {
+    trigger('select', {stage: Number(button.dataset.stage)});
+  }
+});
+"""
+"""Reports to Python which photo was picked, taken out or opened, and the stage of a click in a matrix."""
+
+PICK = """\
+(picked) => {
+  const {photo, picked: on} = window.lastPick;
+  const others = (picked || []).filter(key => key !== photo);
+  return [on ? [...others, photo] : others];
+}
+"""
+"""The keys of the photos picked, after a click on a photo's +."""
+
+OPEN_DIALOG = (
+    PHOTO_CLICKS
+    + """
+const open = () => {
+  const dialog = element.querySelector('dialog');
+  if (dialog && !dialog.open) dialog.showModal();
+};
+watch('value', open);
+element.addEventListener('click', event => {
+  const dialog = element.querySelector('dialog');
+  if (dialog && (event.target === dialog || event.target.closest('.close'))) dialog.close();
+});
+"""
+)
+"""Opens a dialog when Python sends one, and closes it by its button or a click next to it."""
+
+
+def client_state(value: list[Any]) -> gr.JSON:
+    """A value in the visitor's browser that other parts can follow; Gradio's own state is seen by its queue only."""
+    return gr.JSON(value, visible="hidden")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A part of the page that is computed again whenever one of the triggers changes.
+
+    Attributes:
+        answer: From the values of the inputs to those of the outputs, a list.
+        inputs: The components that it reads.
+        outputs: The components that it fills.
+        slow: True if it is computed after the others.
+    """
+
+    answer: Callable[..., list[Any]]
+    inputs: list[Any]
+    outputs: list[Any]
+    slow: bool = False
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The controls that all parts follow.
+
+    Attributes:
+        stage: The stage shown.
+        other: The method next to the run.
+        dialog: The dialog of one photo.
+        picked: Keys of the photos picked to teach a fact.
+        triggers: Controls whose change computes all panels again.
+        panels: The panels.
+    """
+
+    stage: gr.Slider
+    other: gr.Dropdown
+    dialog: gr.HTML
+    picked: gr.JSON
+    triggers: list[Any] = field(default_factory=list)
+    panels: list[Panel] = field(default_factory=list)
+
+    def show(self, view: Callable[..., str], inputs: list[Any], output: gr.HTML, slow: bool = False) -> None:
+        """Add a panel of one piece of HTML; an error is shown in its place."""
+        self.panels.append(Panel(lambda *values: [with_errors(view)(*values)], inputs, [output], slow))
+
+
+def bind_panels(page: gr.Blocks, shared: Shared) -> None:
+    """Compute all panels when the page opens and when a trigger changes, the slow ones after the others.
+
+    All fast ones are one event: of several events on one trigger, Gradio starts the next when the last has ended.
+    """
+    triggers = [page.load, *(control.change for control in shared.triggers)]
+    fast, slow = ([panel for panel in shared.panels if panel.slow == late] for late in (False, True))
+    first = gr.on(triggers, *_joined(fast), **QUIET, trigger_mode="always_last")
+    first.then(*_joined(slow), **QUIET, trigger_mode="always_last")
+
+
+def _joined(panels: list[Panel]) -> tuple[Callable[..., list[Any]], list[Any], list[Any]]:
+    """Panels as one: its function, inputs and outputs."""
+
+    def answer(*values: Any) -> list[Any]:
+        rest = iter(values)
+        return [output for panel in panels for output in panel.answer(*itertools.islice(rest, len(panel.inputs)))]
+
+    inputs, outputs = ([each for panel in panels for each in getattr(panel, side)] for side in ("inputs", "outputs"))
+    return answer, inputs, outputs
+
+
+def error_sentence(message: str) -> Any:
+    """An error where the answer would have been."""
+    return views.sentence(message, "error")
+
+
+def with_errors(answer: Callable[..., Any], on_error: Callable[[str], Any] = error_sentence) -> Callable[..., Any]:
+    """Let an event's function answer an error with one sentence; a traceback goes to the log only.
+
+    Args:
+        answer: The function.
+        on_error: From the sentence to what is returned then.
+    """
+
+    @functools.wraps(answer)
+    def answered(*inputs: Any) -> Any:
+        try:
+            return answer(*inputs)
+        except UserError as error:
+            return on_error(_as_sentence(str(error)))
+        except Exception as error:
+            log.exception("the page could not answer")
+            return on_error(f"This did not work ({type(error).__name__}); see the terminal that serves this page.")
+
+    return answered
+
+
+def _as_sentence(message: str) -> str:
+    """With a capital, unless it begins with a file's name or the like, and a full stop."""
+    plain = message.partition(" ")[0].isalpha()
+    return (message[:1].upper() if plain else message[:1]) + message[1:] + "." * (not message.endswith((".", "!", "?")))
+
+
+def bind_photos(live: LiveState, shared: Shared, photos: gr.HTML) -> None:
+    """Open a photo in the dialog by a click on it, and pick it by a click on its +."""
+    times = itertools.count()
+
+    def open_photo(stage: int, other: str, picked: list[str], event: gr.EventData) -> str:
+        return views.dialog(live.current, str(event._data.get("photo")), stage, other, picked, next(times))
+
+    photos.click(with_errors(open_photo), [shared.stage, shared.other, shared.picked], shared.dialog, **QUIET)
+    bind_picks(shared, photos)
+
+
+def bind_picks(shared: Shared, photos: gr.HTML) -> None:
+    """Pick a photo, or no longer, by a click on its +: in the browser, so that quick clicks all count."""
+    photos.select(None, shared.picked, shared.picked, js=PICK, api_visibility="private")

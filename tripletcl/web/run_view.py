@@ -1,0 +1,207 @@
+"""A run as the page shows it: its stages, their models, vectors and calibrations."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tripletcl.compare.write import named_result
+from tripletcl.data import Fact, FactTable
+from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding.embedder import SPEC_FILE, encode_facts, vocabulary_of
+from tripletcl.embedding.text import TextEncoder
+from tripletcl.errors import UserError
+from tripletcl.evaluation import RunResult
+from tripletcl.evaluation.result import UPPER_BOUND
+from tripletcl.methods import method_name
+from tripletcl.report.formatting import method_label
+from tripletcl.retrieval import Calibration
+from tripletcl.runs.calibrate import stage_calibration
+from tripletcl.runs.layout import run_folders, stage_number
+from tripletcl.runs.train import Run, fact_settings, saved_fingerprint
+
+MODELS_HELD = 4
+"""Models in memory at once, some 15 to 60 MB each: two methods at the stage shown and at the one before."""
+
+STAGES_HELD = 64
+"""Stages of a run in memory, with the vectors of their words but without their weights."""
+
+_loading = threading.Lock()
+_encoders: dict[str, TextEncoder] = {}
+
+
+def load_model(folder: Path) -> FactEmbedder:
+    """Load the model in a folder, unless it is one of the last few; all share one text encoder of a kind (90 MB)."""
+    with _loading:  # two visitors of one stage load it once
+        return _load(folder, saved_at(folder))
+
+
+@lru_cache(MODELS_HELD)
+def _load(folder: Path, _saved_at: int) -> FactEmbedder:
+    model = FactEmbedder.from_pretrained(folder)
+    model.text.encoder = _encoders.setdefault(model.spec.text, model.text.encoder)
+    return model
+
+
+def saved_at(folder: Path) -> int:
+    """When a stage's model was saved, in nanoseconds: a stage that was undone may be learned again."""
+    return (folder / SPEC_FILE).stat().st_mtime_ns
+
+
+@dataclass
+class StageModel:
+    """The text side of a stage's model; the weights are loaded only for words that its run's table lacks.
+
+    The run stores the vectors of its own words with each stage, so that another stage is shown without loading a model.
+
+    Attributes:
+        folder: The stage's folder.
+        facts: The facts taught so far.
+        words: The vector `[D]` of each word that needs no weights.
+    """
+
+    folder: Path
+    facts: tuple[Fact, ...]
+    words: dict[str, Tensor]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def vocabulary(self) -> tuple[tuple[str, ...], ...]:
+        """For each unit the distinct texts among the taught facts, in order of first appearance."""
+        return vocabulary_of(self.facts)
+
+    def encode_units(self, texts: Sequence[str]) -> Tensor:
+        """Normalised vectors `[n, D]` of unit texts."""
+        with self._lock:
+            if new := [text for text in texts if text not in self.words]:
+                self.words.update(zip(new, load_model(self.folder).encode_units(new), strict=True))
+            return torch.stack([self.words[text] for text in texts])
+
+    def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
+        """Normalised vectors `[F, 3, D]` of facts, zero for a unit that a fact lacks, and present, bool `[F, 3]`."""
+        return encode_facts(facts, self.encode_units)
+
+    def fingerprint(self) -> str:
+        """Equal for two models that give equal vectors."""
+        return saved_fingerprint(self.folder)
+
+
+@dataclass(frozen=True, eq=False)
+class RunView:
+    """A run as it was when it was opened.
+
+    Attributes:
+        run: The run on disk.
+        table: Its images and facts.
+        method: Its method's name in tables and for its colour, `mas` or `mas-lam30`.
+        stages: The stages that have a model, in order.
+        result: Its figures under its method's name; None while it is not finished.
+    """
+
+    run: Run
+    table: FactTable
+    method: str
+    stages: tuple[int, ...]
+    result: RunResult | None
+
+    @property
+    def label(self) -> str:
+        """The method's name as people write it, `MAS`."""
+        return method_label(self.method)
+
+    @cached_property
+    def joint(self) -> bool:
+        """True if it learned all tasks at once: it has a stage before and one after."""
+        return method_name(self.run.config.method) == UPPER_BOUND
+
+    @property
+    def last(self) -> int:
+        """The latest stage."""
+        return self.stages[-1]
+
+    def stage(self, shown: int) -> int:
+        """The run's own stage next to another run's: the latest up to it; joint training has one for all tasks."""
+        if self.joint and shown > 0:
+            return self.last
+        return max(stage for stage in self.stages if stage <= max(shown, self.stages[0]))
+
+    def folder(self, stage: int) -> Path:
+        """The folder of a stage's model."""
+        return self.run.stage_folder(self.stage(stage))
+
+    def key(self, stage: int) -> tuple[Path, int]:
+        """Identifies a stage's model in caches: its folder, and when it was saved."""
+        folder = self.folder(stage)
+        return folder, saved_at(folder)
+
+    def model(self, stage: int) -> StageModel:
+        """The text side of a stage's model."""
+        return self._models(*self.key(stage))
+
+    def calibration(self, stage: int) -> Calibration | None:
+        """The meaning of a stage's scores; None where it cannot be known."""
+        return self._calibrations(*self.key(stage))
+
+    @cached_property
+    def _models(self) -> Callable[[Path, int], StageModel]:
+        return lru_cache(STAGES_HELD)(self._read_model)
+
+    @cached_property
+    def _calibrations(self) -> Callable[[Path, int], Calibration | None]:
+        return lru_cache(STAGES_HELD)(lambda folder, _saved_at: stage_calibration(self.run, stage_number(folder)))
+
+    def _read_model(self, folder: Path, _saved_at: int) -> StageModel:
+        about = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        vectors = self.run.vectors(stage_number(folder))["facts"]  # [F, 3, D]
+        words = {
+            text: vectors[row, unit]
+            for row, fact in enumerate(self.table.facts[: len(vectors)])
+            for unit, text in enumerate(fact.units)
+            if text is not None
+        }
+        return StageModel(folder, tuple(Fact(*units) for units in about["facts"]), words)
+
+
+def method_key(run: Run) -> str:
+    """The method's name in tables and for its colour: that of its folder where a comparison gave it one."""
+    result = named_result(run)
+    return method_name(run.config.method) if result is None else result.method
+
+
+def view_of(run: Run, table: FactTable, method: str) -> RunView:
+    """Read a run's stages and figures."""
+    result = named_result(run)
+    named = None if result is None else replace(result, method=method)
+    return RunView(run, table, method, tuple(run.stages()), named)
+
+
+def same_tasks(run: Run, other: Run) -> bool:
+    """True if two runs were given the same images, facts and split, whatever either was taught later."""
+    first, second = (fact_settings(each.path).data.model_copy(update={"further": []}) for each in (run, other))
+    return first == second
+
+
+def siblings(run: Run) -> list[Run]:
+    """The other runs of the same comparison: in the same folder, of the same data, split and seed."""
+    own = run.path.resolve()
+    others = (_open_facts(folder) for folder in run_folders(own.parent) if folder != own)
+    return [
+        other
+        for other in others
+        if other is not None and same_tasks(run, other) and other.config.seed == run.config.seed and any(other.stages())
+    ]
+
+
+def _open_facts(folder: Path) -> Run | None:
+    """Open a run; None where it learned objects, or its settings cannot be read."""
+    try:
+        return Run.open(folder)
+    except UserError:
+        return None
