@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from tripletcl.cli import main
 from tripletcl.errors import UserError
 from tripletcl.web.guard import Guard
-from tripletcl.web.server import address_of, check_gradio, is_loopback, open_port, private_uploads
+from tripletcl.web.server import address_of, build_app, check_gradio, is_loopback, open_port, private_uploads
+from tripletcl.web.state import LiveState
 
 
 @pytest.fixture
@@ -93,6 +97,27 @@ def test_uploads_are_private_and_deleted_in_the_end() -> None:
         assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert not folder.exists()
     assert dict(os.environ) == before
+
+
+def test_uploads_are_deleted_while_the_server_runs(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tripletcl.web import page as page_module
+
+    monkeypatch.setattr(page_module, "UPLOADS_KEPT", 1)
+    monkeypatch.setattr(page_module, "UPLOADS_CHECKED", 1)
+    photo = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(photo, "PNG")
+    with private_uploads() as uploads:
+        app = build_app(page_module.build_page(LiveState(runs / "mas-split0-seed0")), uploads)
+        with TestClient(app, base_url="http://127.0.0.1") as client:
+            answer = client.post("/gradio_api/upload", files={"files": ("mine.png", photo.getvalue())})
+            path = Path(answer.json()[0])
+            assert path.is_relative_to(uploads)
+            assert path.exists()
+            deadline = time.monotonic() + 30
+            while path.exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert not path.exists()
+            assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
 
 
 def test_without_gradio_one_sentence_says_what_to_install(

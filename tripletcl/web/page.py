@@ -20,6 +20,7 @@ from tripletcl.web.bindings import (
     with_errors,
 )
 from tripletcl.web.search_tab import search_tab
+from tripletcl.web.server import UPLOADS_CHECKED, UPLOADS_KEPT
 from tripletcl.web.state import NO_OTHER, LiveState
 from tripletcl.web.teach_tab import task_list, teach_tab
 
@@ -32,7 +33,7 @@ def build_page(live: LiveState, may_teach: bool = True) -> gr.Blocks:
         may_teach: True if visitors may teach it; else they only see its tasks.
     """
     title = f"tripletcl: {live.run.resolve().name}"
-    with gr.Blocks(title=title, analytics_enabled=False) as page:
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(UPLOADS_CHECKED, UPLOADS_KEPT)) as page:
         shared = _frame(live)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Search", id="search"):
