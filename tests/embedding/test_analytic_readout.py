@@ -31,7 +31,7 @@ def read_out(scored_by: str = "both") -> FactEmbedder:
     embedder = build_embedder(SPEC, seed=0).eval()
     embedder.install_analytic(WIDTH, 3, scored_by)
     weight = torch.randn(WIDTH, len(FACTS), generator=torch.Generator().manual_seed(1))
-    embedder.read_out(weight, FACTS)
+    embedder.set_readout(weight, FACTS)
     return embedder
 
 
@@ -64,7 +64,7 @@ def test_vectors_are_the_ridge_regression_onto_the_facts_text_vectors(images: Te
     phi = embedder.image.analytic.expand(representation).double()
     shown = torch.eye(4, dtype=torch.float64)[torch.arange(12) % 4]
     gram = phi.T @ phi + 0.1 * torch.eye(WIDTH, dtype=torch.float64)
-    embedder.read_out(torch.linalg.solve(gram, phi.T @ shown), FACTS)
+    embedder.set_readout(torch.linalg.solve(gram, phi.T @ shown), FACTS)
     targets = shown @ embedder.encode_facts(FACTS)[0].double().flatten(1)  # [12, 3 * D]
     expected = phi @ torch.linalg.solve(gram, phi.T @ targets)
     assert torch.allclose(embedder.image.readout(representation).flatten(1).double(), expected, atol=1e-4)

@@ -52,7 +52,7 @@ def test_a_read_out_answers_for_the_labels_it_knows(classifier: Classifier) -> N
     classifier.install_analytic(16, seed=0)
     assert torch.equal(classifier.logits(rows, [1]), plain)  # it knows nothing yet
     weight = torch.randn(16, 2, generator=torch.Generator().manual_seed(1))
-    classifier.read_out(weight, torch.tensor([3, 0]))
+    classifier.set_readout(weight, torch.tensor([3, 0]))
     assert classifier.analytic is not None
     scores = classifier.analytic.expand(rows) @ weight
     assert torch.allclose(classifier.logits(rows, [1])[:, 0], scores[:, 0], atol=1e-6)
@@ -64,7 +64,7 @@ def test_a_read_out_answers_for_the_labels_it_knows(classifier: Classifier) -> N
 def test_saved_and_loaded(classifier: Classifier, tmp_path: Path, analytic: bool) -> None:
     if analytic:
         classifier.install_analytic(16, seed=0)
-        classifier.read_out(torch.randn(16, 5), torch.arange(5))
+        classifier.set_readout(torch.randn(16, 5), torch.arange(5))
     classifier.save_pretrained(tmp_path)
     loaded = Classifier.from_pretrained(tmp_path)
     assert loaded.heads == classifier.heads

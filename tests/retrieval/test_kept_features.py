@@ -154,12 +154,12 @@ def test_a_refresh_equals_embedding_again(analytic: FactEmbedder, tmp_path: Path
     weights = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     facts = [Fact("dog", "running"), Fact("cat", "sleeping", "sofa")]
     assert not analytic.trunk_is_frozen
-    analytic.read_out(weights[:, :1], facts[:1])
+    analytic.set_readout(weights[:, :1], facts[:1])
     assert analytic.trunk_is_frozen
     index = FactIndex.build(analytic, tmp_path / "photos")
     before = index.rows().copy()
 
-    analytic.read_out(weights, facts)
+    analytic.set_readout(weights, facts)
     index.refresh(analytic)
     again = FactIndex.build(analytic, tmp_path / "photos")
     assert not np.allclose(index.rows(), before, atol=0.1)

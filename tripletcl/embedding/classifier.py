@@ -83,7 +83,7 @@ class Classifier(SavedModel):
         self.analytic = AnalyticReadout(self.trunk.parts(), width, seed, (self.classes,)).to(self.device)
         self.spec = dataclasses.replace(self.spec, random_features=width, random_seed=seed)
 
-    def read_out(self, weight: Tensor, labels: Tensor) -> None:
+    def set_readout(self, weight: Tensor, labels: Tensor) -> None:
         """Answer by the analytic read-out from now on: its weights `[M, K]`, for these K labels."""
         assert self.analytic is not None
         self.analytic.solve(weight, nn.functional.one_hot(labels, self.classes))

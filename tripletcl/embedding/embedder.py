@@ -153,7 +153,7 @@ class FactEmbedder(SavedModel):
             self.spec, random_features=width, random_seed=seed, scored_by=scored_by, whiten=True
         )
 
-    def read_out(self, weight: Tensor, facts: Sequence[Fact]) -> None:
+    def set_readout(self, weight: Tensor, facts: Sequence[Fact]) -> None:
         """Answer by the analytic read-out from now on.
 
         The unit vectors of an image become the sum of those of the facts taught, each weighed by its score: by

@@ -1,10 +1,10 @@
-"""The fact embedder as a learner: what the training loop and the methods see of it."""
+"""The fact embedder as a learner, for the training loop and the methods."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,42 +12,26 @@ from torch import Tensor, nn
 
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.embedding.embedder import FactEmbedder, ScoredBy
+from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.losses import contrastive, wildcard_cosine, wildcard_l2, wildcard_l2_root
+from tripletcl.embedding.readout import AnalyticReadout
+from tripletcl.embedding.trunk_learner import TaskLike, TrunkLearner
 
 LossName = Literal["contrastive", "wildcard_l2", "wildcard_l2_root", "wildcard_cosine"]
 DISTANCES = {"wildcard_l2": wildcard_l2, "wildcard_l2_root": wildcard_l2_root, "wildcard_cosine": wildcard_cosine}
 
 
-class TaskLike(Protocol):
-    """What the learner reads of a task."""
-
-    @property
-    def classes(self) -> np.ndarray:
-        """`[K]` fact ids."""
-        ...
-
-    @property
-    def seen(self) -> np.ndarray:
-        """The fact ids of the tasks before."""
-        ...
-
-    @property
-    def importance_items(self) -> np.ndarray:
-        """`[M]` ids of the inputs that importance is computed on."""
-        ...
-
-
 class Vocabulary:
-    """The distinct texts of each unit among some facts, and which of them each fact has.
+    """The distinct texts of each unit among some facts, and the texts of each fact.
 
     Args:
         facts: The F facts.
-        others: Facts whose texts are known, too.
+        others: Further facts whose texts are included.
 
     Attributes:
-        texts: Per unit, its distinct texts.
+        texts: For each unit u its V_u distinct texts.
         ids: `[F, 3]` int64, the position of each fact's unit in texts; -1 where the fact lacks the unit.
-        has: Per unit, `[F, V_u]` float32 0/1: does fact f have text v there?
+        has: For each unit u `[F, V_u]` float32: 1 where the fact has the text, else 0.
     """
 
     def __init__(self, facts: Sequence[Fact], others: Sequence[Fact] = ()) -> None:
@@ -59,20 +43,20 @@ class Vocabulary:
         self.has = [(self.ids[:, u, None] == torch.arange(len(texts))).float() for u, texts in enumerate(self.texts)]
 
 
-class FactLearner(nn.Module):
+class FactLearner(TrunkLearner):
     """An embedder, the facts of a sequence, and a loss.
 
     A training item is an image with all the facts of the task that it shows (targets `[B, K]` bool over the task's K
-    facts): the image is embedded once, the loss is the mean over its (image, fact) rows.
+    facts): the image is embedded once, and the loss is the mean over its (image, fact) rows.
 
     Args:
         embedder: The shared visual-language embedding.
         facts: All facts of the sequence; a task's `classes` are positions in it.
         loss: "contrastive", or one of DISTANCES.
-        temperature: Of the contrastive softmax.
-        negatives: What the softmax tells a fact's unit from: "task", the units of the task's facts, or "seen", those of
-            the tasks before as well. A task of one fact has nothing to tell it from, so there it is "seen" too. A name
-            is no image: old images are kept in neither case.
+        temperature: Temperature of the contrastive softmax.
+        negatives: The candidates of the softmax: "task", the units of the task's facts, or "seen", those of earlier
+            tasks as well. A task of one fact has no other candidates, so it always uses "seen". Only names of earlier
+            tasks are used: no old image is kept in either case.
         learn_temperature: Train it (as a logarithm).
         from_features: The inputs are features of the frozen trunk, not images.
     """
@@ -88,44 +72,39 @@ class FactLearner(nn.Module):
         learn_temperature: bool = False,
         from_features: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(from_features)
         self.embedder = embedder
         self.facts = tuple(facts)
         self.loss_name, self.negatives = loss, negatives
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learn_temperature)
-        self.from_features = from_features
         self.vocabulary = Vocabulary(())
         self.encoded: list[Tensor] = []
+
+    @property
+    def network(self) -> ImageBranch:
+        """The embedder's image branch."""
+        return self.embedder.image
+
+    @property
+    def analytic(self) -> AnalyticReadout | None:
+        """The image branch's analytic readout."""
+        return self.embedder.image.analytic
 
     @property
     def protected(self) -> nn.Module:
         """The embedder; a learned temperature belongs to the loss, not to the learned function."""
         return self.embedder
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Images or features `[B, ...]` to un-normalised unit vectors `[B, 3, D]`."""
-        return self.readout(self.represent(inputs))
-
-    def represent(self, inputs: Tensor) -> Tensor:
-        """Images or features `[B, ...]` to the pooled representation `[B, C]` that the heads read."""
-        branch = self.embedder.image
-        return branch.represent(inputs if self.from_features else branch.features(inputs))
-
     def readout(self, representation: Tensor) -> Tensor:
-        """A representation `[B, C]` to un-normalised unit vectors `[B, 3, D]`."""
+        """Map a representation `[B, C]` to un-normalised unit vectors `[B, 3, D]`."""
         return self.embedder.image.readout(representation)
 
     def answers(self, representation: Tensor, out: Tensor) -> tuple[Tensor]:
-        """What answers the facts of earlier tasks: the same unit vectors."""
+        """The outputs for the facts of earlier tasks: the same unit vectors."""
         return (out,)
 
-    def trunk(self) -> Iterable[nn.Parameter]:
-        """The parameters of `represent`: the image branch below its heads."""
-        image = self.embedder.image
-        return [*image.shared.parameters(), *image.branches.parameters()]
-
     def begin_task(self, task: TaskLike) -> None:
-        """Know the task's facts and, for negatives, perhaps the names of those before."""
+        """Encode the texts of the task's facts and, as negatives, perhaps those of earlier tasks."""
         others = task.seen if self.negatives == "seen" or len(task.classes) == 1 else ()
         self.vocabulary = Vocabulary([self.facts[i] for i in task.classes], [self.facts[i] for i in others])
         self.encoded = [self.embedder.text.encode(texts) for texts in self.vocabulary.texts]
@@ -134,7 +113,7 @@ class FactLearner(nn.Module):
         self.vocabulary.has = [has.to(device) for has in self.vocabulary.has]
 
     def loss(self, out: Tensor, batch: Any) -> Tensor:
-        """Mean over the batch's (image, fact) rows; `batch.targets` is `[B, K]` bool."""
+        """Compute the mean over the batch's (image, fact) rows; `batch.targets` is `[B, K]` bool."""
         image, fact = batch.targets.nonzero(as_tuple=True)
         out, ids = out[image], self.vocabulary.ids[fact]  # [R, 3, D], [R, 3]
         vectors = [self.embedder.text.project(encoded) for encoded in self.encoded]
@@ -147,45 +126,40 @@ class FactLearner(nn.Module):
         return DISTANCES[self.loss_name](out, targets, ids >= 0)
 
     def install_readout(self, width: int, seed: int, targets: ScoredBy) -> None:
-        """Make room for an analytic read-out of `width` random features; the heads answer until `set_readout`."""
+        """Install an analytic readout of `width` random features; the heads answer until `set_readout`."""
         self.embedder.install_analytic(width, seed, targets)
 
-    def expand(self, representation: Tensor) -> Tensor:
-        """A representation `[B, C]` to its random features `[B, M]`."""
-        assert self.embedder.image.analytic is not None
-        return self.embedder.image.analytic.expand(representation)
-
     def indicators(self, batch: Any) -> Tensor:
-        """`[B, K]`: which of the task's facts an image shows, its facts sharing a weight of 1."""
-        shown = batch.targets.float()
-        return shown / shown.sum(dim=1, keepdim=True)
+        """`[B, K]`: the task's facts that an image shows, each with an equal share of the weight 1."""
+        targets = batch.targets.float()
+        return targets / targets.sum(dim=1, keepdim=True)
 
     def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
-        """Answer by the analytic read-out: weight `[M, K]` for these K facts."""
-        self.embedder.read_out(weight, [self.facts[i] for i in classes])
+        """Answer by the analytic readout: weight `[M, K]` for these K facts."""
+        self.embedder.set_readout(weight, [self.facts[i] for i in classes])
 
     @torch.no_grad()
     def score(self, out: Tensor, batch: Any) -> Tensor:
-        """`[B]` in [0, 1]: the share of an image's true units whose vector is the nearest among the task's.
+        """Compute `[B]` in [0, 1]: the share of an image's true units whose vector is the nearest among the task's.
 
-        A unit that an image shows several of (by several facts) counts as found with the nearest being any of them.
+        If an image shows several texts of a unit (by several facts), the nearest may be any of them.
         """
-        found, asked = torch.zeros(len(out), device=out.device), torch.zeros(len(out), device=out.device)
+        hits, units = torch.zeros(len(out), device=out.device), torch.zeros(len(out), device=out.device)  # [B]
         for unit, (encoded, has) in enumerate(zip(self.encoded, self.vocabulary.has, strict=True)):
             true = batch.targets.float() @ has > 0  # [B, V_u]
             if not true.any():
                 continue
             vectors = torch.nn.functional.normalize(self.embedder.text.project(encoded), dim=-1)
             nearest = (out[:, unit] @ vectors.T).argmax(dim=1)
-            found += true.gather(1, nearest[:, None])[:, 0]
-            asked += true.any(dim=1)
-        return found / asked.clamp(min=1)
+            hits += true.gather(1, nearest[:, None])[:, 0]
+            units += true.any(dim=1)
+        return hits / units.clamp(min=1)
 
     def functions(
         self, task: TaskLike, inputs: Callable[[np.ndarray], Iterator[Tensor]]
     ) -> Iterable[tuple[Callable[[Tensor], Tensor], Iterable[Tensor]]]:
-        """The image branch on the task's images, and a trained text projection on the task's unit texts, if any."""
-        yield self.forward, inputs(task.importance_items)
+        """Yield the image branch with the task's images, and a trained text projection with the task's unit texts."""
+        yield from super().functions(task, inputs)
         projection = self.embedder.text.projection
         if projection is not None and projection.weight.requires_grad and self.encoded:
             yield projection, [torch.cat(self.encoded)]
