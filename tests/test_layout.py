@@ -86,6 +86,39 @@ def test_every_test_file_has_a_name_of_its_own() -> None:
     assert {name for name in names if names.count(name) > 1} <= {"conftest.py"}
 
 
+PRIVATE_NAMES = {
+    "_linear_pointwise": ["cpu"],  # oneDNN's product, which is tested before its first use
+    "_foreach_*": ["mas.chunked"],  # torch's multi-tensor operations, of which its optimizers consist
+    "_data": ["web.*"],  # the data of a Gradio event
+}
+"""Private names of other packages, and the modules that may use them."""
+
+
+def private_names(tree: ast.AST) -> set[str]:
+    """The names with one leading underscore that a module imports or reads of an object, but does not define."""
+    defined: set[str] = set()
+    used: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Attribute):
+            (defined if isinstance(node.ctx, ast.Store) else used).add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            used |= {part for alias in node.names for part in alias.name.split(".")}
+            used |= set((getattr(node, "module", None) or "").split("."))
+    return {name for name in used - defined if name.startswith("_") and not name.startswith("__")}
+
+
+def test_private_names_of_torch_and_others_are_used_in_few_places() -> None:
+    """Their meaning changes without notice; so they are where one finds them when it has."""
+    for module, file in modules().items():
+        for name in private_names(ast.parse(file.read_text(encoding="utf-8"))):
+            allowed = [places for pattern, places in PRIVATE_NAMES.items() if fnmatch(name, pattern)]
+            assert any(fnmatch(module, place) for places in allowed for place in places), f"{file}: {name}"
+
+
 def test_every_package_is_installed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     there = {".".join(f.parent.relative_to(ROOT).parts) for f in (ROOT / "tripletcl").rglob("__init__.py")}

@@ -9,7 +9,6 @@ from itertools import islice
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from tripletcl.data.images import ImageLike, decode_image, map_in_threads
 from tripletcl.embedding.backbones import Backbone
@@ -111,7 +110,7 @@ class Trunk(nn.Module):
         super().train(mode)
         self.frozen.eval()
         for module in self.modules():
-            if isinstance(module, _NormBase):
+            if hasattr(module, "running_mean"):
                 module.eval()
         return self
 
