@@ -1,4 +1,4 @@
-"""Decode each image once, into one memory-mapped array that outlives the process."""
+"""Decode each image once, into one memory-mapped array on disk."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tripletcl.errors import UserError
 from tripletcl.files import RACE_NS, FileStamp, locked, stat_file
 
 VERSION = 1
-"""Part of every cache's name: raise it when `decode_image` gives other pixels, or the files here have another form."""
+"""Part of every cache's name: raise it when `decode_image` gives other pixels, or the files here change their form."""
 
 LEFTOVER_SECONDS = 3600
-"""A temporary file untouched this long belongs to no living process: one that builds a cache writes all the time."""
+"""A temporary file untouched for this long belongs to no living process, which would write all the time."""
 
 ATTEMPTS = 5
 
@@ -34,10 +34,10 @@ ATTEMPTS = 5
 class ImageCache:
     """N decoded images of one size, as a memory-mapped uint8 array `[N, 3, size, size]`.
 
-    `cache[ids]` is a fresh array `[B, 3, size, size]`. Made by `ImageCache.open`.
+    `cache[ids]` is a new array `[B, 3, size, size]`. Built by `ImageCache.open`.
 
     Attributes:
-        fingerprint: Depends on the content of the images, their order and the size, and on nothing else.
+        fingerprint: A hash of the images' content, their order and the size.
     """
 
     def __init__(self, pixels: np.ndarray, fingerprint: str) -> None:
@@ -46,45 +46,46 @@ class ImageCache:
 
     @classmethod
     def open(cls, paths: Sequence[str | Path], size: int, folder: str | Path) -> ImageCache:
-        """Open the cache of these images in `folder`, decoding those that it does not have.
+        """Open the cache of these images in `folder`, and decode the images that it lacks.
 
-        A folder keeps one cache for each size and each common parent folder of images. An image whose size and time
-        stamp are as before is trusted; else its content is compared, and it is decoded again only if that changed:
-        to add, rename or touch images costs no decoding of the others. Two processes may open the same cache at once:
-        one builds it while the other waits, and a new file is written aside and renamed, so none sees half of one.
+        A folder has one cache for each size and each common parent folder of images. An image whose stamp (size and
+        modification time) is unchanged is trusted; otherwise its content is compared, and it is decoded again only if
+        that changed: adding, renaming or touching images decodes no others. If two processes open the same cache, one
+        builds it while the other waits; a new file is renamed into place, so that no process reads half of one.
 
         Args:
             paths: The images; row i of the cache is image i.
             size: The side of the decoded squares, in pixels.
-            folder: Where the cache is kept; made where missing.
+            folder: The folder of the cache; created if it is missing.
 
         Raises:
-            UserError: Images that cannot be decoded (how many, and the first), no space, or a folder not to write in.
+            UserError: Images that cannot be decoded (their number, and the first), a full disk, or a folder that cannot
+                be written.
         """
         if not paths:
             raise UserError("an image cache needs at least one image")
         files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - symbolic links keep their names
         place = Path(folder) / f"images-{size}-{_key(files)}"
         try:
-            stored = _current(files, size, place)  # most often it is there, and needs no lock
+            stored = _load_current(files, size, place)  # usually it is complete, and needs no lock
             if stored is None:
                 with locked(place.with_name(f".{place.name}.lock")):
-                    stored = _settled(files, size, place)
+                    stored = _load_or_build(files, size, place)
             return cls(stored.pixels, _fingerprint(stored.digests, size))
         except OSError as error:
             raise UserError(f"the image cache cannot be kept in {folder}: {error.strerror or error}") from error
 
     @classmethod
     def stored(cls, paths: Sequence[str | Path], size: int, folder: str | Path) -> ImageCache | None:
-        """The cache of exactly these images as it lies in the folder, or None; no image file is looked at.
+        """The cache of exactly these images as it is in the folder, or None; no image file is read.
 
-        For images that may be gone by now: the pixels are those of when they were last opened.
+        For images that may be missing by now: the pixels are those of the time when they were last opened.
         """
         files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - as in `open`
-        found = _load(Path(folder) / f"images-{size}-{_key(files)}", size)
-        if found is None or [entry[0] for entry in found.manifest["images"]] != files:
+        stored = _load(Path(folder) / f"images-{size}-{_key(files)}", size)
+        if stored is None or [entry[0] for entry in stored.manifest["images"]] != files:
             return None
-        return cls(found.pixels, _fingerprint(found.digests, size))
+        return cls(stored.pixels, _fingerprint(stored.digests, size))
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -99,7 +100,7 @@ class ImageCache:
 
 
 def content_digest(raw: bytes) -> str:
-    """What stands for a file's content: equal for equal bytes only."""
+    """A hash of a file's content."""
     return hashlib.blake2b(raw, digest_size=16).hexdigest()
 
 
@@ -113,7 +114,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A cache in the folder: its pixels, and the manifest that says which content they were decoded from."""
+    """A cache in the folder: its pixels, and the manifest with the content that they were decoded from."""
 
     manifest: dict[str, Any]
     pixels: np.ndarray
@@ -132,34 +133,34 @@ class _Stored:
         return {digest: row for row, digest in enumerate(self.digests)}
 
 
-def _settled(files: list[str], size: int, place: Path) -> _Stored:
-    """The stored cache of the files' content, built where it is not there."""
+def _load_or_build(files: list[str], size: int, place: Path) -> _Stored:
+    """The stored cache of the files' content, built if it is missing or outdated."""
     for _ in range(ATTEMPTS):  # the images may change while they are read
-        stored = _current(files, size, place, _build)
+        stored = _load_current(files, size, place, _build)
         if stored is not None:
             return stored
     raise UserError(f"the image cache in {place.parent} does not settle: its images change while they are read")
 
 
-def _current(files: list[str], size: int, place: Path, build: Callable[..., None] | None = None) -> _Stored | None:
-    """The stored cache if it is of the files' content; else None, after building it where one may."""
-    checked_ns = time.time_ns()  # before any file is looked at
+def _load_current(files: list[str], size: int, place: Path, build: Callable[..., None] | None = None) -> _Stored | None:
+    """The stored cache if it has the files' content; else None, after building it with `build`, if given."""
+    checked_ns = time.time_ns()  # before any file is read
     stored = _load(place, size)
-    trusted = [_trusted(file, stored) for file in files]
-    entries = _compared(files, trusted, stored)
+    trusted = [_trusted_entry(file, stored) for file in files]
+    entries = _known_entries(files, trusted, stored)
     if stored is None or [entry and entry.digest for entry in entries] != stored.digests:
         if build is not None:
             build(files, entries, stored, size, place, checked_ns)
         return None
     if None in trusted or stored.data_stamp != FileStamp(*stored.manifest["data_stat"]):
-        seen = {"data_stat": stored.data_stamp, "checked_ns": checked_ns, "images": _listed(files, entries)}
-        with suppress(OSError):  # only spares the next opening the comparison, and the folder may be read-only
-            _write_manifest(place, stored.manifest | seen)
+        checked = {"data_stat": stored.data_stamp, "checked_ns": checked_ns, "images": _rows_of(files, entries)}
+        with suppress(OSError):  # only saves the next opening the comparison, and the folder may be read-only
+            _write_manifest(place, stored.manifest | checked)
     return stored
 
 
 def _load(place: Path, size: int) -> _Stored | None:
-    """The cache in place, None where there is none or it is damaged."""
+    """The cache in `place`, None if it is missing or damaged."""
     try:
         manifest = json.loads(_manifest(place).read_text(encoding="utf-8"))
         data = place.with_name(manifest["data"])
@@ -173,8 +174,8 @@ def _load(place: Path, size: int) -> _Stored | None:
         return None
 
 
-def _trusted(file: str, stored: _Stored | None) -> _Entry | None:
-    """What is known of a file by its size and time stamp alone, without reading it."""
+def _trusted_entry(file: str, stored: _Stored | None) -> _Entry | None:
+    """The stored entry of a file if its stamp is unchanged; the file is not read."""
     entry = stored.entries.get(file) if stored is not None else None
     if stored is None or entry is None or entry.stamp.mtime_ns > stored.manifest["checked_ns"] - RACE_NS:
         return None
@@ -183,11 +184,11 @@ def _trusted(file: str, stored: _Stored | None) -> _Entry | None:
     return None
 
 
-def _compared(files: list[str], trusted: list[_Entry | None], stored: _Stored | None) -> list[_Entry | None]:
-    """`trusted`, and by their content those others of which there are pixels in store; None: must be decoded."""
+def _known_entries(files: list[str], trusted: list[_Entry | None], stored: _Stored | None) -> list[_Entry | None]:
+    """`trusted`, and the entries of other files whose content has stored pixels; None: must be decoded."""
     entries = list(trusted)
     others = [i for i, entry in enumerate(trusted) if entry is None] if stored is not None else []
-    for i, entry in zip(others, map_in_threads(_digested, [files[i] for i in others]), strict=True):
+    for i, entry in zip(others, map_in_threads(_read_entry, [files[i] for i in others]), strict=True):
         if stored is not None and entry is not None and entry.digest in stored.rows:
             entries[i] = entry
     return entries
@@ -205,20 +206,22 @@ def _build(
     shape = (len(files), 3, size, size)
     _check_space(int(np.prod(shape)), place.parent)
     jobs = list(zip(files, entries, strict=True))
-    rows = map_in_threads(partial(_row, stored=stored, size=size), jobs, "decoding images")
+    rows = map_in_threads(partial(_entry_and_pixels, stored=stored, size=size), jobs, "decoding images")
     with _temporary(place) as temporary, closing(rows):
         with temporary.open("wb") as file:
-            found, crc32 = _write_pixels(file, shape, rows)
-        name = _fingerprint([entry.digest for entry in found], size)[:16]
+            new_entries, crc32 = _write_pixels(file, shape, rows)
+        name = _fingerprint([entry.digest for entry in new_entries], size)[:16]
         data = place.with_name(f"{place.name}-{name}.npy")
         temporary.replace(data)
     manifest = {"data": data.name, "data_stat": stat_file(data), "crc32": crc32, "checked_ns": checked_ns}
-    _write_manifest(place, manifest | {"images": _listed(files, found)})
-    _sweep(place, data, stored)
+    _write_manifest(place, manifest | {"images": _rows_of(files, new_entries)})
+    _remove_old_files(place, data, stored)
 
 
-def _row(job: tuple[str, _Entry | None], stored: _Stored | None, size: int) -> tuple[_Entry, np.ndarray] | UserError:
-    """One image's entry and pixels; an error is returned, for all of them are collected."""
+def _entry_and_pixels(
+    job: tuple[str, _Entry | None], stored: _Stored | None, size: int
+) -> tuple[_Entry, np.ndarray] | UserError:
+    """One image's entry and pixels; an error is returned, since all of them are collected."""
     file, entry = job
     if stored is not None and entry is not None:
         return entry, stored.pixels[stored.rows[entry.digest]]
@@ -234,7 +237,7 @@ def _row(job: tuple[str, _Entry | None], stored: _Stored | None, size: int) -> t
 def _write_pixels(
     file: BinaryIO, shape: tuple[int, ...], rows: Iterable[tuple[_Entry, np.ndarray] | UserError]
 ) -> tuple[list[_Entry], int]:
-    """Write an .npy file row by row; to a full disk, writing fails where a memory map would kill the process."""
+    """Write an .npy file row by row; on a full disk, writing fails where a memory map would kill the process."""
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     entries: list[_Entry] = []
     errors: list[UserError] = []
@@ -276,12 +279,12 @@ def _temporary(place: Path) -> Iterator[Path]:
         file.unlink(missing_ok=True)
 
 
-def _sweep(place: Path, data: Path, replaced: _Stored | None) -> None:
-    """Remove the pixels that `data` replaces, and what a killed process left behind."""
+def _remove_old_files(place: Path, data: Path, replaced: _Stored | None) -> None:
+    """Remove the pixels that `data` replaces, and the temporary files of killed processes."""
     for file in place.parent.glob(f"{place.name}*"):
         if file in (data, _manifest(place)):
             continue
-        with suppress(OSError):  # gone already, or still in use where a file in use cannot be removed
+        with suppress(OSError):  # removed by another process, or in use on a system that keeps files in use
             old = time.time() - file.stat().st_mtime > LEFTOVER_SECONDS
             if old or (replaced is not None and file.name == replaced.manifest["data"]):
                 file.unlink()
@@ -296,18 +299,19 @@ def _check_space(needed: int, folder: Path) -> None:
 
 
 def _read(file: str) -> tuple[_Entry, bytes]:
-    stamp = stat_file(file)  # before the content: a change in between is then seen at the next opening
+    stamp = stat_file(file)  # before the content: a change in between is detected at the next opening
     raw = Path(file).read_bytes()
     return _Entry(stamp, content_digest(raw)), raw
 
 
-def _digested(file: str) -> _Entry | None:
-    with suppress(OSError):  # the one who decodes it says so
+def _read_entry(file: str) -> _Entry | None:
+    with suppress(OSError):  # reported when the file is decoded
         return _read(file)[0]
     return None
 
 
-def _listed(files: list[str], entries: Sequence[_Entry | None]) -> list[list[str | int]]:
+def _rows_of(files: list[str], entries: Sequence[_Entry | None]) -> list[list[str | int]]:
+    """The entries as rows of the manifest: path, size, modification time, digest."""
     return [[file, *entry.stamp, entry.digest] for file, entry in zip(files, entries, strict=True) if entry is not None]
 
 
