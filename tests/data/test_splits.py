@@ -194,10 +194,10 @@ def test_facts_held_out_differ_by_seed_and_can_be_tested() -> None:
 
 def test_no_more_can_be_held_out_than_leave_every_unit_taught() -> None:
     assert held_out_facts(table_of(composed()), 0.0, 0).tolist() == []
-    with pytest.raises(UserError, match=r"12 facts cannot be held out: of \d+ alone, each unit is taught"):
+    with pytest.raises(UserError, match=r"12 facts cannot be held out: only \d+ have units that other facts"):
         held_out_facts(table_of(composed()), 0.9, 0)
     alone = table_of([Fact("dog", "running"), Fact("cat", "sleeping")])
-    with pytest.raises(UserError, match="1 facts cannot be held out: of 0 alone"):
+    with pytest.raises(UserError, match="1 facts cannot be held out: only 0 have"):
         held_out_facts(alone, 0.5, 0)
 
 

@@ -1,4 +1,4 @@
-"""Random flips, crops and colours: every image its own, the whole batch in a few operations on its device."""
+"""Random flips, crops and colours for each image of a batch, in a few operations on the batch's device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 from tripletcl.errors import UserError
 
 DRAWS = 8
-"""Numbers drawn for each image: area, aspect, left, top, flip, brightness, contrast, saturation."""
+"""Random numbers for each image: area, aspect, left, top, flip, brightness, contrast, saturation."""
 
 ASPECTS = (3 / 4, 4 / 3)
 """The range of a crop's width over its height, as in torchvision's RandomResizedCrop."""
@@ -29,9 +29,9 @@ class Augment:
     flip: bool = True
     """Mirror each image, left to right, with probability 0.5."""
     crop: tuple[float, float] | None = (0.5, 1.0)
-    """The least and the greatest share of the image's area that is cut out and scaled back up; None: no crop."""
+    """The smallest and largest share of the image's area that is cut out and scaled back up; None does not crop."""
     jitter: float = 0.2
-    """Brightness, contrast and saturation are each scaled by a factor from 1 - jitter to 1 + jitter; 0: not at all."""
+    """Brightness, contrast and saturation are each scaled by a factor from 1 - jitter to 1 + jitter."""
 
     def __post_init__(self) -> None:
         if self.crop is not None and not 0 < self.crop[0] <= self.crop[1] <= 1:
@@ -40,21 +40,21 @@ class Augment:
             raise UserError(f"augment.jitter must be from 0 to 1, not {self.jitter}")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a batch; the numbers depend on the generator's state alone, whatever the images' device.
+        """Augment a batch; the random numbers depend only on the generator's state, not on the images' device.
 
         Args:
             images: `[B, C, H, W]` float in [0, 1], C = 3, or C = 1 for grey (no saturation to change).
-            generator: Drawn from on its own device, the same amount whatever the settings.
+            generator: Gives `B * DRAWS` numbers on its own device, whatever the settings.
 
         Returns:
             `[B, C, H, W]` float in [0, 1].
         """
-        drawn = torch.rand(len(images), DRAWS, generator=generator, device=generator.device)
-        return self.apply(images, drawn.to(images.device, non_blocking=True))
+        numbers = torch.rand(len(images), DRAWS, generator=generator, device=generator.device)
+        return self.apply(images, numbers.to(images.device, non_blocking=True))
 
-    def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
+    def apply(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Augment by given uniform numbers `[B, DRAWS]` in [0, 1)."""
-        area, aspect, left, top, flip, *factors = drawn.to(images.dtype).unbind(1)  # each [B]
+        area, aspect, left, top, flip, *factors = numbers.to(images.dtype).unbind(1)  # each [B]
         if self.crop is not None:
             images = resized_crop(images, crop_boxes(area, aspect, left, top, self.crop))
         if self.flip:
@@ -65,10 +65,10 @@ class Augment:
 
 
 def crop_boxes(area: Tensor, aspect: Tensor, left: Tensor, top: Tensor, scale: tuple[float, float]) -> Tensor:
-    """Boxes `[B, 4]` (left, top, width, height), as shares of the image's sides, from uniform numbers `[B]` each.
+    """Compute boxes `[B, 4]` (left, top, width, height), as shares of the image's sides, from uniform numbers `[B]`.
 
-    The area is uniform in `scale`, the aspect log-uniform in `ASPECTS`, the place uniform; a side that would be longer
-    than the image's is as long.
+    The area is uniform in `scale`, the aspect log-uniform in `ASPECTS`, the place uniform; sides are at most as long as
+    the image's.
     """
     areas = scale[0] + (scale[1] - scale[0]) * area
     low, high = map(math.log, ASPECTS)
@@ -79,12 +79,12 @@ def crop_boxes(area: Tensor, aspect: Tensor, left: Tensor, top: Tensor, scale: t
 
 
 def resized_crop(images: Tensor, boxes: Tensor) -> Tensor:
-    """Cut `boxes[i]` (`crop_boxes`) out of `images[i]` and scale it to the image's size, bilinearly: `[B, C, H, W]`."""
+    """Cut `boxes[i]` (`crop_boxes`) out of `images[i]`, and scale it bilinearly to the image's size: `[B, C, H, W]`."""
     left, top, width, height = boxes.unbind(1)
     zero = torch.zeros_like(left)
     across = torch.stack([width, zero, 2 * left + width - 1], dim=1)
     down = torch.stack([zero, height, 2 * top + height - 1], dim=1)
-    theta = torch.stack([across, down], dim=1)  # [B, 2, 3], from the new image's [-1, 1] to the old one's
+    theta = torch.stack([across, down], dim=1)  # [B, 2, 3], maps the crop's [-1, 1] to the image's
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)  # [B, H, W, 2]
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

@@ -1,4 +1,4 @@
-"""Batches of images on the device: from the cache, or from pixels that lie there."""
+"""Batches of images on a device, from the image cache or from pixels in memory."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from tripletcl.errors import UserError
 
 
 class Source(Protocol):
-    """What gives batches of N images."""
+    """N images, read in batches."""
 
     device: torch.device
 
     @property
     def fingerprint(self) -> str:
-        """Depends on what `batch` gives without augmentation, and on nothing else."""
+        """A hash of all that `batch` returns without augmentation."""
 
     def __len__(self) -> int: ...
 
     def batch(self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        """The images of these ids, float32 in [0, 1] on the device, augmented where a generator is given."""
+        """The images of these ids, float32 in [0, 1] on the device, augmented if a generator is given."""
 
 
 class ImageSource:
-    """Gives batches of a cache's images, augmented or plain, as float tensors on a device.
+    """Batches of a cache's images as float tensors on a device.
 
     Args:
         cache: The decoded images.
-        augment: What is done to training batches; None: nothing.
-        device: Where the batches are wanted.
+        augment: The augmentation of training batches; None for none.
+        device: The device of the batches.
     """
 
     def __init__(self, cache: ImageCache, augment: Augment | None, device: torch.device | str) -> None:
@@ -56,7 +56,7 @@ class ImageSource:
 
     @property
     def fingerprint(self) -> str:
-        """The cache's: of the images' content, their order and size."""
+        """The cache's fingerprint: a hash of the images' content, their order and size."""
         return self.cache.fingerprint
 
     def batch(self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
@@ -64,23 +64,24 @@ class ImageSource:
 
         Args:
             ids: `[B]` image ids.
-            generator: Draws the augmentation; None: plain images, as evaluation wants them.
+            generator: The source of randomness of the augmentation; None returns plain images, for evaluation.
         """
-        images = to_device(torch.from_numpy(self.cache[ids]), self.device).float().div_(255)  # bytes travel, not floats
+        # Bytes are transferred to the device, a quarter of the floats.
+        images = to_device(torch.from_numpy(self.cache[ids]), self.device).float().div_(255)
         if self.augment is None or generator is None:
             return images
         return self.augment(images, generator)
 
 
 class ArraySource:
-    """Gives batches of pixels that lie on the device as bytes: no file, no copy from elsewhere.
+    """Batches of pixels that are stored on the device as bytes.
 
     Args:
-        pixels: uint8 `[N, C, H, W]`, grey (C = 1) or RGB (C = 3). They are not changed; on the CPU they are not copied.
-        size: The side of the square images wanted; other images are scaled, antialiased.
-        channels: 1 or 3: grey images are repeated as colours, colours become grey as `rgb_to_grayscale` of torchvision.
-        augment: What is done to training batches; None: nothing.
-        device: Where the pixels are kept and the batches wanted.
+        pixels: uint8 `[N, C, H, W]`, grey (C = 1) or RGB (C = 3). They are not changed, and on the CPU not copied.
+        size: The side of the square images; images of another size are scaled, antialiased.
+        channels: 1 or 3: grey is repeated in all three, colours become grey as by torchvision's `rgb_to_grayscale`.
+        augment: The augmentation of training batches; None for none.
+        device: The device of the pixels and the batches.
 
     Raises:
         UserError: The pixels are not uint8 `[N, 1 or 3, H, W]`, or channels is neither 1 nor 3.
@@ -107,7 +108,7 @@ class ArraySource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the pixels, their order and shape, and the size and channels wanted."""
+        """A hash of the pixels, their order and shape, and of size and channels."""
         digest = hashlib.blake2b(f"{list(self.pixels.shape)} {self.shape} ".encode(), digest_size=16)
         digest.update(self.pixels.cpu().numpy().data)
         return digest.hexdigest()
@@ -117,10 +118,10 @@ class ArraySource:
 
         Args:
             ids: `[B]` image ids.
-            generator: Draws the augmentation; None: plain images, as evaluation wants them.
+            generator: The source of randomness of the augmentation; None returns plain images, for evaluation.
         """
-        chosen = to_device(torch.from_numpy(np.asarray(ids, dtype=np.int64)), self.device)
-        images = self.pixels.index_select(0, chosen).div(255)  # division makes floats of bytes in one go
+        rows = to_device(torch.from_numpy(np.asarray(ids, dtype=np.int64)), self.device)
+        images = self.pixels.index_select(0, rows).div(255)  # [B, C, H, W]; the division also converts to floats
         if images.shape[2:] != (self.size, self.size):
             images = functional.interpolate(
                 images, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False
@@ -132,10 +133,10 @@ class ArraySource:
 
 
 class PermutedSource:
-    """Gives the images of another source with their pixels in another fixed order, the same for every image.
+    """The images of another source with their pixels in a random order, the same for every image.
 
-    The order is a function of the seed (and the number of pixels) alone; the channels of a pixel move together. With
-    the seed None or 0 the images are as they were.
+    The order depends only on the seed and the number of pixels; the channels of a pixel stay together. With the seed
+    None or 0 the images are unchanged.
     """
 
     def __init__(self, source: Source, seed: int | None) -> None:
@@ -147,7 +148,7 @@ class PermutedSource:
 
     @property
     def fingerprint(self) -> str:
-        """The source's, and the order's."""
+        """A hash of the source's fingerprint and the seed."""
         if not self.seed:
             return self.source.fingerprint
         return hashlib.blake2b(f"{self.source.fingerprint} in order {self.seed}".encode(), digest_size=16).hexdigest()
@@ -159,10 +160,10 @@ class PermutedSource:
             return images
         pixels = images.flatten(2)  # [B, C, H * W]
         order = self._order(pixels.shape[2])
-        return pixels.gather(2, order.expand(pixels.shape)).view(images.shape)  # many times quicker than index_select
+        return pixels.gather(2, order.expand(pixels.shape)).view(images.shape)  # much faster than index_select
 
     def _order(self, pixels: int) -> Tensor:
-        """`[H * W]`, which pixel of the image each pixel is taken from."""
+        """`[H * W]`, the index of the source's pixel at each place."""
         if pixels not in self._orders:
             order = np.random.default_rng(self.seed).permutation(pixels)
             self._orders[pixels] = torch.from_numpy(order).to(self.device)

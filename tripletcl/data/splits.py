@@ -1,4 +1,4 @@
-"""Split the facts of a table into tasks."""
+"""Split the facts of a table into tasks, and sample images and facts."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ def split_facts(
     seed: int = 0,
     vectors: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """Split the facts into tasks; every fact is in one task, and every task has training and test rows.
+    """Partition the facts into tasks; every task has training and test rows.
 
-    - "random": sizes differ by one at most. Depends on the seed and the facts' words alone: not on their order in the
+    - "random": sizes differ by at most one. Depends only on the seed and the facts' words: not on their order in the
       file, the platform or a library's version.
     - "column": by the user's own task names (`FactTable.groups`), in order of first appearance.
-    - "semantic": facts of like meaning together, by `bisect`. No task has less than half or more than twice the equal
-      share F / T (rounded); tasks are in order of their first fact. Depends on the seed and the vectors.
+    - "semantic": facts of similar meaning together, by `bisect`. Every task has between half and twice the equal share
+      F / T (rounded); tasks are in order of their first fact. Depends on the seed and the vectors.
 
     Args:
         table: The facts and their rows.
-        tasks: How many tasks; by column, None or the number of distinct names.
+        tasks: The number of tasks; for "column" None, or the number of distinct names.
         by: The way to split.
         seed: Any integer.
-        vectors: `[F, K]`, what each fact means (its units' text vectors one after another); for "semantic" only.
+        vectors: `[F, K]`, the meaning of each fact (its units' text vectors, concatenated); for "semantic" only.
 
     Returns:
         The fact ids of each task, ascending.
 
     Raises:
-        UserError: An unknown way, more tasks than facts, or a task without training or test rows (with a fact of it).
+        UserError: An unknown way, more tasks than facts, or a task without training or test rows (with one of its
+            facts).
     """
     if by not in WAYS:
         raise UserError(f"facts cannot be split by {by!r}, allowed are {', '.join(WAYS)}")
@@ -56,38 +57,38 @@ def split_facts(
 
 
 def held_out_facts(table: FactTable, share: float, seed: int) -> np.ndarray:
-    """Choose facts that are not to be taught, though each of their units is, in its place, by another fact.
+    """Sample facts that no task teaches, while another fact teaches each of their units in the same place.
 
-    They are drawn among the facts of order 2 and 3 that have test rows; the draw depends on the seed and the facts'
-    words alone.
+    They are sampled from the facts of order 2 and 3 that have test rows; the sample depends only on the seed and the
+    facts' words.
 
     Args:
         table: The facts and their rows.
-        share: Part of the facts of order 2 and 3.
+        share: The share of the facts of order 2 and 3.
         seed: Any integer.
 
     Returns:
         Their ids, ascending.
 
     Raises:
-        UserError: fewer can be held out.
+        UserError: Fewer facts can be held out.
     """
     composed = [number for number, fact in enumerate(table.facts) if fact.order > 1]
     trained, tested = (set(table.rows_of(split)[:, 1].tolist()) for split in SPLITS)
-    taught = Counter(unit for number in trained for unit in enumerate(table.facts[number].units))
-    wanted = round(share * len(composed))
-    chosen: list[int] = []
-    for number in sorted(composed, key=lambda number: _place(seed, "unseen", *table.facts[number].units)):
+    teachers = Counter(unit for number in trained for unit in enumerate(table.facts[number].units))
+    count = round(share * len(composed))
+    held_out: list[int] = []
+    for number in sorted(composed, key=lambda number: _rank(seed, "unseen", *table.facts[number].units)):
         units = [(place, text) for place, text in enumerate(table.facts[number].units) if text is not None]
-        own = int(number in trained)
-        if len(chosen) < wanted and number in tested and all(taught[unit] > own for unit in units):
-            chosen.append(number)
-            taught.subtract(units if own else [])
-    if len(chosen) < wanted:
+        own = int(number in trained)  # the fact itself is among the teachers of its units
+        if len(held_out) < count and number in tested and all(teachers[unit] > own for unit in units):
+            held_out.append(number)
+            teachers.subtract(units if own else [])
+    if len(held_out) < count:
         raise UserError(
-            f"{wanted} facts cannot be held out: of {len(chosen)} alone, each unit is taught by another fact too"
+            f"{count} facts cannot be held out: only {len(held_out)} have units that other facts all teach as well"
         )
-    return np.array(sorted(chosen), dtype=np.int64)
+    return np.array(sorted(held_out), dtype=np.int64)
 
 
 def sample(items: np.ndarray, count: int | None, seed: int | np.random.Generator) -> np.ndarray:
@@ -98,16 +99,17 @@ def sample(items: np.ndarray, count: int | None, seed: int | np.random.Generator
 
 
 def bisect(vectors: np.ndarray, tasks: int, seed: int) -> list[np.ndarray]:
-    """Cut points into clusters in two, again and again, each time between two k-means centres.
+    """Partition points into clusters by bisecting k-means.
 
-    The points are ordered along the line between the centres and cut where k-means cuts them. Each side is owed a share
-    of the tasks as near as can be to its share of the points, and the cut is moved, where it must be, until no task is
-    owed fewer than `F // (2 * tasks)` points (at least one) or more than `ceil(2 * F / tasks)`, F the number of points.
+    The points are ordered along the line between two k-means centres, and cut where k-means cuts them. Each side gets a
+    share of the tasks as close as possible to its share of the points. The cut is moved if necessary, so that every
+    task gets at least `F // (2 * tasks)` points (at least one) and at most `ceil(2 * F / tasks)`, F the number of
+    points.
 
     Args:
-        vectors: `[F, K]`, as many as tasks at least.
-        tasks: How many clusters.
-        seed: Of k-means' starting points.
+        vectors: `[F, K]`, F at least `tasks`.
+        tasks: The number of clusters.
+        seed: The seed of k-means' starting points.
 
     Returns:
         The point numbers of each cluster, ascending; clusters in order of their first point.
@@ -118,7 +120,7 @@ def bisect(vectors: np.ndarray, tasks: int, seed: int) -> list[np.ndarray]:
     def parts(points: np.ndarray, tasks: int) -> list[np.ndarray]:
         if tasks == 1:
             return [np.sort(points)]
-        points, cut = _in_two(points, vectors, seed)
+        points, cut = _cut_in_two(points, vectors, seed)
         left = min(max(round(tasks * cut / len(points)), 1), tasks - 1)
         right = tasks - left
         cut = max(cut, left * least, len(points) - right * most)
@@ -128,16 +130,16 @@ def bisect(vectors: np.ndarray, tasks: int, seed: int) -> list[np.ndarray]:
     return sorted(parts(np.arange(len(vectors)), tasks), key=lambda points: points[0])
 
 
-def _in_two(points: np.ndarray, vectors: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
-    """The points in order along the line between two k-means centres, and how many belong to the first."""
+def _cut_in_two(points: np.ndarray, vectors: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
+    """The points in order along the line between two k-means centres, and the number that belong to the first."""
     from sklearn.cluster import KMeans
 
-    chosen = vectors[points]
-    if (chosen == chosen[0]).all():
+    rows = vectors[points]  # [n, K]
+    if (rows == rows[0]).all():
         return points, len(points) // 2
-    means = KMeans(2, n_init=10, random_state=seed).fit(chosen)
+    means = KMeans(2, n_init=10, random_state=seed).fit(rows)
     first, second = means.cluster_centers_
-    along = chosen @ (second - first)
+    along = rows @ (second - first)  # [n]
     return points[np.argsort(along, kind="stable")], int(np.sum(along <= (first + second) @ (second - first) / 2))
 
 
@@ -150,15 +152,14 @@ def _checked_count(table: FactTable, tasks: int | None, by: str) -> int:
 
 
 def _at_random(table: FactTable, tasks: int, seed: int) -> list[np.ndarray]:
-    """Deal out the facts in the order of a hash of seed and words: no library's random stream to depend on."""
-
-    order = sorted(range(len(table.facts)), key=lambda fact: _place(seed, *table.facts[fact].units))
+    """Partition the facts in the order of a hash of seed and words, which no library's random stream changes."""
+    order = sorted(range(len(table.facts)), key=lambda fact: _rank(seed, *table.facts[fact].units))
     return [np.sort(part) for part in np.array_split(np.array(order, dtype=np.int64), tasks)]
 
 
-def _place(*what: object) -> bytes:
-    """Where a fact stands in a random order."""
-    return hashlib.sha256(repr(what).encode()).digest()
+def _rank(*key: object) -> bytes:
+    """The sort key of a random order."""
+    return hashlib.sha256(repr(key).encode()).digest()
 
 
 def _by_column(table: FactTable, tasks: int | None) -> tuple[list[np.ndarray], list[str]]:
