@@ -179,7 +179,7 @@ def test_an_index_is_asked_by_the_stage_that_made_it(run: Path, tmp_path: Path) 
 def test_an_index_of_no_stage_is_refused(run: Path, tmp_path: Path) -> None:
     other = FactIndex()
     other.add(["a.jpg"], np.ones((1, 3, WIDTH)))
-    other.replace_vectors(other.rows().reshape(1, 3, -1), model="stranger")
+    other.replace_vectors(lambda block: block, model="stranger")
     other.save(tmp_path / "other")
     _, err = said("query", "run", "red", "--index", str(tmp_path / "other"), code=2)
     assert (

@@ -35,8 +35,6 @@ from tripletcl.retrieval.table import (
     stamp_of,
 )
 
-Vectors = Tensor | np.ndarray | Callable[[np.ndarray], Tensor | np.ndarray]
-
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -328,16 +326,20 @@ class FactIndex:
     # --- another model -----------------------------------------------------------------------------------------------
 
     def replace_vectors(
-        self, vectors: Vectors, *, model: str | None, stage: int | None = None, trunk: str | None = None
+        self,
+        function: Callable[[np.ndarray], Tensor | np.ndarray],
+        *,
+        model: str | None,
+        stage: int | None = None,
+        trunk: str | None = None,
     ) -> None:
         """Replace the vectors of all photos by those of another model; on disk atomically.
 
         An embedder of another model is dropped.
 
         Args:
-            vectors: `[rows, 3, D]`, or a function from a block of the present ones, `[n, 3, D]`, to as many new ones,
-                called in the order of rows. They are normalised. Rows of removed photos count; their vectors may be
-                anything finite.
+            function: From a block of the present vectors, `[n, 3, D]`, to as many new ones, called in the order of
+                rows; the result is normalised. Rows of removed photos count; their vectors may be anything finite.
             model: The fingerprint of the model whose vectors they are, or stand for.
             stage: That model's stage.
             trunk: The fingerprint of that model's trunk; features of another one are dropped.
@@ -345,23 +347,14 @@ class FactIndex:
         Raises:
             UserError: there are not as many vectors as rows, or one is not finite.
         """
-        if not callable(vectors) and len(vectors) != self._table.rows:
-            raise UserError(f"an index of {self._table.rows} rows needs as many new vectors, not {len(vectors)}")
         kept = [FEATURES] if trunk is not None and trunk == self.trunk else []
         about = replace(self._rows.about, model=model, stage=stage, trunk=trunk if kept else None)
-        self._rows.rewrite(about, replace(self._table), {VECTORS: self._new_rows(vectors)}, kept)
+        rows = self._compute_rows(
+            self._table.vectors, lambda block: function(block.reshape(len(block), len(UNITS), -1))
+        )
+        self._rows.rewrite(about, replace(self._table), {VECTORS: rows}, kept)
         if self.embedder is not None and self.embedder.fingerprint() != model:
             self.embedder = None
-
-    def _new_rows(self, vectors: Vectors) -> Iterator[np.ndarray]:
-        """`[n, 3 * D]` block by block."""
-        rows = self._table.vectors
-        for block in blocks_of(rows):
-            names = [name or "a removed photo" for name in self._table.names[block]]
-            new = vectors(rows[block].reshape(len(names), len(UNITS), -1)) if callable(vectors) else vectors[block]
-            if len(new) != len(names):
-                raise UserError(f"a block of {len(names)} vectors became {len(new)}; each photo needs one")
-            yield unit_rows(torch.as_tensor(new), names)
 
     def refresh(self, embedder: PhotoEmbedder, *, stage: int | None = None) -> None:
         """Recompute every vector from the kept features, for a model with another readout on the same trunk.
@@ -372,21 +365,27 @@ class FactIndex:
             UserError: no features are kept, or they are of another trunk.
         """
         model, trunk, features = embedder.fingerprint(), embedder.trunk_fingerprint(), self.features
-        if len(self) and features is None:
+        if features is None and len(self):
             raise UserError("this index keeps no features: its photos have to be encoded again, or its vectors mapped")
         if features is not None and trunk != self.trunk:
             raise UserError(f"the features of this index are of trunk {self.trunk}, and the model's is {trunk}")
-        rows = self._rows_from(features, embedder) if features is not None else iter(())
+        features = np.zeros((0, 0), np.float32) if features is None else features
+        rows = self._compute_rows(features, lambda block: embedder.vectors_of(torch.from_numpy(block.copy())))
         table = replace(self._table, origins=[(model, stage)] * self._table.rows)
         about = replace(self._rows.about, model=model, stage=stage, trunk=trunk if self.trunk else None)
         self._rows.rewrite(about, table, {VECTORS: rows}, [FEATURES])
         self.embedder = embedder
 
-    def _rows_from(self, features: np.ndarray, embedder: PhotoEmbedder) -> Iterator[np.ndarray]:
-        """`[n, 3 * D]` block by block."""
-        for block in blocks_of(features):
-            vectors = embedder.vectors_of(torch.from_numpy(features[block].copy()))
-            yield unit_rows(vectors, self._table.names[block])
+    def _compute_rows(
+        self, inputs: np.ndarray, function: Callable[[np.ndarray], Tensor | np.ndarray]
+    ) -> Iterator[np.ndarray]:
+        """`[n, 3 * D]` block by block, by a function from a block of inputs `[n, ...]` to vectors `[n, 3, D]`."""
+        for block in blocks_of(inputs):
+            names = [name or "a removed photo" for name in self._table.names[block]]
+            vectors = torch.as_tensor(function(inputs[block]))
+            if len(vectors) != len(names):
+                raise UserError(f"a block of {len(names)} vectors became {len(vectors)}; each photo needs one")
+            yield unit_rows(vectors, names)
 
     def settle(self) -> None:
         """Drop the rows of removed photos, choose the kind and build its structure, each where enough has changed.
