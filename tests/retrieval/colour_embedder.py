@@ -1,4 +1,4 @@
-"""A model small enough to see through: a photo is three pixels, one per unit, and a text is the name of a colour."""
+"""A tiny transparent model: a photo is three pixels, one for each unit, and a text is the name of a colour."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TURN = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 
 
 class ColourEmbedder:
-    """A unit's vector is its colour, of length 1; its trunk, which is none, stands still if you say so."""
+    """A unit's vector is its colour, normalised; its trunk is the identity, and frozen if told so."""
 
     def __init__(self, name: str = "colours-1", trunk_is_frozen: bool = False) -> None:
         self.name, self.trunk_is_frozen = name, trunk_is_frozen
@@ -56,7 +56,7 @@ class ColourEmbedder:
 
 
 class TurnedEmbedder(ColourEmbedder):
-    """A newer model: every unit vector, of photos and of texts, is turned."""
+    """A newer model: every unit vector, of photos and of texts, is rotated."""
 
     def __init__(self, trunk: str = "other pixels", trunk_is_frozen: bool = False) -> None:
         super().__init__("turned", trunk_is_frozen)

@@ -1,4 +1,4 @@
-"""Models and photos that the retrieval tests share."""
+"""Models and photos shared by the retrieval tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def other_embedder() -> ColourEmbedder:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a photo of three colours into the folder "photos"."""
+    """Write a photo of three colours into the folder "photos"."""
 
     def write(name: str, *colours: str) -> Path:
         path = tmp_path / "photos" / name

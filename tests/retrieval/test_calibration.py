@@ -1,4 +1,4 @@
-"""Scores to probabilities: right where the truth is known, monotone, kept on disk."""
+"""Calibrated probabilities agree with a known truth, are monotone, and survive on disk."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def world(photos: int = 600, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor,
     texts = {text: rng.standard_normal(16) for fact in FACTS for text in fact.units if text}
     facts = np.stack([[texts[text] if text else np.zeros(16) for text in fact.units] for fact in FACTS])
     whole = [number for number, fact in enumerate(FACTS) if fact.order == 3]
-    shown = rng.choice(whole, photos)
-    images = facts[shown] / 4 + rng.standard_normal((photos, 3, 16)) / 2
+    shown_facts = rng.choice(whole, photos)
+    images = facts[shown_facts] / 4 + rng.standard_normal((photos, 3, 16)) / 2
     relevant = np.array(
         [
             [all(u is None or u == v for u, v in zip(fact.units, FACTS[other].units, strict=True)) for fact in FACTS]
-            for other in shown
+            for other in shown_facts
         ]
     )
     normalise = torch.nn.functional.normalize
@@ -62,8 +62,8 @@ def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 
     return float(error), float(((p - y) ** 2).mean())
 
 
-def test_well_calibrated_scores_stay_as_they_are() -> None:
-    """Truth drawn with probability sigmoid(score): both fits give that probability back."""
+def test_the_fits_recover_a_known_probability() -> None:
+    """The truth is sampled with probability sigmoid(score), and both fits return that probability."""
     rng = np.random.default_rng(0)
     scores = rng.normal(-1, 2, 40_000)
     p = 1 / (1 + np.exp(-scores))
@@ -87,19 +87,19 @@ def test_the_error_of_probabilities_by_hand() -> None:
 def test_probabilities_are_monotone_and_within_bounds(fitted: Calibration) -> None:
     scores = np.linspace(-3, 12, 1001)
     for curve in fitted.facts.values():
-        found = curve.probability(scores)
-        assert (np.diff(found) >= 0).all()
-        assert found.min() >= 0
-        assert found.max() <= 1
+        p = curve.probability(scores)
+        assert (np.diff(p) >= 0).all()
+        assert p.min() >= 0
+        assert p.max() <= 1
     assert all(curve.slope > 0 for curve in fitted.queries.values())
 
 
-def test_each_kind_of_question_has_its_curve(fitted: Calibration) -> None:
+def test_each_kind_of_query_has_its_curve(fitted: Calibration) -> None:
     assert set(fitted.queries) == {"any", "photo", "S", "P", "O", "SP", "SO", "PO", "SPO"}
     assert set(fitted.facts) == {"any", "S", "SP", "SPO"}
 
 
-def test_what_was_fitted_on_some_photos_holds_for_others(fitted: Calibration) -> None:
+def test_a_fit_generalises_to_other_photos(fitted: Calibration) -> None:
     images, facts, relevant = world(seed=0)
     assert fitted.photos == len(images)
     first = fit_calibration("model", FACTS, images[:300], facts, relevant[:300])
@@ -111,16 +111,16 @@ def test_what_was_fitted_on_some_photos_holds_for_others(fitted: Calibration) ->
     assert brier < 0.5 * share * (1 - share)  # to say the base rate of everything would cost this without the half
 
 
-def test_closed_scores_count() -> None:
+def test_closed_scores_are_used() -> None:
     images, facts, relevant = world()
-    told = fit_calibration("model", FACTS, images, facts, relevant, torch.tensor(relevant * 4.0))
+    with_closed = fit_calibration("model", FACTS, images, facts, relevant, torch.tensor(relevant * 4.0))
     scores = fact_scores(unit_blocks(images), FACTS, facts, torch.tensor(relevant * 4.0))
     assert scores[relevant].min() > 2 > scores[~relevant].max()
     for number, fact in enumerate(FACTS):
-        p = told.facts[pattern(fact.units)].probability(scores[:, number])
+        p = with_closed.facts[pattern(fact.units)].probability(scores[:, number])
         assert np.array_equal(p > 0.5, relevant[:, number])
     plain = fit_calibration("model", FACTS, images, facts, relevant)
-    assert told.queries == plain.queries  # an index has no closed scores
+    assert with_closed.queries == plain.queries  # an index has no closed scores
 
 
 def test_a_kind_with_few_true_pairs_shares_the_curve_of_all() -> None:
@@ -129,7 +129,7 @@ def test_a_kind_with_few_true_pairs_shares_the_curve_of_all() -> None:
     assert "SPO" not in fit_calibration("model", FACTS, images[:40], facts, relevant[:40]).facts
 
 
-def test_photos_that_say_nothing_cannot_calibrate() -> None:
+def test_photos_without_information_are_refused() -> None:
     images, facts, relevant = world(photos=8)
     for nothing in (np.zeros_like(relevant), np.ones_like(relevant)):
         with pytest.raises(UserError, match="cannot be calibrated"):
@@ -138,7 +138,7 @@ def test_photos_that_say_nothing_cannot_calibrate() -> None:
         fit_calibration("model", [], images, facts[:0], relevant[:, :0])
 
 
-def test_saved_and_loaded_for_its_own_model_alone(fitted: Calibration, tmp_path: Path) -> None:
+def test_it_is_saved_and_loaded_for_its_own_model_only(fitted: Calibration, tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     fitted.save(path)
     assert Calibration.load(path, "model") == fitted

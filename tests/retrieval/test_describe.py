@@ -1,4 +1,4 @@
-"""Which facts a photo shows."""
+"""Description of photos by facts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def random_facts() -> tuple[list[Fact], torch.Tensor, torch.Tensor]:
 def test_ranked_by_the_mean_cosine_of_the_units_a_fact_has() -> None:
     facts, vectors, present = random_facts()
     images = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(1))
-    for image, shown in zip(images, describe(images, facts, vectors, present, k=12), strict=True):
+    for image, ranked in zip(images, describe(images, facts, vectors, present, k=12), strict=True):
         expected = [
             sum(float(image[u] @ vector[u]) / math.sqrt(float(image[u] @ image[u])) for u in range(3)) / fact.order
             for fact, vector in zip(facts, vectors, strict=True)
         ]
-        assert [fact.score for fact in shown] == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
-        assert {fact.fact: fact.score for fact in shown} == pytest.approx(
+        assert [fact.score for fact in ranked] == pytest.approx(sorted(expected, reverse=True), abs=1e-6)
+        assert {fact.fact: fact.score for fact in ranked} == pytest.approx(
             dict(zip(facts, expected, strict=True)), abs=1e-6
         )
 
@@ -55,12 +55,12 @@ def test_closed_scores_are_added_and_probabilities_rank() -> None:
     curves = {"any": Isotonic([-3, 3], [0, 0.5]), "SP": Isotonic([-3, 0, 3], [0, 0.9, 0.9])}
     described = describe(images, facts, vectors, present, 12, closed, Calibration("model", {}, curves, 1))
     for row, (before, after) in enumerate(zip(plain, described, strict=True)):
-        cosines = {shown.fact: shown.score for shown in before}
+        cosines = {fact.fact: fact.score for fact in before}
         scores = {fact: cosines[fact] + float(closed[row, number]) for number, fact in enumerate(facts)}
-        assert {shown.fact: shown.score for shown in after} == pytest.approx(scores, abs=1e-6)
-        for shown in after:
-            wide = shown.score / 12 + 0.25
-            expected = min(0.9, 0.3 * shown.score + 0.9) if shown.fact.order == 2 else wide
-            assert shown.probability == pytest.approx(expected, abs=1e-6)
-        keys = [(shown.probability, shown.score) for shown in after]
+        assert {fact.fact: fact.score for fact in after} == pytest.approx(scores, abs=1e-6)
+        for fact in after:
+            wide = fact.score / 12 + 0.25
+            expected = min(0.9, 0.3 * fact.score + 0.9) if fact.fact.order == 2 else wide
+            assert fact.probability == pytest.approx(expected, abs=1e-6)
+        keys = [(fact.probability, fact.score) for fact in after]
         assert keys == sorted(keys, reverse=True), "by probability, ties by score"

@@ -48,32 +48,32 @@ def two_threads() -> Iterator[None]:
 
 
 def queries(count: int) -> np.ndarray:
-    """As many queries of every pattern; the first asks for the photo that is there 41 times."""
-    asked = unit_vectors(count, seed=1)
-    asked[0] = unit_vectors(8, seed=0)[7]
-    return (asked[:, None] * np.array(PATTERNS)[None, :, :, None]).reshape(-1, 3 * WIDTH)  # [count * 7, 3 * WIDTH]
+    """`count` queries of every pattern; the first asks for the photo that is in the index 41 times."""
+    vectors = unit_vectors(count, seed=1)
+    vectors[0] = unit_vectors(8, seed=0)[7]
+    return (vectors[:, None] * np.array(PATTERNS)[None, :, :, None]).reshape(-1, 3 * WIDTH)  # [count * 7, 3 * WIDTH]
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["faiss's own loop", "matrix product"])
 def test_every_pattern_equals_brute_force(index: FactIndex, photos: np.ndarray, two_threads: None, count: int) -> None:
     assert len(PATTERNS) == 7
-    asked = queries(count)
-    found = index.search_vectors(asked, k=10)
-    scores = photos.reshape(len(photos), -1).astype(np.float64) @ asked.astype(np.float64).T  # [N, Q]
-    for query, hits in enumerate(found):
+    vectors = queries(count)
+    results = index.search_vectors(vectors, k=10)
+    scores = photos.reshape(len(photos), -1).astype(np.float64) @ vectors.astype(np.float64).T  # [N, Q]
+    for query, hits in enumerate(results):
         # Sorted by score, and equal scores by name: lexsort's last key comes first.
         best = np.lexsort((np.arange(len(photos)), -scores[:, query].astype(np.float32)))[:10]
         assert [hit.path for hit in hits] == [NAMES[row] for row in best]
         assert [hit.score for hit in hits] == pytest.approx(scores[best, query], abs=1e-6)
 
 
-def test_the_answer_does_not_depend_on_the_batch_it_is_asked_in(index: FactIndex) -> None:
-    asked = queries(2)
-    together = index.search_vectors(asked, k=5)
-    assert [index.search_vectors(query[None], k=5)[0] for query in asked] == together
+def test_the_answer_does_not_depend_on_the_batch(index: FactIndex) -> None:
+    vectors = queries(2)
+    together = index.search_vectors(vectors, k=5)
+    assert [index.search_vectors(query[None], k=5)[0] for query in vectors] == together
 
 
-def test_equal_photos_come_in_the_order_of_their_paths_however_they_were_added() -> None:
+def test_equal_photos_are_ordered_by_path_whatever_the_order_of_addition() -> None:
     one, other = unit_vectors(2, seed=3)
     names = [f"{row:02}.jpg" for row in range(40)]
     shuffled = np.random.default_rng(0).permutation(names)
@@ -88,20 +88,20 @@ def test_equal_photos_come_in_the_order_of_their_paths_however_they_were_added()
 @pytest.mark.parametrize("part", ["a few", "the best", "all but three"])
 def test_deleted_rows_are_not_found(photos: np.ndarray, part: str) -> None:
     rows = photos[49_950:50_050].reshape(100, -1)  # 40 of them are the same
-    asked = queries(1)
+    vectors = queries(1)
     deleted = np.zeros(100, bool)
     deleted[{"a few": [3, 50, 60], "the best": slice(45, 95), "all but three": slice(3, None)}[part]] = True
-    scores = rows.astype(np.float64) @ asked.astype(np.float64).T
+    scores = rows.astype(np.float64) @ vectors.astype(np.float64).T
     scores[deleted] = -np.inf
-    for query, (found, at) in enumerate(exact_search.search(rows, asked, 7, deleted)):
+    for query, (found_scores, at) in enumerate(exact_search.search(rows, vectors, 7, deleted)):
         best = np.sort(scores[:, query].astype(np.float32))[::-1][: min(7, int((~deleted).sum()))]
-        assert np.sort(found)[::-1][: len(best)].tolist() == pytest.approx(best.tolist(), abs=1e-6)
+        assert np.sort(found_scores)[::-1][: len(best)].tolist() == pytest.approx(best.tolist(), abs=1e-6)
         assert not deleted[at].any()
         ties = set(np.flatnonzero(scores[:, query].astype(np.float32) == best[-1]))
         assert ties <= set(at.tolist())
 
 
-def test_the_threshold_of_faiss_is_left_as_it_was(index: FactIndex) -> None:
+def test_the_threshold_of_faiss_is_restored(index: FactIndex) -> None:
     before = faiss.cvar.distance_compute_blas_threshold
     index.search_vectors(queries(2))
     assert faiss.cvar.distance_compute_blas_threshold == before
@@ -111,7 +111,7 @@ def test_the_threshold_of_faiss_is_left_as_it_was(index: FactIndex) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("place", ["in memory", "on disk"])
 def test_a_forked_child_can_search(index: FactIndex, two_threads: None, tmp_path: Path, place: str) -> None:
-    """faiss alone hangs: the child waits for the threads its parent searched with."""
+    """faiss itself hangs: the child waits for the threads of its parent."""
     if place == "on disk":
         index.save(tmp_path)
         index = FactIndex.load(tmp_path)

@@ -1,4 +1,4 @@
-"""Building, growing, asking, saving and loading an index of photos."""
+"""An index of photos: build, extend, search, save and load it."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def test_a_query_ranks_by_the_sum_of_the_cosines_of_the_units_asked_for(index: F
     assert index.search("blue", k=1)[0].score == pytest.approx(1)
 
 
-def test_a_string_a_query_and_a_fact_ask_the_same_and_a_list_asks_all_at_once(index: FactIndex) -> None:
-    asked = ["dark red, green", Query("dark red", "green"), Fact("dark red", "green")]
-    first, *others = index.search(asked, k=4)
+def test_strings_queries_and_facts_are_equivalent_and_a_list_is_a_batch(index: FactIndex) -> None:
+    queries = ["dark red, green", Query("dark red", "green"), Fact("dark red", "green")]
+    first, *others = index.search(queries, k=4)
     assert names(first)[0] == "c.PNG"
-    assert [*others, index.search(asked[0], k=4)] == [first] * 3
+    assert [*others, index.search(queries[0], k=4)] == [first] * 3
     assert index.search([]) == []
 
 
-def test_more_than_there_is_gives_all_and_less_than_one_is_refused(index: FactIndex) -> None:
+def test_k_may_exceed_the_index_and_must_be_positive(index: FactIndex) -> None:
     assert len(index.search("red", k=100)) == len(index) == 5
     for k in (0, -1):
         with pytest.raises(UserError, match=f"k must be at least 1, not {k}"):
@@ -85,8 +85,8 @@ def test_query_vectors_are_checked(index: FactIndex) -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
 def test_build_takes_all_images_below_a_folder(embedder: ColourEmbedder, photos: Path, batch_size: int) -> None:
     (photos / "notes.txt").write_text("no photo")
-    heard: list[Progress] = []
-    with listening(heard.append):
+    reports: list[Progress] = []
+    with listening(reports.append):
         built = FactIndex.build(embedder, photos, batch_size=batch_size)
     assert [str(path.relative_to(photos)) for path in built.paths] == [
         "a.png",
@@ -96,8 +96,8 @@ def test_build_takes_all_images_below_a_folder(embedder: ColourEmbedder, photos:
         "trip/d.png",
     ]
     assert built.width == 3
-    assert heard[-1] == Progress("embedding", 5, 5)
-    assert len(heard) == -(-5 // batch_size)
+    assert reports[-1] == Progress("embedding", 5, 5)
+    assert len(reports) == -(-5 // batch_size)
     assert built.search("red blue") == FactIndex.build(embedder, built.paths).search("red blue")
 
 
@@ -137,7 +137,7 @@ def test_a_growing_collection_encodes_only_what_is_new(
     assert len(index) == 6
 
 
-def test_a_model_that_has_learned_may_not_add_to_an_old_index(
+def test_a_model_that_has_changed_may_not_add_to_an_old_index(
     embedder: ColourEmbedder, index: FactIndex, photo: Write
 ) -> None:
     embedder.name = "colours-1b"
@@ -164,7 +164,7 @@ def test_vectors_are_normalised_and_checked() -> None:
     assert len(index) == 2  # nothing was added by halves
 
 
-def test_without_a_model_only_vectors_can_be_asked(photos: Path) -> None:
+def test_without_a_model_an_index_takes_vectors_only(photos: Path) -> None:
     index = FactIndex()
     with pytest.raises(UserError, match="cannot encode queries"):
         index.search("red")
@@ -175,13 +175,13 @@ def test_without_a_model_only_vectors_can_be_asked(photos: Path) -> None:
 # Saving and loading
 
 
-def test_a_loaded_index_answers_alike_and_grows_on(
+def test_a_loaded_index_answers_alike_and_can_be_extended(
     embedder: ColourEmbedder, index: FactIndex, tmp_path: Path, photo: Write
 ) -> None:
     index.save(tmp_path / "index")
     loaded = FactIndex.load(tmp_path / "index", embedder)
-    asked = ["red", "? green", "?, ?, blue", "dark red, green, green"]
-    assert loaded.search(asked) == index.search(asked)
+    queries = ["red", "? green", "?, ?, blue", "dark red, green, green"]
+    assert loaded.search(queries) == index.search(queries)
     assert (loaded.paths, loaded.model, loaded.width) == (index.paths, "colours-1", 3)
     loaded.add_photos([photo("new.png", "green", "green", "green")])
     loaded.save(tmp_path / "index")
@@ -197,7 +197,7 @@ def test_an_empty_index_survives(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file names are text on this system")
-def test_a_path_that_is_no_unicode_survives(tmp_path: Path) -> None:
+def test_a_path_that_is_not_unicode_survives(tmp_path: Path) -> None:
     path = Path(os.fsdecode(b"caf\xe9.jpg"))
     index = FactIndex()
     index.add([path], np.ones((1, 3, 2)))
@@ -224,15 +224,15 @@ def test_opening_an_index_computes_the_fingerprint_once(index: FactIndex, tmp_pa
             return super().fingerprint()
 
     index.save(tmp_path)
-    asked, written = Counting(), Counting()
-    FactIndex.load(tmp_path, asked).search("red")
-    assert asked.calls == 1
-    with writing(tmp_path, written) as opened:
+    reader, writer = Counting(), Counting()
+    FactIndex.load(tmp_path, reader).search("red")
+    assert reader.calls == 1
+    with writing(tmp_path, writer) as opened:
         opened.search("red")
-    assert written.calls == 1
+    assert writer.calls == 1
 
 
-def test_no_index_is_named(tmp_path: Path) -> None:
+def test_a_missing_index_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no index in .*nowhere"):
         FactIndex.load(tmp_path / "nowhere")
 
@@ -252,7 +252,7 @@ def flip_a_bit(folder: Path) -> None:
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "vectors cut": lambda folder: os.truncate(next(folder.glob("*.f32")), 40),
     "vectors altered": flip_a_bit,
-    "vectors gone": lambda folder: next(folder.glob("*.f32")).unlink(),
+    "vectors missing": lambda folder: next(folder.glob("*.f32")).unlink(),
     "database cut": lambda folder: os.truncate(folder / "index.db", 5000),
     "database no database": lambda folder: (folder / "index.db").write_bytes(b"\xff\xfe" * 4096),
     "database of something else": lambda folder: edit(folder, "DROP TABLE meta"),
@@ -290,7 +290,7 @@ def test_other_formats_are_refused(index: FactIndex, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["append_rows", "_transaction", "_sweep"])
-def test_a_save_that_breaks_off_leaves_an_index_whole(
+def test_an_interrupted_save_leaves_the_index_intact(
     index: FactIndex, tmp_path: Path, photo: Write, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     index.save(tmp_path / "index")
@@ -309,12 +309,12 @@ def test_a_save_that_breaks_off_leaves_an_index_whole(
     assert len(list((tmp_path / "index").iterdir())) == 2
 
 
-def test_a_file_is_no_place_for_an_index(index: FactIndex, photos: Path) -> None:
+def test_a_file_instead_of_a_folder_is_refused(index: FactIndex, photos: Path) -> None:
     with pytest.raises(UserError, match=r"a\.png is a file, and an index needs a folder"):
         index.save(photos / "a.png")
 
 
-def test_what_else_lies_in_the_folder_stays(index: FactIndex, photos: Path) -> None:
+def test_other_files_in_the_folder_stay(index: FactIndex, photos: Path) -> None:
     before = set(photos.iterdir())
     index.save(photos)
     index.save(photos)

@@ -1,4 +1,4 @@
-"""Kept features: a later stage of a trunk that stands still needs no photo."""
+"""Kept features: a later stage with a frozen trunk needs no photo."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Write = Callable[..., Path]
 
 
 class LaterStage(ColourEmbedder):
-    """Another read-out of the same pixels."""
+    """Another readout of the same pixels."""
 
     def vectors_of(self, representation: Tensor, normalise: bool = True) -> Tensor:
         return super().vectors_of(representation.flip(1))
@@ -54,7 +54,7 @@ def test_features_are_kept_where_the_trunk_is_frozen(first: ColourEmbedder, phot
     assert (moving.features, moving.trunk) == (None, None)
 
 
-def test_the_setting_has_the_last_word(first: ColourEmbedder, photos: Path, tmp_path: Path) -> None:
+def test_the_setting_overrides_the_default(first: ColourEmbedder, photos: Path, tmp_path: Path) -> None:
     with writing(tmp_path / "without", first, keep_features=False) as index:
         index.sync(photos)
     assert FactIndex.load(tmp_path / "without").features is None
@@ -91,7 +91,7 @@ def test_a_refreshed_index_is_that_of_the_later_stage(
     assert first.photos_read == later.photos_read == []
 
 
-def test_a_refreshed_index_goes_on_with_the_later_stage(
+def test_a_refreshed_index_can_be_extended_by_the_later_stage(
     first: ColourEmbedder, later: LaterStage, photos: Path, photo: Write, tmp_path: Path
 ) -> None:
     with writing(tmp_path / "index", first) as index:
@@ -123,7 +123,7 @@ def test_features_of_another_trunk_are_refused_and_dropped(
         index.refresh(later)
 
 
-def test_vectors_alone_are_not_added_to_an_index_of_features(first: ColourEmbedder, photos: Path) -> None:
+def test_vectors_are_not_added_to_an_index_with_features(first: ColourEmbedder, photos: Path) -> None:
     index = FactIndex(first)
     index.add(["x"], np.ones((1, 3, 3)))
     assert index.features is None
@@ -134,7 +134,7 @@ def test_vectors_alone_are_not_added_to_an_index_of_features(first: ColourEmbedd
 
 @pytest.fixture
 def analytic(tmp_path: Path) -> FactEmbedder:
-    """A real model with an analytic read-out, which knows no class yet."""
+    """A real model with an analytic readout, which knows no class yet."""
     words, generator = ("dog", "running", "cat", "sleeping", "sofa"), np.random.default_rng(1)
     lines = [" ".join([word, *map(str, generator.standard_normal(6).round(3))]) for word in words]
     (tmp_path / "words.txt").write_text("\n".join(lines))
@@ -145,7 +145,7 @@ def analytic(tmp_path: Path) -> FactEmbedder:
 
 
 def test_a_refresh_equals_embedding_again(analytic: FactEmbedder, tmp_path: Path) -> None:
-    """A class is learned, photos are indexed, a second class is learned: the vectors change, the features hold."""
+    """A class is learned, photos are indexed, a second class is learned: the vectors change, the features do not."""
     generator = np.random.default_rng(0)
     for number in range(9):
         pixels = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)

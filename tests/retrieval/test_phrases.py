@@ -1,4 +1,4 @@
-"""Phrases as people type them, and what they ask for."""
+"""Phrases as typed, and their queries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FACTS = [
 
 
 @pytest.mark.parametrize(
-    ("phrase", "understood"),
+    ("phrase", "queries"),
     [
         # Units in order, and their forms
         ("person riding horse", "<person, riding, horse>"),
@@ -99,14 +99,14 @@ FACTS = [
         ("a dog and a dog", "<dog, ?, ?>"),
     ],
 )
-def test_a_phrase_is_understood(phrase: str, understood: str) -> None:
+def test_read_phrase(phrase: str, queries: str) -> None:
     reading = read_phrase(phrase, FACTS)
-    assert " + ".join(map(str, reading.queries)) == understood
+    assert " + ".join(map(str, reading.queries)) == queries
     assert reading.left_out == ()
 
 
 @pytest.mark.parametrize(
-    ("phrase", "understood", "left_out"),
+    ("phrase", "queries", "left_out"),
     [
         ("two dogs running on the beach", "<dog, running on, beach>", ("two",)),
         ("3 horses", "<horse, ?, ?>", ("3",)),
@@ -115,13 +115,13 @@ def test_a_phrase_is_understood(phrase: str, understood: str) -> None:
         ("a man in a red shirt riding a bike", "<man, riding, bike>", ("in", "red", "shirt")),
     ],
 )
-def test_what_is_not_asked_for_is_told(phrase: str, understood: str, left_out: tuple[str, ...]) -> None:
+def test_words_left_out_are_reported(phrase: str, queries: str, left_out: tuple[str, ...]) -> None:
     reading = read_phrase(phrase, FACTS)
-    assert (" + ".join(map(str, reading.queries)), reading.left_out) == (understood, left_out)
+    assert (" + ".join(map(str, reading.queries)), reading.left_out) == (queries, left_out)
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=str)
-def test_every_fact_is_understood_as_itself(fact: Fact) -> None:
+def test_every_fact_is_read_as_itself(fact: Fact) -> None:
     subject, predicate, object_ = (unit or "" for unit in fact.units)
     for phrase in (f"{subject} {predicate} {object_}", f"the {subject} is {predicate} the {object_}"):
         (query,) = read_phrase(phrase, FACTS).queries
@@ -133,7 +133,7 @@ def test_a_new_word_is_never_replaced_by_a_known_one() -> None:
         assert word in read_phrase(f"a {word} carrying a ball", FACTS).queries[0].units
 
 
-def test_where_nothing_is_known_up_to_three_words_are_the_units() -> None:
+def test_without_facts_up_to_three_words_are_the_units() -> None:
     assert str(read_phrase("robot hugs robot").queries[0]) == "<robot, hugs, robot>"
     assert str(read_phrase("a robot hugging a tall tree").queries[0]) == "<robot, hugging, tall tree>"
 
@@ -145,7 +145,7 @@ def test_a_phrase_that_asks_for_nothing(phrase: str) -> None:
 
 
 @pytest.mark.parametrize("phrase", ["a dog without a ball", "no dogs", "a dog that isn't running"])
-def test_negations_are_sent_to_the_minus(phrase: str) -> None:
+def test_negations_are_refused_with_advice(phrase: str) -> None:
     with pytest.raises(UserError, match="after a minus"):
         read_phrase(phrase, FACTS)
 
@@ -173,7 +173,7 @@ def test_forms_of_one_word_share_a_stem(forms: str) -> None:
     assert len({stem(form) for form in forms.split()}) == 1
 
 
-def test_other_words_do_not() -> None:
+def test_different_words_have_different_stems() -> None:
     words = [
         "dog",
         "cat",
@@ -193,14 +193,14 @@ def test_other_words_do_not() -> None:
     assert len({stem(word) for word in words}) == len(words)
 
 
-def test_attributes_are_known_predicates_without_an_object_that_nobody_does() -> None:
+def test_attributes_are_known_predicates_without_an_object_and_no_verbs() -> None:
     lexicon = Lexicon(FACTS)
     assert lexicon.attribute(["brown"]) == "brown"
     assert lexicon.attribute(["black", "and", "white"]) == "black and white"
     assert [lexicon.attribute([word]) for word in ("running", "lay", "riding", "purple")] == [None] * 4
 
 
-def test_threads_stem_words_beside_each_other() -> None:
+def test_threads_stem_words_at_the_same_time() -> None:
     words = ["riding", "horses", "running", "children"] * 500
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(stem, words)) == [stem(word) for word in words]

@@ -1,4 +1,4 @@
-"""Requests as they are typed, and photos that fit them, against a slow and obvious reckoning."""
+"""Requests as typed, and the photos that fit them, against a slow and obvious calculation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CALIBRATION = Calibration("colours-1", CURVES, {"any": Isotonic([0], [0])}, 1)
 
 
 @pytest.mark.parametrize(
-    ("words", "understood"),
+    ("words", "expected"),
     [
         # What is exact
         (["person", "riding", "horse"], "<person, riding, horse>"),
@@ -69,8 +69,8 @@ CALIBRATION = Calibration("colours-1", CURVES, {"any": Isotonic([0], [0])}, 1)
         ("hang-glider", "<hang-glider, ?, ?>"),
     ],
 )
-def test_a_request_is_understood(words: str | list[str], understood: str) -> None:
-    assert str(parse_request(words, FACTS)) == understood
+def test_parse_request(words: str | list[str], expected: str) -> None:
+    assert str(parse_request(words, FACTS)) == expected
 
 
 def test_photos_are_terms() -> None:
@@ -98,17 +98,17 @@ def test_photos_are_terms() -> None:
         ("a dog without snow", "after a minus"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence(words: str | list[str], message: str) -> None:
+def test_a_request_that_cannot_be_read_is_refused_in_a_sentence(words: str | list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_request(words, FACTS)
 
 
-def test_an_example_that_is_not_wanted_does_not_suffice() -> None:
+def test_an_excluded_example_is_not_enough() -> None:
     with pytest.raises(UserError, match="only what photos are not to show"):
         parse_request(unlike=["a.jpg"])
 
 
-def test_the_reader_is_told_what_is_new_and_what_was_left_out(embedder: ColourEmbedder) -> None:
+def test_notes_name_new_words_and_those_left_out(embedder: ColourEmbedder) -> None:
     vocabulary = (("red", "green"), ("green",), ())
     request = parse_request("two dark red, ? + red green - ? ? blue", [])
     assert notes_on(Request((Term(Query("dark red", "green")),), ("two",)), embedder, vocabulary) == [
@@ -142,18 +142,18 @@ def colours_of(path: Path) -> list[str]:
 
 def mean_cosine(path: Path, wanted: Query | Path) -> float:
     units = wanted.units if isinstance(wanted, Query) else colours_of(wanted)
-    found = [cosine(colour, unit) for colour, unit in zip(colours_of(path), units, strict=True) if unit]
-    return sum(found) / len(found)
+    cosines = [cosine(colour, unit) for colour, unit in zip(colours_of(path), units, strict=True) if unit]
+    return sum(cosines) / len(cosines)
 
 
 def kind(wanted: Query | Path) -> str:
     return "".join("SPO"[i] for i in range(3) if wanted.units[i]) if isinstance(wanted, Query) else "photo"
 
 
-def reckoned(index: FactIndex, request: Request) -> dict[Path, float]:
+def slow_answer(index: FactIndex, request: Request) -> dict[Path, float]:
     """Each photo's probability, one by one."""
     examples = {term.wanted for term in request.terms}
-    found = {}
+    totals = {}
     for path in index.photos:
         total = 1.0
         for term in request.terms:
@@ -161,8 +161,8 @@ def reckoned(index: FactIndex, request: Request) -> dict[Path, float]:
             p = 1 / (1 + math.exp(-(curve.slope * mean_cosine(path, term.wanted) + curve.offset)))
             total *= 1 - p if term.excluded else p
         if path not in examples:
-            found[path] = total
-    return found
+            totals[path] = total
+    return totals
 
 
 REQUESTS = [
@@ -178,7 +178,7 @@ REQUESTS = [
 @pytest.mark.parametrize("k", [1, 7, 1000])
 def test_several_terms_are_ranked_by_the_product_of_probabilities(index: FactIndex, typed: str, k: int) -> None:
     request = parse_request(typed)
-    expected = reckoned(index, request)
+    expected = slow_answer(index, request)
     hits = answer(index, request, k, CALIBRATION)
     best = sorted(expected, key=lambda path: (-np.float32(expected[path]), path))[:k]
     assert [hit.score for hit in hits] == pytest.approx([expected[path] for path in best], rel=1e-5)
@@ -193,13 +193,13 @@ def test_an_example_is_a_term_and_is_not_found_itself(index: FactIndex) -> None:
         parse_request("red", unlike=[example]),
         parse_request("? green ? - ? ? green", like=[example]),
     ):
-        expected = reckoned(index, request)
+        expected = slow_answer(index, request)
         hits = answer(index, request, 9, CALIBRATION)
         assert [hit.score for hit in hits] == pytest.approx(sorted(expected.values(), reverse=True)[:9], rel=1e-5)
         assert example not in {hit.path for hit in hits}
 
 
-def test_one_term_is_searched_as_ever(index: FactIndex) -> None:
+def test_one_term_is_searched_like_a_query(index: FactIndex) -> None:
     for typed in ("red green ?", "? ? blue"):
         assert answer(index, parse_request(typed), 6, CALIBRATION) == index.search(typed, 6)
     example = next(path for path in index.photos if path.stem == "red-green-blue")
@@ -208,7 +208,7 @@ def test_one_term_is_searched_as_ever(index: FactIndex) -> None:
     assert colours_of(first.path) == ["dark red", "green", "blue"]
 
 
-def test_without_a_calibration_a_score_counts_by_its_distance_from_the_mean(index: FactIndex) -> None:
+def test_without_a_calibration_scores_are_standardised(index: FactIndex) -> None:
     request = parse_request("red green ? - ? ? blue")
     scores = np.array([[mean_cosine(path, term.wanted) for term in request.terms] for path in index.photos])
     z = (scores - scores.mean(0)) / scores.std(0)
@@ -220,7 +220,7 @@ def test_without_a_calibration_a_score_counts_by_its_distance_from_the_mean(inde
     assert "blue" not in {colours_of(hit.path)[2] for hit in hits[:3]}
 
 
-def test_equal_photos_stand_by_their_path_and_removed_ones_are_gone(index: FactIndex) -> None:
+def test_equal_photos_are_ordered_by_path_and_removed_ones_are_not_found(index: FactIndex) -> None:
     request = parse_request("red red red - ? ? blue")
     twice = [hit.path.name for hit in answer(index, request, 2, CALIBRATION)]
     assert twice == ["red-red-red again.png", "red-red-red.png"]
@@ -246,15 +246,15 @@ class Words:
     """Texts as random directions."""
 
     def encode_units(self, texts: Sequence[str]) -> Tensor:
-        drawn = [np.random.default_rng(list(text.encode())).standard_normal(24) for text in texts]
-        return torch.nn.functional.normalize(torch.tensor(np.stack(drawn)).float(), dim=-1)
+        vectors = [np.random.default_rng(list(text.encode())).standard_normal(24) for text in texts]
+        return torch.nn.functional.normalize(torch.tensor(np.stack(vectors)).float(), dim=-1)
 
     def fingerprint(self) -> str:
         return "words"
 
 
 class Approximate(FactIndex):
-    """Says that it is approximate, so that it is asked for candidates."""
+    """Claims to be approximate, so that `answer` asks it for candidates."""
 
     kind = "hnsw"
 
@@ -266,11 +266,11 @@ def test_candidates_of_an_approximate_index_are_scored_exactly() -> None:
     for index in (flat, approximate):
         index.add(paths, vectors)
         index.embedder = Words()
-    found = 0
+    shared = 0
     for typed in ("a b ? + ? ? c", "a b c - ? ? d", "? e ? + f ? ? - ? ? g"):
         exact = answer(flat, parse_request(typed), 10, CALIBRATION)
         near = answer(approximate, parse_request(typed), 10, CALIBRATION)
         scores = {hit.path: hit.score for hit in answer(flat, parse_request(typed), 4000, CALIBRATION)}
         assert [hit.score for hit in near] == [scores[hit.path] for hit in near]
-        found += len(set(exact) & set(near))
-    assert found >= 28
+        shared += len(set(exact) & set(near))
+    assert shared >= 28

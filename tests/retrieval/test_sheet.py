@@ -15,7 +15,7 @@ from tripletcl.retrieval.sheet import CAPTION, CELL, COLUMNS, GAP, MISSING, MOST
 
 
 def cell(sheet: Image.Image, row: int, column: int, top: int = GAP) -> np.ndarray:
-    """The photo at a place of the grid, without its edge."""
+    """The photo in a cell of the grid, without its edge."""
     left, upper = GAP + column * (CELL + GAP), top + row * (CELL + CAPTION + GAP)
     return np.asarray(sheet)[upper + 4 : upper + CELL - 4, left + 4 : left + CELL - 4]
 
@@ -30,7 +30,7 @@ def photos(tmp_path: Path) -> Callable[..., list[Hit]]:
     return write
 
 
-def test_each_photo_stands_in_its_place(photos: Callable[..., list[Hit]], tmp_path: Path) -> None:
+def test_each_photo_is_in_its_cell(photos: Callable[..., list[Hit]], tmp_path: Path) -> None:
     contact_sheet(photos(7), tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (GAP + COLUMNS * (CELL + GAP), GAP + 2 * (CELL + CAPTION + GAP))
@@ -50,13 +50,13 @@ def test_a_photo_that_cannot_be_read_is_a_grey_cell(photos: Callable[..., list[H
     hits[1].path.unlink()
     sheet = draw_sheet(hits)
     for column in (0, 1):
-        found = cell(sheet, 0, column)
-        assert (found[40:] == MISSING).all()
-        assert (found[:40] != MISSING).any(), "it says so"
+        pixels = cell(sheet, 0, column)
+        assert (pixels[40:] == MISSING).all()
+        assert (pixels[:40] != MISSING).any(), "the words"
     assert (cell(sheet, 0, 2) == [2, 4, 6]).all()
 
 
-def test_a_title_moves_the_grid_down_and_is_cut_to_it(photos: Callable[..., list[Hit]]) -> None:
+def test_a_title_moves_the_grid_down_and_is_shortened_to_its_width(photos: Callable[..., list[Hit]]) -> None:
     plain, titled = draw_sheet(photos(1)), draw_sheet(photos(1), "a long title " * 20)
     assert titled.width == plain.width == 2 * GAP + CELL
     lower = titled.height - plain.height
@@ -65,7 +65,7 @@ def test_a_title_moves_the_grid_down_and_is_cut_to_it(photos: Callable[..., list
     assert (np.asarray(titled)[: lower + GAP, -GAP:] == 255).all()
 
 
-def test_a_sheet_does_not_grow_for_ever(photos: Callable[..., list[Hit]]) -> None:
+def test_a_sheet_is_limited(photos: Callable[..., list[Hit]]) -> None:
     hit = photos(1)[0]
     assert draw_sheet([hit] * (MOST_PHOTOS + 60)).height == draw_sheet([hit] * MOST_PHOTOS).height
     assert draw_sheet([]).height == GAP

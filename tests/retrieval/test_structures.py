@@ -1,4 +1,4 @@
-"""Structures propose the rows that brute force finds, in every pattern, none of them deleted; and their life."""
+"""Structures propose the rows that brute force finds, in every pattern, none of them deleted; and survive on disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS_OF_UNITS = (5, 20, 60)
 
 @pytest.fixture(autouse=True, scope="module")
 def narrow() -> Iterator[None]:
-    """A projection that leaves something out although the vectors are short, and codes learned from few rows."""
+    """A projection that drops something although the vectors are short, and codes learned from few rows."""
     patch = pytest.MonkeyPatch()
     patch.setattr(structures, "UNIT_WIDTH", KEPT)
     patch.setattr(quantised, "FEWEST_SAMPLES", 2_560)
@@ -36,36 +36,36 @@ def narrow() -> Iterator[None]:
     patch.undo()
 
 
-def lengthened(vectors: np.ndarray) -> np.ndarray:
+def normalise(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def drawn_texts() -> list[np.ndarray]:
+def sample_texts() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    return [lengthened(rng.standard_normal((kinds, WIDTH))) for kinds in KINDS_OF_UNITS]
+    return [normalise(rng.standard_normal((kinds, WIDTH))) for kinds in KINDS_OF_UNITS]
 
 
-def drawn_photos(count: int, seed: int) -> np.ndarray:
+def sample_photos(count: int, seed: int) -> np.ndarray:
     """Photos of facts: each unit near the text of one thing, a little of another, differing more in some directions."""
-    rng, texts = np.random.default_rng(seed), drawn_texts()
+    rng, texts = np.random.default_rng(seed), sample_texts()
     units = []
     for known in texts:
         first, second = rng.integers(len(known), size=(2, count))
         weight = rng.uniform(0.6, 1, size=(count, 1))
         noise = rng.standard_normal((count, WIDTH)) * 0.9 ** np.arange(WIDTH) * 0.15
-        units.append(lengthened(weight * known[first] + (1 - weight) * known[second] + noise))
+        units.append(normalise(weight * known[first] + (1 - weight) * known[second] + noise))
     return np.concatenate(units, axis=1)
 
 
-def drawn_queries(pattern: tuple[int, ...], count: int = 20) -> np.ndarray:
+def sample_queries(pattern: tuple[int, ...], count: int = 20) -> np.ndarray:
     rng = np.random.default_rng(1)
-    texts = [known[rng.integers(len(known), size=count)] for known in drawn_texts()]
+    texts = [known[rng.integers(len(known), size=count)] for known in sample_texts()]
     return (np.stack(texts, axis=1) * np.array(pattern)[None, :, None]).reshape(count, -1).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def photos() -> np.ndarray:
-    return drawn_photos(COUNT, seed=2)
+    return sample_photos(COUNT, seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +79,14 @@ def structure(request: pytest.FixtureRequest, built: dict[str, Structure]) -> St
 
 
 def recall(
-    photos: np.ndarray, queries: np.ndarray, found: list[np.ndarray], k: int = 10, deleted: np.ndarray | None = None
+    photos: np.ndarray, queries: np.ndarray, proposals: list[np.ndarray], k: int = 10, deleted: np.ndarray | None = None
 ) -> float:
     """The share of the k best by brute force; a row that scores as the k-th best counts."""
     scores = queries.astype(np.float64) @ photos.T.astype(np.float64)
     if deleted is not None:
         scores[:, deleted] = -np.inf
     least = np.sort(scores, axis=1)[:, -k]
-    hits = [(each[rows] >= best - 1e-6).sum() for each, rows, best in zip(scores, found, least, strict=True)]
+    hits = [(each[rows] >= best - 1e-6).sum() for each, rows, best in zip(scores, proposals, least, strict=True)]
     return float(np.minimum(hits, k).mean() / k)
 
 
@@ -94,23 +94,23 @@ def recall(
 def test_every_pattern_finds_what_brute_force_finds(
     structure: Structure, photos: np.ndarray, pattern: tuple[int, ...]
 ) -> None:
-    queries = drawn_queries(pattern)
-    found = structure.candidates(queries, k=10)
-    for rows in found:
+    queries = sample_queries(pattern)
+    proposals = structure.candidates(queries, k=10)
+    for rows in proposals:
         assert len(rows) == len(set(rows.tolist())) < COUNT / 20
         assert rows.dtype == np.int64
-    assert recall(photos, queries, found) > 0.95
+    assert recall(photos, queries, proposals) > 0.95
 
 
-def test_weights_and_exclusions_and_photos_can_be_asked(structure: Structure, photos: np.ndarray) -> None:
-    whole, other = drawn_queries((1, 1, 1)), drawn_queries((0, 1, 1))[::-1]
+def test_queries_may_have_weights_and_exclusions_or_be_photos(structure: Structure, photos: np.ndarray) -> None:
+    whole, other = sample_queries((1, 1, 1)), sample_queries((0, 1, 1))[::-1]
     for queries in (2 * whole + other, whole - 0.5 * other, photos[:20]):
         queries = np.ascontiguousarray(queries)
         assert recall(photos, queries, structure.candidates(queries, k=10)) > 0.9
 
 
-def test_queries_asked_together_are_answered_as_alone(structure: Structure) -> None:
-    queries = np.concatenate([drawn_queries(pattern, count=2) for pattern in PATTERNS])
+def test_a_batch_of_queries_is_answered_as_each_query(structure: Structure) -> None:
+    queries = np.concatenate([sample_queries(pattern, count=2) for pattern in PATTERNS])
     together = structure.candidates(queries, k=10)
     for query, rows in zip(queries, together, strict=True):
         assert set(structure.candidates(query[None], k=10)[0].tolist()) == set(rows.tolist())
@@ -120,17 +120,17 @@ def test_queries_asked_together_are_answered_as_alone(structure: Structure) -> N
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_deleted_rows_are_never_proposed(structure: Structure, photos: np.ndarray, pattern: tuple[int, ...]) -> None:
     deleted = np.random.default_rng(3).random(COUNT) < 0.1
-    queries = drawn_queries(pattern)
-    found = structure.candidates(queries, 10, deleted)
-    assert not any(deleted[rows].any() for rows in found)
-    assert recall(photos, queries, found, deleted=deleted) > 0.9
+    queries = sample_queries(pattern)
+    proposals = structure.candidates(queries, 10, deleted)
+    assert not any(deleted[rows].any() for rows in proposals)
+    assert recall(photos, queries, proposals, deleted=deleted) > 0.9
 
 
 @pytest.mark.parametrize("pattern", [(1, 0, 0), (1, 1, 1)])
-def test_a_search_finds_its_photos_where_all_that_is_near_is_deleted(
+def test_a_search_finds_photos_where_all_near_ones_are_deleted(
     structure: Structure, photos: np.ndarray, pattern: tuple[int, ...]
 ) -> None:
-    query = drawn_queries(pattern, count=1)
+    query = sample_queries(pattern, count=1)
     deleted = np.zeros(COUNT, dtype=bool)
     deleted[np.argsort(-(photos @ query[0]))[: COUNT // 10]] = True
     [(_, rows)] = exact_search.search_by(structure, photos, query, 10, deleted)
@@ -155,14 +155,14 @@ def test_the_same_seed_gives_the_same_structure_however_many_threads(
     assert first != other
 
 
-def test_what_is_loaded_answers_as_what_was_saved(structure: Structure, tmp_path: Path) -> None:
+def test_a_loaded_structure_answers_like_the_saved_one(structure: Structure, tmp_path: Path) -> None:
     path = tmp_path / "structure"
     structure.save(path)
     loaded = load_structure(path)
     assert (loaded.kind, loaded.count) == (structure.kind, COUNT)
     deleted = np.arange(COUNT) % 10 == 0
     for pattern in PATTERNS:
-        queries = drawn_queries(pattern)
+        queries = sample_queries(pattern)
         for one, other in zip(
             structure.candidates(queries, 10, deleted), loaded.candidates(queries, 10, deleted), strict=True
         ):
@@ -189,34 +189,34 @@ def test_a_damaged_file_is_refused(structure: Structure, tmp_path: Path) -> None
 @pytest.mark.parametrize("kind", STRUCTURES)
 @pytest.mark.parametrize("count", [1, 3, 200])
 def test_a_few_photos_are_enough(kind: str, count: int, tmp_path: Path) -> None:
-    few = drawn_photos(count, seed=4)
+    few = sample_photos(count, seed=4)
     build_structure(kind, few).save(tmp_path / "few")
     structure = load_structure(tmp_path / "few")
-    queries = drawn_queries((1, 0, 1), count=3)
+    queries = sample_queries((1, 0, 1), count=3)
     assert recall(few, queries, structure.candidates(queries, k=1), k=1) == 1
     deleted = np.arange(count) % 2 == 1
-    for rows in structure.candidates(queries, 1000, deleted):  # k beyond what there is
+    for rows in structure.candidates(queries, 1000, deleted):  # k is larger than the number of rows
         np.testing.assert_array_equal(rows, np.flatnonzero(~deleted))
 
 
 def test_rows_on_disk_do_as_well(photos: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", photos[:1000])
-    heard: list[Progress] = []
-    with listening(heard.append):
+    reports: list[Progress] = []
+    with listening(reports.append):
         on_disk = build_structure("hnsw", np.load(tmp_path / "rows.npy", mmap_mode="r"))
     in_memory = build_structure("hnsw", photos[:1000])
-    queries = drawn_queries((1, 1, 0))
+    queries = sample_queries((1, 1, 0))
     for one, other in zip(on_disk.candidates(queries, 10), in_memory.candidates(queries, 10), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert [progress.done for progress in heard] == sorted(progress.done for progress in heard)
-    assert heard[-1] == Progress("building", 4000, 4000), "three units and whole rows"
+    assert [progress.done for progress in reports] == sorted(progress.done for progress in reports)
+    assert reports[-1] == Progress("building", 4000, 4000), "three units and whole rows"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_can_ask(structure: Structure) -> None:
-    """faiss alone hangs: the child waits for the threads its parent asked with."""
-    queries, before = drawn_queries((1, 1, 1)), faiss.omp_get_max_threads()
+def test_a_forked_child_can_search(structure: Structure) -> None:
+    """faiss itself hangs: the child waits for the threads of its parent."""
+    queries, before = sample_queries((1, 1, 1)), faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(2)
     try:
         expected = [rows.tolist() for rows in structure.candidates(queries, 10)]
@@ -229,7 +229,7 @@ def test_a_forked_child_can_ask(structure: Structure) -> None:
         faiss.omp_set_num_threads(before)
 
 
-def test_the_memory_foreseen_is_the_memory_taken(built: dict[str, Structure], tmp_path: Path) -> None:
+def test_the_memory_is_predicted(built: dict[str, Structure], tmp_path: Path) -> None:
     """The file is as large as what is read from it."""
     for kind, module in (("hnsw", graphs), ("ivfpq", quantised)):
         built[kind].save(tmp_path / kind)
@@ -263,17 +263,17 @@ def test_an_unknown_kind_is_named(photos: np.ndarray) -> None:
         build_structure("tree", photos)
 
 
-def test_a_projection_keeps_inner_products_but_for_what_it_leaves_out(photos: np.ndarray) -> None:
+def test_a_projection_keeps_inner_products_except_for_its_residual(photos: np.ndarray) -> None:
     """Against the definition: the residual of every row, computed in full."""
     projection = learn_projection(photos, 3, KEPT, np.random.default_rng(0))
-    query = drawn_queries((1, 0, 1), count=1)
-    rows, asked = projection.rows(photos), projection.queries(query)
-    assert not asked.reshape(3, KEPT)[1].any()
+    query = sample_queries((1, 0, 1), count=1)
+    rows, projected = projection.rows(photos), projection.queries(query)
+    assert not projected.reshape(3, KEPT)[1].any()
     centred = photos.reshape(-1, 3, WIDTH) - projection.means  # [N, 3, D]
     inside = np.einsum("nud,ude,ufe->nuf", centred, projection.bases, projection.bases)
     left_out = ((centred - inside) * query.reshape(3, WIDTH)).sum(axis=(1, 2))
     constant = float((projection.means * query.reshape(3, WIDTH)).sum())
-    np.testing.assert_allclose(rows @ asked[0] + constant + left_out, photos @ query[0], atol=1e-5)
+    np.testing.assert_allclose(rows @ projected[0] + constant + left_out, photos @ query[0], atol=1e-5)
     assert left_out.std() < 0.2 * (photos @ query[0]).std()
 
 
@@ -287,7 +287,7 @@ def test_the_pages_prefetched_hold_the_rows(photos: np.ndarray, tmp_path: Path, 
     for row, (start, length) in zip(rows, exact_search._page_ranges(vectors, memory_map, rows), strict=True):
         assert start % mmap.PAGESIZE == 0
         assert vectors[row].tobytes() in memory_map[start : start + length]
-    query = drawn_queries((1, 1, 1), count=1)[0]
+    query = sample_queries((1, 1, 1), count=1)[0]
     scores = exact_search.scores(vectors, query, rows)
     np.testing.assert_array_equal(scores, exact_search.scores(np.array(vectors), query, rows))
     assert exact_search._memory_map_of(np.array(vectors)) is None

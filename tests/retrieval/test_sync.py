@@ -1,4 +1,4 @@
-"""An index follows its folder: what is new, changed, gone, broken; in memory and on disk alike."""
+"""An index is synchronised with a folder of new, changed, missing and broken photos, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def photos(photo: Write) -> Path:
 
 @pytest.fixture(params=["in memory", "on disk"])
 def opened(request: pytest.FixtureRequest, embedder: ColourEmbedder, tmp_path: Path) -> Opened:
-    """The same index, opened again and again."""
-    kept = FactIndex(embedder)
+    """Opens the same index each time."""
+    index = FactIndex(embedder)
 
     @contextmanager
     def in_memory() -> Iterator[FactIndex]:
-        yield kept
+        yield index
 
     return in_memory if request.param == "in memory" else lambda: writing(tmp_path / "index", embedder)
 
 
 def touch(path: Path) -> None:
-    """Another time of modification, whatever the clock's grain."""
+    """Change the time of modification, whatever the clock's resolution."""
     stat = path.stat()
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
 
@@ -48,7 +48,7 @@ def vectors(index: FactIndex) -> dict[Path, list[float]]:
     return {index.paths[row]: index.rows([row])[0].tolist() for row in np.flatnonzero(~index.deleted)}
 
 
-def test_only_what_is_new_or_changed_is_encoded_and_what_is_gone_leaves(
+def test_only_new_and_changed_photos_are_encoded_and_missing_ones_removed(
     opened: Opened, embedder: ColourEmbedder, photos: Path, photo: Write
 ) -> None:
     with opened() as index:
@@ -124,7 +124,7 @@ def test_photos_of_other_folders_stay(opened: Opened, embedder: ColourEmbedder, 
         assert len(index) == 4
 
 
-def test_a_folder_that_is_empty_or_not_there_empties_no_index(opened: Opened, photos: Path, tmp_path: Path) -> None:
+def test_an_empty_or_missing_folder_empties_no_index(opened: Opened, photos: Path, tmp_path: Path) -> None:
     with opened() as index:
         index.sync(photos)
     photos.rename(tmp_path / "unplugged")
@@ -158,7 +158,7 @@ def test_photos_are_added_encoded_again_and_removed_by_path(
         assert len(index) == 2
 
 
-def test_removed_rows_are_moved_together_when_they_are_a_tenth(opened: Opened, photo: Write) -> None:
+def test_removed_rows_are_dropped_when_they_are_a_tenth(opened: Opened, photo: Write) -> None:
     for number in range(20):
         folder = photo(f"{number:02}.png", *(("red", "green", "blue") * 2)[number % 3 :][:3]).parent
     with opened() as index:
@@ -180,9 +180,9 @@ def test_removed_rows_are_moved_together_when_they_are_a_tenth(opened: Opened, p
         assert index.search(["red", "? blue", "green, ?, red"]) == fresh.search(["red", "? blue", "green, ?, red"])
 
 
-def test_the_progress_counts_what_is_encoded(opened: Opened, photos: Path) -> None:
-    heard: list[Progress] = []
+def test_progress_counts_encoded_photos(opened: Opened, photos: Path) -> None:
+    reports: list[Progress] = []
     for _ in range(2):
-        with opened() as index, listening(heard.append):
+        with opened() as index, listening(reports.append):
             index.sync(photos, batch_size=3)
-    assert heard == [Progress("embedding", 3, 4), Progress("embedding", 4, 4)]
+    assert reports == [Progress("embedding", 3, 4), Progress("embedding", 4, 4)]

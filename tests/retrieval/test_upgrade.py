@@ -1,4 +1,4 @@
-"""An index follows the model without its photos: exactly where it can, by a learned map where it must."""
+"""An index is upgraded to a newer model without its photos: exactly from features, else by a learned map."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tripletcl.retrieval import upgrade as upgrade_module
 from tripletcl.retrieval.upgrade import KEEP, upgrade
 
 
-def drawn(folder: Path, count: int, seed: int) -> list[Path]:
-    """Photos of any colours."""
+def write_photos(folder: Path, count: int, seed: int) -> list[Path]:
+    """Write photos of random colours."""
     folder.mkdir()
     pixels = np.random.default_rng(seed).integers(1, 256, (count, 1, 3, 3), dtype=np.uint8)
     for number, photo in enumerate(pixels):
@@ -29,31 +29,31 @@ def drawn(folder: Path, count: int, seed: int) -> list[Path]:
 
 @pytest.fixture
 def indexed(tmp_path: Path) -> list[Path]:
-    return drawn(tmp_path / "indexed", 30, seed=1)
+    return write_photos(tmp_path / "indexed", 30, seed=1)
 
 
 @pytest.fixture
 def others(tmp_path: Path) -> list[Path]:
-    return drawn(tmp_path / "others", 40, seed=2)
+    return write_photos(tmp_path / "others", 40, seed=2)
 
 
-def gone(photos: list[Path]) -> None:
+def delete(photos: list[Path]) -> None:
     for photo in photos:
         photo.unlink()
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_photos_that_are_gone_are_found_by_the_new_model(
+def test_deleted_photos_are_found_by_the_new_model(
     tmp_path: Path, indexed: list[Path], others: list[Path], on_disk: bool
 ) -> None:
     old, new = ColourEmbedder(), TurnedEmbedder()
-    anew = FactIndex.build(new, indexed)
+    fresh = FactIndex.build(new, indexed)
     index = FactIndex.build(old, indexed)
     index.save(tmp_path / "index")
-    gone(indexed)
+    delete(indexed)
     if on_disk:
-        with writing(tmp_path / "index") as held:
-            done = upgrade(held, old, new, others, stage=4, keep=0)
+        with writing(tmp_path / "index") as opened:
+            done = upgrade(opened, old, new, others, stage=4, keep=0)
         index = FactIndex.load(tmp_path / "index", new)
     else:
         done = upgrade(index, old, new, others, stage=4, keep=0)
@@ -62,15 +62,15 @@ def test_photos_that_are_gone_are_found_by_the_new_model(
     assert done.held_out_error["kernel"] < 0.01 < 0.1 < done.held_out_error["identity"]
     assert (index.model, index.stage) == ("turned", 4)
     assert list(index.paths) == indexed, "rows and paths stay"
-    cosines = (index.rows() * anew.rows()).sum(axis=1) / 3
+    cosines = (index.rows() * fresh.rows()).sum(axis=1) / 3
     assert cosines.mean() > 0.99
-    hits, expected = ({hit.path: hit.score for hit in of.search("red, ?, blue", k=30)} for of in (index, anew))
+    hits, expected = ({hit.path: hit.score for hit in of.search("red, ?, blue", k=30)} for of in (index, fresh))
     assert hits == pytest.approx(expected, abs=0.3)
     assert next(iter(hits)) in list(expected)[:3]
     assert not set(old.photos_read[30:] + new.photos_read[30:]) & set(indexed)
 
 
-def test_a_part_of_the_old_vectors_stays(indexed: list[Path], others: list[Path]) -> None:
+def test_a_share_of_the_old_vectors_stays(indexed: list[Path], others: list[Path]) -> None:
     old, new = ColourEmbedder(), TurnedEmbedder()
     rows = {}
     for keep in (0.0, KEEP, 1.0):
@@ -85,13 +85,13 @@ def test_a_part_of_the_old_vectors_stays(indexed: list[Path], others: list[Path]
 
 def test_an_index_that_keeps_features_is_exact_and_no_photo_is_read(indexed: list[Path]) -> None:
     old, new = ColourEmbedder(trunk_is_frozen=True), TurnedEmbedder("pixels", trunk_is_frozen=True)
-    anew = FactIndex.build(new, indexed)
+    fresh = FactIndex.build(new, indexed)
     index = FactIndex.build(old, indexed)
     read = len(old.photos_read), len(new.photos_read)
     done = upgrade(index, old, new, [], stage=2)
     assert (done.how, done.held_out_error, done.keep) == ("exact", {}, 0.0)
     assert (len(old.photos_read), len(new.photos_read)) == read
-    np.testing.assert_array_equal(index.rows(), anew.rows())
+    np.testing.assert_array_equal(index.rows(), fresh.rows())
     assert (index.model, index.stage) == ("turned", 2)
 
 
@@ -126,7 +126,7 @@ def test_an_index_of_neither_model_is_refused_with_both_names(indexed: list[Path
     assert index.model == "a third"
 
 
-def test_too_few_photos_that_can_be_read_leave_the_index_alone(indexed: list[Path], others: list[Path]) -> None:
+def test_too_few_readable_photos_leave_the_index_unchanged(indexed: list[Path], others: list[Path]) -> None:
     index = FactIndex.build(old := ColourEmbedder(), indexed)
     before = index.rows().copy()
     for photo in others[:21]:
@@ -138,25 +138,25 @@ def test_too_few_photos_that_can_be_read_leave_the_index_alone(indexed: list[Pat
 
 
 @pytest.mark.parametrize("keep", [-0.1, 1.5])
-def test_what_is_kept_is_a_part(indexed: list[Path], keep: float) -> None:
+def test_keep_is_between_0_and_1(indexed: list[Path], keep: float) -> None:
     with pytest.raises(UserError, match="from 0 to 1"):
         upgrade(FactIndex.build(old := ColourEmbedder(), indexed), old, TurnedEmbedder(), [], keep=keep)
 
 
-def test_of_many_photos_some_are_drawn_by_the_seed(
+def test_many_photos_are_sampled_by_the_seed(
     indexed: list[Path], others: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upgrade_module, "MOST_PHOTOS", 25)
-    heard: list[Progress] = []
+    reports: list[Progress] = []
     read = []
     for seed in (0, 0, 1):
         old, new = ColourEmbedder(), TurnedEmbedder()
         index = FactIndex.build(old, indexed)
-        with listening(heard.append):
+        with listening(reports.append):
             done = upgrade(index, old, new, others, seed=seed)
         assert done.learned_from == 25
         read.append(sorted(new.photos_read))
         pairs = old.encode_images(others), new.encode_images(others)
         assert upgrade(FactIndex.build(old, indexed), old, new, pairs, seed=seed).learned_from == 25
     assert read[0] == read[1] != read[2]
-    assert heard[-1][1:3] == (50, 50), "two models embed each"
+    assert reports[-1][1:3] == (50, 50), "two models embed each"

@@ -123,7 +123,7 @@ def test_too_few_photos_and_other_widths_are_refused() -> None:
 # --- slow twins ------------------------------------------------------------------------------------------------------
 
 
-def test_the_ridge_s_error_is_that_of_leaving_each_photo_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ridge_error_equals_leaving_each_photo_out(monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = sample(12).flatten(1), sample(12, seed=1).flatten(1)
     similar = old @ old.T
     slow = {}

@@ -1,4 +1,4 @@
-"""An index on disk: killed writers, readers beside a writer, folders that may not be written, what is refused."""
+"""An index on disk: killed writers, concurrent readers, read-only folders, and what is refused."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ NOBODY = 65534
 
 
 class Drawer:
-    """Draws photos of changing colours, each time with a stamp of its own."""
+    """Draws photos of changing colours, each with its own stamp."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.random, self.drawn = folder, random.Random(0), 0
+        self.folder, self.random, self.count = folder, random.Random(0), 0
         folder.mkdir()
 
     def draw(self, name: str) -> Path:
         path = self.folder / name
         colours = self.random.choices(NAMES, k=3)
         Image.fromarray(np.array([[COLOURS[colour] for colour in colours]], dtype=np.uint8)).save(path)
-        self.drawn += 1
-        os.utime(path, ns=(0, self.drawn * 10**9))
+        self.count += 1
+        os.utime(path, ns=(0, self.count * 10**9))
         return path
 
 
@@ -70,7 +70,7 @@ def contents(folder: Path) -> dict[Path, list[float]]:
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Run it in a forked process; its id."""
+    """Run a function in a forked process, and return its id."""
     child = os.fork()
     if child:
         return child
@@ -98,47 +98,47 @@ def code_of(child: int) -> int:
 # Killed
 
 
-def test_killed_at_any_moment_all_that_was_committed_is_there(tmp_path: Path, drawer: Drawer) -> None:
-    """Twelve writers in a row are killed while the folder changes below them; the last one comes to its end."""
+def test_everything_committed_survives_a_kill_at_any_moment(tmp_path: Path, drawer: Drawer) -> None:
+    """Twelve writers in a row are killed while their folder changes; the last one finishes."""
     place, moments = tmp_path / "index", random.Random(1)
     committed: dict[Path, list[float]] = {}
     killed = 0
     for attempt in range(12):
         for _ in range(8):
-            drawer.draw(f"{drawer.drawn}.png")
+            drawer.draw(f"{drawer.count}.png")
         drawer.draw(f"{attempt}.png")
         (drawer.folder / f"{attempt + 3}.png").unlink(missing_ok=True)
         child = in_child(lambda: sync_slowly(place, drawer.folder))
         time.sleep(moments.uniform(0, 0.25))
         os.kill(child, signal.SIGKILL)
         killed += code_of(child) == -signal.SIGKILL
-        if not committed and not is_begun(place):
+        if not committed and not has_index(place):
             continue
-        found, now = contents(place), shown(drawer.folder)
+        stored, now = contents(place), vectors_of(drawer.folder)
         for path in committed.keys() & now.keys():
-            assert found[path] in (committed[path], now[path])
-        committed = found
+            assert stored[path] in (committed[path], now[path])
+        committed = stored
     assert killed >= 6
 
-    embedder, now = ColourEmbedder(), shown(drawer.folder)
+    embedder, now = ColourEmbedder(), vectors_of(drawer.folder)
     right = [path for path, vector in committed.items() if now.get(path) == vector]
     assert len(right) > 20
     with writing(place, embedder) as index:
         index.sync(drawer.folder)
     assert contents(place) == now
     assert len(set(embedder.photos_read) & set(right)) <= 12  # drawn again, by chance in the same colours
-    fresh, asked = FactIndex.build(ColourEmbedder(), drawer.folder), ["red", "? green", "blue, ?, dark red"]
-    assert FactIndex.load(place, embedder).search(asked, k=20) == fresh.search(asked, k=20)
+    fresh, queries = FactIndex.build(ColourEmbedder(), drawer.folder), ["red", "? green", "blue, ?, dark red"]
+    assert FactIndex.load(place, embedder).search(queries, k=20) == fresh.search(queries, k=20)
     assert len(list(place.glob("*-*.f32"))) == 1
 
 
-def shown(photos: Path) -> dict[Path, list[float]]:
-    """What the photos show now."""
+def vectors_of(photos: Path) -> dict[Path, list[float]]:
+    """The vectors of the present photos."""
     index = FactIndex.build(ColourEmbedder(), photos)
     return {path: index.rows(row).tolist() for row, path in enumerate(index.paths)}
 
 
-def is_begun(place: Path) -> bool:
+def has_index(place: Path) -> bool:
     try:
         FactIndex.load(place)
     except UserError as error:
@@ -149,18 +149,18 @@ def is_begun(place: Path) -> bool:
 
 
 def sync_slowly(place: Path, photos: Path) -> None:
-    """Batch by batch, again and again, with pauses in every step, so that a kill may come in the midst of any."""
+    """Synchronise in small batches for ever, with pauses in every step, so that a kill may hit any of them."""
     embedder = ColourEmbedder()
-    embedder.decode = slowed(embedder.decode)  # type: ignore[method-assign]
-    Database.write_files = slowed(Database.write_files)  # type: ignore[method-assign]
-    store.append_rows = slowed(store.append_rows)  # type: ignore[assignment]
+    embedder.decode = slow_down(embedder.decode)  # type: ignore[method-assign]
+    Database.write_files = slow_down(Database.write_files)  # type: ignore[method-assign]
+    store.append_rows = slow_down(store.append_rows)  # type: ignore[assignment]
     while True:
         with writing(place, embedder) as index:
             index.sync(photos, batch_size=3)
             index.replace_vectors(lambda block: block, model=index.model, stage=1)
 
 
-def slowed(function: Callable[..., object]) -> Callable[..., object]:
+def slow_down(function: Callable[..., object]) -> Callable[..., object]:
     def slow(*arguments: object) -> object:
         result = function(*arguments)
         time.sleep(0.003)
@@ -169,7 +169,7 @@ def slowed(function: Callable[..., object]) -> Callable[..., object]:
     return slow
 
 
-def test_a_killed_sync_goes_on_where_it_was(tmp_path: Path, drawer: Drawer) -> None:
+def test_a_killed_sync_resumes(tmp_path: Path, drawer: Drawer) -> None:
     for number in range(12):
         drawer.draw(f"{number:02}.png")
     embedder = ColourEmbedder()
@@ -189,7 +189,7 @@ def test_a_killed_sync_goes_on_where_it_was(tmp_path: Path, drawer: Drawer) -> N
     assert len(embedder.photos_read) == 4
 
 
-def test_bytes_that_were_not_committed_are_written_over(folder: Path, drawer: Drawer) -> None:
+def test_bytes_that_were_not_committed_are_overwritten(folder: Path, drawer: Drawer) -> None:
     (vectors,) = folder.glob("vectors-*")
     with vectors.open("ab") as file:
         file.write(b"half a row of a killed writer" * 100)
@@ -207,7 +207,7 @@ def test_bytes_that_were_not_committed_are_written_over(folder: Path, drawer: Dr
 
 @pytest.fixture
 def hot_journal(folder: Path) -> Path:
-    """The index as a writer leaves it that was killed within a commit: half of the new pages are in the database."""
+    """The index after a writer was killed within a commit: half of the new pages are in the database."""
 
     def killed() -> None:
         with closing(sqlite3.connect(folder / "index.db", isolation_level=None)) as database:
@@ -223,7 +223,7 @@ def hot_journal(folder: Path) -> Path:
     return folder
 
 
-def test_a_commit_that_was_killed_is_rolled_back_by_who_reads_next(hot_journal: Path) -> None:
+def test_a_killed_commit_is_rolled_back_by_the_next_reader(hot_journal: Path) -> None:
     index = FactIndex.load(hot_journal)
     assert (len(index), index.skipped) == (10, [])
     assert not (hot_journal / "index.db-journal").exists()
@@ -232,8 +232,8 @@ def test_a_commit_that_was_killed_is_rolled_back_by_who_reads_next(hot_journal: 
 # Readers and writers
 
 
-def test_readers_see_what_was_committed_and_keep_what_they_have_loaded(folder: Path, drawer: Drawer) -> None:
-    """Two processes load and search all the time while a third adds, changes and moves rows."""
+def test_readers_see_commits_and_keep_what_they_have_loaded(folder: Path, drawer: Drawer) -> None:
+    """Two processes load and search all the time while a third adds, changes and drops rows."""
     done = folder / "done"
 
     def read(reader: int) -> None:
@@ -264,7 +264,7 @@ def test_readers_see_what_was_committed_and_keep_what_they_have_loaded(folder: P
     assert [code_of(reader) for reader in readers] == [0, 0]
 
 
-def test_a_second_writer_is_sent_away(folder: Path) -> None:
+def test_a_second_writer_is_refused(folder: Path) -> None:
     with writing(folder), pytest.raises(UserError, match="another process is writing the index in"), writing(folder):
         pass
     with writing(folder) as index:
@@ -283,7 +283,7 @@ def no_space_left(_: int) -> None:
 
 
 @pytest.mark.parametrize("full", ["vectors", "database"])
-def test_a_full_disk_leaves_the_index_as_it_was(
+def test_a_full_disk_leaves_the_index_unchanged(
     folder: Path, drawer: Drawer, monkeypatch: pytest.MonkeyPatch, full: str
 ) -> None:
     before = contents(folder)
@@ -313,7 +313,7 @@ def test_a_loaded_copy_outlives_the_files_it_came_from(folder: Path) -> None:
 
 @pytest.fixture
 def read_only() -> Iterator[Callable[[Path], Path]]:
-    """Copies an index to where everybody may read it and nobody write it."""
+    """Copies an index to a folder that everybody can read and nobody can write."""
     with TemporaryDirectory() as place:
 
         def copy(folder: Path) -> Path:
@@ -328,7 +328,7 @@ def read_only() -> Iterator[Callable[[Path], Path]]:
 
 
 def as_nobody(work: Callable[[], object]) -> int:
-    """Run it in a process that may not do what root may."""
+    """Run a function in a process without the rights of root."""
 
     def work_as_nobody() -> None:
         if os.geteuid() == 0:
@@ -339,7 +339,7 @@ def as_nobody(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("state", ["at rest", "with a journal to roll back"])
-def test_a_folder_that_may_not_be_written_can_be_read(
+def test_a_read_only_folder_can_be_read(
     request: pytest.FixtureRequest, folder: Path, read_only: Callable[[Path], Path], state: str
 ) -> None:
     if state != "at rest":
@@ -360,7 +360,7 @@ def test_a_folder_that_may_not_be_written_can_be_read(
 # Its model, its features
 
 
-def test_an_index_says_what_made_it(folder: Path) -> None:
+def test_an_index_describes_its_model(folder: Path) -> None:
     about, index = about_index(folder), FactIndex.load(folder)
     assert (about.model, about.stage, about.kind) == (index.model, index.stage, index.kind) == ("colours-1", 2, "flat")
     assert about.why == index.why
@@ -375,7 +375,7 @@ def test_another_model_may_not_write(folder: Path) -> None:
         index.add_photos([folder / "x.png"])
 
 
-def test_nothing_is_left_of_an_index_that_was_not_begun(tmp_path: Path, drawer: Drawer) -> None:
+def test_an_index_without_a_photo_leaves_no_file(tmp_path: Path, drawer: Drawer) -> None:
     with pytest.raises(UserError, match="no photo in"), writing(tmp_path / "index", ColourEmbedder()) as index:
         index.sync(drawer.folder)
     with pytest.raises(UserError, match="no index in"):
@@ -383,7 +383,7 @@ def test_nothing_is_left_of_an_index_that_was_not_begun(tmp_path: Path, drawer: 
     assert list((tmp_path / "index").iterdir()) == []
 
 
-def test_new_vectors_come_whole_or_not_at_all(folder: Path) -> None:
+def test_vectors_are_replaced_atomically(folder: Path) -> None:
     before = contents(folder)
 
     def broken(block: np.ndarray) -> np.ndarray:
@@ -402,7 +402,7 @@ def test_new_vectors_come_whole_or_not_at_all(folder: Path) -> None:
     FactIndex.load(folder, ColourEmbedder("colours-2"))
 
 
-def test_a_kind_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     words = "no index of kind 'tree'; allowed are auto, flat, hnsw, ivfpq"
     with pytest.raises(UserError, match=words), writing(tmp_path / "index", kind="tree"):
         pass

@@ -1,4 +1,4 @@
-"""A small run that learned two tasks: what its first stage's index is worth afterwards, and how it is brought along."""
+"""Drift of a small run of two tasks: MAP of its first stage's index afterwards, and the upgrade of the index."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A finished run of two tasks; what it caches lies beside it."""
+    """A finished run of two tasks; its cache is next to it."""
     folder = tmp_path_factory.mktemp("drift")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPLETCL_CACHE", str(folder / "cache"))
@@ -60,13 +60,13 @@ def measured(run: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def old_index(run: Path, tests: Path) -> Path:
     """The test images, embedded by the model of the first task."""
-    said(["index", str(run), str(tests), "--stage", "1", "--out", str(run.parent / "old-index")])
+    run_command(["index", str(run), str(tests), "--stage", "1", "--out", str(run.parent / "old-index")])
     return run.parent / "old-index"
 
 
 @pytest.fixture(scope="module")
 def tests(run: Path) -> Path:
-    """A folder of the test images alone."""
+    """A folder of only the test images."""
     table, folder = load_table(Run.open(run).config), run.parent / "tests"
     folder.mkdir()
     for image in np.unique(table.rows_of("test")[:, 0]):
@@ -79,8 +79,8 @@ def index(old_index: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(old_index, tmp_path / "index"))
 
 
-def said(arguments: list[str], code: int = 0) -> str:
-    """What a command prints; of one that fails, its error."""
+def run_command(arguments: list[str], code: int = 0) -> str:
+    """Run a command, and return its output, or the error of one that fails."""
     out, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
         patch.setattr(sys, "argv", ["tripletcl", *arguments])
@@ -103,7 +103,7 @@ def test_the_matrix_has_what_the_run_measured_on_its_own_galleries(run: Path, me
     matrix = measured["matrix"]
     assert matrix["all"][1][1] == pytest.approx(result.final)
     assert matrix["old"][0][0] == pytest.approx(result.map_matrix_all[1][0])
-    # The text branch stands still: the new model's queries find in the old gallery what the old model's found.
+    # The text branch is frozen: the new model's queries find the same in the old gallery as the old model's.
     assert matrix["old"][0][1] == pytest.approx(result.map_matrix_all[1][0])
     assert matrix["new"][0][1] == pytest.approx(result.map_matrix_all[1][1])
     assert matrix["new"][1][0] == pytest.approx(result.map_matrix_all[2][1])
@@ -114,7 +114,7 @@ def test_the_matrix_has_what_the_run_measured_on_its_own_galleries(run: Path, me
     )
 
 
-def test_the_ways_of_an_index_agree_with_the_matrix_and_with_each_other(measured: dict[str, Any]) -> None:
+def test_the_states_of_an_index_agree_with_the_matrix_and_each_other(measured: dict[str, Any]) -> None:
     (up,) = measured["upgrades"]
     assert (up["from"], up["to"], up["exact"]) == (1, 2, False)
     assert up["how"] == "kernel"
@@ -122,25 +122,25 @@ def test_the_ways_of_an_index_agree_with_the_matrix_and_with_each_other(measured
     for group, at in (("all", (0, 1)), ("old", (0, 1)), ("new", (0, 1))):
         assert up["map"]["stale"][group] == pytest.approx(measured["matrix"][group][at[0]][at[1]])
     assert up["map"]["reembedded"]["all"] == pytest.approx(measured["matrix"]["all"][1][1])
-    stale, upgraded, anew = (up["map"][way]["new"] for way in ("stale", "upgraded", "reembedded"))
-    assert up["recovered"]["new"] == pytest.approx((upgraded - stale) / (anew - stale))
+    stale, upgraded, reembedded = (up["map"][way]["new"] for way in ("stale", "upgraded", "reembedded"))
+    assert up["recovered"]["new"] == pytest.approx((upgraded - stale) / (reembedded - stale))
     assert upgraded > stale
 
 
-def test_an_upgraded_index_is_worth_what_was_measured(run: Path, index: Path, measured: dict[str, Any]) -> None:
-    said(["index", "upgrade", str(run), "--index", str(index)])
-    held, table = FactIndex.load(index), load_table(Run.open(run).config)
-    place = {path.name: row for row, path in enumerate(held.paths)}
+def test_an_upgraded_index_has_the_measured_map(run: Path, index: Path, measured: dict[str, Any]) -> None:
+    run_command(["index", "upgrade", str(run), "--index", str(index)])
+    upgraded, table = FactIndex.load(index), load_table(Run.open(run).config)
+    place = {path.name: row for row, path in enumerate(upgraded.paths)}
     ids = np.unique(table.rows_of("test")[:, 0])
-    rows = held.rows([place[table.paths[image].name] for image in ids])
+    rows = upgraded.rows([place[table.paths[image].name] for image in ids])
     vectors = Run.open(run).vectors(2)
     evaluator = FactEvaluator(table, [np.arange(len(table.facts))], vectors["facts"], vectors["present"])
-    found = evaluator.evaluate(torch.from_numpy(rows.copy()).unflatten(1, (3, -1)), ids)
-    # Not the same to the last digit: the measurement is made on cached features of half precision.
-    assert found.map_all == pytest.approx(measured["upgrades"][0]["map"]["upgraded"]["all"], abs=0.02)
+    result = evaluator.evaluate(torch.from_numpy(rows.copy()).unflatten(1, (3, -1)), ids)
+    # Not equal to the last digit: the measurement uses cached features of half precision.
+    assert result.map_all == pytest.approx(measured["upgrades"][0]["map"]["upgraded"]["all"], abs=0.02)
 
 
-def test_it_is_kept_with_the_run_as_long_as_the_models_are_the_same(run: Path, measured: dict[str, Any]) -> None:
+def test_a_result_is_stored_with_the_run_and_valid_for_its_models(run: Path, measured: dict[str, Any]) -> None:
     assert read_drift(run) == measured
     about = run / "stages" / "stage-02" / "embedder.json"
     before = about.read_text()
@@ -152,28 +152,28 @@ def test_it_is_kept_with_the_run_as_long_as_the_models_are_the_same(run: Path, m
     assert read_drift(run.parent) is None
 
 
-def test_the_command_prints_what_is_kept(run: Path, measured: dict[str, Any]) -> None:
-    printed = said(["drift", str(run)])
+def test_the_command_prints_the_stored_result(run: Path, measured: dict[str, Any]) -> None:
+    printed = run_command(["drift", str(run)])
     for way in ("stale", "mapped", "upgraded", "reembedded"):
         assert fraction(measured["upgrades"][0]["map"][way]["new"]) in printed
     assert "AC .000" in printed
-    (found,) = json.loads(said(["drift", str(run), "--json"]))
-    assert found == {"run": str(run), **measured}
+    (printed_result,) = json.loads(run_command(["drift", str(run), "--json"]))
+    assert printed_result == {"run": str(run), **measured}
     assert (run / DRIFT).exists()
 
 
 def test_the_page_shows_it(run: Path, measured: dict[str, Any]) -> None:
-    said(["report", str(run)])
+    run_command(["report", str(run)])
     assert "Photo indexes after more learning" in (run / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("stages", [[2], [0], [7]])
-def test_only_stages_before_the_last_grow_stale(run: Path, stages: list[int]) -> None:
+def test_only_stages_before_the_last_become_stale(run: Path, stages: list[int]) -> None:
     with pytest.raises(UserError, match=rf"no stage {stages[0]} before the last; there are \[1\]"):
         measure_drift(run, stages)
 
 
-def test_a_run_that_went_on_is_measured_without_the_photos_of_its_first_table(
+def test_a_continued_run_is_measured_without_the_photos_of_its_first_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
@@ -183,22 +183,22 @@ def test_a_run_that_went_on_is_measured_without_the_photos_of_its_first_table(
     before = measure_drift(folder, [2])
     assert before["stages"] == [1, 2, 3]
     assert before["upgrades"][0]["photos"] == 24
-    for gone in (tmp_path / "base", tmp_path / "cache"):
-        shutil.rmtree(gone)
+    for folder_to_delete in (tmp_path / "base", tmp_path / "cache"):
+        shutil.rmtree(folder_to_delete)
     after = measure_drift(folder, [2])
     assert after["upgrades"][0]["map"]["stale"] == pytest.approx(before["upgrades"][0]["map"]["stale"])
     np.testing.assert_allclose(after["matrix"]["all"], before["matrix"]["all"], atol=1e-6)
-    there = {f"{colour}-{number}.png" for colour in ("purple", "cyan") for number in range(12)}
-    assert {path.name for path in training_photos(Run.open(folder), 1, 3)} == there
+    expected = {f"{colour}-{number}.png" for colour in ("purple", "cyan") for number in range(12)}
+    assert {path.name for path in training_photos(Run.open(folder), 1, 3)} == expected
 
 
 # --- the index -------------------------------------------------------------------------------------------------------
 
 
-def test_an_index_is_brought_to_the_newest_stage_and_then_left_alone(run: Path, index: Path) -> None:
+def test_an_index_is_upgraded_to_the_latest_stage_once(run: Path, index: Path) -> None:
     before = FactIndex.load(index)
     paths, rows = list(before.paths), before.rows().copy()
-    done = json.loads(said(["index", "upgrade", str(run), "--index", str(index), "--json"]))
+    done = json.loads(run_command(["index", "upgrade", str(run), "--index", str(index), "--json"]))
     assert (done["from_stage"], done["stage"], done["photos"]) == (1, 2, len(paths))
     assert done["how"] == "kernel"
     assert done["learned_from"] == len(training_photos(Run.open(run), 1, 2))
@@ -206,12 +206,12 @@ def test_an_index_is_brought_to_the_newest_stage_and_then_left_alone(run: Path, 
     after = FactIndex.load(index, embedder)
     assert (list(after.paths), after.stage, after.model) == (paths, 2, done["model"])
     assert not np.allclose(after.rows(), rows)
-    assert "are of stage 2 already" in said(["index", "upgrade", str(run), "--index", str(index)])
+    assert "are of stage 2 already" in run_command(["index", "upgrade", str(run), "--index", str(index)])
     np.testing.assert_array_equal(FactIndex.load(index).rows(), after.rows())
 
 
 def test_it_prints_the_map_and_its_error(run: Path, index: Path) -> None:
-    printed = said(["index", "upgrade", str(run), "--index", str(index)])
+    printed = run_command(["index", "upgrade", str(run), "--index", str(index)])
     assert "stage 1 -> 2 by the map 'kernel'" in printed
     assert "33% of each old vector stays" in printed
     assert re.search(r"1 - cosine on \d+ photos held out: kernel \.\d+, identity \.\d+", printed)
@@ -219,16 +219,16 @@ def test_it_prints_the_map_and_its_error(run: Path, index: Path) -> None:
 
 def test_it_learns_from_any_photos(run: Path, index: Path, tests: Path) -> None:
     words = ["index", "upgrade", str(run), "--index", str(index), "--images", str(tests), "--keep", "0", "--json"]
-    done = json.loads(said(words))
+    done = json.loads(run_command(words))
     assert (done["learned_from"], done["keep"]) == (len(list(tests.iterdir())), 0)
 
 
-def test_too_few_photos_are_one_sentence(run: Path, index: Path, tests: Path, tmp_path: Path) -> None:
+def test_too_few_photos_are_refused_in_a_sentence(run: Path, index: Path, tests: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"
     few.mkdir()
     for photo in sorted(tests.iterdir())[:3]:
         shutil.copy(photo, few)
-    error = said(["index", "upgrade", str(run), "--index", str(index), "--images", str(few)], code=2)
+    error = run_command(["index", "upgrade", str(run), "--index", str(index), "--images", str(few)], code=2)
     assert error.strip().endswith("3 photos are too few to learn a map of vectors from; it takes 20")
 
 
@@ -236,21 +236,21 @@ def test_an_index_of_another_run_is_refused_with_both_models(run: Path, index: P
     other = Path(shutil.copytree(run, tmp_path / "other"))
     for stage in (0, 1):
         shutil.rmtree(other / "stages" / f"stage-{stage:02}")
-    error = said(["index", "upgrade", str(other), "--index", str(index)], code=2)
+    error = run_command(["index", "upgrade", str(other), "--index", str(index)], code=2)
     assert f"made by model {Run.open(run).fingerprint(1)}, which is no stage of" in error
     assert Run.open(run).fingerprint(2) in error
     assert FactIndex.load(index).stage == 1
 
 
-def test_where_training_photos_are_gone_it_learns_from_what_is_kept_of_test_images(
+def test_without_training_photos_it_learns_from_stored_test_vectors(
     run: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upgrading, "training_photos", lambda *_: [])
-    done = json.loads(said(["index", "upgrade", str(run), "--index", str(index), "--json"]))
+    done = json.loads(run_command(["index", "upgrade", str(run), "--index", str(index), "--json"]))
     assert (done["stage"], done["learned_from"]) == (2, len(Run.open(run).vectors(2)["image_ids"]))
 
 
-def test_the_photos_learned_from_are_those_of_the_tasks_between_that_are_still_there(run: Path) -> None:
+def test_it_learns_from_the_present_photos_of_the_tasks_between(run: Path) -> None:
     opened = Run.open(run)
     table = load_table(opened.config)
     groups = json.loads((run / "tasks.json").read_text())
