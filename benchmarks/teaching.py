@@ -142,7 +142,7 @@ class Gallery:
         """AP of each fact with a run's newest model, and the mean of those that were not left out."""
         embedder = FactEmbedder.from_pretrained(Run.open(run).stage_folder())
         representation = torch.cat([embedder.image.represent(rows) for rows in self.features.split(BATCH)])
-        vectors, closed = embedder.answers(representation, self.table.facts)
+        vectors, closed = embedder.vectors_and_scores(representation, self.table.facts)
         facts, present = embedder.encode_facts(self.table.facts)
         evaluator = FactEvaluator(self.table, [np.arange(len(facts))], facts, present, groups=self.queries)
         ap = dict(evaluator.evaluate(vectors, self.images, closed).ap)

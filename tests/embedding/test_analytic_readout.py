@@ -70,16 +70,28 @@ def test_vectors_are_the_ridge_regression_onto_the_facts_text_vectors(images: Te
     assert torch.allclose(embedder.image.readout(representation).flatten(1).double(), expected, atol=1e-4)
 
 
-def test_closed_scores_go_to_the_facts_that_were_taught(images: Tensor) -> None:
+def test_closed_scores_belong_to_the_facts_that_were_taught(images: Tensor) -> None:
     embedder = read_out()
     representation = embedder.image.represent(embedder.image.features(images))
-    asked = [Fact("bird"), FACTS[2], FACTS[0]]
-    closed = embedder.closed_scores(representation, asked)
+    facts = [Fact("bird"), FACTS[2], FACTS[0]]
+    vectors, closed = embedder.vectors_and_scores(representation, facts)
     scores = embedder.image.analytic.scores(representation)
     assert not closed[:, 0].any()
     assert torch.allclose(closed[:, 1] / closed[:, 2], scores[:, 2] / scores[:, 0])
-    assert read_out("text").closed_scores(representation, asked) is None
-    assert build_embedder(SPEC, seed=0).closed_scores(representation, asked) is None
+    assert torch.allclose(vectors, embedder.vectors_of(representation), atol=1e-6)
+    vectors, closed = read_out("text").vectors_and_scores(representation, facts)
+    assert closed is None
+    assert torch.allclose(vectors, read_out("text").vectors_of(representation), atol=1e-6)
+
+
+def test_before_the_first_task_closed_scores_are_zero_and_without_a_readout_there_are_none(images: Tensor) -> None:
+    plain, installed = build_embedder(SPEC, seed=0).eval(), build_embedder(SPEC, seed=0).eval()
+    installed.install_analytic(WIDTH, 3, "both")
+    representation = plain.image.represent(plain.image.features(images))
+    for embedder in (plain, installed):
+        vectors, closed = embedder.vectors_and_scores(representation, FACTS)
+        assert torch.equal(vectors, plain.vectors_of(representation))
+        assert closed is None if embedder is plain else torch.equal(closed, torch.zeros(12, 4))
 
 
 def test_whitening_separates_texts_and_leaves_their_order_of_likeness() -> None:
@@ -109,27 +121,14 @@ def test_what_cannot_be() -> None:
     trained_map = build_embedder(EmbedderSpec(image_size=64, text_projection=True), seed=0)
     with pytest.raises(UserError, match="text_projection to false"):
         trained_map.install_analytic(WIDTH, 0, "both")
-    with pytest.raises(UserError, match="set one of them alone"):
+    with pytest.raises(UserError, match="set only one of them"):
         build_embedder(EmbedderSpec(whiten=True, text_projection=True), seed=0)
-    with pytest.raises(UserError, match="pooled 'blocks2' lies in the frozen part"):
+    with pytest.raises(UserError, match="pooled 'blocks2' is in the frozen part"):
         build_embedder(EmbedderSpec(freeze_until="blocks3", pooled=("blocks2",)), seed=0)
     with pytest.raises(UserError, match="does not fork"):
         build_embedder(EmbedderSpec(fork_at="blocks3", pooled=("blocks2",)), seed=0)
     with pytest.raises(UserError, match=r"pooled 'head' is not possible.*blocks6"):
         build_embedder(EmbedderSpec(pooled=("head",)), seed=0)
-
-
-@pytest.mark.parametrize("scored_by", ["both", "text"])
-def test_answers_are_vectors_and_closed_scores_at_once(images: Tensor, scored_by: str) -> None:
-    embedder, asked = read_out(scored_by), [Fact("bird"), FACTS[2], FACTS[0]]
-    representation = embedder.image.represent(embedder.image.features(images))
-    vectors, closed = embedder.answers(representation, asked)
-    assert torch.allclose(vectors, embedder.vectors_of(representation), atol=1e-6)
-    expected = embedder.closed_scores(representation, asked)
-    assert (closed is None) == (expected is None)
-    assert closed is None or torch.allclose(closed, expected, atol=1e-6)
-    plain = build_embedder(SPEC, seed=0).eval()
-    assert torch.equal(plain.answers(representation, asked)[0], plain.vectors_of(representation))
 
 
 def other_numbers(*shape: int, generator: torch.Generator | None = None) -> Tensor:
@@ -170,7 +169,7 @@ def test_a_readout_that_has_not_been_used_stores_no_layer(tmp_path: Path) -> Non
     embedder.save_pretrained(tmp_path)
     loaded = FactEmbedder.from_pretrained(tmp_path)
     assert loaded.image.analytic.projection is None
-    representation = torch.rand(2, sum(embedder.image.parts()))
+    representation = torch.rand(2, sum(embedder.image.part_widths()))
     assert torch.equal(loaded.image.analytic.expand(representation), embedder.image.analytic.expand(representation))
 
 

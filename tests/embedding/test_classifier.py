@@ -94,7 +94,7 @@ def test_what_it_predicts(classifier: Classifier) -> None:
         assert prediction.label == HEADS["digits"][int(row.argmax())]
         assert prediction.probability == pytest.approx(row.max().item(), abs=1e-5)
         assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
-    with pytest.raises(UserError, match="say which head is to answer: letters, digits"):
+    with pytest.raises(UserError, match="name the head to use: letters, digits"):
         classifier.predict(images)
     with pytest.raises(UserError, match="there is no head 'birds'"):
         classifier.predict(images, "birds")

@@ -127,17 +127,6 @@ def test_facts_have_zero_rows_for_units_they_lack(embedder: FactEmbedder) -> Non
     assert nowhere.shape == (0, 3)
 
 
-def test_the_score_is_the_sum_of_the_units_cosines(embedder: FactEmbedder) -> None:
-    images = torch.randn(4, 3, 384, generator=torch.Generator().manual_seed(0))
-    facts, present = embedder.encode_facts(FACTS)
-    scores = embedder.score(images, facts)
-    assert scores.shape == (4, 3)
-    for i in range(4):
-        for f in range(3):
-            cosines = [torch.cosine_similarity(images[i, u], facts[f, u], dim=0) for u in range(3) if present[f, u]]
-            assert scores[i, f].item() == pytest.approx(sum(map(float, cosines)), abs=1e-5)
-
-
 def test_a_saved_embedder_gives_equal_vectors(embedder: FactEmbedder, pictures: list[Path], tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in embedder.image.parameters():

@@ -82,7 +82,7 @@ def test_frozen_stages_get_no_gradient_and_never_change(backbone: Backbone, imag
 @pytest.mark.parametrize("freeze_until", [None, "one", "two", "four"])
 def test_features_and_the_rest_make_the_whole(backbone: Backbone, images: Tensor, freeze_until: str | None) -> None:
     branch = ImageBranch(backbone, WIDTH, freeze_until=freeze_until).eval()
-    assert torch.equal(branch(images), branch.from_features(branch.features(images)))
+    assert torch.equal(branch(images), branch.readout(branch.represent(branch.features(images))))
     plain = ImageBranch(backbone, WIDTH).eval()
     plain.heads.load_state_dict(branch.heads.state_dict())
     assert torch.allclose(branch(images), plain(images), atol=1e-6)

@@ -132,7 +132,7 @@ def test_a_resumed_run_keeps_the_random_layer_of_its_sums(tmp_path: Path, monkey
     whole, _ = run_toy(tmp_path / "whole", Analytic(features=20))
     with pytest.raises(KeyboardInterrupt):
         run_toy(tmp_path / "run", Analytic(features=20), stop_after=3)  # after task 2, of which nothing is saved
-    monkeypatch.setattr(AnalyticReadout, "_sample_layer", lambda self: torch.rand(sum(self.parts), self.width))
+    monkeypatch.setattr(AnalyticReadout, "sample_layer", lambda self: torch.rand(sum(self.parts), self.width))
     resumed, _ = run_toy(tmp_path / "run", Analytic(features=20))
     assert_same(resumed, whole)
 

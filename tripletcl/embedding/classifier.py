@@ -1,4 +1,4 @@
-"""A classifier of objects: one trunk, and a head for each task or one for all; build, predict, save and load."""
+"""A classifier of objects: a trunk, and a head for each task or one for all; build, predict, save and load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.readout import AnalyticReadout
 from tripletcl.embedding.saving import SavedModel, load_model, save_model
 from tripletcl.embedding.spec import ClassifierSpec
-from tripletcl.embedding.trunk import Trunk, default_batch_size, pixel_batches
+from tripletcl.embedding.trunk import Trunk, build_head, default_batch_size, pixel_batches
 from tripletcl.errors import UserError
 
 SPEC_FILE = "classifier.json"
@@ -26,7 +26,7 @@ SPEC_FILE = "classifier.json"
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a head says of an image: the likeliest class, and how probable each is by its softmax."""
+    """The prediction of a head for an image: the most probable class, and all probabilities of its softmax."""
 
     label: str
     probability: float
@@ -34,41 +34,41 @@ class Prediction:
 
 
 class Classifier(SavedModel):
-    """Images as classes: a trunk that all tasks share, below heads that know each its own classes.
+    """Classifies images: a trunk that all tasks share, and heads with classes of their own.
 
-    Labels are counted through the heads: those of the second begin where those of the first end.
+    Labels are numbered through the heads: those of the second head follow those of the first.
 
     Args:
-        spec: What it was built from.
-        trunk: All below the heads.
-        heads: The heads' names, in order, and the names of each one's classes.
+        spec: The settings that it was built from.
+        trunk: The network below the heads.
+        heads: The names of the heads, in order, and the names of each head's classes.
 
     Attributes:
-        layers: The heads.
+        layers: The heads' layers.
         starts: The first label of each head.
-        analytic: The closed-form read-out that answers in place of the heads once it knows classes; None without one.
+        analytic: The closed-form readout that replaces the heads once it has classes; None without one.
     """
 
     def __init__(self, spec: ClassifierSpec, trunk: Trunk, heads: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
         self.spec, self.trunk = spec, trunk
         self.heads = {name: tuple(classes) for name, classes in heads.items()}
-        self.layers = nn.ModuleList(_head(trunk.feature_width, len(c), spec.head_std) for c in self.heads.values())
+        self.layers = nn.ModuleList(build_head(trunk.feature_width, len(c), spec.head_std) for c in self.heads.values())
         self.starts = [0, *accumulate(map(len, self.heads.values()))][:-1]
         self.analytic: AnalyticReadout | None = None
 
     @property
     def classes(self) -> int:
-        """How many labels there are."""
+        """Number of labels."""
         return sum(map(len, self.heads.values()))
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.trunk.mean.device
 
     def logits(self, representation: Tensor, heads: Sequence[int]) -> Tensor:
-        """What some heads, by their numbers, make of representations `[B, C]`: `[B, K]`, one head behind the other."""
+        """Compute the logits `[B, K]` of heads, given by number and in this order, from representations `[B, C]`."""
         if self.analytic is not None and self.analytic.classes:
             scores = self.analytic(representation)
             widths = list(map(len, self.heads.values()))
@@ -79,12 +79,12 @@ class Classifier(SavedModel):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def install_analytic(self, width: int, seed: int) -> None:
-        """Make room for an analytic read-out of `width` random features; the heads answer until it knows classes."""
-        self.analytic = AnalyticReadout(self.trunk.parts(), width, seed, (self.classes,)).to(self.device)
+        """Install an analytic readout of `width` random features; the heads answer until it has classes."""
+        self.analytic = AnalyticReadout(self.trunk.part_widths(), width, seed, (self.classes,)).to(self.device)
         self.spec = dataclasses.replace(self.spec, random_features=width, random_seed=seed)
 
     def set_readout(self, weight: Tensor, labels: Tensor) -> None:
-        """Answer by the analytic read-out from now on: its weights `[M, K]`, for these K labels."""
+        """Answer by the analytic readout, with weights `[M, K]` for these K labels."""
         assert self.analytic is not None
         self.analytic.solve(weight, nn.functional.one_hot(labels, self.classes))
 
@@ -92,15 +92,15 @@ class Classifier(SavedModel):
     def predict(
         self, images: Sequence[ImageLike], head: str | None = None, batch_size: int | None = None
     ) -> list[Prediction]:
-        """What a head says of images, in eval mode.
+        """Classify images in eval mode.
 
         Args:
             images: Paths, Pillow images, or uint8 arrays of any size.
-            head: Its name: the task is known. Not needed where there is one.
-            batch_size: How many at a time; by default `default_batch_size`.
+            head: The name of the head, since the task is known; optional if there is only one.
+            batch_size: Images per pass; by default `default_batch_size`.
 
         Raises:
-            UserError: no such head, or an image cannot be decoded.
+            UserError: the head does not exist, or an image cannot be decoded.
         """
         number = self._head_number(head)
         names = list(self.heads.values())[number]
@@ -118,8 +118,8 @@ class Classifier(SavedModel):
         if head is None and len(names) == 1:
             return 0
         if head not in names:
-            asked = "say which head is to answer" if head is None else f"there is no head {head!r}"
-            raise UserError(f"{asked}: {', '.join(names)}")
+            problem = "name the head to use" if head is None else f"there is no head {head!r}"
+            raise UserError(f"{problem}: {', '.join(names)}")
         return names.index(head)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -128,10 +128,10 @@ class Classifier(SavedModel):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> Classifier:
-        """Load what `save_pretrained` wrote; nothing is downloaded and no pickle is read.
+        """Load a folder of `save_pretrained`; nothing is downloaded and no pickle is read.
 
         Raises:
-            UserError: a file is missing, damaged, or of a version that knows other settings.
+            UserError: a file is missing or damaged, or is of a version with other settings.
         """
         keys = ("spec", "heads")
         return load_model(Path(folder), SPEC_FILE, "classifier", keys, _parse, _rebuild).to(device).eval()
@@ -142,7 +142,7 @@ def _parse(about: Mapping[str, Any]) -> tuple[ClassifierSpec, Mapping[str, Seque
 
 
 def _rebuild(parsed: tuple[ClassifierSpec, Mapping[str, Sequence[str]]]) -> Classifier:
-    """Build a classifier whose weights will all be loaded."""
+    """Build a classifier whose weights will be loaded."""
     spec, heads = parsed
     classifier = build_classifier(dataclasses.replace(spec, weights="none"), heads, seed=0)
     if spec.random_features:
@@ -152,24 +152,16 @@ def _rebuild(parsed: tuple[ClassifierSpec, Mapping[str, Sequence[str]]]) -> Clas
 
 
 def build_classifier(spec: ClassifierSpec, heads: Mapping[str, Sequence[str]], seed: int) -> Classifier:
-    """Build a classifier; what starts at random depends on the seed alone, and no global generator moves.
+    """Build a classifier; random weights depend on the seed only, and no global generator is used.
 
     Raises:
-        UserError: a setting names nothing known.
+        UserError: a setting has an unknown name.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         backbone = build_backbone(spec.backbone, spec.weights)
         trunk = Trunk(backbone, freeze_until=spec.freeze_until, pooled=spec.pooled)
         return Classifier(spec, trunk, heads).train()
-
-
-def _head(features: int, classes: int, std: float | None) -> nn.Linear:
-    head = nn.Linear(features, classes)
-    if std is not None:
-        nn.init.normal_(head.weight, std=std)
-        nn.init.zeros_(head.bias)
-    return head
 
 
 def _prediction(classes: Sequence[str], probabilities: Sequence[float]) -> Prediction:

@@ -1,4 +1,4 @@
-"""The image and the text branch together: build, embed, score, save and load."""
+"""The image and the text branch together: build, embed, save and load."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tripletcl.errors import UserError
 SPEC_FILE = "embedder.json"
 ScoredBy = Literal["text", "indicators", "both"]
 CLOSED_WEIGHT = {"both": 8.0, "indicators": 1e4}
-"""Against the mean cosine: a fact's score spreads over the images about a quarter to an eighth as far as its cosine."""
+"""Weight of a closed score relative to the mean cosine, whose spread over images is four to eight times larger."""
 READOUT_ROWS = 1024
-"""Representations read out at a time: an analytic read-out expands each to thousands of random features."""
+"""Representations per call of the readout: an analytic one expands each to thousands of random features."""
 
 
 class FactEmbedder(SavedModel):
@@ -37,10 +37,10 @@ class FactEmbedder(SavedModel):
     Build one with `build_embedder` or `FactEmbedder.from_pretrained`.
 
     Attributes:
-        spec: What it was built from.
+        spec: The settings that it was built from.
         image: The image branch.
         text: The text branch.
-        facts: The facts it has been taught; only a record, any fact can be encoded.
+        facts: The facts that it was taught; only a record, since any fact can be encoded.
     """
 
     def __init__(self, spec: EmbedderSpec, image: ImageBranch, text: TextBranch, facts: Sequence[Fact] = ()) -> None:
@@ -49,28 +49,28 @@ class FactEmbedder(SavedModel):
 
     @property
     def image_size(self) -> int:
-        """Pixels of the square that images are cut to."""
+        """Side of the square input in pixels."""
         return self.spec.image_size
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.image.mean.device
 
     @property
     def vocabulary(self) -> tuple[tuple[str, ...], ...]:
-        """For each unit the distinct texts among the taught facts, in order of first appearance."""
+        """For each unit the distinct texts of the taught facts, in order of first appearance."""
         return vocabulary_of(self.facts)
 
     def encode_images(
         self, images: Sequence[ImageLike], batch_size: int | None = None, normalise: bool = True
     ) -> Tensor:
-        """Vectors `[N, 3, D]` of images, in eval mode: `vectors_of` what `represent_images` returns.
+        """Embed images in eval mode, `[N, 3, D]`: `vectors_of(represent_images(...))`.
 
         Args:
-            images: Paths, Pillow images, uint8 arrays of any size, or what `decode` returned.
-            batch_size: How many at a time; see `represent_images`.
-            normalise: Give each unit's vector length 1.
+            images: Paths, Pillow images, uint8 arrays of any size, or results of `decode`.
+            batch_size: See `represent_images`.
+            normalise: Scale each unit's vector to length 1.
 
         Raises:
             UserError: an image cannot be decoded.
@@ -78,9 +78,9 @@ class FactEmbedder(SavedModel):
         return self.vectors_of(self.represent_images(images, batch_size), normalise)
 
     def decode(self, image: ImageLike) -> np.ndarray:
-        """An image as the model sees it, uint8 `[3, S, S]`; what this returned before is passed on as it is.
+        """Decode an image to the model's input, uint8 `[3, S, S]`; a decoded image is returned unchanged.
 
-        Threads may call it while the model works.
+        Threads may call it while the model computes.
 
         Raises:
             UserError: the image cannot be decoded.
@@ -89,63 +89,55 @@ class FactEmbedder(SavedModel):
 
     @torch.no_grad()
     def represent_images(self, images: Sequence[ImageLike], batch_size: int | None = None) -> Tensor:
-        """What the read-out reads of images, in eval mode: pooled features `[N, C]`, with a fork `[N, 2C]`.
+        """Compute the input of the readout in eval mode: pooled features `[N, C]`, with a fork `[N, 2C]`.
 
         Args:
             images: As for `encode_images`.
-            batch_size: How many at a time; by default `default_batch_size`.
+            batch_size: Images per pass; by default `default_batch_size`.
 
         Raises:
             UserError: an image cannot be decoded.
         """
         batches = pixel_batches(images, self.image_size, batch_size or default_batch_size(self.device), self.device)
         with eval_mode(self.image):
-            branch = self.image
-            blocks = [branch.represent(branch.features(x)).float() for x in batches]
-            if not blocks:  # nothing to read the width from
-                blocks = [branch.represent(branch.features(self._blank())).float()[:0]]
-        return torch.cat(blocks)
+            blocks = [self.image.represent(self.image.features(pixels)).float() for pixels in batches]
+        return torch.cat(blocks) if blocks else torch.zeros(0, sum(self.image.part_widths()), device=self.device)
 
     @torch.no_grad()
     def vectors_of(self, representation: Tensor, normalise: bool = True) -> Tensor:
-        """Vectors `[N, 3, D]` of what `represent_images` returned, `[N, C]`, in eval mode.
+        """Compute the vectors `[N, 3, D]` of representations `[N, C]` in eval mode.
 
         Args:
-            representation: On any device.
-            normalise: Give each unit's vector length 1.
+            representation: From `represent_images`, on any device.
+            normalise: Scale each unit's vector to length 1.
         """
         with eval_mode(self.image):
             blocks = [self.image.readout(rows.to(self.device)).float() for rows in representation.split(READOUT_ROWS)]
         vectors = torch.cat(blocks)
         return F.normalize(vectors, dim=-1) if normalise else vectors
 
-    def _blank(self) -> Tensor:
-        return torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
-
     @torch.no_grad()
     def encode_units(self, texts: Sequence[str]) -> Tensor:
-        """Normalised vectors `[n, D]` of unit texts."""
+        """Encode texts of units as normalised vectors `[n, D]`."""
         return F.normalize(self.text(texts), dim=-1)
 
     def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
-        """Normalised vectors `[F, 3, D]` of facts, zero for a unit that a fact lacks, and present, bool `[F, 3]`."""
+        """Encode facts: normalised vectors `[F, 3, D]`, zero for a missing unit, and present units, bool `[F, 3]`."""
         return encode_facts(facts, self.encode_units)
 
     def install_analytic(self, width: int, seed: int, scored_by: ScoredBy) -> None:
-        """Make room for an analytic read-out in place of the heads; these answer until `read_out` is called.
+        """Install an analytic readout; the heads answer until `set_readout` is called.
 
         Args:
             width: Number of random features.
-            seed: Of the random layer.
+            seed: Seed of the random layer.
             scored_by: See `EmbedderSpec.scored_by`.
 
         Raises:
-            UserError: the text has a trained map, or a width of its own.
+            UserError: the text branch has a trained map.
         """
         if self.spec.text_projection:
-            raise UserError(
-                "an analytic read-out needs text vectors that stand still; set model.text_projection to false"
-            )
+            raise UserError("an analytic readout needs frozen text vectors; set model.text_projection to false")
         self.image.install_analytic(width, seed)
         if not self.spec.whiten:
             self.text.add_whitening()
@@ -154,13 +146,13 @@ class FactEmbedder(SavedModel):
         )
 
     def set_readout(self, weight: Tensor, facts: Sequence[Fact]) -> None:
-        """Answer by the analytic read-out from now on.
+        """Answer by the analytic readout.
 
-        The unit vectors of an image become the sum of those of the facts taught, each weighed by its score: by
-        linearity that is the ridge regression from random features onto the facts' text vectors.
+        The unit vectors of an image become the sum of those of the taught facts, each weighted by its score: by
+        linearity this is the ridge regression from random features to the facts' text vectors.
 
         Args:
-            weight: `[M, K]`, the read-out's weights.
+            weight: The weights of the readout, `[M, K]`.
             facts: The K facts.
         """
         assert self.image.analytic is not None
@@ -169,61 +161,41 @@ class FactEmbedder(SavedModel):
         self.image.analytic.solve(weight, self.encode_facts(facts)[0])
 
     @torch.no_grad()
-    def answers(self, representation: Tensor, facts: Sequence[Fact]) -> tuple[Tensor, Tensor | None]:
-        """`vectors_of` and `closed_scores` at once: an analytic read-out then expands a representation only once."""
-        analytic = self.image.analytic
-        if analytic is None or not analytic.classes:
-            return self.vectors_of(representation), self.closed_scores(representation, facts)
-        scores = torch.cat([analytic.scores(rows.to(self.device)) for rows in representation.split(READOUT_ROWS)])
-        vectors = F.normalize(torch.tensordot(scores, analytic.targets, dims=1), dim=-1)
-        return vectors, self._closed(scores, facts)
-
-    def closed_scores(self, representation: Tensor, facts: Sequence[Fact]) -> Tensor | None:
-        """What is added to the mean cosine, `[N, F]`: the scores of facts that were taught; 0 for all others.
+    def vectors_and_scores(self, representation: Tensor, facts: Sequence[Fact]) -> tuple[Tensor, Tensor | None]:
+        """Compute vectors of images, and closed scores of facts, which are added to the mean cosine.
 
         Args:
-            representation: `[N, C]` from `image.represent`.
+            representation: `[N, C]` from `represent_images`.
             facts: The F facts.
 
         Returns:
-            None where facts are scored by their text alone.
+            The vectors `[N, 3, D]` of `vectors_of`, and the closed scores `[N, F]`: 0 for facts that were not taught;
+            None if facts are scored by their text only.
         """
-        if self.spec.scored_by == "text" or self.image.analytic is None:
-            return None
-        return self._closed(self.image.analytic.scores(representation), facts)
-
-    def _closed(self, scores: Tensor, facts: Sequence[Fact]) -> Tensor | None:
-        """The columns `[N, F]` of the read-out's scores `[N, K]` that belong to facts."""
-        if self.spec.scored_by == "text" or self.image.analytic is None:
-            return None
-        known = {fact: column for column, fact in enumerate(self.facts[: self.image.analytic.classes])}
-        columns = torch.tensor([known.get(fact, -1) for fact in facts], dtype=torch.int64, device=self.device)
-        scores = F.pad(scores, (0, 1))  # a last column of zeros, which -1 picks
-        return CLOSED_WEIGHT[self.spec.scored_by] * scores[:, columns]
-
-    @staticmethod
-    def score(image_vectors: Tensor, fact_vectors: Tensor) -> Tensor:
-        """How well facts fit images, `[N, F]`: the sum over the units that a fact has of the cosine.
-
-        Args:
-            image_vectors: `[N, 3, D]`, normalised or not.
-            fact_vectors: `[F, 3, D]`, normalised or not; zero for a unit that a fact lacks.
-        """
-        images, facts = (F.normalize(vectors, dim=-1).flatten(1) for vectors in (image_vectors, fact_vectors))
-        return images @ facts.T
+        analytic = self.image.analytic
+        if analytic is None or not analytic.classes:
+            vectors, scores = self.vectors_of(representation), torch.zeros(len(representation), 0, device=self.device)
+        else:
+            scores = torch.cat([analytic.scores(rows.to(self.device)) for rows in representation.split(READOUT_ROWS)])
+            vectors = F.normalize(torch.tensordot(scores, analytic.targets, dims=1), dim=-1)
+        if self.spec.scored_by == "text" or analytic is None:
+            return vectors, None
+        column = {fact: number for number, fact in enumerate(self.facts[: analytic.classes])}
+        columns = torch.tensor([column.get(fact, -1) for fact in facts], dtype=torch.int64, device=self.device)
+        scores = F.pad(scores, (0, 1))  # [N, K + 1]: a last column of zeros, which -1 picks
+        return vectors, CLOSED_WEIGHT[self.spec.scored_by] * scores[:, columns]
 
     @property
     def trunk_is_frozen(self) -> bool:
-        """Is nothing below the read-out trained any more?
+        """True if nothing below the readout will be trained, so that representations hold for later stages.
 
-        So it is behind an analytic read-out that knows classes, and in a network frozen to its end: what
-        `represent_images` returned then holds for the stages to come.
+        This is so with an analytic readout that has classes, and in a network that is frozen to its end.
         """
         analytic = self.image.analytic is not None and self.image.analytic.classes > 0
-        return analytic or not self.image.trunk_is_open
+        return analytic or not self.image.has_trainable_stages
 
     def trunk_fingerprint(self) -> str:
-        """16 hex digits, equal for two models whose `represent_images` returns the same."""
+        """Compute 16 hex digits that are equal for two models with equal results of `represent_images`."""
         readout = ("heads.", "analytic.")
         trunk = {name: x for name, x in self.image.state_dict().items() if not name.startswith(readout)}
         return digest(trunk, self.spec.backbone, self.spec.image_size, *self.spec.pooled)
@@ -232,19 +204,19 @@ class FactEmbedder(SavedModel):
         """Write `embedder.json` and `model.safetensors` with all image weights, each whole or not at all.
 
         Args:
-            folder: Where; made if need be.
-            facts: The facts it has been taught; by default `self.facts`.
+            folder: The folder; created if it is missing.
+            facts: The facts that it was taught; by default `self.facts`.
         """
-        known = self.facts if facts is None else facts
-        about = {"spec": dataclasses.asdict(self.spec), "facts": [fact.units for fact in known]}
+        facts = self.facts if facts is None else facts
+        about = {"spec": dataclasses.asdict(self.spec), "facts": [fact.units for fact in facts]}
         save_model(Path(folder), SPEC_FILE, self, about)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> FactEmbedder:
-        """Load what `save_pretrained` wrote; nothing is downloaded and no pickle is read.
+        """Load a folder of `save_pretrained`; nothing is downloaded and no pickle is read.
 
         Raises:
-            UserError: a file is missing, damaged, or of a version that knows other settings.
+            UserError: a file is missing or damaged, or is of a version with other settings.
         """
         return load_model(Path(folder), SPEC_FILE, "embedder", ("spec", "facts"), _parse, _rebuild).to(device).eval()
 
@@ -254,7 +226,7 @@ def _parse(about: Mapping[str, Any]) -> tuple[EmbedderSpec, tuple[Fact, ...]]:
 
 
 def _rebuild(parsed: tuple[EmbedderSpec, tuple[Fact, ...]]) -> FactEmbedder:
-    """Build an embedder whose weights will all be loaded."""
+    """Build an embedder whose weights will be loaded."""
     spec, facts = parsed
     embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0)
     if spec.random_features:
@@ -290,10 +262,10 @@ def encode_facts(facts: Sequence[Fact], encode_units: Callable[[Sequence[str]], 
 
 
 def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
-    """Build an embedder; what starts at random depends on the seed alone, and no global generator moves.
+    """Build an embedder; random weights depend on the seed only, and no global generator is used.
 
     Raises:
-        UserError: a setting names nothing known, or the widths of image and text differ.
+        UserError: a setting has an unknown name, or the widths of image and text differ.
     """
     encoder = build_text_encoder(spec.text)
     if not spec.text_projection and encoder.width != spec.width:
@@ -302,7 +274,7 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
             f"set width to {encoder.width}, or text_projection to true"
         )
     if spec.text_projection and spec.whiten:
-        raise UserError("whiten and text_projection are two maps of the text vectors; set one of them alone")
+        raise UserError("whiten and text_projection are two maps of the text vectors; set only one of them")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         image = ImageBranch(

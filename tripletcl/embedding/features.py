@@ -75,7 +75,7 @@ def _key(source: Source, branch: Trunk) -> str:
     for name, tensor in {"mean": branch.mean, "std": branch.std, **branch.frozen.state_dict()}.items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    for stage in branch.pooled if not branch.trunk_is_open else ():
+    for stage in branch.pooled if not branch.has_trainable_stages else ():
         digest.update(stage.encode())
     return digest.hexdigest()[:24]
 

@@ -21,16 +21,16 @@ from torch.nn import functional as F
 
 from tripletcl.errors import UserError
 
-KNOWN_NUMBERS = (-1.12584, -1.15236, -0.25058, -0.43388)
-"""The first numbers that `torch.randn` gave for seed 0 where models of tripletcl 0.1 were made."""
+RANDN_0 = (-1.12584, -1.15236, -0.25058, -0.43388)
+"""The first numbers of `torch.randn` for seed 0 with which models of tripletcl 0.1 were made."""
 
 
 class AnalyticReadout(nn.Module):
     """Random features of a representation, and linear scores of the classes known so far; no gradient reaches it.
 
-    The random layer is drawn when it is first used, rounded to float16, and stored in the state as float16: torch does
-    not promise that a seed gives the same numbers in every release. Its float16 values are used from the start, so a
-    loaded readout equals the saved one bit for bit.
+    The random layer is sampled when it is first used, rounded to float16, and stored in the state as float16: torch
+    does not promise that a seed gives the same numbers in every release. The rounded values are used from the start,
+    so a loaded readout equals the saved one bit for bit.
 
     Args:
         parts: Widths of the parts of a representation; each is normalised by itself.
@@ -55,6 +55,8 @@ class AnalyticReadout(nn.Module):
         self.register_buffer("projection", None)
         self.register_buffer("weight", torch.zeros(width, 0))
         self.register_buffer("targets", torch.zeros(0, *target_shape))
+        self.register_state_dict_post_hook(_store_in_half)
+        self.register_load_state_dict_pre_hook(_prepare_load)
 
     @property
     def classes(self) -> int:
@@ -62,9 +64,9 @@ class AnalyticReadout(nn.Module):
         return self.weight.shape[1]
 
     def layer(self) -> Tensor:
-        """Return the random layer `[C, M]`; draw it if this is its first use."""
+        """Return the random layer `[C, M]`; sample it if this is its first use."""
         if self.projection is None:
-            self.projection = self._sample_layer().half().float().to(self.weight.device)
+            self.projection = self.sample_layer().half().float().to(self.weight.device)
         return self.projection
 
     def expand(self, representation: Tensor) -> Tensor:
@@ -85,39 +87,41 @@ class AnalyticReadout(nn.Module):
         self.layer()  # a state with weights always holds the layer that they belong to
         self.weight, self.targets = weight.to(self.weight), targets.to(self.targets)
 
-    def _sample_layer(self) -> Tensor:
+    def sample_layer(self) -> Tensor:
+        """Sample the random layer `[C, M]` from its seed, in float32."""
         generator = torch.Generator().manual_seed(self.seed)
         return torch.randn(sum(self.parts), self.width, generator=generator) / len(self.parts) ** 0.5
 
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.projection is not None and self.stored_in_half:
-            destination[prefix + "projection"] = self.projection.half()
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:
-        """Take the number of classes from the state, and draw the layer of a state of tripletcl 0.1, which lacks it."""
-        weight, layer = state_dict.get(prefix + "weight"), state_dict.get(prefix + "projection")
-        if layer is None and weight is not None and weight.shape[1]:
-            check_random_stream()
-            layer = state_dict[prefix + "projection"] = self._sample_layer()
-        self.projection, self.stored_in_half = None, layer is None or layer.dtype == torch.float16
-        if layer is not None:
-            self.projection = self.weight.new_zeros(sum(self.parts), self.width)
-        for name in ("weight", "targets"):
-            if (value := state_dict.get(prefix + name)) is not None:
-                setattr(self, name, getattr(self, name).new_zeros(value.shape))
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
+def _store_in_half(readout: AnalyticReadout, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Put the random layer into a state in float16, which loses nothing."""
+    if readout.projection is not None and readout.stored_in_half:
+        state[prefix + "projection"] = readout.projection.half()
+
+
+def _prepare_load(readout: AnalyticReadout, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Make room for the classes of a state, and sample the random layer of a state of tripletcl 0.1, which lacks it."""
+    weight, layer = state.get(prefix + "weight"), state.get(prefix + "projection")
+    if layer is None and weight is not None and weight.shape[1]:
+        check_random_stream()
+        layer = state[prefix + "projection"] = readout.sample_layer()
+    readout.projection, readout.stored_in_half = None, layer is None or layer.dtype == torch.float16
+    if layer is not None:
+        readout.projection = readout.weight.new_zeros(sum(readout.parts), readout.width)
+    for name in ("weight", "targets"):
+        if (value := state.get(prefix + name)) is not None:
+            setattr(readout, name, getattr(readout, name).new_zeros(value.shape))
 
 
 def check_random_stream() -> None:
-    """Refuse to draw a random layer of tripletcl 0.1 with a torch whose random numbers differ.
+    """Refuse to sample a random layer of tripletcl 0.1 with a torch whose random numbers differ.
 
     Raises:
-        UserError: this torch draws other numbers.
+        UserError: this torch has other random numbers.
     """
-    numbers = torch.randn(16, generator=torch.Generator().manual_seed(0))[: len(KNOWN_NUMBERS)]
-    if not torch.allclose(numbers, torch.tensor(KNOWN_NUMBERS), atol=1e-4):
+    numbers = torch.randn(16, generator=torch.Generator().manual_seed(0))[: len(RANDN_0)]
+    if not torch.allclose(numbers, torch.tensor(RANDN_0), atol=1e-4):
         raise UserError(
             "tripletcl 0.1 did not save the random layer of its analytic readout, and torch "
-            f"{torch.__version__} draws other numbers for its seed: load it with an older torch and save it again"
+            f"{torch.__version__} gives other numbers for its seed: load it with an older torch and save it again"
         )

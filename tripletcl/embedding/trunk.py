@@ -1,4 +1,4 @@
-"""The trunk of an image network: all that lies below its heads, in part frozen, in part trained."""
+"""The trunk of an image network: everything below its heads, in part frozen, in part trained."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from tripletcl.errors import UserError
 
 
 class Trunk(nn.Module):
-    """A backbone as images pass it: frozen stages, shared ones, and one or two branches of the rest.
+    """A backbone in three parts: frozen stages, shared stages, and one or two branches of the rest.
 
-    Batch normalisation stays in eval mode even while training: running statistics are no parameters, so a penalty
-    on moving parameters would not hold them.
+    Batch normalisation stays in eval mode during training: running statistics are not parameters, so a penalty on
+    moving parameters would not protect them.
 
     Args:
         backbone: The network; it is copied, so that one backbone may serve several trunks.
         freeze_until: The last stage that is never trained; None trains all.
         fork_at: The last stage before the network forks into two branches; None does not fork.
-        pooled: Stages whose spatial means stand in the representation behind the last stage's features: lower stages
-            know textures and parts that the last has dropped. Heads do not read them, an analytic read-out does.
+        pooled: Stages whose spatial means follow the last stage's features in the representation: lower stages keep
+            textures and parts that the last one drops. Heads do not read them; an analytic readout does.
 
     Attributes:
         frozen: The stages up to and including freeze_until.
-        shared: The stages behind them up to and including fork_at, or all of them.
+        shared: The stages after them up to and including fork_at, or all of them.
         branches: One or two copies of the remaining stages.
 
     Raises:
-        UserError: freeze_until or fork_at is no stage, is the last where something must follow, or fork_at comes
-            before freeze_until.
+        UserError: freeze_until, fork_at or pooled names no stage, or one that cannot be used so.
     """
 
     mean: Tensor
@@ -52,11 +51,11 @@ class Trunk(nn.Module):
         super().__init__()
         self.feature_width, self.channels = backbone.width, len(backbone.mean)
         frozen_end, shared_end = _bounds(backbone, freeze_until, fork_at)
-        self.pooled = _checked_pooled(tuple(pooled), backbone, frozen_end, fork_at)
+        self.pooled = _check_pooled(tuple(pooled), backbone, frozen_end, fork_at)
         stages = copy.deepcopy(backbone.stages)
         self.frozen = stages[:frozen_end].requires_grad_(False)
         self.shared = stages[frozen_end:shared_end]
-        # A deep copy: were the two branches' weights tied in storage, training one would move the other.
+        # A deep copy: with shared storage, training one branch would move the other.
         own = stages[shared_end:]
         self.branches = nn.ModuleList([own] if fork_at is None else [own, copy.deepcopy(own)])
         self.register_buffer("mean", torch.tensor(backbone.mean).view(-1, 1, 1))
@@ -64,36 +63,36 @@ class Trunk(nn.Module):
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """What the frozen stages make of images `[B, C, H, W]` in [0, 1]; the same at every time of training."""
-        pixels = (_fast_layout(images) - self.mean).div_(self.std)
-        return self.frozen(pixels) if self.trunk_is_open else self._with_pooled(self.frozen, pixels)
+        """Pass images `[B, C, H, W]` in [0, 1] through the frozen stages; the result never changes during training."""
+        pixels = (_channels_last(images) - self.mean).div_(self.std)
+        return self.frozen(pixels) if self.has_trainable_stages else self._with_pooled(self.frozen, pixels)
 
     @property
-    def trunk_is_open(self) -> bool:
-        """Is there a stage behind the frozen ones?"""
+    def has_trainable_stages(self) -> bool:
+        """True if a stage follows the frozen ones."""
         return bool(next(self.shared.children(), None) or next(self.branches[0].children(), None))
 
     def represent(self, features: Tensor) -> Tensor:
-        """What `features` returned to what heads read: pooled `[B, C]`, with a fork `[B, 2C]`.
+        """Map features to the representation that heads read: pooled `[B, C]`, with a fork `[B, 2C]`.
 
-        The means of the `pooled` stages stand behind it.
+        The means of the `pooled` stages follow at its end.
         """
-        if not self.trunk_is_open:
+        if not self.has_trainable_stages:
             return features
-        shared = self._with_pooled(self.shared, _fast_layout(features))
+        shared = self._with_pooled(self.shared, _channels_last(features))
         return torch.cat([branch(shared) for branch in self.branches], dim=1)
 
     def _with_pooled(self, stages: nn.Sequential, x: Tensor) -> Tensor:
-        """What the stages make of x; the means of the `pooled` ones behind it."""
+        """Pass x through stages, and append the means of the `pooled` ones to the result."""
         means = []
         for name, stage in stages.named_children():
             x = stage(x)
             if name in self.pooled:
-                means.append(x.mean(dim=(2, 3)))
+                means.append(x.mean(dim=(2, 3)))  # [B, C_s]
         return torch.cat([x, *means], dim=1) if means else x
 
-    def parts(self) -> list[int]:
-        """Widths of the parts of a representation: the features of all branches, and each `pooled` stage's means."""
+    def part_widths(self) -> list[int]:
+        """Widths of the parts of a representation: the features of all branches, and the means of each pooled stage."""
         return [len(self.branches) * self.feature_width, *self._pooled_widths()]
 
     @torch.no_grad()
@@ -115,17 +114,17 @@ class Trunk(nn.Module):
         return self
 
 
-def _fast_layout(x: Tensor) -> Tensor:
-    """Channels last for images and feature maps, as convolutions want them.
+def _channels_last(x: Tensor) -> Tensor:
+    """Convert images and feature maps to the layout channels last.
 
-    On the CPU they then take two thirds of the time; on a GPU tensor cores (bfloat16, float16, TF32) read no other
-    layout, and from one to the other every convolution would turn its input around by itself.
+    On a CPU convolutions then take two thirds of the time; on a GPU tensor cores (bfloat16, float16, TF32) need it, and
+    otherwise every convolution would convert its input.
     """
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def _bounds(backbone: Backbone, freeze_until: str | None, fork_at: str | None) -> tuple[int, int]:
-    """How many stages are frozen, and where the branches begin."""
+    """The number of frozen stages, and the position of the first stage of the branches."""
     names = backbone.stage_names
     frozen_end = 0 if freeze_until is None else 1 + _position("freeze_until", freeze_until, names, backbone)
     if fork_at is None:
@@ -145,9 +144,7 @@ def _position(setting: str, stage: str, allowed: tuple[str, ...], backbone: Back
     return allowed.index(stage)
 
 
-def _checked_pooled(
-    pooled: tuple[str, ...], backbone: Backbone, frozen_end: int, fork_at: str | None
-) -> tuple[str, ...]:
+def _check_pooled(pooled: tuple[str, ...], backbone: Backbone, frozen_end: int, fork_at: str | None) -> tuple[str, ...]:
     names = backbone.stage_names
     for stage in pooled:
         position = _position("pooled", stage, names[:-1], backbone)
@@ -155,10 +152,19 @@ def _checked_pooled(
             raise UserError(f"pooled {stage!r} needs a network that does not fork; set fork_at to null")
         if position < frozen_end < len(names):
             raise UserError(
-                f"pooled {stage!r} lies in the frozen part, which hands on its last output alone: pool stages behind "
-                f"{names[frozen_end - 1]!r}, or freeze the whole network"
+                f"pooled {stage!r} is in the frozen part, of which only the last output is available: pool stages "
+                f"after {names[frozen_end - 1]!r}, or freeze the whole network"
             )
     return pooled
+
+
+def build_head(features: int, outputs: int, std: float | None, hidden: int = 0) -> nn.Module:
+    """Build a linear head, with a hidden layer of this width if it is not 0, whose last weights start at N(0, std)."""
+    last = nn.Linear(hidden or features, outputs)
+    if std is not None:
+        nn.init.normal_(last.weight, std=std)
+        nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), last) if hidden else last
 
 
 def decode(image: ImageLike, size: int) -> np.ndarray:

@@ -105,7 +105,7 @@ class FactEvaluator:
         Args:
             image_vectors: `[N, 3, D]` of the test images.
             image_ids: `[N]` their ids in the table, each once.
-            closed: `[N, F]` what is added to the mean cosine of an image and a fact (`FactEmbedder.closed_scores`).
+            closed: `[N, F]`, added to the mean cosine of an image and a fact (`FactEmbedder.vectors_and_scores`).
 
         Raises:
             UserError: a vector has NaN.

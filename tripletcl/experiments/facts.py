@@ -295,7 +295,7 @@ class Experiment:
         self.learner.eval()
         images = self.scored_images()
         representation = self._represent(images)
-        outputs, closed = self.embedder.answers(representation, self.table.facts)
+        outputs, closed = self.embedder.vectors_and_scores(representation, self.table.facts)
         facts, present = self.embedder.encode_facts(self.table.facts)
         return {
             **({} if closed is None else {"closed": closed.cpu()}),

@@ -52,7 +52,7 @@ def describe(
         fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
         present: `[F, 3]` bool.
         k: More than F returns all F.
-        closed: `[N, F]`, added to the mean cosine (`FactEmbedder.closed_scores`).
+        closed: `[N, F]`, added to the mean cosine (`FactEmbedder.vectors_and_scores`).
         calibration: Of the model that computed the vectors.
 
     Returns:
@@ -92,10 +92,9 @@ def describe_photos(
     if not embedder.facts:
         raise UserError("this model has not been taught any fact yet, so it can describe nothing")
     representation = embedder.represent_images(photos)
-    with torch.no_grad():
-        closed = embedder.closed_scores(representation, embedder.facts)
-    vectors, present = embedder.encode_facts(embedder.facts)
-    return describe(embedder.vectors_of(representation), embedder.facts, vectors, present, k, closed, calibration)
+    vectors, closed = embedder.vectors_and_scores(representation, embedder.facts)
+    fact_vectors, present = embedder.encode_facts(embedder.facts)
+    return describe(vectors, embedder.facts, fact_vectors, present, k, closed, calibration)
 
 
 def _best(
