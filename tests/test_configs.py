@@ -54,7 +54,7 @@ def test_environment_variables_are_filled_in(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("text", ["no-equals", "=3", "seed.deep=3", "training.lr={"])
 def test_a_bad_override_is_named(text: str) -> None:
-    with pytest.raises(UserError, match=r"is no setting|seed: Input should be|no YAML"):
+    with pytest.raises(UserError, match=r"is not a setting|seed: Input should be|not YAML"):
         load_config("demo", [text])
 
 
@@ -108,6 +108,19 @@ def nested(path: tuple[str, ...], value: object) -> typing.Any:
     for key in reversed(path):
         value = [value] if key == "[]" else {key: value}
     return value
+
+
+@pytest.mark.parametrize("kind", [FactConfig, ObjectConfig])
+def test_every_setting_is_documented(kind: type) -> None:
+    def undocumented(section: type[BaseModel], above: str = "") -> Iterator[str]:
+        for name, field in section.model_fields.items():
+            if not field.description:
+                yield f"{above}{name}"
+            for inner in (field.annotation, *typing.get_args(field.annotation)):
+                if isinstance(inner, type) and issubclass(inner, BaseModel):
+                    yield from undocumented(inner, f"{above}{name}.")
+
+    assert list(undocumented(kind)) == []
 
 
 def refusal_of(path: Path) -> str | None:

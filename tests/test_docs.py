@@ -24,7 +24,7 @@ from toy import assert_same, run_toy, toy_tasks
 
 import tripletcl
 from tripletcl.config import FactConfig, ObjectConfig, load_config
-from tripletcl.config.method import validated_methods
+from tripletcl.config.method import validate_methods
 from tripletcl.methods import METHODS, build_method
 
 ROOT = Path(__file__).parents[1]
@@ -170,7 +170,7 @@ def leaves(command: Any) -> Iterator[Any]:
 def test_the_method_of_contributing_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = (block for block in blocks(ROOT / "CONTRIBUTING.md") if block.language == "python")
     monkeypatch.setitem(METHODS, "l2", loaded(example, tmp_path).L2)
-    (settings,) = validated_methods({"name": "l2", "lam": 3})
+    (settings,) = validate_methods({"name": "l2", "lam": 3})
     assert settings == {"name": "l2", "lam": 3.0}
     whole, _ = run_toy(tmp_path / "whole", build_method([settings]))
     with pytest.raises(KeyboardInterrupt):

@@ -1,9 +1,9 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception for a user's mistake."""
 
 
 class UserError(Exception):
-    """A mistake of the user's: bad data, a bad setting, a run folder of another config.
+    """A mistake of the user: bad data, a bad setting, a run folder of another config.
 
-    The message is one clear sentence that names the culprit and says what is allowed. The command line prints it
-    without a trace and exits with code 2; a script may catch it.
+    The message is one sentence that names the culprit and what is allowed. The command line prints it without a
+    traceback and exits with code 2; a script may catch it.
     """

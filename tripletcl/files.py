@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, synced, then renamed over it; and locks."""
+"""Atomic writes (a temporary file that is synced, then renamed), locks between processes, and stamps of files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ log = logging.getLogger("tripletcl")
 
 POLL_SECONDS = 0.02
 """Time between two attempts to acquire a lock that another process holds."""
-
 
 RACE_NS = 2_000_000_000
 """A file that is written again within this time may keep its stamp: FAT counts time in steps of 2 s."""
@@ -43,10 +42,10 @@ def stat_file(path: str | Path) -> FileStamp:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside path, sync it, and rename it to path.
+    """Let `write` fill a temporary file next to path, sync it, and rename it to path.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; what lay at path before is untouched.
+        UserError: the disk is full or the folder cannot be written; an existing file at path is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -66,7 +65,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a text file.
+    """Append one line to a text file.
 
     Raises:
         UserError: the disk is full or the file cannot be written.
@@ -127,8 +126,8 @@ def sha256(path: Path) -> str:
 
 
 def sync_to_disk(path: Path) -> None:
-    """Return when a file's content, or the names in a folder, would survive a power cut."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folder, and needs the right to write to sync a file
+    """Wait until a file's content, or the names in a folder, would survive a power cut."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folder, and syncs a file only if open to write
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:

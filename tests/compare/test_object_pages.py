@@ -32,7 +32,7 @@ def config_of(root: Path, methods: list[object], **compare: object) -> ObjectCon
 
 def finish(run: PlannedRun, images: Path) -> None:
     """What a run leaves behind, its figures by the length of its label; of each task one image is gone."""
-    tasks = run.config.data.learned  # type: ignore[attr-defined]
+    tasks = run.config.data.set_names  # type: ignore[attr-defined]
     kept = 0.6 + 0.01 * len(run.label)
     stages: list[list[float | None]] = [[None, None], [0.8, None], [kept, 0.7]]
     found = [image for name in tasks for image in (images / f"{name}.png", images / "gone.png")]

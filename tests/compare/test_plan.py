@@ -87,7 +87,7 @@ def test_orders_of_objects(tmp_path: Path) -> None:
     assert runs[0].folder.name == "finetune-flowers-scenes-seed0"
     assert len({run.folder for run in runs}) == len(runs)
     as_given = plan(parse_config({"learns": "objects", "data": {"sets": sets}}, "test"), tmp_path)
-    assert [run.config.data.learned for run in as_given] == [["flowers", "scenes", "letters"]] * 3
+    assert [run.config.data.set_names for run in as_given] == [["flowers", "scenes", "letters"]] * 3
 
 
 def test_names_tell_settings_apart_where_they_must() -> None:

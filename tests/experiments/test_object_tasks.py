@@ -118,8 +118,11 @@ def test_bad_input_is_one_sentence_before_anything_is_trained(mnist: Path, tmp_p
         ({"sets": [{"set": "mnits", "root": "x"}]}, "there is no set 'mnits'; there are folder"),
         ({"sets": [{"root": "a/x"}, {"root": "b/x"}]}, "two sets are called x"),
         ({"sets": [{"root": "a/x"}], "order": ["y"]}, "an order names 'y', but the sets are x"),
-        ({"sets": [{"root": "a/x"}], "order": ["x", "x"]}, "names every set once"),
-        ({"sets": [{"root": "a/x"}], "permutations": 2, "cache_features": True}, "mirror image of a permuted image"),
+        ({"sets": [{"root": "a/x"}], "order": ["x", "x"]}, "names each set that it learns once"),
+        (
+            {"sets": [{"root": "a/x"}], "permutations": 2, "cache_features": True},
+            "permuted images have no mirror images",
+        ),
         ({"sets": [{"root": "a/x"}], "spilt": 2}, r"unknown key data.spilt \(did you mean split\?\)"),
     ],
 )

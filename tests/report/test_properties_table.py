@@ -10,7 +10,7 @@ import pytest
 from cells import texts
 
 from tripletcl.cli import main
-from tripletcl.config.method import validated_method
+from tripletcl.config.method import validate_method
 from tripletcl.continual import Properties
 from tripletcl.methods import METHODS
 from tripletcl.report import described_methods, properties_of, properties_table
@@ -50,7 +50,7 @@ def test_defaults_and_choices_are_settings_that_a_config_takes(name: str) -> Non
     assert described["summary"]
     assert set(described["settings"]) == set(inspect.signature(METHODS[name]).parameters)
     defaults = {key: setting["default"] for key, setting in described["settings"].items()}
-    assert validated_method({"name": name, **defaults}) == {"name": name, **defaults}
+    assert validate_method({"name": name, **defaults}) == {"name": name, **defaults}
 
 
 def test_the_command_lists_them(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,14 @@
 
 from tripletcl.config.base import Config
 from tripletcl.config.facts import FactConfig
-from tripletcl.config.load import changed_config, dump_config, load_config, parse_config, shipped_configs
+from tripletcl.config.load import change_config, dump_config, load_config, parse_config, shipped_configs
 from tripletcl.config.objects import ObjectConfig
 
 __all__ = [
     "Config",
     "FactConfig",
     "ObjectConfig",
-    "changed_config",
+    "change_config",
     "dump_config",
     "load_config",
     "parse_config",

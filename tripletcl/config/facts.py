@@ -6,74 +6,77 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from tripletcl.config.base import Augmentation, Compare, Config, Section, each_once
+from tripletcl.config.base import Augmentation, Compare, Config, Section, check_unique
 from tripletcl.continual import Training
 from tripletcl.embedding.spec import EmbedderSpec
 
 LABELLED = ("train", "test", "both")
-"""The images of the table that importance can be computed on."""
+"""The values of `data.importance` that are images of the table."""
 
 
 class Scenes(Section):
-    """The drawn data set, used where `data.table` is "scenes"."""
+    """The drawn data set, used if `data.table` is "scenes"."""
 
     facts: Annotated[int, Field(ge=12)] = 150
-    """How many facts."""
+    """Number of facts."""
     train: Annotated[int, Field(ge=1)] = 12
-    """Training images a fact."""
+    """Training images per fact."""
     test: Annotated[int, Field(ge=1)] = 5
-    """Test images a fact."""
+    """Test images per fact."""
     seed: int = 0
-    """Draws another set."""
+    """Another seed draws another set."""
 
 
 class Further(Section):
-    """One more table, learned as one more task behind the others; short for it is the table alone."""
+    """A table that is learned as an additional task after the others; the table's path is short for it."""
 
     table: str
     """A CSV, JSON Lines or Parquet file; its image paths are relative to its folder, or absolute."""
     taught: str | None = None
-    """The fact, where the table was made of a handful of photos (`tripletcl teach`)."""
+    """The fact, if the table was made from a few photos (`tripletcl teach`)."""
     training: Training | None = None
-    """How this task is trained; null as the others."""
+    """How this task is trained; null is as the others."""
 
 
 class Data(Section):
-    """Which facts, which images, which tasks."""
+    """The facts, the images and the tasks."""
 
     table: str = "scenes"
-    """A CSV, JSON Lines or Parquet file, or "scenes" for the drawn data set."""
+    """The table of facts: a CSV, JSON Lines or Parquet file, or "scenes" for the drawn data set."""
     root: str | None = None
-    """The folder that the image paths are relative to; the table's folder if null."""
+    """The folder that the image paths are relative to; null is the table's folder."""
     tasks: Annotated[int, Field(ge=1)] | None = 4
-    """Number of tasks; null with `split: column`, where the column tells."""
+    """Number of tasks; null with `split: column`, where the column determines it."""
     split: Literal["random", "semantic", "column"] = "random"
-    """How facts are dealt to tasks: at random, by clusters of their text vectors, or by a column of the table."""
+    """How facts are assigned to tasks: at random, by clusters of their text vectors, or by a column of the table."""
     split_seed: int = 0
-    """Of the random and the semantic split, and of what is unseen."""
+    """Seed of the random and the semantic split, and of the unseen facts."""
     unseen: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the facts of two or three units that no task teaches, though each unit is taught in another fact; their
-    test rows stay, for `tripletcl evaluate --unseen`."""
+    """Share of the facts of two or three units that no task teaches, while each of their units is taught in another
+    fact; their test rows remain, for `tripletcl evaluate --unseen`."""
     task_column: str | None = None
     """The table's column with each fact's task, for `split: column`."""
     further: list[Further] = Field(default_factory=list)
-    """Tables learned behind the first one's tasks, each as one task (`tripletcl train --continue`)."""
+    """Tables that are learned after the first one's tasks, each as one task (`tripletcl train --continue`)."""
     importance: str = "train"
     """Images that importance is computed on: "train", "test", "both", or a folder of unlabelled images."""
     importance_images: Annotated[int, Field(ge=1)] | None = None
-    """At most so many of them a task, drawn by the seed; null takes all."""
+    """At most this number of them per task, sampled with the seed; null takes all."""
     subset: str | None = None
-    """Facts such as "person playing ?": importance is computed on their images alone, and their MAP is told apart."""
+    """Facts such as "person playing ?": importance is computed only on their images, and their MAP is reported
+    separately."""
     subset_importance: Literal["always", "if adaptive"] = "always"
-    """A method that cannot adapt refuses a subset; "if adaptive" lets it run as it is, as a baseline."""
+    """"always" refuses a subset for a method that cannot adapt; "if adaptive" runs it without, as a baseline."""
     subset_first: bool = False
-    """Teach all facts of the subset in the first task; the others stay where the split put them."""
+    """Move all facts of the subset into the first task; the others stay in the tasks of the split."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the training images that no method trains on; `lam: auto` is chosen by them."""
+    """Share of the training images that no method trains on; `lam: auto` is chosen on them."""
     cache_features: bool = False
-    """Compute what lies below `model.freeze_until` once for each image and its mirror image."""
+    """Compute the outputs of the layers frozen by `model.freeze_until` once for each image and its mirror image."""
     augmentation: Augmentation = Augmentation()
+    """Random changes of the training images."""
     scenes: Scenes = Scenes()
+    """The drawn data set."""
 
     @field_validator("further", mode="before")
     @classmethod
@@ -94,44 +97,49 @@ class Data(Section):
     @classmethod
     def _of_a_subset(cls, first: bool, info: ValidationInfo) -> bool:
         if first and info.data.get("subset") is None:
-            raise ValueError("there is no data.subset to teach first")
+            raise ValueError("there is no data.subset to move into the first task")
         return first
 
 
 class Loss(Section):
-    """What pulls an image's unit vectors towards the text's."""
+    """The loss that pulls an image's unit vectors towards those of the text."""
 
     name: Literal["contrastive", "wildcard_l2", "wildcard_l2_root", "wildcard_cosine"] = "contrastive"
-    """Softmax over the unit vectors the task knows, or a distance to the fact's own: squared, plain, or 1 - cosine."""
+    """"contrastive": a softmax over the unit vectors that the task knows. The others: distances to the fact's own unit
+    vectors: squared, plain, or 1 - cosine."""
     temperature: Annotated[float, Field(gt=0)] = 0.05
-    """Of the softmax."""
+    """Temperature of the softmax."""
     negatives: Literal["task", "seen"] = "task"
-    """What the softmax tells a unit from: the units of the task's facts, or of all facts taught so far."""
+    """The negatives of the softmax: the units of the task's facts, or of all facts taught so far."""
     learn_temperature: bool = False
     """Train the temperature along with the weights."""
 
 
 class CompareFacts(Compare):
-    """What `tripletcl compare` runs on facts."""
+    """The runs of `tripletcl compare` on facts."""
 
     splits: list[int] = Field(default=[0], min_length=1)
-    """And that on every one of these splits into tasks: the number is added to `data.split_seed`."""
+    """Each of these runs is done on each of these splits into tasks; the number is added to `data.split_seed`."""
 
     @field_validator("splits")
     @classmethod
     def _splits_once(cls, numbers: list[int]) -> list[int]:
-        return each_once(numbers)
+        return check_unique(numbers)
 
 
 class FactConfig(Config):
     """All settings of a run that learns facts."""
 
     learns: Literal["facts"] = "facts"
-    """Facts into a shared embedding, or "objects" (`ObjectConfig`)."""
+    """What is learned: "facts" in a shared embedding, or "objects" (`ObjectConfig`)."""
     data: Data = Data()
+    """The facts, the images and the tasks."""
     model: EmbedderSpec = EmbedderSpec()
+    """The network and its text encoder."""
     loss: Loss = Loss()
+    """The loss that pulls an image's unit vectors towards those of the text."""
     compare: CompareFacts = CompareFacts()
+    """The runs of `tripletcl compare`."""
 
     @property
     def validation(self) -> float:

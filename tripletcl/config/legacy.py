@@ -1,4 +1,4 @@
-"""Settings of version 0.1, translated to those of today."""
+"""Translate settings of version 0.1 to the current ones."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ log = logging.getLogger("tripletcl")
 
 MEASURED_PRECISIONS = ("float32", "tf32", "bf16")
 COMPILE_MODES = ("no", False, "default", "reduce-overhead", "max-autotune")
-"""Values that the removed settings had. Others are left in place, so that they are refused as unknown settings."""
+"""Values of the removed settings. Others are left in place, and are refused as unknown settings."""
 
 
-def translated(values: dict[str, Any]) -> dict[str, Any]:
-    """Translate settings as they are read from a file or given by hand, before they are checked.
+def translate(values: dict[str, Any]) -> dict[str, Any]:
+    """Translate settings before they are checked.
 
-    - `precision: no` (which YAML reads as False) is `float32` today.
-    - `training.compile` and a method's `precision` are removed; a warning names one that asked for something else than
-      today's behaviour.
+    - `precision: no` (which YAML reads as False) is now `float32`.
+    - `training.compile` and a method's `precision` are removed; a warning names a value that differs from the current
+      behaviour.
     """
     values = copy.deepcopy(values)
     if values.get("precision") in ("no", False):

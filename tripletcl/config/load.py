@@ -1,4 +1,4 @@
-"""Reads a config: a YAML file or the name of a shipped one, then `section.key=value` settings over it."""
+"""Read a config: a YAML file or a shipped one by its name, then `section.key=value` settings that override it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tripletcl.config.base import Config
 from tripletcl.config.facts import FactConfig
-from tripletcl.config.legacy import translated
+from tripletcl.config.legacy import translate
 from tripletcl.config.objects import ObjectConfig
 from tripletcl.errors import UserError
 
@@ -22,14 +22,14 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def shipped_configs() -> list[str]:
-    """The names of the configs that come with the install."""
+    """The names of the configs that are part of the package."""
     return sorted(
         p.name.removesuffix(".yaml") for p in files("tripletcl.configs").iterdir() if p.name.endswith(".yaml")
     )
 
 
 KINDS: dict[str, type[Config]] = {"facts": FactConfig, "objects": ObjectConfig}
-"""The settings by what is learned (`learns`)."""
+"""The settings for each value of `learns`."""
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -40,17 +40,17 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         overrides: `section.key=value`, the value read as YAML.
 
     Raises:
-        UserError: no such file, no YAML, or wrong settings: all of them in one message.
+        UserError: there is no such file, it is not YAML, or settings are wrong: all of them in one message.
     """
     values = _read(source)
     for override in overrides:
         _apply(values, override)
-    return parse_config(_expanded(values), str(source))
+    return parse_config(_expand(values), str(source))
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
-    """Check settings; every unknown key and wrong value is named in one message."""
-    values = translated(values)
+    """Check settings; one message names every unknown key and wrong value."""
+    values = translate(values)
     learns = values.get("learns", "facts")
     if not isinstance(learns, str) or learns not in KINDS:
         raise UserError(f"{source}: learns is {learns!r}; allowed are {', '.join(KINDS)}")
@@ -61,25 +61,25 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
         raise UserError(f"{source}: {problems}") from error
 
 
-def changed_config(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
-    """A config with other values for some settings, `section.key=value`, checked as a whole."""
+def change_config(config: AnyConfig, overrides: Sequence[str]) -> AnyConfig:
+    """Override settings of a config by `section.key=value`, and check the result as a whole."""
     values = config.model_dump(mode="json")
     for override in overrides:
         _apply(values, override)
-    return parse_config(_expanded(values), "the settings given")  # type: ignore[return-value]  # of the same kind
+    return parse_config(_expand(values), "the settings given")  # type: ignore[return-value]  # the same kind
 
 
 def dump_config(config: Config) -> str:
-    """The resolved config as YAML; equal settings give equal text."""
+    """The complete settings as YAML; equal settings give equal text."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _expanded(value: Any) -> Any:
-    """Environment variables in texts, `${TRIPLETCL_DATA}/facts.csv`; one that is not set stays as it is written."""
+def _expand(value: Any) -> Any:
+    """Expand environment variables in texts, `${TRIPLETCL_DATA}/facts.csv`; unset ones stay as they are."""
     if isinstance(value, dict):
-        return {key: _expanded(inner) for key, inner in value.items()}
+        return {key: _expand(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_expanded(inner) for inner in value]
+        return [_expand(inner) for inner in value]
     return os.path.expandvars(value) if isinstance(value, str) else value
 
 
@@ -102,7 +102,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -113,7 +113,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UserError(f"{override!r} is no setting: write section.key=value")
+        raise UserError(f"{override!r} is not a setting: write section.key=value")
     *sections, last = key.split(".")
     for section in sections:
         inner = values.setdefault(section, {})
@@ -125,12 +125,12 @@ def _apply(values: dict[str, Any], override: str) -> None:
     try:
         values[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{override!r}: the value is no YAML") from error
+        raise UserError(f"{override!r}: the value is not YAML") from error
 
 
 def _explain(problem: Any, kind: type[Config]) -> str:
     where = ".".join(str(part) for part in problem["loc"])
-    if not where:  # of the settings as a whole
+    if not where:  # a problem of the settings as a whole
         return str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         close = get_close_matches(str(problem["loc"][-1]), _keys(kind, problem["loc"][:-1]), n=1)
@@ -139,7 +139,7 @@ def _explain(problem: Any, kind: type[Config]) -> str:
 
 
 def _keys(kind: type[Config], section: tuple[Any, ...]) -> list[str]:
-    """The keys of a section of the defaults."""
+    """The keys of a section, read from its defaults."""
     values: Any = kind().model_dump()
     for part in section:
         values = values.get(part, {}) if isinstance(values, dict) else {}

@@ -1,4 +1,4 @@
-"""A method's settings are the arguments of its constructor, checked by their types: stated once, in its own file."""
+"""A method's settings are the arguments of its constructor, checked against their types."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tripletcl.errors import UserError
 from tripletcl.methods import METHODS, build_method
 
 
-def validated_methods(given: Any) -> list[dict[str, Any]]:
-    """The checked settings of a method or of a combination: a name, a mapping, or a list of them.
+def validate_methods(given: Any) -> list[dict[str, Any]]:
+    """Check and complete the settings of a method or of a combination: a name, a mapping, or a list of them.
 
     Raises:
-        ValueError: no such method or setting, a value of a wrong type, or methods that cannot be combined.
+        ValueError: there is no such method or setting, a value has a wrong type, or methods cannot be combined.
     """
-    settings = [validated_method(method) for method in (given if isinstance(given, list) else [given])]
+    settings = [validate_method(method) for method in (given if isinstance(given, list) else [given])]
     if not settings:
         raise ValueError("a combination of no methods; plain fine-tuning is called finetune")
     try:
@@ -28,11 +28,11 @@ def validated_methods(given: Any) -> list[dict[str, Any]]:
     return settings
 
 
-def validated_method(method: Any) -> dict[str, Any]:
-    """A method's name and settings, checked against the types of its constructor.
+def validate_method(method: Any) -> dict[str, Any]:
+    """Check a method's settings against the types of its constructor, and add the defaults.
 
     Raises:
-        ValueError: no such method, no such setting, or a value of a wrong type.
+        ValueError: there is no such method or setting, or a value has a wrong type.
     """
     given = {"name": method} if isinstance(method, str) else method
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
@@ -42,7 +42,7 @@ def validated_method(method: Any) -> dict[str, Any]:
     values = {key: value for key, value in given.items() if key != "name"}
     try:
         settings = _settings_model(given["name"])(**values).model_dump()
-        METHODS[given["name"]](**settings)  # a constructor knows more of its arguments than their types
+        METHODS[given["name"]](**settings)  # a constructor checks more than types
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ValueError(f"method {given['name']}: {problems}") from error

@@ -1,4 +1,4 @@
-"""The settings of an experiment on objects: sequences of recognition tasks."""
+"""The settings of a run that learns to recognise objects."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from tripletcl.config.base import Augmentation, Compare, Config, Section, each_once
+from tripletcl.config.base import Augmentation, Compare, Config, Section, check_unique
 from tripletcl.data.sets import OBJECT_SETS
 from tripletcl.embedding.spec import ClassifierSpec
 
 
 class SetOfObjects(Section):
-    """One set of labelled images; a task of its own, or dealt to several."""
+    """A set of labelled images; one task, or partitioned into several."""
 
     set: str = "folder"
     """"folder" (train/CLASS and test/CLASS below the root), or a published set: `tripletcl data sets` lists them."""
     root: str
-    """The folder where it lies."""
+    """The folder of the set."""
     name: str | None = None
-    """What tables call it; null: the folder's name, or that of the published set."""
+    """The name in tables; null is the folder's name, or that of the published set."""
     classes: list[str] | None = None
-    """Only these classes, in this order; null: all."""
+    """Only these classes, in this order; null takes all."""
     incomplete: Literal["refuse", "drop"] = "refuse"
-    """What becomes of a set with a class that lacks two training images or a test image; "drop" leaves it out."""
+    """A class with fewer than two training images or no test image: "refuse" the set, or "drop" the class."""
     download: bool = False
-    """Fetch it into the root where it is not there, if its publisher's files can be fetched."""
+    """Download the set into the root if it is missing and its files can be downloaded."""
 
     @field_validator("set")
     @classmethod
@@ -44,32 +44,35 @@ class SetOfObjects(Section):
 
     @property
     def label(self) -> str:
-        """What tables call it."""
+        """The name in tables."""
         return self.name or (Path(self.root).name if self.set == "folder" else self.set)
 
 
 class ObjectData(Section):
-    """Which sets, and how they become tasks."""
+    """The sets, and how they are made into tasks."""
 
     sets: list[SetOfObjects] = Field(default_factory=list)
     """The sets of images."""
     order: list[str] | None = None
-    """The names of the sets in the order that they are learned; null: all, as they are given."""
+    """The names of the sets in the order in which they are learned; null is all sets in the given order."""
     split: Annotated[int, Field(ge=2)] | None = None
-    """Deal the classes of each set, in their order, to so many tasks; null: a set is one task."""
+    """Partition the classes of each set, in their order, into this number of tasks; null makes a set one task."""
     permutations: Annotated[int, Field(ge=2)] | None = None
-    """Learn each set so many times, after the first time with its pixels in another fixed order each; null: once."""
+    """Learn each set this number of times, each time after the first with its pixels in another fixed order; null is
+    once."""
     heads: Literal["multi", "shared"] = "multi"
-    """"multi": a head for each task, which is known when one asks; "shared": one head for all classes of all tasks."""
+    """"multi": a head for each task, and the task of a test image is given; "shared": one head for the classes of all
+    tasks."""
     importance: Literal["train", "test", "both"] = "train"
-    """Images that importance is computed on; it needs no labels."""
+    """Images that importance is computed on; labels are not needed."""
     importance_images: Annotated[int, Field(ge=1)] | None = None
-    """At most so many of them a task, drawn by the seed; null takes all."""
+    """At most this number of them per task, sampled with the seed; null takes all."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the training images that no method trains on; `lam: auto` is chosen by them."""
+    """Share of the training images that no method trains on; `lam: auto` is chosen on them."""
     cache_features: bool = False
-    """Compute what lies below `model.freeze_until` once for each image and its mirror image."""
+    """Compute the outputs of the layers frozen by `model.freeze_until` once for each image and its mirror image."""
     augmentation: Augmentation = Augmentation()
+    """Random changes of the training images."""
 
     @field_validator("sets")
     @classmethod
@@ -82,36 +85,40 @@ class ObjectData(Section):
     @field_validator("order")
     @classmethod
     def _of_sets(cls, order: list[str] | None, info: ValidationInfo) -> list[str] | None:
-        return None if order is None else checked_order(order, info.data.get("sets", []))
+        return None if order is None else check_order(order, info.data.get("sets", []))
 
     @field_validator("cache_features")
     @classmethod
     def _of_plain_images(cls, cached: bool, info: ValidationInfo) -> bool:
         if cached and info.data.get("permutations"):
-            raise ValueError("the mirror image of a permuted image is none; leave out data.permutations or this")
+            raise ValueError("permuted images have no mirror images to cache; leave out data.permutations or this")
         return cached
 
     @property
-    def learned(self) -> list[str]:
-        """The names of the sets in the order that they are learned."""
+    def set_names(self) -> list[str]:
+        """The names of the sets in the order in which they are learned."""
         return [each.label for each in self.sets] if self.order is None else self.order
 
 
 class CompareObjects(Compare):
-    """What `tripletcl compare` runs on objects."""
+    """The runs of `tripletcl compare` on objects."""
 
     orders: Literal["pairs"] | list[list[str]] = Field(default_factory=list)
-    """And that on every one of these orders of sets; "pairs": any two of them, both ways; []: `data.order`."""
+    """Each of these runs is done on each of these orders of sets; "pairs" is every two of them, both ways; an empty
+    list uses `data.order`."""
 
 
 class ObjectConfig(Config):
     """All settings of a run that learns to recognise objects."""
 
     learns: Literal["objects"] = "objects"
-    """Objects by a head for each task, or "facts" (`FactConfig`)."""
+    """What is learned: "objects" by a head for each task, or "facts" (`FactConfig`)."""
     data: ObjectData = ObjectData()
+    """The sets, and how they are made into tasks."""
     model: ClassifierSpec = ClassifierSpec()
+    """The network."""
     compare: CompareObjects = CompareObjects()
+    """The runs of `tripletcl compare`."""
 
     @property
     def validation(self) -> float:
@@ -119,11 +126,11 @@ class ObjectConfig(Config):
 
     @property
     def sequence(self) -> str:
-        return " → ".join(self.data.learned)
+        return " → ".join(self.data.set_names)
 
     @property
     def suffix(self) -> str:
-        return re.sub(r"[^\w.-]+", "_", f"-{'-'.join(self.data.learned)}-seed{self.seed}")
+        return re.sub(r"[^\w.-]+", "_", f"-{'-'.join(self.data.set_names)}-seed{self.seed}")
 
     def sequences(self) -> list[dict[str, Any]]:
         orders = self.compare.orders
@@ -134,21 +141,17 @@ class ObjectConfig(Config):
     @model_validator(mode="after")
     def _orders_of_sets(self) -> Self:
         if isinstance(self.compare.orders, list):
-            for order in each_once(self.compare.orders):
-                checked_order(order, self.data.sets)
+            for order in check_unique(self.compare.orders):
+                check_order(order, self.data.sets)
         return self
 
 
-def checked_order(order: list[str], sets: list[SetOfObjects]) -> list[str]:
-    """The order itself.
-
-    Raises:
-        ValueError: it names no set, or one twice.
-    """
+def check_order(order: list[str], sets: list[SetOfObjects]) -> list[str]:
+    """Return the order; raise ValueError if it is empty, or names an unknown set or one set twice."""
     names = [each.label for each in sets]
     for name in order:
         if name not in names:
             raise ValueError(f"an order names {name!r}, but the sets are {', '.join(names) or 'none'}")
     if len(set(order)) < len(order) or not order:
-        raise ValueError(f"an order names every set once that it learns, not {order}")
+        raise ValueError(f"an order names each set that it learns once, not {order}")
     return order

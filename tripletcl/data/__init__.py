@@ -1,4 +1,4 @@
-"""Facts, tables of facts, splits into tasks, object-recognition sets, and images: decoded, cached, augmented."""
+"""Facts, tables of facts, splits into tasks, sets of labelled images, and images: decoded, cached, augmented."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch when it is first asked for: to check a table of facts should not wait for torch."""
+    """Import what needs torch on first use: checking a table of facts does not wait for torch."""
     if name == "Augment":
         from tripletcl.data.augment import Augment
 

@@ -58,7 +58,7 @@ def read_sets(config: ObjectConfig) -> list[ObjectSet]:
     given = {entry.label: entry for entry in config.data.sets}
     if not given:
         raise UserError("data.sets is empty: name at least one set of images to learn")
-    return [_read(given[name]) for name in config.data.learned]
+    return [_read(given[name]) for name in config.data.set_names]
 
 
 def _read(entry: SetOfObjects) -> ObjectSet:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from tripletcl.config import FactConfig, changed_config, dump_config
+from tripletcl.config import FactConfig, change_config, dump_config
 from tripletcl.config.facts import Further
 from tripletcl.continual import Position, RunFolder, Training
 from tripletcl.data import FactTable, read_table
@@ -172,7 +172,7 @@ def _training(settings: FactConfig, overrides: Sequence[str]) -> Training | None
     Raises:
         UserError: a setting of something else.
     """
-    changed = changed_config(settings, overrides)
+    changed = change_config(settings, overrides)
     if changed.model_copy(update={"training": settings.training}) != settings:
         raise UserError(f"a run that learns on can only change training.key=value, not {' '.join(overrides)}")
     return changed.training if overrides else None
