@@ -1,17 +1,68 @@
-"""Every command, once, on a tiny run."""
+"""Every command on a tiny run: what it prints, its JSON, and the errors of one photo among several."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import field
 import pytest
 from command_line import Command
+from digits import folders_config, write_folder
 
+from tripletcl.config import dump_config
 from tripletcl.report.formatting import MISSING
 from tripletcl.runs.train import train
+
+
+@pytest.fixture(autouse=True)
+def cache(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images that were decoded for the finished run."""
+    monkeypatch.setenv("TRIPLETCL_CACHE", str(finished / "cache"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with three photos, and a file that is none."""
+    field.photos(tmp_path / "photos", "red", 3)
+    (tmp_path / "photos" / "broken.png").write_text("no image")
+    return tmp_path / "photos"
+
+
+@pytest.fixture(scope="session")
+def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that learned to recognise objects, with its photos in red/test."""
+    folder = tmp_path_factory.mktemp("objects")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPLETCL_CACHE", str(folder / "cache"))
+        train(folders_config([write_folder(folder / "red", 3)], training={"epochs": 1}), folder / "run")
+    return folder
+
+
+def test_train_and_continue(finished: Path, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_config(field.settings(finished)))
+    run = tmp_path / "tiny"
+    said = command("train", tmp_path / "tiny.yaml", "--out", run)
+    assert said.code == 0
+    assert f"run folder: {run}" in said.out
+    assert "task 2" in said.err, "progress goes to the terminal"
+    assert command("train", tmp_path / "tiny.yaml", "training.epochs=1", "--out", run).code == 2
+    more = field.table(tmp_path, "more", ["purple", "cyan"])
+    said = command("train", "--continue", run, more, "training.epochs=1", "--json")
+    assert json.loads(said.out)["tasks"] == ["task 1", "task 2", "task 3"]
+    assert command("train", "--continue", run, "--out", run).code == 2
+
+
+def test_evaluate(run: Path, command: Command) -> None:
+    said = command("evaluate", run)
+    assert said.code == 0
+    (own,) = [line.split("│")[2:-2] for line in said.out.splitlines() if "own images" in line]
+    assert all(0 <= float(score) <= 1 for score in own)
+    (latest,) = json.loads(command("evaluate", run, "--json").out)
+    (first,) = json.loads(command("evaluate", run, "--stage", "1", "--json").out)
+    assert (latest["stage"], first["stage"]) == (2, 1)
 
 
 def test_evaluate_prints_a_dash_for_a_task_without_test_photos(
@@ -31,3 +82,117 @@ def test_evaluate_prints_a_dash_for_a_task_without_test_photos(
     assert f"MRR {MISSING}" in said.out
     (scores,) = json.loads(command("evaluate", place / "run", "--json").out)
     assert scores["map_tasks"] == [None, None]
+
+
+def test_report(run: Path, command: Command) -> None:
+    said = command("report", run)
+    assert said.out == f"page: {run / 'report.html'}\n"
+    assert (run / "report.html").read_text().lstrip().startswith("<!doctype html>")
+
+
+def test_methods_and_sets(command: Command) -> None:
+    assert "mas_alpha: " in command("methods").out
+    assert "mas_alpha" in {method["name"] for method in json.loads(command("methods", "--json").out)}
+    assert "download: true" in command("data", "sets").out
+    assert "mnist" in {each["set"] for each in json.loads(command("data", "sets", "--json").out)}
+
+
+def test_data_check_and_scenes(finished: Path, tmp_path: Path, command: Command) -> None:
+    said = command("data", "check", finished / "base.csv")
+    assert said.code == 0
+    assert "no problem found" in said.out
+    (tmp_path / "bad.csv").write_text("image,subject,predicate,object,split\nnowhere.png,dog,,,train\n")
+    said = command("data", "check", tmp_path / "bad.csv")
+    assert said.code == 1
+    assert "nowhere.png" in said.out
+    assert not json.loads(command("data", "check", tmp_path / "bad.csv", "--json").out)["ok"]
+    scenes = tmp_path / "scenes"
+    said = command("data", "scenes", scenes, "--facts", "12", "--train", "1", "--test", "1", "--size", "32")
+    assert said.out == f"{scenes / 'facts.csv'}\n"
+    assert len(list((scenes / "images").iterdir())) == 24
+
+
+def test_index_query_and_describe(run: Path, photos: Path, command: Command) -> None:
+    said = command("index", run, photos)
+    assert said.code == 0
+    assert f"3 photos in {run / 'index'}: 3 added, 0 changed, 0 removed, 1 skipped" in said.out
+    assert f"skipped: {photos / 'broken.png'}: not an image" in said.out
+    extra = field.photo(photos.parent / "extra.png", "blue", 1)
+    assert json.loads(command("index", "add", run, extra, "--json").out)["photos"] == 4
+    assert command("index", "add", run, photos / "missing.png").code == 2
+    assert json.loads(command("index", "remove", run, extra, "--json").out)["removed"] == 1
+    assert "kind      flat" in command("index", "info", run).out
+
+    said = command("query", run, "?", "lying", "-k", "2", "--sheet", photos.parent / "sheet.png")
+    assert said.code == 0
+    assert said.out.startswith("understood as <?, lying, ?>")
+    assert len([line for line in said.out.splitlines() if line.endswith(".png") and "photos/" in line]) == 2
+    assert (photos.parent / "sheet.png").exists()
+    found = json.loads(command("query", run, "--like", photos / "red-0.png", "--json").out)
+    assert found["stage"] == 2
+    assert len(found["hits"]) == 2, "the example is not found itself"
+
+    said = command("describe", run, photos / "red-0.png", photos / "broken.png", "-k", "1")
+    assert said.code == 0
+    assert re.search(r"^\.\d{3}  <", said.out, re.MULTILINE)
+    assert "not an image" in said.out
+    said = command("describe", run, photos / "broken.png")
+    assert said.code == 2
+    assert "not an image" in said.err
+
+
+def test_upgrade_and_drift(run: Path, photos: Path, command: Command) -> None:
+    assert command("index", run, photos, "--stage", "1").code == 0
+    assert command("query", run, "red").out.count("tripletcl index upgrade") == 1
+    field.photos(photos.parent / "more", "blue", 12)
+    field.photos(photos.parent / "more", "green", 12)
+    upgraded = json.loads(command("index", "upgrade", run, "--images", photos.parent / "more", "--json").out)
+    assert (upgraded["from_stage"], upgraded["stage"], upgraded["learned_from"]) == (1, 2, 24)
+    assert "are of stage 2 already" in command("index", "upgrade", run).out
+    said = command("drift", run)
+    assert said.code == 0
+    assert "stage 1" in said.out
+    (drift,) = json.loads(command("drift", run, "--json").out)
+    assert drift["stages"] == [1, 2]
+
+
+def test_adapt_teach_and_tasks(run: Path, photos: Path, command: Command) -> None:
+    said = command("adapt", run, "--images", photos)
+    assert said.code == 0
+    assert "importance measured on 3 photos" in said.out
+    assert "broken.png: not an image" in said.out
+    said = command("teach", run, "cyan lying", photos)
+    assert said.code == 0
+    assert "<cyan, lying> learned from 3 photos: stage 3" in said.out
+    assert "broken.png: not an image" in said.out
+    said = command("tasks", run)
+    assert "taught: <cyan, l" in said.out
+    assert "adapted" in said.out
+    known = json.loads(command("tasks", run, "--json").out)
+    assert (len(known["tasks"]), len(known["adaptations"])) == (3, 1)
+    assert "<cyan, lying> is taken back" in command("teach", run, "--undo").out
+    assert command("teach", run, "--undo").code == 2
+    assert command("teach", run).code == 2
+
+
+def test_recognise(recogniser: Path, photos: Path, command: Command) -> None:
+    shown = [recogniser / "red" / "test" / f"class{number}" / "0.png" for number in range(3)]
+    said = command("recognise", recogniser / "run", *shown)
+    assert said.code == 0
+    assert [line.partition(": ")[0] for line in said.out.splitlines()] == list(map(str, shown))
+    assert re.search(r": class\d \.\d\d, class\d \.\d\d, class\d \.\d\d$", said.out.splitlines()[0])
+
+
+def test_recognise_passes_over_a_broken_photo_and_names_it(recogniser: Path, photos: Path, command: Command) -> None:
+    run, whole, broken = recogniser / "run", recogniser / "red" / "test" / "class0" / "0.png", photos / "broken.png"
+    said = command("recognise", run, broken, whole)
+    assert said.code == 0
+    assert said.out.splitlines()[0].startswith(f"{broken}: not an image")
+    assert said.out.splitlines()[1].startswith(f"{whole}: class")
+    first, second = json.loads(command("recognise", run, broken, whole, "--json").out)
+    assert set(first) == {"image", "error"}
+    assert second["image"] == str(whole)
+    assert "label" in second
+    said = command("recognise", run, broken)
+    assert said.code == 2
+    assert said.err == f"tripletcl: {broken}: not an image, or of a format that Pillow cannot read\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def recognise(
 ) -> None:
     """Say which of a task's classes photos show, and how probably."""
     ready()
+    from tripletcl.data.images import decode_image, decode_readable
     from tripletcl.report.formatting import fraction
     from tripletcl.runs.objects import ObjectRun
     from tripletcl.runs.train import open_run
@@ -31,11 +33,16 @@ def recognise(
     found = open_run(run)
     if not isinstance(found, ObjectRun):
         raise UserError(f"{run} learned facts: ask it with `tripletcl describe`")
-    predictions = found.classifier(stage).predict(photos, task)
+    classifier, unreadable = found.classifier(stage), dict[Path, str]()
+    decoded = dict(decode_readable(photos, partial(decode_image, size=classifier.spec.image_size), unreadable))
+    predictions = dict(zip(decoded, classifier.predict(list(decoded.values()), task), strict=True))
     if as_json:
-        said = [{"image": str(photo), **vars(each)} for photo, each in zip(photos, predictions, strict=True)]
-        print(json.dumps(said))
+        entries = [vars(predictions[p]) if p in predictions else {"error": unreadable[p]} for p in photos]
+        print(json.dumps([{"image": str(photo), **entry} for photo, entry in zip(photos, entries, strict=True)]))
         return
-    for photo, each in zip(photos, predictions, strict=True):
-        likeliest = sorted(each.probabilities.items(), key=lambda entry: -entry[1])[:SHOWN]
+    for photo in photos:
+        if photo in unreadable:
+            print(f"{photo}: {unreadable[photo]}")
+            continue
+        likeliest = sorted(predictions[photo].probabilities.items(), key=lambda entry: -entry[1])[:SHOWN]
         print(f"{photo}: " + ", ".join(f"{label} {fraction(probability, 2)}" for label, probability in likeliest))
