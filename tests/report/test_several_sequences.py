@@ -12,7 +12,7 @@ import pytest
 from many_methods import drawn_object_runs
 
 from tripletcl.report import print_tables, write_report, written_tables
-from tripletcl.report.drawing import method_styles, palette
+from tripletcl.report.chart_style import method_styles, palette
 from tripletcl.report.sentences import sequences_findings, sequences_headline
 from tripletcl.report.sequences import sequence_rows
 
@@ -116,8 +116,8 @@ def test_headline_and_findings_over_sequences_by_hand(make_run):
     )
     assert sequences_findings(rows) == [
         "Accuracy at the end, on average over tasks and sequences: finetune 79.5 %, MAS 84.5 %.",
-        "On the newest task MAS is 3.0 points below finetune.",
-        "Not repeated with other seeds: how far chance moves these numbers is not known.",
+        "On the last task MAS is 3.0 points below finetune.",
+        "Not repeated with other seeds: the influence of chance on these numbers is not known.",
     ]
 
 

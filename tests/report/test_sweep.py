@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tripletcl.errors import UserError
-from tripletcl.report.drawing import method_styles
-from tripletcl.report.sweep import flat_range, sweep_figure
+from tripletcl.report.chart_style import method_styles
+from tripletcl.report.sweep import flat_range, sweep_figures
 
 LAMS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 MEANS = (0.80, 0.85, 0.893, 0.90, 0.89, 0.85, 0.895)  # flat from 1 to 10; 100 is good again, but no neighbour
@@ -79,14 +78,13 @@ def lines(axes, color: str) -> list:
 
 
 def test_the_line_the_levels_the_band_and_the_flat_range(sweep, levels):
-    figure = sweep_figure("mas", sweep, levels)
-    upper, lower = figure.axes
+    figures = sweep_figures("mas", sweep, levels)
+    upper, lower = (figure.axes[0] for figure in figures)
     styles = method_styles(["finetune", "joint", "mas"])
-    (scores,), (drops,) = (lines(axes, styles["mas"].color) for axes in figure.axes)
-    np.testing.assert_allclose(scores.get_xdata(), LAMS)
+    (scores,), (drops,) = (lines(axes, styles["mas"].color) for axes in (upper, lower))
+    np.testing.assert_allclose(scores.get_xdata(), np.log10(LAMS))
     np.testing.assert_allclose(scores.get_ydata(), MEANS)
     np.testing.assert_allclose(drops.get_ydata(), [0.1 / (1 + lam) for lam in LAMS])
-    assert upper.get_xscale() == lower.get_xscale() == "log"
     for method, value in (("finetune", 0.7), ("joint", 0.95)):
         (level,) = lines(upper, styles[method].color)
         assert (level.get_linestyle(), set(level.get_ydata())) == ("--", {value})
@@ -95,72 +93,56 @@ def test_the_line_the_levels_the_band_and_the_flat_range(sweep, levels):
     band = upper.collections[0].get_paths()[0].vertices
     assert band[:, 1].max() == pytest.approx(0.90 + 0.01 / 2**0.5)
     shaded = upper.patches[0]
-    assert shaded.get_x() < 1.0 < 10.0 < shaded.get_x() + shaded.get_width() < 30.0
+    assert np.log10(0.3) < shaded.get_x() < 0.0 < 1.0 < shaded.get_x() + shaded.get_width() < np.log10(30)
     (ring,) = [line for line in upper.lines if line.get_markerfacecolor() == "none"]
-    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == pytest.approx((3.0, 0.90))
-    assert [text.get_text() for text in upper.texts] == ["70.0 finetune", "MAS", "95.0 joint"]
-    assert [text.get_text() for text in lower.texts] == ["MAS", "40.0 finetune"]
-    assert figure.get_label() == "MAS is flat from lam 1 to 10: within 1 point of its best, 90.0 %"
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == pytest.approx((np.log10(3.0), 0.90))
+    assert [text.get_text() for text in upper.texts] == ["70.0 finetune", "89.5 MAS", "95.0 joint"]
+    assert [text.get_text() for text in lower.texts] == ["0.1 MAS", "40.0 finetune"]
+    assert [figure.get_label() for figure in figures] == ["Accuracy over lam: MAS", "Mean drop over lam: MAS"]
 
 
-def test_titles_of_other_shapes(run, sweep, levels):
-    peak = {lam: [run("mas", mean)] for lam, mean in ((1, 0.5), (3, 0.9), (10, 0.6))}
-    assert sweep_figure("mas", peak, {}).get_label() == (
-        "MAS is best at lam 3, 90.0 %: its neighbours are more than 1 point below"
-    )
-    assert sweep_figure("mas", {3.0: peak[3]}, levels).get_label() == "MAS with lam 3: 90.0 %"
-    facts = {lam: [replace(r, metric="MAP") for r in group] for lam, group in sweep.items()}
-    assert sweep_figure("mas", facts, {}).get_label() == "MAS is flat from lam 1 to 10: within .01 of its best, .900"
-
-
-def test_lam_zero_stands_apart_and_is_a_level_where_finetune_is_none(run, sweep, levels):
+def test_lam_zero_is_left_of_the_others_and_a_level_where_finetune_is_none(run, sweep, levels):
     with_zero = {0: [run("mas", 0.72, kept=0.5)], **sweep}
-    figure = sweep_figure("mas", with_zero, levels)
-    axes, color = figure.axes[0], method_styles(["finetune", "joint", "mas"])["mas"].color
-    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()] == [
-        "0",
-        ".1",
-        ".3",
-        "1",
-        "3",
-        "10",
-        "30",
-        "100",
-    ]
-    np.testing.assert_allclose(lines(axes, color)[0].get_xdata(), LAMS)  # it does not reach to 0
-    (point,) = [line for line in axes.lines if len(line.get_xdata()) == 1 and line.get_ydata()[0] == 0.72]
-    assert 0 < point.get_xdata()[0] < 0.1
-    texts = [text.get_text() for text in sweep_figure("mas", with_zero, {}).axes[0].texts]
-    assert texts == ["72.0 lam 0", "MAS"]
+    axes = sweep_figures("mas", with_zero, levels)[0].axes[0]
+    labels = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert labels == ["0", ".1", ".3", "1", "3", "10", "30", "100"]
+    color = method_styles(["finetune", "joint", "mas"])["mas"].color
+    (full,) = [line for line in lines(axes, color) if line.get_zorder() == 3]
+    np.testing.assert_allclose(full.get_xdata(), np.log10(LAMS))
+    (faint,) = [line for line in lines(axes, color) if line.get_zorder() != 3]
+    np.testing.assert_allclose(faint.get_ydata(), [0.72, MEANS[0]])
+    assert faint.get_xdata()[0] < np.log10(0.1)
+    texts = [text.get_text() for text in sweep_figures("mas", with_zero, {})[0].axes[0].texts]
+    assert texts == ["72.0 lam 0", "89.5 MAS"]
 
 
 def test_a_sweep_of_one_task_has_no_drop(make_run):
     runs = {lam: [make_run("mas", [[None], [0.9]], metric="accuracy", overall=[None, 0.9])] for lam in (1, 3)}
-    assert len(sweep_figure("mas", runs, {}).axes) == 1
+    assert len(sweep_figures("mas", runs, {})) == 1
 
 
-def test_no_label_touches_another_or_leaves_the_picture(run, sweep):
+def test_no_label_touches_another_or_leaves_the_figure(run, sweep):
     close = {"finetune": [run("finetune", 0.893, kept=0.898)], "joint": [run("joint", 0.8955)]}
-    figure = sweep_figure("mas-scopelocal", {0: [run("mas", 0.8)], **sweep}, close)
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
-    texts = [text for axes in figure.axes for text in (*axes.texts, axes.yaxis.label)]
-    texts += [*figure.texts, *figure.axes[-1].get_xticklabels(), figure.axes[-1].xaxis.label]
-    boxes = [text.get_window_extent(renderer) for text in texts]
-    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
-    assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
-    thin = [box.padded(-2) for box in boxes]  # letters do not fill their boxes
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(thin, 2))
+    for figure in sweep_figures("mas-scopelocal", {0: [run("mas", 0.8)], **sweep}, close):
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        axes = figure.axes[0]
+        texts = [*axes.texts, *figure.texts, *axes.get_xticklabels(), axes.xaxis.label]
+        boxes = [text.get_window_extent(renderer) for text in texts]
+        assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+        assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+        thin = [box.padded(-2) for box in boxes]  # letters do not fill their boxes
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(thin, 2))
 
 
 def test_what_cannot_be_drawn_is_refused(run, sweep):
     with pytest.raises(UserError, match="at least one lam"):
-        sweep_figure("mas", {}, {})
+        sweep_figures("mas", {}, {})
     with pytest.raises(UserError, match="lam -1"):
-        sweep_figure("mas", {-1: sweep[1.0]}, {})
+        sweep_figures("mas", {-1: sweep[1.0]}, {})
     with pytest.raises(UserError, match="has a score"):
-        sweep_figure("mas", {1: [run("mas", None)]}, {})
+        sweep_figures("mas", {1: [run("mas", None)]}, {})
     with pytest.raises(UserError, match="different sequences"):
-        sweep_figure("mas", {1: [run("mas", 0.5)], 3: [run("mas", 0.5, tasks=["b", "a"])]}, {})
+        sweep_figures("mas", {1: [run("mas", 0.5)], 3: [run("mas", 0.5, tasks=["b", "a"])]}, {})
     with pytest.raises(UserError, match="at least one value"):
         flat_range({}, 0.01)

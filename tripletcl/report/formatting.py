@@ -45,12 +45,12 @@ def short_percent(value: float | None) -> str:
     return percent(value, 1).replace("100.0", "100")
 
 
-def fraction_tick(value: float) -> str:
+def fraction_tick(value: float | None) -> str:
     """`0`, `.2`, `.25`, `1` on an axis."""
     return _round(fraction(value, 2))
 
 
-def percent_tick(value: float) -> str:
+def percent_tick(value: float | None) -> str:
     """`0`, `20`, `98.5`, `100` on an axis."""
     return _round(percent(value))
 

@@ -15,6 +15,9 @@ from tripletcl.report.metric import metric_of
 CONTROLS = (UPPER_BOUND, "frozen")
 """Methods that the others are compared with: one learns all tasks at once, the other only the first."""
 
+EXEMPLARS = 5
+"""Most methods that are shown where each takes a row of photos."""
+
 Groups = dict[str, list[RunResult]]
 """The runs of each method."""
 
@@ -126,3 +129,43 @@ def ap_by_fact(group: Sequence[RunResult]) -> dict[str, float]:
         for fact, ap in run.ap:
             values.setdefault(fact, []).append(ap)
     return {fact: statistics.fmean(aps) for fact, aps in values.items()}
+
+
+def mean_final(group: Sequence[RunResult]) -> float | None:
+    """The mean overall score of a method's runs at the end."""
+    return mean(run.final for run in group)
+
+
+def _rank(group: Sequence[RunResult]) -> float:
+    """A key to rank methods by; the lowest for one without an overall score."""
+    score = mean_final(group)
+    return -math.inf if score is None else score
+
+
+def featured(groups: Groups) -> list[str]:
+    """The methods that a headline compares: finetune, or else the lowest, and the best other one in sequence."""
+    candidates = [method for method, group in groups.items() if group[0].in_sequence]
+    learners = [method for method in candidates if method not in CONTROLS] or candidates
+    ranked = sorted(learners, key=lambda method: _rank(groups[method]))
+    plain = [LOWER_BOUND] if LOWER_BOUND in learners else ranked[:1]
+    return [*plain, *[method for method in ranked if method not in plain][-1:]]
+
+
+def best_method(groups: Groups) -> str:
+    """The method with the highest overall score of those that learn in sequence; joint where there is none."""
+    methods = featured(groups) or list(groups)[:1]
+    return max(methods, key=lambda method: _rank(groups[method]))
+
+
+def exemplars(groups: Groups) -> list[str]:
+    """The methods whose results of single queries are shown: all of a few; of many finetune, the best, and joint.
+
+    Rows of photos of a dozen methods would make an endless page.
+    """
+    if len(groups) <= EXEMPLARS:
+        return list(groups)
+    plain = featured(groups)[:1]
+    ranked = sorted(groups, key=lambda method: -_rank(groups[method]))
+    others = [m for m in ranked if groups[m][0].in_sequence and m not in (*CONTROLS, *plain)]
+    selected = [*plain, *others[: EXEMPLARS - 2], UPPER_BOUND]
+    return [method for method in groups if method in selected]

@@ -1,4 +1,4 @@
-"""What a report's scores are, how they are written, and which columns and words go with them."""
+"""The two kinds of scores, MAP and accuracy: how reports write them, and their columns and words."""
 
 from __future__ import annotations
 
@@ -50,35 +50,37 @@ class Measure:
 
 @dataclass(frozen=True)
 class Metric:
-    """How a report speaks of one kind of score.
+    """The words, the numbers and the columns of one kind of score.
 
     Attributes:
-        name: The score as in a sentence.
-        title: The same at a sentence's begin.
-        text: Writes a score or a difference of scores in a table.
-        short: Writes it with less digits, for titles and pictures.
+        name: Its name within a sentence.
+        title: Its name at the beginning of a sentence.
+        text: Writes a score, or a difference of scores, in a table.
+        short: Writes it with fewer digits, for sentences and figures.
         brief: Writes it to a tenth of a point of accuracy, or a thousandth of MAP.
         brief_signed: The same with its sign.
         tick: Writes a round score on an axis.
         unit: Follows a score in a sentence.
         points: Follows a difference in a sentence.
-        overall: What the overall score is, on an axis.
-        overall_said: The same before a list of methods, numbers as by `text`.
-        reached: What a method reaches; `{}` is the overall score as by `short`.
-        first: What the first task is called in the headline; `{}` is its name.
-        lost: What forgetting is, on an axis.
-        frozen: Said of a method that stands still after the first task where it does as well.
-        repeats: What a comparison is repeated with.
-        split: What is told apart by `RunResult.split`.
-        matrix: What a task's scores after each stage are.
-        curve: What a task's curve shows.
-        caption: Sentences about every table of this score.
-        notes: Sentences about a table in which some run has the number of this key.
-        measures: Key of the number to its column, in their order after a column for each task.
-        csv_task: Goes before a task's name in CSV.
+        axis: The axis of scores.
+        overall_axis: The axis of overall scores.
+        forgetting_axis: The axis of forgetting.
+        drop_axis: The axis of drops.
+        overall: Begins a list of the methods' overall scores as `text` writes them.
+        reached: What a method reaches; `{}` is the overall score as `short` writes it.
+        first: The first task in the headline; `{}` is its name.
+        frozen: Begins the sentence on a model frozen after the first task that does as well.
+        repeats: What runs are repeated with.
+        split: What `RunResult.split` names.
+        matrix: The scores of a task after each stage.
+        curve: The curve of a task.
+        caption: Sentences below every table.
+        notes: Sentences below a table in which some run has the number of this key.
+        measures: The columns in their order after a column for each task, by the key of the number.
+        csv_task: Precedes a task's name in CSV.
         expendable: Keys of columns that a narrow terminal goes without, the first of them first.
-        from_zero: Do curves start at zero? Those of scores near 1 would hide each other.
-        task_bars: Does each task's score stand in bars beside the others?
+        from_zero: True if curves start at zero, as those of scores near 1 must not: they would hide each other.
+        task_bars: True if there are bars of each task's score.
     """
 
     name: str
@@ -87,14 +89,16 @@ class Metric:
     short: Number
     brief: Number
     brief_signed: Number
-    tick: Callable[[float], str]
+    tick: Number
     unit: str
     points: str
+    axis: str
+    overall_axis: str
+    forgetting_axis: str
+    drop_axis: str
     overall: str
-    overall_said: str
     reached: str
     first: str
-    lost: str
     frozen: str
     repeats: str
     split: str
@@ -114,7 +118,7 @@ COSTS = {
     "method_bytes": Measure("memory", "mem", megabytes, better=0, always=False),
 }
 COST_NOTES = {
-    "method_bytes": "Memory: what the method keeps after the last task, 1 MB = 10\N{SUPERSCRIPT SIX} bytes.",
+    "method_bytes": "Memory: what the method stores after the last task, 1 MB = 10\N{SUPERSCRIPT SIX} bytes.",
     "lams": "Chosen lam: the weight of each task, or each run's median.",
 }
 GAP = "Gap closed = (method \N{MINUS SIGN} finetune) / (joint \N{MINUS SIGN} finetune) in"
@@ -130,11 +134,13 @@ METRICS = {
         tick=fraction_tick,
         unit="",
         points="",
-        overall="MAP over all facts, all test images",
-        overall_said="MAP over all facts and all test images",
+        axis="MAP",
+        overall_axis="MAP over all facts, all test images",
+        forgetting_axis="MAP lost a task since its best",
+        drop_axis="MAP lost",
+        overall="MAP over all facts and all test images",
         reached="MAP {} over all facts",
         first="the first",
-        lost="MAP lost a task since its best",
         frozen="Learning only the first task does as well",
         repeats="splits or seeds",
         split="split",
@@ -180,12 +186,14 @@ METRICS = {
         tick=percent_tick,
         unit=" %",
         points=" points",
-        overall="average accuracy over all tasks, %",
-        overall_said="Average accuracy over all tasks, in percent",
+        axis="accuracy, %",
+        overall_axis="average accuracy over all tasks, %",
+        forgetting_axis="points lost a task since its best",
+        drop_axis="points lost",
+        overall="Average accuracy over all tasks, in percent",
         reached="{} % average accuracy over all tasks",
         first="{}",
-        lost="points a task lost since its best",
-        frozen="A model whose shared weights stand still after the first task does as well",
+        frozen="A model that is frozen after the first task does as well",
         repeats="seeds",
         split="sequence",
         matrix="Accuracy of each task on its own test images, in percent",

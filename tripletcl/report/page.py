@@ -14,24 +14,26 @@ import yaml
 
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult
 from tripletcl.files import write_text
+from tripletcl.report.chart_style import MANY, method_styles, palette
 from tripletcl.report.comparison import comparison_rows, comparison_table
-from tripletcl.report.drawing import MANY, method_styles, palette
 from tripletcl.report.drift import Drifts, comparable, drift_sentence
 from tripletcl.report.formatting import counted, fraction, method_label
-from tripletcl.report.grouping import Groups, ap_by_fact, arrows, group_by_method, group_by_sequence, method_order
+from tripletcl.report.grouping import (
+    Groups,
+    ap_by_fact,
+    arrows,
+    best_method,
+    exemplars,
+    featured,
+    group_by_method,
+    group_by_sequence,
+    method_order,
+)
 from tripletcl.report.html import render
 from tripletcl.report.metric import metric_of
 from tripletcl.report.pictures import Picture, thumbnail_uri
 from tripletcl.report.properties import MethodProperties, properties_table
-from tripletcl.report.sentences import (
-    best_method,
-    exemplars,
-    featured,
-    findings,
-    headline,
-    sequences_findings,
-    sequences_headline,
-)
+from tripletcl.report.sentences import findings, headline, sequences_findings, sequences_headline
 from tripletcl.report.sequences import sequence_rows, sequence_table
 from tripletcl.report.table import Cell, Column, Table
 
@@ -201,27 +203,24 @@ def _colors(methods: Sequence[str]) -> list[str]:
 
 def _figures(runs: Sequence[RunResult], groups: Groups, sweeps: Sweeps) -> Values:
     """The figures of one sequence, and the tables of its best and worst facts."""
-    from tripletcl.report.bars import ap_figure, final_figure, forgetting_figure
-    from tripletcl.report.curves import curve_figures, memory_figure, subset_figure
-    from tripletcl.report.heatmaps import matrix_figures
-    from tripletcl.report.tasks_bars import drops_figure, scores_figure
+    from tripletcl.report import figures
 
     metric, tasks = metric_of(runs), len(runs[0].tasks)
     in_sequence = tasks > 1 and any(run.in_sequence for run in runs)
-    subset = subset_figure(runs) if in_sequence else None
+    subset = figures.subset_figure(runs) if in_sequence else None
     return {
         "metric": metric,
         "sweeps": _pictures(_sweeps(groups, sweeps)),
-        "matrices": _pictures(matrix_figures(runs).values()),
+        "matrices": _pictures(figures.matrix_figures(runs).values()),
         "matrix_grid": "small" if len(groups) > MANY else "narrow" if tasks <= 5 else "wide",
-        "curves": _pictures([*curve_figures(runs).values(), subset]) if in_sequence else [],
+        "curves": _pictures([*figures.curve_figures(runs).values(), subset]) if in_sequence else [],
         "subset": subset is not None,
         "several_runs": any(len(group) > 1 for group in groups.values()),
         "shaded": f" of {' and '.join(map(method_label, featured(groups)))}" if len(groups) > MANY else "",
         "has_joint": UPPER_BOUND in groups,
-        "ends": _pictures([final_figure(runs), forgetting_figure(runs), ap_figure(runs)]),
-        "task_bars": _pictures([scores_figure(runs), drops_figure(runs)]) if metric.task_bars else [],
-        "memory": next(iter(_pictures([memory_figure(runs)])), None),
+        "ends": _pictures([figures.final_figure(runs), figures.forgetting_figure(runs), figures.ap_figure(runs)]),
+        "task_bars": _pictures([figures.scores_figure(runs), figures.drops_figure(runs)]) if metric.task_bars else [],
+        "memory": next(iter(_pictures([figures.memory_figure(runs)])), None),
         "facts": _facts(groups),
     }
 
@@ -231,15 +230,16 @@ def _pictures(figures: Iterable[Figure | None]) -> list[Picture]:
 
 
 def _sweeps(groups: Groups, sweeps: Sweeps) -> list[Figure]:
-    """A figure for each method that was run with several lam, compared with the methods that have none."""
-    from tripletcl.report.sweep import sweep_figure
+    """Figures of each method that was run with several lam, compared with methods without it."""
+    from tripletcl.report.sweep import sweep_figures
 
     levels = {method: groups[method] for method in (LOWER_BOUND, UPPER_BOUND) if method in groups}
     by_lam = {
         name: {lam: groups[label] for label, lam in sorted(lams.items(), key=itemgetter(1)) if label in groups}
         for name, lams in sweeps.items()
     }
-    return [sweep_figure(name, runs, levels) for name, runs in by_lam.items() if len(runs) >= SWEPT]
+    swept = {name: runs for name, runs in by_lam.items() if len(runs) >= SWEPT}
+    return [figure for name, runs in swept.items() for figure in sweep_figures(name, runs, levels)]
 
 
 def _facts(groups: Groups) -> list[Table]:
@@ -275,7 +275,8 @@ def _drift(drifts: Drifts, methods: Sequence[str]) -> Values | None:
     if not measured:
         return None
     sentences = [drift_sentence(method, runs) for method, runs in measured.items()]
-    return {"sentences": sentences, "figures": _pictures([*upgrade_figures(measured), *gallery_figures(measured)])}
+    by_method = zip(upgrade_figures(measured), gallery_figures(measured), strict=True)
+    return {"sentences": sentences, "figures": _pictures(figure for pair in by_method for figure in pair)}
 
 
 def _by_caption(scenes: Sequence[tuple[str, Path]]) -> dict[str, list[Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +14,14 @@ from PIL import Image
 
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.report.curves import Line, curve_figures, stage_chart
-from tripletcl.report.drawing import INK, Style, fraction_ticks, styled
-from tripletcl.report.formatting import fraction
-from tripletcl.report.pictures import figure_uri, thumbnail_uri
+from tripletcl.report.chart_style import INK, Style, styled
+from tripletcl.report.charts import Line
+from tripletcl.report.figures import curve_figures, stage_chart
+from tripletcl.report.formatting import short_fraction
+from tripletcl.report.pictures import Picture, thumbnail_uri
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SMALL, LARGE = 176, 640
 """Pixels of a photo in a grid and of one in the dialog."""
@@ -79,39 +79,25 @@ def checked(path: Path) -> Path:
 # --- charts ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A figure as a data URI; the style sheet inverts it on a dark page."""
-
-    title: str
-    uri: str
-
-
-def task_charts(results: Sequence[RunResult], stage: int) -> list[Chart]:
+def task_charts(results: Sequence[RunResult], stage: int) -> list[Picture]:
     """The MAP of each task over the stages, a line per method, the stage shown marked."""
     with _drawing:
         figures = list(curve_figures(padded(results)).values())
         for figure in figures:
             _mark(figure.axes[0], stage)
-        return [_chart(figure) for figure in figures]
+        return [Picture.of(figure) for figure in figures]
 
 
-def query_chart(title: str, aps: Mapping[str, Sequence[float]], styles: Mapping[str, Style], stage: int) -> Chart:
+def query_chart(title: str, aps: Mapping[str, Sequence[float]], styles: Mapping[str, Style], stage: int) -> Picture:
     """A query's AP over the stages, a line per method; a method with two stages is drawn as a level."""
     stages = max(map(len, aps.values()))
     lines = {
-        method: Line(np.array([values]), styles[method], level=len(values) < stages) for method, values in aps.items()
+        method: Line(np.array(values), styles[method], level=len(values) < stages) for method, values in aps.items()
     }
     with _drawing, styled():
-        figure, axes = stage_chart(title, lines, stages - 1, 1.0, lambda value: fraction(value, 2))
-        axes.set_xlabel("after task")
-        fraction_ticks(axes.yaxis)
+        figure, axes = stage_chart(title, lines, stages - 1, (0.0, 1.0), short_fraction)
         _mark(axes, stage)
-        return _chart(figure)
-
-
-def _chart(figure: Figure) -> Chart:
-    return Chart(str(figure.get_label()), figure_uri(figure))
+        return Picture.of(figure)
 
 
 def _mark(axes: Axes, stage: int) -> None:

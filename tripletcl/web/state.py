@@ -12,7 +12,7 @@ from tripletcl.data import Fact
 from tripletcl.errors import UserError
 from tripletcl.evaluation.result import LOWER_BOUND
 from tripletcl.experiments.facts import load_table
-from tripletcl.report.drawing import Style, method_styles
+from tripletcl.report.chart_style import Style, method_styles
 from tripletcl.report.formatting import counted
 from tripletcl.report.grouping import method_order
 from tripletcl.runs.layout import RESULT, TASKS, VECTORS, stage_folders

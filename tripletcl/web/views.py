@@ -11,17 +11,19 @@ from markupsafe import Markup
 
 from tripletcl.evaluation import RunResult
 from tripletcl.evaluation.matrix import forgetting
+from tripletcl.report.charts import PALE, heat_strength
+from tripletcl.report.figures import stage_labels
 from tripletcl.report.formatting import MISSING, counted, duration, fraction
 from tripletcl.report.grouping import highest_score
-from tripletcl.report.heatmaps import PALE, heat_strength, stage_labels
 from tripletcl.report.html import macros
+from tripletcl.report.pictures import Picture
 from tripletcl.report.sentences import headline
 from tripletcl.report.table import Cell, Column, Table
 from tripletcl.retrieval import Request, ShownFact
 from tripletcl.runs.history import KnownTask
 from tripletcl.runs.teach import Taught
 from tripletcl.web.galleries import Gallery
-from tripletcl.web.pictures import Chart, large_photo, query_chart, task_charts, thumbnail
+from tripletcl.web.pictures import large_photo, query_chart, task_charts, thumbnail
 from tripletcl.web.run_view import RunView, load_model
 from tripletcl.web.search import Answer, ap_by_stage, facts_in_file, facts_in_row, relevance, remarks, search
 from tripletcl.web.state import NO_OTHER, AppState
@@ -83,7 +85,7 @@ def _when(view: RunView, stage: int) -> str:
     return "after all tasks at once" if view.joint else f"after task {own}"
 
 
-def _charts(charts: Sequence[Chart]) -> Markup:
+def _charts(charts: Sequence[Picture]) -> Markup:
     return _parts().charts(charts)
 
 
