@@ -156,6 +156,6 @@ def test_vectors_that_are_known_are_not_asked_for_again() -> None:
 
     first, second = TextBranch(Counting()), TextBranch(Counting())
     vectors = first(["dog", "bird"])
-    second.know(first.encoded)
+    second.add_encoded(first.encoded)
     assert torch.equal(second(["bird", "dog"]), vectors.flip(0))
     assert Counting.asked == ["dog", "bird"]

@@ -109,7 +109,7 @@ def test_the_scan_stops_when_all_is_found(tmp_path: Path) -> None:
         vectors.encode(["cat"])
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     for name, content in {
         "empty.txt": b"",
         "prose.txt": b"once upon a time\n",
@@ -117,7 +117,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         "glove.bin": b"dog 1 2\n",
     }.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=rf"{name} is no file of word vectors"):
+        with pytest.raises(UserError, match=rf"{name} is not a file of word vectors"):
             WordVectors(tmp_path / name)
     with pytest.raises(UserError, match=r"gone\.txt"):
         WordVectors(tmp_path / "gone.txt")

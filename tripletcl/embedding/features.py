@@ -21,8 +21,8 @@ VIEWS = 2
 class FeatureSource:
     """Frozen features `[N, 2, ...]` of N images and their mirror images, float16, memory-mapped.
 
-    Stands in for the source it was made from: the learner's input is then the feature, not the image, and the
-    only augmentation is the choice between image and mirror image.
+    Replaces the source that it was computed from: the learner's input is then the feature, not the image, and the only
+    augmentation is the choice between image and mirror image.
     """
 
     def __init__(self, array: np.ndarray, device: torch.device | str = "cpu") -> None:
@@ -37,9 +37,9 @@ class FeatureSource:
         *,
         batch_size: int = 16,  # small batches stay in the CPU's cache: three times faster than 64
     ) -> FeatureSource:
-        """Take the features from the folder, or compute and store them there.
+        """Open the features in the folder, or compute and store them there.
 
-        They are found by what they depend on: the images' content and size, the frozen weights, the stages pooled.
+        Their name depends on the content and size of the images, the frozen weights and the pooled stages.
         """
         path = _path(source, branch, folder)
         if not path.exists():
@@ -50,7 +50,7 @@ class FeatureSource:
 
     @classmethod
     def stored(cls, source: Source, branch: Trunk, folder: Path) -> FeatureSource | None:
-        """The features if they lie in the folder, or None: nothing is computed."""
+        """Open the features if they are in the folder, else return None; nothing is computed."""
         path = _path(source, branch, folder)
         return cls(np.load(path, mmap_mode="r"), source.device) if path.exists() else None
 
@@ -84,7 +84,7 @@ def _compute(path: Path, source: Source, branch: Trunk, batch_size: int) -> None
     shape = branch.features(source.batch(np.zeros(1, np.int64), None)).shape[1:]
     count = len(source)
     header = {"descr": "<f2", "fortran_order": False, "shape": (count, VIEWS, *shape)}
-    # Written block after block and not through a memory map, where a full disk would end the process without a word.
+    # Written in blocks and not through a memory map, where a full disk would end the process without an error.
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, count, batch_size):

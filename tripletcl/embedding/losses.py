@@ -1,4 +1,4 @@
-"""Losses between image outputs and text vectors; a unit that a fact lacks costs nothing and moves nothing."""
+"""Losses between image outputs and text vectors; a unit that a fact lacks has zero loss and zero gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ABSENT = -1
 
 
 def wildcard_l2(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
-    """Mean over the batch of `sum_u present_u * ||outputs_u - targets_u||^2` (Elhoseiny et al., AAAI 2017).
+    """Compute the mean over the batch of `sum_u present_u * ||outputs_u - targets_u||^2` (Elhoseiny et al., AAAI 2017).
 
     Args:
         outputs: Image vectors `[B, U, D]`.
@@ -27,7 +27,7 @@ def wildcard_l2(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
 
 
 def wildcard_l2_root(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
-    """Mean over the batch of `sum_u present_u * ||outputs_u - targets_u||`, as `wildcard_l2` but not squared.
+    """Compute the mean over the batch of `sum_u present_u * ||outputs_u - targets_u||`: `wildcard_l2`, not squared.
 
     Its gradient is zero where a distance is zero.
     """
@@ -36,12 +36,12 @@ def wildcard_l2_root(outputs: Tensor, targets: Tensor, present: Tensor) -> Tenso
 
 
 def wildcard_cosine(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
-    """Mean over the batch of `sum_u present_u * (1 - cos(outputs_u, targets_u))`: directions alone, as in a search.
+    """Compute the mean over the batch of `sum_u present_u * (1 - cos(outputs_u, targets_u))`: directions only.
 
     Args, Raises: as in `wildcard_l2`.
     """
     _check_wildcard(outputs, targets, present)
-    absent = ~present.unsqueeze(-1)  # masked before the cosine: what an absent unit holds may not be finite
+    absent = ~present.unsqueeze(-1)  # masked before the cosine: absent units may not be finite
     cosine = F.cosine_similarity(outputs.masked_fill(absent, 1.0), targets.masked_fill(absent, 1.0), dim=-1)  # [B, U]
     return ((1 - cosine) * present).sum(dim=1).mean()
 
@@ -52,7 +52,7 @@ def _wildcard_difference(outputs: Tensor, targets: Tensor, present: Tensor) -> T
 
 
 def _check_wildcard(outputs: Tensor, targets: Tensor, present: Tensor) -> None:
-    # Shapes are compared because [B, 1] or [B] would broadcast in silence and unmask absent units.
+    # Shapes are compared because [B, 1] or [B] would broadcast silently and unmask absent units.
     if outputs.ndim != 3 or outputs.shape != targets.shape or present.shape != outputs.shape[:2]:
         raise ValueError(
             "outputs and targets must be [B, U, D] and present [B, U], "
@@ -67,17 +67,17 @@ def contrastive(
     temperature: float | Tensor,
     exclude: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """Mean over the batch of `sum_u present_u * cross entropy of softmax_v(cos(outputs_u, vectors_u,v) / temperature)`.
+    """Compute the mean over the batch of `sum_u present_u * CE(softmax_v(cos(outputs_u, vectors_u,v) / temperature))`.
 
-    Each unit is told from the others that the task knows.
+    CE is the cross entropy: each unit is classified among the candidates of the task.
 
     Args:
         outputs: Image vectors `[B, U, D]`.
         target_ids: The row in `vectors[u]` of each unit, int64 `[B, U]`; -1 for a unit that the fact lacks.
         vectors: For each unit u the text vectors `[V_u, D]` to choose from; V_u may be 0.
-        temperature: Cosines are divided by it; a scalar tensor may be trained.
-        exclude: For each unit bool `[B, V_u]`: vectors that are true for the image as well, by another fact that it
-            shows, and so are no negatives. The target itself is never excluded.
+        temperature: Divisor of the cosines; a scalar tensor may be trained.
+        exclude: For each unit bool `[B, V_u]`: vectors that are true for the image too, by another fact that it shows,
+            and so are not negatives. The target itself is never excluded.
 
     Raises:
         ValueError: the shapes do not belong together.
@@ -97,7 +97,7 @@ def contrastive(
 
 
 def _negatives_to_hide(exclude: Tensor, ids: Tensor) -> Tensor:
-    """exclude `[B, V]` without the targets, and without rows of absent units, whose softmax could lose every term."""
+    """Clear in exclude `[B, V]` the targets, and rows of absent units, whose softmax could lose every term."""
     is_target = torch.arange(exclude.shape[1], device=ids.device) == ids.unsqueeze(1)
     return exclude & ~is_target & (ids != ABSENT).unsqueeze(1)
 

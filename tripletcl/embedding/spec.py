@@ -1,4 +1,4 @@
-"""What an embedder of facts and a classifier of objects are built from."""
+"""Settings of an embedder of facts and of a classifier of objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 @dataclass(frozen=True)
 class EmbedderSpec:
-    """Everything that `build_embedder` needs; saved along with the weights.
+    """The settings of `build_embedder`, saved with the weights.
 
     The paper's network is backbone "torchvision/vgg16" with freeze_until "conv2", fork_at "conv3", width 300 and
     head_std 0.005.
@@ -19,7 +19,7 @@ class EmbedderSpec:
     backbone: str = "timm/tf_efficientnet_lite0"
     """`torchvision/<model>`, `timm/<model>`, or a bare model name."""
     weights: str = "bundled"
-    """What the backbone starts from: "bundled" (comes with the install), "none", "download", or a weights file."""
+    """Initial weights: "bundled" (installed with tripletcl), "none", "download", or a weights file."""
     freeze_until: str | None = None
     """The backbone's last stage that is never trained; null trains all."""
     fork_at: str | None = None
@@ -27,42 +27,42 @@ class EmbedderSpec:
     hidden: int = 0
     """Width of a hidden layer in each head; 0 for none."""
     head_std: float | None = None
-    """Standard deviation that the last layers start at; null keeps torch's start."""
+    """Standard deviation of the initial last layers; null keeps torch's initialisation."""
     pooled: tuple[str, ...] = ()
-    """Stages whose spatial means an analytic read-out sees beside the last stage's features."""
+    """Stages whose spatial means an analytic readout reads in addition to the last stage's features."""
     width: int = 384
-    """Width of each unit's vector; without a text projection that of the text encoder."""
+    """Width of each unit's vector; without a text projection it is the text encoder's."""
     text: str = "minilm"
-    """Text encoder: "minilm" (comes with the install), a folder or name of a transformers model, or a file of word
+    """Text encoder: "minilm" (installed with tripletcl), a folder or name of a transformers model, or a file of word
     vectors (GloVe or word2vec text, or word2vec binary with suffix .bin)."""
     text_projection: bool = False
     """Train a linear map from the text encoder's vectors to `width`."""
     text_normalise: bool = True
-    """Give every text vector length 1."""
+    """Scale every text vector to length 1."""
     centre: bool = False
     """Subtract the mean vector of the first task's texts."""
     whiten: bool = False
-    """Whiten the text vectors by the first task's texts (`TextBranch.whiten`); an analytic read-out whitens them anew
-    by all texts so far."""
+    """Whiten the text vectors by the first task's texts (`TextBranch.whiten`); an analytic readout recomputes
+    this from all texts so far."""
     whitening_floor: float = 0.1
-    """Added to the variance of every direction, in parts of the largest: 1e6 only centres; less separates further."""
+    """Added to the variance of every direction, relative to the largest: 1e6 only centres; less separates further."""
     image_size: int = 128
-    """Pixels of the square that images are cut to."""
+    """Side in pixels of the square that images are cropped to."""
     random_features: int = 0
-    """Width of the analytic read-out that a method has put in place of the heads; 0 for none. Not to be set by hand."""
+    """Width of the analytic readout that a method installed in place of the heads; 0 for none. Set by the method."""
     random_seed: int = 0
-    """Of its random layer. Not to be set by hand."""
+    """Seed of its random layer. Set by the method."""
     scored_by: Literal["text", "indicators", "both"] = "text"
-    """What facts that were taught are scored by: the cosine of vectors, the analytic read-out's scores of the facts
-    themselves, or both. Not to be set by hand."""
+    """Score of facts that were taught: the cosine of vectors ("text"), the analytic readout's scores of the facts
+    themselves ("indicators"), or both. Set by the method."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pooled", tuple(self.pooled))  # JSON knows no tuples
+        object.__setattr__(self, "pooled", tuple(self.pooled))  # JSON has no tuples
 
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """Everything that `build_classifier` needs beside the classes; saved along with the weights.
+    """The settings of `build_classifier` in addition to the classes, saved with the weights.
 
     The paper's network is backbone "torchvision/alexnet".
     """
@@ -72,19 +72,19 @@ class ClassifierSpec:
     backbone: str = "timm/tf_efficientnet_lite0"
     """`torchvision/<model>`, `timm/<model>`, a bare model name, or a perceptron for grey images, `mlp/784-256-256`."""
     weights: str = "bundled"
-    """What the backbone starts from: "bundled" (comes with the install), "none", "download", or a weights file."""
+    """Initial weights: "bundled" (installed with tripletcl), "none", "download", or a weights file."""
     freeze_until: str | None = None
     """The backbone's last stage that is never trained; null trains all."""
     head_std: float | None = None
-    """Standard deviation that the heads start at; null keeps torch's start."""
+    """Standard deviation of the initial heads; null keeps torch's initialisation."""
     pooled: tuple[str, ...] = ()
-    """Stages whose spatial means an analytic read-out sees beside the last stage's features."""
+    """Stages whose spatial means an analytic readout reads in addition to the last stage's features."""
     image_size: int = 128
-    """Pixels of the square that images are cut to."""
+    """Side in pixels of the square that images are cropped to."""
     random_features: int = 0
-    """Width of the analytic read-out that a method has put in place of the heads; 0 for none. Not to be set by hand."""
+    """Width of the analytic readout that a method installed in place of the heads; 0 for none. Set by the method."""
     random_seed: int = 0
-    """Of its random layer. Not to be set by hand."""
+    """Seed of its random layer. Set by the method."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pooled", tuple(self.pooled))  # JSON knows no tuples
+        object.__setattr__(self, "pooled", tuple(self.pooled))  # JSON has no tuples

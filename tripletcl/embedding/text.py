@@ -1,4 +1,4 @@
-"""The text branch: a frozen encoder of words, and what may be trained on top of it."""
+"""The text branch: a frozen text encoder, and a map on top of it that may be trained."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tripletcl.errors import UserError
 
 
 class TextEncoder(Protocol):
-    """A frozen encoder; it holds no state that is trained or saved."""
+    """A frozen encoder without any state that is trained or saved."""
 
     width: int
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Vectors `[n, width]` float32 on the CPU; a text's vector does not depend on the others."""
+        """Encode texts as vectors `[n, width]` float32 on the CPU; a text's vector does not depend on the others."""
         ...
 
 
@@ -31,12 +31,12 @@ def build_text_encoder(spec: str, local_files_only: bool = True) -> TextEncoder:
     """Build a frozen text encoder.
 
     Args:
-        spec: "minilm" (comes with the install), the folder or name of a transformers text model, or a file of word
+        spec: "minilm" (installed with tripletcl), the folder or name of a transformers text model, or a file of word
             vectors (`WordVectors`).
         local_files_only: Never download; a model name must have been downloaded before.
 
     Raises:
-        UserError: there is no such encoder.
+        UserError: the encoder does not exist.
     """
     if spec == "minilm":
         return TransformerEncoder(str(minilm_folder()))
@@ -49,17 +49,17 @@ def build_text_encoder(spec: str, local_files_only: bool = True) -> TextEncoder:
 
 
 class TransformerEncoder:
-    """The mean of a transformer's last hidden states over a text's tokens, as sentence-transformers pools them.
+    """Averages a transformer's last hidden states over a text's tokens, as sentence-transformers does.
 
-    Runs on the CPU and one text at a time: the last bits of a vector depend on the device and on what else is in the
-    batch, and a run that goes on after a stop must see the same targets.
+    Runs on the CPU, one text at a time: the last bits of a vector depend on the device and on the rest of the batch,
+    and a resumed run must see the same targets.
 
     Args:
         name: Folder or name of the model.
         local_files_only: Never download.
 
     Raises:
-        UserError: there is no such model.
+        UserError: the model does not exist.
     """
 
     def __init__(self, name: str, local_files_only: bool = True) -> None:
@@ -79,7 +79,7 @@ class TransformerEncoder:
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Vectors `[n, width]`."""
+        """Encode texts as vectors `[n, width]`."""
         tokenizer, model = self._loaded
         vectors = []
         for text in texts:
@@ -91,7 +91,7 @@ class TransformerEncoder:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        """Tokenizer and model; loaded when first needed, as a search by image needs no text encoder."""
+        """Tokenizer and model; loaded on first use, since a search by image needs no text encoder."""
         from transformers import AutoModel, AutoTokenizer
 
         with _without_progress_bars():
@@ -101,14 +101,14 @@ class TransformerEncoder:
 
 
 class TextBranch(nn.Module):
-    """Texts to vectors: a frozen encoder, minus a centre, through a trained map where there is one, to length 1.
+    """Maps texts to vectors: encode, subtract a centre, apply a map if there is one, and scale to length 1.
 
-    The encoder is no part of the state_dict; the centre and the map are.
+    The encoder is not part of the state_dict; the centre and the map are.
 
     Args:
         encoder: From `build_text_encoder`.
-        projection: Width D of a trained linear map behind the encoder; None for no map.
-        normalise: Give every vector length 1.
+        projection: Width D of a trained linear map after the encoder; None for no map.
+        normalise: Scale every vector to length 1.
     """
 
     centre: Tensor
@@ -123,15 +123,15 @@ class TextBranch(nn.Module):
         self._encoded: dict[str, Tensor] = {}
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Vectors `[n, D]`."""
+        """Map texts to vectors `[n, D]`."""
         return self.project(self.encode(texts))
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """The encoder's vectors minus the centre, `[n, E]`; they never change, so a training loop may keep them."""
+        """Encode texts and subtract the centre, `[n, E]`; the result never changes, so a training loop may keep it."""
         return self._raw(texts).to(self.centre.device) - self.centre
 
     def project(self, encoded: Tensor) -> Tensor:
-        """What `forward` makes of vectors that `encode` returned: `[n, E]` to `[n, D]`."""
+        """Apply the rest of `forward` to results of `encode`: `[n, E]` to `[n, D]`."""
         vectors = encoded if self.projection is None else self.projection(encoded)
         return F.normalize(vectors, dim=-1) if self.normalise else vectors
 
@@ -139,17 +139,16 @@ class TextBranch(nn.Module):
         """Subtract the mean vector of these texts from now on (Elhoseiny et al., AAAI 2017).
 
         Raises:
-            UserError: the centre is set already (moving it would move every target), or there are fewer than two
-                distinct texts.
+            UserError: the centre is set already, or there are fewer than two distinct texts.
         """
         if self.centre.any():
-            raise UserError("the centre of the text vectors is set already; it may not move, or every target would")
+            raise UserError("the centre of the text vectors is set already; moving it would move every target")
         if len(set(texts)) < 2:
             raise UserError(f"the centre of the text vectors needs two distinct texts or more, but got {list(texts)}")
         self.centre.copy_(self._raw(texts).mean(dim=0))
 
     def add_whitening(self) -> None:
-        """A linear map behind the encoder that is never trained: the identity, until `whiten` sets it."""
+        """Add a linear map after the encoder that is never trained: the identity, until `whiten` sets it."""
         self.projection = nn.Linear(self.encoder.width, self.width, device=self.centre.device).requires_grad_(False)
         nn.init.eye_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
@@ -158,25 +157,25 @@ class TextBranch(nn.Module):
     def whiten(self, texts: Sequence[str], floor: float) -> None:
         """Set the map to `x -> A (x - mean)`, `A = (cov + floor * largest eigenvalue of cov)^(-1/2)`, of these texts.
 
-        An encoder of sentences puts all short texts into a narrow cone (unrelated words have a cosine near .3). What
-        they have in common says nothing about a photo; whitening takes it away, and the floor keeps directions that
-        the texts hardly use from being blown up, so that texts not among these keep their meaning.
+        A sentence encoder maps all short texts into a narrow cone (unrelated words have a cosine near .3). Their common
+        part says nothing about a photo; whitening removes it. The floor limits the scaling of directions that these
+        texts hardly use, so that other texts keep their meaning.
         """
         vectors = self.encode(list(dict.fromkeys(texts))).double()  # [n, E]
         mean = vectors.mean(0)
-        values, directions = torch.linalg.eigh((vectors - mean).T @ (vectors - mean) / len(vectors))
-        map_ = directions @ torch.diag((values.clamp(min=0) + floor * values.max()).rsqrt()) @ directions.T
+        values, directions = torch.linalg.eigh((vectors - mean).T @ (vectors - mean) / len(vectors))  # [E], [E, E]
+        matrix = directions @ torch.diag((values.clamp(min=0) + floor * values.max()).rsqrt()) @ directions.T
         assert self.projection is not None
-        self.projection.weight.copy_(map_)
-        self.projection.bias.copy_(-map_ @ mean)
+        self.projection.weight.copy_(matrix)
+        self.projection.bias.copy_(-matrix @ mean)
 
     @property
     def encoded(self) -> dict[str, Tensor]:
-        """The encoder's vector of every text that it was asked for so far; they never change."""
+        """The encoder's vectors of all texts so far; they never change."""
         return dict(self._encoded)
 
-    def know(self, encoded: Mapping[str, Tensor]) -> None:
-        """Take vectors that the same encoder gave before: it need not be asked for these texts again."""
+    def add_encoded(self, encoded: Mapping[str, Tensor]) -> None:
+        """Add vectors that the same encoder computed before."""
         self._encoded |= encoded
 
     def _raw(self, texts: Sequence[str]) -> Tensor:
@@ -190,10 +189,10 @@ class TextBranch(nn.Module):
 def _without_progress_bars() -> Iterator[None]:
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             logging.enable_progress_bar()

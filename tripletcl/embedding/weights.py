@@ -1,4 +1,4 @@
-"""Weights files: the pretrained encoders that come with the install, checked by hash, and the user's own."""
+"""Weights files: the installed pretrained encoders, checked by hash, and the user's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdba
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 STAGE_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
-"""Blocks of each of EfficientNet-Lite0's seven stages; the weights file numbers all 16 in one row."""
+"""Blocks in each of EfficientNet-Lite0's seven stages; the weights file numbers all 16 consecutively."""
 
 OUTER_NAMES = {
     "_conv_stem": "conv_stem",
@@ -30,7 +30,7 @@ OUTER_NAMES = {
     "_bn1": "bn2",
     "_fc": "classifier",
 }
-# The first stage does not expand its channels, so the layers of its block count from another start.
+# The first stage does not expand its channels, so the numbers of its layers start elsewhere.
 FIRST_STAGE_NAMES = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 BLOCK_NAMES = {
     "_expand_conv": "conv_pw",
@@ -43,12 +43,12 @@ BLOCK_NAMES = {
 
 
 def efficientnet_lite0_weights(path: Path | None = None) -> dict[str, Tensor]:
-    """ImageNet weights of EfficientNet-Lite0, under the names of timm's `tf_efficientnet_lite0`.
+    """Load ImageNet weights of EfficientNet-Lite0, with the names of timm's `tf_efficientnet_lite0`.
 
     The network takes images scaled to [-1, 1] (mean = std = 0.5 for pixels in [0, 1]).
 
     Args:
-        path: The weights file; by default the installed package's own.
+        path: The weights file; by default the installed one.
 
     Raises:
         UserError: the file is missing or is not the published one.
@@ -63,7 +63,7 @@ def efficientnet_lite0_weights(path: Path | None = None) -> dict[str, Tensor]:
 
 
 def timm_name(name: str) -> str:
-    """The name in timm's layout (stage, block) of a tensor in the file's flat layout."""
+    """Translate a tensor's name in the flat layout of the file to timm's layout (stage, block)."""
     module, _, rest = name.partition(".")
     if module != "_blocks":
         return f"{OUTER_NAMES[module]}.{rest}"
@@ -75,7 +75,7 @@ def timm_name(name: str) -> str:
 
 
 def minilm_folder() -> Path:
-    """The folder of the installed sentence encoder all-MiniLM-L6-v2 (Wang et al., NeurIPS 2020), hash checked.
+    """Find the installed sentence encoder all-MiniLM-L6-v2 (Wang et al., NeurIPS 2020) and check its hash.
 
     Raises:
         UserError: the weights file is missing or is not the published one.
@@ -97,12 +97,12 @@ def check_hash(path: Path, actual: str, expected: str) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, or of a torch file that holds nothing but tensors.
+    """Read the tensors of a `.safetensors` file, or of a torch file that holds only tensors.
 
     A torch file may wrap its tensors as `{"state_dict": ...}` or `{"model": ...}`.
 
     Raises:
-        UserError: the file is missing, damaged, holds anything but tensors, or could run code.
+        UserError: the file is missing or damaged, holds anything but tensors, or could run code.
     """
     if not path.is_file():
         raise UserError(f"there is no weights file {path}")
@@ -116,7 +116,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"the weights file {path} is damaged: {error}") from error
     wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if wrong:
-        raise UserError(f"the weights file {path} holds more than tensors: {wrong[0]!r} is none")
+        raise UserError(f"the weights file {path} holds more than tensors: {wrong[0]!r} is not one")
     return state
 
 

@@ -1,4 +1,4 @@
-"""Word vectors in the files that GloVe and word2vec write, read by scanning them for the words asked for."""
+"""Word vectors in files of GloVe and word2vec, which are scanned for the requested words."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from tripletcl.errors import UserError
 class WordVectors:
     """A text encoder that averages the vectors of a text's words.
 
-    Reads GloVe text (`word v1 ... vD` a line), word2vec text (the same below a line `count D`) and word2vec binary
-    (suffix `.bin`). The file is scanned anew for words not asked for before and nothing of it is held in memory: give
-    all texts that are known in one call.
+    Reads GloVe text (`word v1 ... vD` per line), word2vec text (the same after a line `count D`) and word2vec binary
+    (suffix `.bin`). Every call scans the file, and nothing of it stays in memory: give all known texts in one call.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: the file is missing or is no file of word vectors.
+        UserError: the file is missing or is not a file of word vectors.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +38,7 @@ class WordVectors:
         self.has_header = len(first) == 2 and all(field.isdigit() for field in first)
         if not self.has_header and (self.binary or not _is_row(first)):
             expected = "`count width`" if self.binary else "`count width`, or a word and its numbers"
-            raise UserError(f"{path} is no file of word vectors: its first line should be {expected}")
+            raise UserError(f"{path} is not a file of word vectors: its first line should be {expected}")
         self.count = int(first[0]) if self.has_header else None
         self.width = int(first[1]) if self.has_header else len(first) - 1
 
@@ -47,39 +46,39 @@ class WordVectors:
         return self
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Vectors `[n, width]`: the mean over each text's words.
+        """Encode texts as vectors `[n, width]`: the mean over each text's words.
 
         A word is looked up as written, in lower case, capitalised, and then as the mean of its parts between `-`, `/`
         and `_`.
 
         Raises:
-            UserError: a word has no vector; names it.
+            UserError: a word has no vector.
         """
         words = {word for text in texts for word in text.split()}
-        found = self._find(words | {part for word in words for part in _parts(word)})
-        rows = [np.mean([self._vector(word, text, found) for word in text.split()], axis=0) for text in texts]
+        vectors = self._find(words | {part for word in words for part in _parts(word)})
+        rows = [np.mean([self._vector(word, text, vectors) for word in text.split()], axis=0) for text in texts]
         return torch.from_numpy(np.array(rows, dtype=np.float32).reshape(len(texts), self.width))
 
-    def _vector(self, word: str, text: str, found: dict[str, np.ndarray]) -> np.ndarray:
+    def _vector(self, word: str, text: str, vectors: dict[str, np.ndarray]) -> np.ndarray:
         for form in _forms(word):
-            if form in found:
-                return found[form]
+            if form in vectors:
+                return vectors[form]
         parts = _parts(word)
         if not parts:
             raise UserError(f"{self.path} has no vector for the word {word!r} of {text!r}")
-        return np.mean([self._vector(part, text, found) for part in parts], axis=0)
+        return np.mean([self._vector(part, text, vectors) for part in parts], axis=0)
 
     def _find(self, words: set[str]) -> dict[str, np.ndarray]:
-        """Vectors of every form of the words that the file has; stops once each word is found as written."""
+        """Read the vectors of all forms of the words in the file; stop once each word was read as written."""
         wanted = {form.encode(): form for word in words for form in _forms(word)}
         missing = set(words)
-        found: dict[str, np.ndarray] = {}
+        vectors: dict[str, np.ndarray] = {}
         for name, vector in self._scan(wanted.keys()) if words else ():
-            found.setdefault(wanted[name], vector)
+            vectors.setdefault(wanted[name], vector)
             missing.discard(wanted[name])
             if not missing:
                 break
-        return found
+        return vectors
 
     def _scan(self, wanted: Iterable[bytes]) -> Iterable[tuple[bytes, np.ndarray]]:
         return self._scan_binary(set(wanted)) if self.binary else self._scan_text(set(wanted))
@@ -94,7 +93,7 @@ class WordVectors:
                     continue
                 values = line.split()[1:]
                 if len(values) > self.width:
-                    continue  # GloVe has a few words with spaces in them; this is not the word it begins with
+                    continue  # one of GloVe's few words with spaces in them, not the word it begins with
                 try:
                     yield name, np.array(values, dtype=np.bytes_).astype(np.float32).reshape(self.width)
                 except ValueError as error:
@@ -108,7 +107,7 @@ class WordVectors:
                 end = space + 1 + 4 * self.width
                 if space < 0 or end > len(data):
                     raise UserError(f"{self.path} is damaged: it ends after {number} of {self.count} words")
-                name = data[position:space].lstrip(b"\n")  # some writers end a vector with a line break, some do not
+                name = data[position:space].lstrip(b"\n")  # some writers end a vector with a line break
                 if name in wanted:
                     yield name, np.frombuffer(data[space + 1 : end], dtype="<f4")
                 position = end
@@ -119,7 +118,7 @@ def _forms(word: str) -> tuple[str, str, str]:
 
 
 def _parts(word: str) -> list[str]:
-    """The parts of a word between hyphens, slashes and underscores; none where it has no such sign."""
+    """The parts of a word between hyphens, slashes and underscores; none if it has none of these."""
     parts = re.split(r"[-/_]", word)
     return [part for part in parts if part] if len(parts) > 1 else []
 

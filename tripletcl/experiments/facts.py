@@ -361,7 +361,7 @@ def build(
     table = tables[0].join(tables[1:])
     chosen = chosen_facts(config, table)
     embedder = build_embedder(config.model, config.seed).to(compute.device)
-    embedder.text.know(encoded or {})
+    embedder.text.add_encoded(encoded or {})
     groups = deal_facts(config, tables[0], embedder, chosen)
     know_first_texts(config, tables[0], groups[0], embedder)
     first, groups = len(groups), [*groups, *(further_facts(table, each) for each in tables[1:])]
