@@ -23,18 +23,18 @@ from torch import Tensor
 
 from tripletcl.continual import plain_batches
 from tripletcl.embedding import FactEmbedder
-from tripletcl.experiments.facts import Experiment, build
+from tripletcl.experiments.facts import FactExperiment, build_facts
 from tripletcl.mas import importance
 from tripletcl.mas.statistics import every_output
-from tripletcl.runs.train import Run
+from tripletcl.runs.stored import FactRun
 
 BATCHES = (35, 128, 200)
 
 
 def main() -> None:
     options = parse()
-    run = Run.open(options.run)
-    experiment = build(run.config)
+    run = FactRun.open(options.run)
+    experiment = build_facts(run.own_settings)
     experiment.learner.embedder = FactEmbedder.from_pretrained(run.stage_folder(options.stage))
     items = experiment.tasks[options.stage - 1].importance_items
     few = items[:: max(len(items) // options.vector_images, 1)][: options.vector_images]
@@ -62,7 +62,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def timed(experiment: Experiment, items: Any, batch: int, **measure: Any) -> tuple[dict[str, Tensor], float]:
+def timed(experiment: FactExperiment, items: Any, batch: int, **measure: Any) -> tuple[dict[str, Tensor], float]:
     """Importance of the image branch on some images, and the seconds it took."""
     learner, start = experiment.learner, time.perf_counter()
     batches = plain_batches(experiment.source, items, batch)

@@ -31,9 +31,10 @@ from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, writing
 from tripletcl.runs.adapt import adapt
 from tripletcl.runs.continue_run import continue_run
+from tripletcl.runs.photo_index import upgrade_index
+from tripletcl.runs.stored import FactRun
 from tripletcl.runs.teach import teach
-from tripletcl.runs.train import Run, train
-from tripletcl.runs.upgrading import upgrade_index
+from tripletcl.runs.train import train
 from tripletcl.scenes import write_scenes
 
 SLACK = 1.1
@@ -44,8 +45,8 @@ Operation = Callable[[Path], object]
 
 
 def index_more(place: Path) -> None:
-    run = Run.open(place / "run")
-    stage = max(run.stages())
+    run = FactRun.open(place / "run")
+    stage = max(run.stages)
     with writing(place / "run" / "index", FactEmbedder.from_pretrained(run.stage_folder(stage)), stage=stage) as index:
         index.sync(place / "scenes" / "images", batch_size=8)
         index.add_photos(place / "more", batch_size=8)
@@ -89,7 +90,7 @@ def prepare(place: Path, method: str) -> None:
     settings = [f"data.table={place}/scenes/facts.csv", "data.tasks=2", "model.image_size=64", "training.epochs=1"]
     chosen = "{name: analytic, features: 300}" if method == "analytic" else "{name: mas, lam: 3}"
     train(load_config("demo", [*settings, f"method={chosen}", "training.checkpoint_minutes=0"]), place / "run")
-    stage = FactEmbedder.from_pretrained(Run.open(place / "run").stage_folder())
+    stage = FactEmbedder.from_pretrained(FactRun.open(place / "run").stage_folder())
     with writing(place / "run" / "index", stage, stage=2) as index:
         index.sync(place / "scenes" / "images")
 
@@ -106,11 +107,11 @@ def prepared(scratch: Path, method: str) -> Path:
 
 def state_of(place: Path) -> dict[str, object]:
     """What must not be lost, and what an operation changes: stages by fingerprint, photos with their vectors."""
-    run, index = Run.open(place / "run"), FactIndex.load(place / "run" / "index")
+    run, index = FactRun.open(place / "run"), FactIndex.load(place / "run" / "index")
     photos = {path.name: index.rows([row])[0] for row, path in enumerate(index.paths) if not index.deleted[row]}
     newest = sorted((place / "run" / "checkpoints").iterdir())[-1].read_bytes()
     return {
-        "stages": [run.fingerprint(stage) for stage in run.stages()],
+        "stages": [run.fingerprint(stage) for stage in run.stages],
         "model": index.model,
         "photos": photos,
         "method": hash(newest),

@@ -29,8 +29,9 @@ from tripletcl.data.tables import write_table
 from tripletcl.embedding import FactEmbedder
 from tripletcl.evaluation import FactEvaluator, equal_queries
 from tripletcl.experiments.facts import load_table
+from tripletcl.runs.stored import FactRun
 from tripletcl.runs.teach import teach, undo
-from tripletcl.runs.train import Run, train
+from tripletcl.runs.train import train
 
 BATCH = 16
 
@@ -42,8 +43,8 @@ def main() -> None:
     table = load_table(config)
     chosen = different_facts(table, options.facts)
     run = trained_without(config, table, chosen, options.out)
-    gallery = Gallery(table, chosen, FactEmbedder.from_pretrained(Run.open(run).stage_folder()))
-    full = dict(Run.open(options.full).result.ap) if options.full else {}
+    gallery = Gallery(table, chosen, FactEmbedder.from_pretrained(FactRun.open(run).stage_folder()))
+    full = dict(FactRun.open(options.full).result.ap) if options.full else {}
     before, old = gallery.scores(run)
     print(f"{len(table.facts) - len(chosen)} facts known: MAP {old:.4f} among {len(gallery.images):,} test photos")
     print(f"{'fact':40}{'photos':>8}{'before':>8}{'taught':>8}{'all':>8}{'part':>7}{'old facts':>11}{'seconds':>9}")
@@ -140,7 +141,7 @@ class Gallery:
     @torch.no_grad()
     def scores(self, run: Path) -> tuple[dict[int, float], float]:
         """AP of each fact with a run's newest model, and the mean of those that were not left out."""
-        embedder = FactEmbedder.from_pretrained(Run.open(run).stage_folder())
+        embedder = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder())
         representation = torch.cat([embedder.image.represent(rows) for rows in self.features.split(BATCH)])
         vectors, closed = embedder.vectors_and_scores(representation, self.table.facts)
         facts, present = embedder.encode_facts(self.table.facts)

@@ -16,10 +16,10 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.retrieval import answer, contact_sheet, describe_photos, notes_on, parse_request, writing
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.history import known_tasks
-from tripletcl.runs.searching import open_collection
+from tripletcl.runs.photo_index import open_collection, upgrade_index
+from tripletcl.runs.stored import FactRun
 from tripletcl.runs.teach import teach, undo
-from tripletcl.runs.train import Run, train
-from tripletcl.runs.upgrading import upgrade_index
+from tripletcl.runs.train import train
 from tripletcl.scenes import write_scenes
 
 
@@ -34,7 +34,7 @@ def main(folder: Path, facts: int = 30, size: int = 96) -> None:
     print(f"learned {len(result.tasks)} tasks; MAP over all facts: {result.final:.2f}")
 
     # tripletcl index RUN IMAGES
-    model = FactEmbedder.from_pretrained(Run.open(run).stage_folder())
+    model = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder())
     with writing(run / "index", model, stage=2) as index:
         changes = index.sync(folder / "scenes" / "images")
     print(f"indexed {len(changes.added)} photos")

@@ -100,7 +100,7 @@ def test_facts_and_objects_have_a_page_each(images: Path) -> None:
 
 def test_evaluate_prints_the_accuracy_of_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"stage": 1, "tasks": list(SETS), "accuracy_tasks": [0.9931, None], "average_accuracy": 0.9931}
-    monkeypatch.setattr("tripletcl.runs.train.evaluate", lambda *_: scores)
+    monkeypatch.setattr("tripletcl.runs.evaluate.evaluate", lambda *_: scores)
     said = CliRunner().invoke(app, ["evaluate", "a-run"]).stdout
     assert "a-run, after task 1" in said
     lines = [" ".join(line.replace("│", " ").replace("┃", " ").split()) for line in said.splitlines()]

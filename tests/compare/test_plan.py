@@ -24,9 +24,9 @@ from tripletcl.config import FactConfig, dump_config, parse_config
 from tripletcl.continual import RunFolder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.experiments.facts import build
+from tripletcl.experiments.facts import build_facts
 from tripletcl.progress import Progress, listening
-from tripletcl.runs.train import Run
+from tripletcl.runs.stored import FactRun
 
 RUN = """
 import os, sys, time
@@ -311,7 +311,7 @@ def test_a_page_calls_a_run_what_its_folder_is_called(tmp_path: Path, folder: st
     run = PlannedRun("mas", config_of(), tmp_path / folder)
     result = RunResult("mas", 0, "random-0", ["a"], [[0.1], [0.2]], [0.1, 0.2], 1.0)
     RunFolder(run.folder, dump_config(run.config)).finish(result.to_dict())
-    found = named_result(Run.open(run.folder))
+    found = named_result(FactRun.open(run.folder))
     assert found is not None
     assert found.method == label
 
@@ -336,7 +336,7 @@ def build_beside(folder: Path, barrier: Barrier, log: Path) -> None:
         done[progress.label] = progress.done
 
     with listening(note):
-        build(parse_config(SMALL, "test"))
+        build_facts(parse_config(SMALL, "test"))
     log.write_text(json.dumps(done))
 
 

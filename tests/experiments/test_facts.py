@@ -14,7 +14,8 @@ from tripletcl.continual import Task
 from tripletcl.data import Fact, FactTable
 from tripletcl.errors import UserError
 from tripletcl.experiments.facts import chosen_facts, fact_tasks, images_held_out, taught_first
-from tripletcl.runs.train import evaluate, train
+from tripletcl.runs.evaluate import evaluate
+from tripletcl.runs.train import train
 
 FACTS = [
     Fact("person", "playing", "golf"),

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from tripletcl.experiments.feature_cache import Kept, load_texts, save_texts
+from tripletcl.experiments.feature_cache import FeatureCache, load_texts, save_texts
 
 
 class Trunk:
-    """Of an embedder, what `Kept` asks for."""
+    """Of an embedder, what `FeatureCache` asks for."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -24,8 +24,8 @@ def test_a_representation_is_found_while_trunk_and_file_are_the_same(tmp_path: P
     for path in paths:
         path.write_text("a photo")
     rows = torch.randn(3, 4)
-    Kept.of(Trunk("one"), paths, rows).save(tmp_path / "kept.safetensors")
-    kept = Kept.load(tmp_path / "kept.safetensors")
+    FeatureCache.of(Trunk("one"), paths, rows).save(tmp_path / "kept.safetensors")
+    kept = FeatureCache.load(tmp_path / "kept.safetensors")
     assert torch.equal(kept.representation, rows)
     other = tmp_path / "d.jpg"
     assert kept.rows(Trunk("one"), [paths[2], other, paths[0]]) == [2, None, 0]
@@ -41,7 +41,7 @@ def test_a_representation_is_found_while_trunk_and_file_are_the_same(tmp_path: P
 def test_what_is_damaged_or_missing_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "damaged").write_bytes(b"no")
     for name in ("damaged", "missing"):
-        assert Kept.load(tmp_path / name).rows(Trunk(""), [tmp_path]) == [None]
+        assert FeatureCache.load(tmp_path / name).rows(Trunk(""), [tmp_path]) == [None]
         assert load_texts(tmp_path / name) == {}
 
 

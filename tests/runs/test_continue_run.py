@@ -27,8 +27,10 @@ from tripletcl.methods import METHODS
 from tripletcl.progress import Progress, listening
 from tripletcl.runs.adapt import adapt
 from tripletcl.runs.continue_run import continue_run
+from tripletcl.runs.evaluate import evaluate
 from tripletcl.runs.history import adaptations, known_tasks
-from tripletcl.runs.train import Run, evaluate, train
+from tripletcl.runs.stored import FactRun
+from tripletcl.runs.train import train
 
 STAGES = [f"stages/stage-{stage:02d}" for stage in range(3)]
 
@@ -142,7 +144,7 @@ def test_what_a_still_trunk_sees_is_kept_so_old_facts_are_scored_without_photos(
     run = Path(shutil.copytree(trained["analytic"], tmp_path / "run"))
     again = Path(shutil.copytree(trained["analytic"], tmp_path / "again"))
     scored = continue_run(run, place / "more.csv")
-    assert scored == Run.open(run).result, "what is returned is what is kept"
+    assert scored == FactRun.open(run).result, "what is returned is what is kept"
     for name in ("base", "base.csv"):
         (place / name).rename(place / f"away-{name}")
     monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
@@ -235,7 +237,7 @@ def test_a_run_of_the_former_format_learns_on(place: Path, run: Path, tmp_path: 
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
     assert [task.images for task in known_tasks(run)] == [12, 12]
     assert all(task.learned.startswith("20") for task in known_tasks(run))
-    assert train(settings, run) == Run.open(run).result
+    assert train(settings, run) == FactRun.open(run).result
     whole = Path(shutil.copytree(run, tmp_path / "whole"))
     continue_run(run, place / "more.csv")
     rows = (place / "base.csv").read_text()
@@ -258,7 +260,7 @@ def test_killed_at_any_moment_it_goes_on_and_former_stages_stay_whole(place: Pat
     assert field.contents(run, *STAGES) == before
     result = continue_run(run, place / "more.csv")
     assert field.models(run) == field.models(whole)
-    expected = Run.open(whole).result
+    expected = FactRun.open(whole).result
     assert expected is not None
     assert asdict(result) | {"seconds": 0} == asdict(expected) | {"seconds": 0}
 
@@ -282,7 +284,7 @@ def test_adapting_adds_the_importance_of_the_photos(run: Path, tmp_path: Path) -
     assert done.skipped == [(tmp_path / "own" / "broken.jpg", "not an image, or of a format that Pillow cannot read")]
     assert all(torch.equal(value, before[name]) for name, value in omega_of(run).items())
 
-    embedder = FactEmbedder.from_pretrained(Run.open(run).stage_folder())
+    embedder = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder())
     pixels = torch.from_numpy(np.stack([embedder.decode(path) for path in shown])).float() / 255
     found = importance(embedder, [pixels], forward=embedder.image, engine="loop")
     for weight, recompute in ((0.5, False), (2.0, True)):
@@ -310,7 +312,7 @@ def test_what_one_looked_at_is_what_moves_least(place: Path, tmp_path: Path, met
     moved = []
     for name in ("plain", "adapted"):
         continue_run(tmp_path / name, place / "more.csv")
-        stages = [FactEmbedder.from_pretrained(Run.open(tmp_path / name).stage_folder(stage)) for stage in (2, 3)]
+        stages = [FactEmbedder.from_pretrained(FactRun.open(tmp_path / name).stage_folder(stage)) for stage in (2, 3)]
         before, after = (embedder.encode_images(shown, normalise=False) for embedder in stages)
         moved.append((after - before).square().sum().item() / before.square().sum().item())
     assert 0 < moved[1] < 0.6 * moved[0]
@@ -376,8 +378,8 @@ def test_what_a_run_knows(place: Path, run: Path, tmp_path: Path) -> None:
     assert known[2].change == 0
     assert [task.learned for task in known] == sorted(task.learned for task in known)
     assert [event.after for event in adaptations(run)] == [2]
-    assert Run.open(run).stage_of(Run.open(run).fingerprint(1)) == 1
-    assert Run.open(run).stage_of("nothing") is None
+    assert FactRun.open(run).stage_of(FactRun.open(run).fingerprint(1)) == 1
+    assert FactRun.open(run).stage_of("nothing") is None
 
 
 # --- tables put together ---------------------------------------------------------------------------------------------

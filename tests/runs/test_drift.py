@@ -25,12 +25,13 @@ from tripletcl.evaluation import FactEvaluator
 from tripletcl.experiments.facts import load_table
 from tripletcl.report.formatting import fraction
 from tripletcl.retrieval import FactIndex
-from tripletcl.runs import upgrading
+from tripletcl.runs import photo_index
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.drift import measure_drift, read_drift
 from tripletcl.runs.layout import DRIFT
-from tripletcl.runs.train import Run, train
-from tripletcl.runs.upgrading import training_photos
+from tripletcl.runs.stored import FactRun
+from tripletcl.runs.train import train
+from tripletcl.runs.photo_index import training_photos
 
 SETTINGS: dict[str, Any] = {
     "device": "cpu",
@@ -67,7 +68,7 @@ def old_index(run: Path, tests: Path) -> Path:
 @pytest.fixture(scope="module")
 def tests(run: Path) -> Path:
     """A folder of only the test images."""
-    table, folder = load_table(Run.open(run).config), run.parent / "tests"
+    table, folder = FactRun.open(run).table(), run.parent / "tests"
     folder.mkdir()
     for image in np.unique(table.rows_of("test")[:, 0]):
         shutil.copy(table.paths[image], folder)
@@ -97,7 +98,7 @@ def run_command(arguments: list[str], code: int = 0) -> str:
 
 
 def test_the_matrix_has_what_the_run_measured_on_its_own_galleries(run: Path, measured: dict[str, Any]) -> None:
-    result = Run.open(run).result
+    result = FactRun.open(run).result
     assert result is not None
     assert measured["stages"] == [1, 2]
     matrix = measured["matrix"]
@@ -129,11 +130,11 @@ def test_the_states_of_an_index_agree_with_the_matrix_and_each_other(measured: d
 
 def test_an_upgraded_index_has_the_measured_map(run: Path, index: Path, measured: dict[str, Any]) -> None:
     run_command(["index", "upgrade", str(run), "--index", str(index)])
-    upgraded, table = FactIndex.load(index), load_table(Run.open(run).config)
+    upgraded, table = FactIndex.load(index), FactRun.open(run).table()
     place = {path.name: row for row, path in enumerate(upgraded.paths)}
     ids = np.unique(table.rows_of("test")[:, 0])
     rows = upgraded.rows([place[table.paths[image].name] for image in ids])
-    vectors = Run.open(run).vectors(2)
+    vectors = FactRun.open(run).vectors(2)
     evaluator = FactEvaluator(table, [np.arange(len(table.facts))], vectors["facts"], vectors["present"])
     result = evaluator.evaluate(torch.from_numpy(rows.copy()).unflatten(1, (3, -1)), ids)
     # Not equal to the last digit: the measurement uses cached features of half precision.
@@ -189,7 +190,7 @@ def test_a_continued_run_is_measured_without_the_photos_of_its_first_table(
     assert after["upgrades"][0]["map"]["stale"] == pytest.approx(before["upgrades"][0]["map"]["stale"])
     np.testing.assert_allclose(after["matrix"]["all"], before["matrix"]["all"], atol=1e-6)
     expected = {f"{colour}-{number}.png" for colour in ("purple", "cyan") for number in range(12)}
-    assert {path.name for path in training_photos(Run.open(folder), 1, 3)} == expected
+    assert {path.name for path in training_photos(FactRun.open(folder), 1, 3)} == expected
 
 
 # --- the index -------------------------------------------------------------------------------------------------------
@@ -201,8 +202,8 @@ def test_an_index_is_upgraded_to_the_latest_stage_once(run: Path, index: Path) -
     done = json.loads(run_command(["index", "upgrade", str(run), "--index", str(index), "--json"]))
     assert (done["from_stage"], done["stage"], done["photos"]) == (1, 2, len(paths))
     assert done["how"] == "kernel"
-    assert done["learned_from"] == len(training_photos(Run.open(run), 1, 2))
-    embedder = FactEmbedder.from_pretrained(Run.open(run).stage_folder(2))
+    assert done["learned_from"] == len(training_photos(FactRun.open(run), 1, 2))
+    embedder = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder(2))
     after = FactIndex.load(index, embedder)
     assert (list(after.paths), after.stage, after.model) == (paths, 2, done["model"])
     assert not np.allclose(after.rows(), rows)
@@ -237,22 +238,22 @@ def test_an_index_of_another_run_is_refused_with_both_models(run: Path, index: P
     for stage in (0, 1):
         shutil.rmtree(other / "stages" / f"stage-{stage:02}")
     error = run_command(["index", "upgrade", str(other), "--index", str(index)], code=2)
-    assert f"made by model {Run.open(run).fingerprint(1)}, which is no stage of" in error
-    assert Run.open(run).fingerprint(2) in error
+    assert f"made by model {FactRun.open(run).fingerprint(1)}, which is no stage of" in error
+    assert FactRun.open(run).fingerprint(2) in error
     assert FactIndex.load(index).stage == 1
 
 
 def test_without_training_photos_it_learns_from_stored_test_vectors(
     run: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upgrading, "training_photos", lambda *_: [])
+    monkeypatch.setattr(photo_index, "training_photos", lambda *_: [])
     done = json.loads(run_command(["index", "upgrade", str(run), "--index", str(index), "--json"]))
-    assert (done["stage"], done["learned_from"]) == (2, len(Run.open(run).vectors(2)["image_ids"]))
+    assert (done["stage"], done["learned_from"]) == (2, len(FactRun.open(run).vectors(2)["image_ids"]))
 
 
 def test_it_learns_from_the_present_photos_of_the_tasks_between(run: Path) -> None:
-    opened = Run.open(run)
-    table = load_table(opened.config)
+    opened = FactRun.open(run)
+    table = opened.table()
     groups = json.loads((run / "tasks.json").read_text())
     expected = {table.paths[image] for image, _ in table.rows_of("train", groups[1])}
     assert set(training_photos(opened, 1, 2)) == expected == set(training_photos(opened, 2, 1))

@@ -19,8 +19,10 @@ from tripletcl.evaluation import RunResult
 from tripletcl.experiments.objects import build_objects
 from tripletcl.methods import METHODS
 from tripletcl.progress import Progress, listening
-from tripletcl.runs.objects import ObjectRun
-from tripletcl.runs.train import Run, evaluate, open_run, train
+from tripletcl.runs.evaluate import evaluate
+from tripletcl.runs.kinds import open_run
+from tripletcl.runs.stored import FactRun, ObjectRun
+from tripletcl.runs.train import train
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -230,7 +232,7 @@ def test_commands_for_facts_refuse_such_a_run(
     assert isinstance(train(config, tmp_path / "run"), RunResult)
     assert isinstance(open_run(tmp_path / "run"), ObjectRun)
     with pytest.raises(UserError, match="learned to recognise objects"):
-        Run.open(tmp_path / "run")
+        FactRun.open(tmp_path / "run")
     run = str(tmp_path / "run")
     for words in (
         ["query", run, "dog"],

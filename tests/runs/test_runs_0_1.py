@@ -21,10 +21,12 @@ from tripletcl.config import load_config
 from tripletcl.evaluation import RunResult
 from tripletcl.retrieval import answer, parse_request
 from tripletcl.runs.continue_run import continue_run
+from tripletcl.runs.evaluate import evaluate
 from tripletcl.runs.history import known_tasks
-from tripletcl.runs.searching import open_collection
+from tripletcl.runs.kinds import open_run
+from tripletcl.runs.photo_index import open_collection
 from tripletcl.runs.teach import teach, undo
-from tripletcl.runs.train import evaluate, open_run, train
+from tripletcl.runs.train import train
 
 STORED = Path(__file__).parents[1] / "stored_0_1"
 WRITTEN_IN = "/tmp/colours"

@@ -19,13 +19,13 @@ from tripletcl.cli import main
 from tripletcl.config import parse_config
 from tripletcl.data import held_out_facts
 from tripletcl.embedding import saving
-from tripletcl.experiments.facts import load_table
 from tripletcl.report.formatting import fraction
 from tripletcl.retrieval import Calibration, FactIndex, answer, parse_request
 from tripletcl.runs.calibrate import StageTruth, stage_calibration, stage_unseen
 from tripletcl.runs.layout import CALIBRATION
-from tripletcl.runs.searching import open_collection
-from tripletcl.runs.train import Run, train
+from tripletcl.runs.photo_index import open_collection
+from tripletcl.runs.stored import FactRun
+from tripletcl.runs.train import train
 
 WIDTH = 16
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
@@ -173,7 +173,7 @@ def test_an_index_is_asked_by_the_stage_that_made_it(run: Path, tmp_path: Path) 
     assert asked("red", "--index", str(old), "--stage", "1")["hits"] == found["hits"]
     _, err = said("query", "run", "red", "--index", str(old), "--stage", "2", code=2)
     for stage in (1, 2):
-        assert Run.open(run).fingerprint(stage) in err
+        assert FactRun.open(run).fingerprint(stage) in err
 
 
 def test_an_index_of_no_stage_is_refused(run: Path, tmp_path: Path) -> None:
@@ -182,9 +182,8 @@ def test_an_index_of_no_stage_is_refused(run: Path, tmp_path: Path) -> None:
     other.replace_vectors(lambda block: block, model="stranger")
     other.save(tmp_path / "other")
     _, err = said("query", "run", "red", "--index", str(tmp_path / "other"), code=2)
-    assert (
-        f"made by model stranger, and no stage of run is that one (its last is {Run.open(run).fingerprint(2)})" in err
-    )
+    latest = FactRun.open(run).fingerprint(2)
+    assert f"made by model stranger, which is no stage of run (its latest is {latest})" in err
 
 
 def test_a_saved_model_alone_answers_too(run: Path) -> None:
@@ -244,7 +243,7 @@ def test_a_model_alone_says_that_its_scores_are_cosines(run: Path) -> None:
 def test_a_calibration_is_fitted_once_and_only_where_the_truth_is_there(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    opened = Run.open(copy)
+    opened = FactRun.open(copy)
     kept = opened.stage_folder(2) / CALIBRATION
     kept.unlink(missing_ok=True)
     fitted = stage_calibration(opened, 2)
@@ -254,15 +253,15 @@ def test_a_calibration_is_fitted_once_and_only_where_the_truth_is_there(run: Pat
     kept.write_text(kept.read_text().replace(opened.fingerprint(2), opened.fingerprint(1)))
     assert stage_calibration(opened, 2) == fitted, "that of another model does not count"
     kept.unlink()
-    opened.config = opened.config.model_copy(
-        update={"data": opened.config.data.model_copy(update={"table": "gone.csv", "root": None})}
-    )
+    data = opened.settings.data.model_copy(update={"table": "missing.csv"})
+    opened.settings = opened.settings.model_copy(update={"data": data})
+    (copy / "tables" / "base.csv").unlink()
     assert stage_calibration(opened, 2) is None
 
 
 def test_the_truth_is_that_of_the_table(run: Path) -> None:
-    opened = Run.open(run)
-    table, truth = load_table(opened.config), StageTruth.read(opened, 1)
+    opened = FactRun.open(run)
+    table, truth = opened.table(), StageTruth.read(opened, 1)
     assert 0 < len(truth.taught) < 11
     for place, image in enumerate(truth.vectors["image_ids"].tolist()):
         shown = {table.facts[fact] for of, fact in table.rows_of("test").tolist() if of == image}
@@ -270,8 +269,8 @@ def test_the_truth_is_that_of_the_table(run: Path) -> None:
 
 
 def test_a_fact_held_out_is_taught_by_no_task_and_found_all_the_same(run: Path) -> None:
-    opened = Run.open(run)
-    table = load_table(opened.config)
+    opened = FactRun.open(run)
+    table = opened.table()
     (unseen,) = held_out_facts(table, 0.1, 0).tolist()
     groups = json.loads((run / "tasks.json").read_text())
     assert sorted(fact for group in groups for fact in group) == sorted(set(range(12)) - {unseen})

@@ -9,11 +9,11 @@ import pytest
 
 from tripletcl.config import dump_config
 from tripletcl.errors import UserError
-from tripletcl.runs.train import Run
+from tripletcl.runs.stored import FactRun
 
 
 @pytest.fixture
-def long_run(tmp_path: Path) -> Run:
+def long_run(tmp_path: Path) -> FactRun:
     """The folder of a run of 101 stages whose models are empty files."""
     run = tmp_path / "run"
     run.mkdir()
@@ -23,11 +23,11 @@ def long_run(tmp_path: Path) -> Run:
         folder.mkdir(parents=True)
         (folder / "embedder.json").write_text(f'{{"fingerprint": "{stage % 100}"}}')
         (folder / "vectors.safetensors").write_text("")
-    return Run.open(run)
+    return FactRun.open(run)
 
 
-def test_the_latest_stage_is_the_one_of_the_highest_number(long_run: Run) -> None:
-    assert list(long_run.stages()) == list(range(102))
+def test_the_latest_stage_is_the_one_of_the_highest_number(long_run: FactRun) -> None:
+    assert list(long_run.stages) == list(range(102))
     assert long_run.stage_folder().name == "stage-101"
     assert long_run.fingerprint() == "1"
     assert long_run.stage_of("1") == 101

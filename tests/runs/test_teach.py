@@ -25,9 +25,11 @@ from tripletcl.retrieval import FactIndex, writing
 from tripletcl.runs import teach as teaching
 from tripletcl.runs.adapt import adapt
 from tripletcl.runs.continue_run import continue_run
+from tripletcl.runs.evaluate import evaluate
 from tripletcl.runs.history import known_tasks
+from tripletcl.runs.stored import FactRun
 from tripletcl.runs.teach import photo_table, teach, undo
-from tripletcl.runs.train import Run, evaluate, train
+from tripletcl.runs.train import train
 
 NEW = Fact("cyan", "lying")
 PARTS = ("stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json", "metrics.jsonl")
@@ -89,13 +91,14 @@ def test_a_fact_is_taught_by_some_photos_and_told_by_the_others(
     assert done.skipped == [(broken, "not an image, or of a format that Pillow cannot read")]
     assert 0 < done.seconds < 60
     trained = any(progress.label == "task 3" and progress.loss is not None for progress in heard)
-    assert trained != (method_name(Run.open(run).config.method) == "analytic"), "a closed-form readout has no steps"
+    closed_form = method_name(FactRun.open(run).settings.method) == "analytic"
+    assert trained != closed_form, "a closed-form readout has no steps"
     known = known_tasks(run)[-1]
     assert (known.name, known.facts, known.images) == ("taught: <cyan, lying>", ("<cyan, lying>",), 8)
     scores = evaluate(run)
     assert dict(scores["ap"])["<cyan, lying>"] == pytest.approx(done.map_held_out, abs=1e-5)
-    assert scores["map_tasks"] == pytest.approx(Run.open(run).result.scores, abs=1e-5)
-    vectors = Run.open(run).vectors()
+    assert scores["map_tasks"] == pytest.approx(FactRun.open(run).result.scores, abs=1e-5)
+    vectors = FactRun.open(run).vectors()
     assert len(vectors["image_ids"]) == 12 + 2
 
 
@@ -105,7 +108,7 @@ def test_the_read_out_is_as_if_it_had_known_the_photos_from_the_start(
     """The definition: one ridge regression on every photo there ever was, put together by hand."""
     teach(exact, NEW, picks)
     teach(exact, Fact("red", "standing"), field.photos(place / "again", "red", 4))
-    embedder = FactEmbedder.from_pretrained(Run.open(exact).stage_folder())
+    embedder = FactEmbedder.from_pretrained(FactRun.open(exact).stage_folder())
     order = [fact for group in json.loads((exact / "tasks.json").read_text()) for fact in group]
     rows = [line.split(",") for line in (exact / "tables" / "base.csv").read_text().splitlines()[1:]]
     facts = list(dict.fromkeys(Fact(*row[1:4]) for row in rows))
@@ -122,11 +125,11 @@ def test_the_read_out_is_as_if_it_had_known_the_photos_from_the_start(
 
 
 def test_a_new_fact_is_found_and_the_old_ones_hardly_change(run: Path, picks: list[Path]) -> None:
-    before = Run.open(run).result
+    before = FactRun.open(run).result
     done = teach(run, NEW, picks)
-    after = Run.open(run).result
-    untaught = FactEmbedder.from_pretrained(Run.open(run).stage_folder(2))
-    taught = FactEmbedder.from_pretrained(Run.open(run).stage_folder(3))
+    after = FactRun.open(run).result
+    untaught = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder(2))
+    taught = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder(3))
     wanted, _ = taught.encode_facts([NEW])
     near = [model.score(model.encode_images(picks[4::5]), wanted).mean().item() for model in (untaught, taught)]
     assert near[1] > near[0] + 0.2
@@ -218,7 +221,7 @@ def test_one_fact_alone_is_told_from_what_was_known(place: Path, tmp_path: Path,
 def indexed(exact: Path, place: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
     """A run with an index of photos that are gone by now."""
     own = [*field.photos(tmp_path / "own", "cyan", 3), *field.photos(tmp_path / "own", "red", 3)]
-    with writing(exact / "index", FactEmbedder.from_pretrained(Run.open(exact).stage_folder()), stage=2) as index:
+    with writing(exact / "index", FactEmbedder.from_pretrained(FactRun.open(exact).stage_folder()), stage=2) as index:
         index.add_photos(own)
     return exact, own
 
@@ -231,7 +234,7 @@ def test_the_index_follows_exactly_without_its_photos(indexed: tuple[Path, list[
         path.unlink()
     done = teach(run, NEW, picks)
     assert done.index == "brought to stage 3 exactly"
-    model = FactEmbedder.from_pretrained(Run.open(run).stage_folder())
+    model = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder())
     found = FactIndex.load(run / "index", model)
     assert found.stage == 3
     assert {hit.path for hit in found.search("cyan lying", 3)} == set(own[:3])
@@ -248,13 +251,13 @@ def test_an_index_of_a_run_that_moves_follows_or_stays_and_says_so(
 ) -> None:
     run, elsewhere = Path(shutil.copytree(trained["mas"], tmp_path / "run")), tmp_path / "index"
     own = field.photos(tmp_path / "own", "cyan", 3)
-    with writing(elsewhere, FactEmbedder.from_pretrained(Run.open(run).stage_folder()), stage=2) as index:
+    with writing(elsewhere, FactEmbedder.from_pretrained(FactRun.open(run).stage_folder()), stage=2) as index:
         index.add_photos(own)
     done = teach(run, NEW, picks, index=elsewhere)
     assert done.index is not None
     found = FactIndex.load(elsewhere)
     assert found.stage == (3 if "brought to stage 3" in done.index else 2)
-    assert Run.open(run).stage_of(found.model) == found.stage
+    assert FactRun.open(run).stage_of(found.model) == found.stage
     assert teach(run, NEW, picks[:5]).index is None
     with pytest.raises(UserError, match="no index in"):
         teach(run, NEW, picks[:6], index=tmp_path / "nothing")
@@ -274,14 +277,14 @@ def test_killed_at_any_moment_run_and_index_work(indexed: tuple[Path, list[Path]
     kills = field.killed_at_random(run, lambda: teach(run, NEW, picks), 10, seconds)
     assert kills
     assert field.contents(run, *former) == before
-    opened = Run.open(run)
+    opened = FactRun.open(run)
     stage = opened.stage_of(FactIndex.load(run / "index").model or "")
     assert stage in (2, 3)
     FactIndex.load(run / "index", FactEmbedder.from_pretrained(opened.stage_folder(stage))).search("red", 2)
     done = teach(run, NEW, picks)
     assert field.models(run) == field.models(whole)
     assert (done.stage, FactIndex.load(run / "index").stage) == (3, 3)
-    assert Run.open(run).result.matrix == Run.open(whole).result.matrix
+    assert FactRun.open(run).result.matrix == FactRun.open(whole).result.matrix
 
 
 def test_killed_while_it_is_taken_back(run: Path, picks: list[Path]) -> None:

@@ -13,14 +13,14 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, Query, Request
 from tripletcl.retrieval.request import Term
-from tripletcl.runs.train import Run
+from tripletcl.runs.stored import FactRun
 from tripletcl.web.search import search
 from tripletcl.web.state import open_state
 
 
 def indexed(run: Path, stage: int, photos: Path, folder: Path) -> Path:
     """An index made by a stage of a run."""
-    FactIndex.build(FactEmbedder.from_pretrained(Run.open(run).stage_folder(stage)), photos).save(folder)
+    FactIndex.build(FactEmbedder.from_pretrained(FactRun.open(run).stage_folder(stage)), photos).save(folder)
     return folder
 
 
@@ -65,7 +65,7 @@ def test_where_the_trunk_is_frozen_every_stage_has_vectors_of_them(runs: Path, p
 
 def test_an_index_of_another_model_is_refused(runs: Path, photos: Path, tmp_path: Path) -> None:
     index = indexed(runs / "finetune-split0-seed0", 2, photos, tmp_path / "index")
-    with pytest.raises(UserError, match="made by no stage"):
+    with pytest.raises(UserError, match="which is no stage"):
         open_state(runs / "mas-split0-seed0", index=index)
     with pytest.raises(UserError, match="no index"):
         open_state(runs / "mas-split0-seed0", index=photos)

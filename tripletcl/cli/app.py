@@ -87,8 +87,8 @@ def _train(config: str | None, overrides: list[str], out: Path | None, go_on: Pa
     """Train a config, or go on with a run; the result and the run's folder."""
     from tripletcl.config import load_config
     from tripletcl.methods import method_name
-    from tripletcl.runs import train as runs
     from tripletcl.runs.continue_run import continue_run
+    from tripletcl.runs.train import train
 
     if go_on is not None:
         if out is not None:
@@ -101,7 +101,7 @@ def _train(config: str | None, overrides: list[str], out: Path | None, go_on: Pa
         raise UserError("name a config to train, or a run to go on with: tripletcl train --continue RUN TABLE")
     settings = load_config(config, overrides)
     folder = out or Path("runs") / f"{Path(config).stem}-{method_name(settings.method)}-seed{settings.seed}"
-    return runs.train(settings, folder), folder
+    return train(settings, folder), folder
 
 
 @app.command()
@@ -131,10 +131,10 @@ def evaluate(
         print_unseen(run, stage, as_json)
         return
     from tripletcl.cli.progress import progress_bars
-    from tripletcl.runs import train as runs
+    from tripletcl.runs.evaluate import evaluate as compute
 
     with progress_bars(console):
-        scores = runs.evaluate(run, stage)
+        scores = compute(run, stage)
     if as_json:
         print(json.dumps([scores]))
     elif "accuracy_tasks" in scores:

@@ -12,7 +12,7 @@ import typer
 from tripletcl.cli.options import AsJson, RunArgument, Stage, ready
 
 if TYPE_CHECKING:
-    from tripletcl.runs.upgrading import IndexUpgraded
+    from tripletcl.runs.photo_index import IndexUpgraded
 
 
 def drift(
@@ -57,7 +57,7 @@ def upgrade(
     console = ready()
     from tripletcl.cli.progress import progress_bars
     from tripletcl.retrieval.upgrade import KEEP
-    from tripletcl.runs.upgrading import upgrade_index
+    from tripletcl.runs.photo_index import upgrade_index
 
     part = KEEP if keep is None else keep
     with progress_bars(console):

@@ -59,7 +59,7 @@ def sync(
     from tripletcl.cli.progress import progress_bars
     from tripletcl.retrieval import writing
 
-    folder, (embedder, number) = out or run / "index", _model(run, stage)
+    folder, (embedder, number) = _index(run, out), _model(run, stage)
     with writing(folder, embedder, stage=number, kind=kind) as index, progress_bars(console):
         changes = index.sync(_absolute(images))
     _print_changes(folder, index, changes, as_json)
@@ -76,7 +76,7 @@ def add(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = Fal
     from tripletcl.data.images import list_images
     from tripletcl.retrieval import writing
 
-    folder = out or run / "index"
+    folder = _index(run, out)
     paths = [found for photo in photos for found in (list_images(photo) if photo.is_dir() else [photo])]
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(f"there is no photo {missing[0]}")
@@ -92,7 +92,7 @@ def remove(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = 
     ready()
     from tripletcl.retrieval import Changes, about_index, writing
 
-    folder = out or run / "index"
+    folder = _index(run, out)
     about_index(folder)  # there is one, or that is the mistake
     with writing(folder) as index:
         changes = Changes(removed=index.remove(map(_absolute, photos)))
@@ -105,7 +105,7 @@ def info(run: RunArgument, out: Out = None, as_json: AsJson = False) -> None:
     ready()
     from tripletcl.retrieval import FactIndex
 
-    folder = out or run / "index"
+    folder = _index(run, out)
     index = FactIndex.load(folder)
     about = _described(folder, index) | {"skipped": _skipped(index.skipped)}
     if as_json:
@@ -121,27 +121,31 @@ def info(run: RunArgument, out: Out = None, as_json: AsJson = False) -> None:
 def _model(run: Path, stage: int | None) -> tuple[FactEmbedder, int | None]:
     """The model of a run's stage, by default the last, and its number; a folder of one model has no stages."""
     from tripletcl.embedding import FactEmbedder
-    from tripletcl.runs.train import Run
+    from tripletcl.runs.layout import EMBEDDER
+    from tripletcl.runs.stored import FactRun
 
-    if (run / "embedder.json").exists():
+    if (run / EMBEDDER).exists():
         return FactEmbedder.from_pretrained(run), None
-    folder = Run.open(run).stage_folder(stage)
-    return FactEmbedder.from_pretrained(folder), int(folder.name.removeprefix("stage-"))
+    opened = FactRun.open(run)
+    return FactEmbedder.from_pretrained(opened.stage_folder(stage)), opened.stage(stage)
 
 
 def _model_of(folder: Path, run: Path) -> FactEmbedder:
     """The model that made an index, whichever stage of the run it is."""
     from tripletcl.embedding import FactEmbedder
-    from tripletcl.retrieval import about_index
-    from tripletcl.runs.train import Run
+    from tripletcl.runs.layout import EMBEDDER
+    from tripletcl.runs.stored import FactRun
 
-    if (run / "embedder.json").exists():
+    if (run / EMBEDDER).exists():
         return FactEmbedder.from_pretrained(run)
-    opened, made_by = Run.open(run), about_index(folder).model
-    number = opened.stage_of(made_by) if made_by is not None else None
-    if number is None:
-        raise UserError(f"the index in {folder} was made by model {made_by or 'unknown'}, which is no stage of {run}")
-    return FactEmbedder.from_pretrained(opened.stage_folder(number))
+    opened = FactRun.open(run)
+    return FactEmbedder.from_pretrained(opened.stage_folder(opened.stage_of_index(folder)))
+
+
+def _index(run: Path, out: Path | None) -> Path:
+    from tripletcl.runs.layout import INDEX
+
+    return out or run / INDEX
 
 
 def _absolute(path: Path) -> Path:

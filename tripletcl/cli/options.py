@@ -36,7 +36,8 @@ def ready() -> Console:
 def load_embedder(run: Path, stage: int | None) -> FactEmbedder:
     """The model of a run's stage, or of a `save_pretrained` folder."""
     from tripletcl.embedding import FactEmbedder
-    from tripletcl.runs.train import Run
+    from tripletcl.runs.layout import EMBEDDER
+    from tripletcl.runs.stored import FactRun
 
-    saved = (run / "embedder.json").exists()
-    return FactEmbedder.from_pretrained(run if saved else Run.open(run).stage_folder(stage))
+    saved = (run / EMBEDDER).exists()
+    return FactEmbedder.from_pretrained(run if saved else FactRun.open(run).stage_folder(stage))

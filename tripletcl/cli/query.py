@@ -38,7 +38,7 @@ def query(
     `... "two dogs on the beach"`, `... dog running "?" - "?" "?" snow`, `... --like photo.jpg`."""
     ready()
     from tripletcl.retrieval import answer, contact_sheet, notes_on, parse_request
-    from tripletcl.runs.searching import open_collection
+    from tripletcl.runs.photo_index import open_collection
 
     opened = open_collection(run, index, stage)
     asked = parse_request(request or (), opened.embedder.facts, like or (), unlike or ())
@@ -92,12 +92,13 @@ def describe(
 
 def _calibration(run: Path, stage: int | None) -> Calibration | None:
     from tripletcl.runs.calibrate import stage_calibration
-    from tripletcl.runs.train import Run
+    from tripletcl.runs.layout import EMBEDDER
+    from tripletcl.runs.stored import FactRun
 
-    if (run / "embedder.json").exists():
+    if (run / EMBEDDER).exists():
         return None
-    opened = Run.open(run)
-    return stage_calibration(opened, max(opened.stages()) if stage is None else stage)
+    opened = FactRun.open(run)
+    return stage_calibration(opened, opened.stage(stage))
 
 
 def _described(embedder: FactEmbedder, pixels: np.ndarray, k: int, calibration: Calibration | None) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from tripletcl.cli.options import AsJson, RunArgument, Stage, ready
-from tripletcl.errors import UserError
 
 SHOWN = 3
 """Classes of each photo that are printed."""
@@ -27,13 +26,9 @@ def recognise(
     ready()
     from tripletcl.data.images import decode_image, decode_readable
     from tripletcl.report.formatting import fraction
-    from tripletcl.runs.objects import ObjectRun
-    from tripletcl.runs.train import open_run
+    from tripletcl.runs.stored import ObjectRun
 
-    found = open_run(run)
-    if not isinstance(found, ObjectRun):
-        raise UserError(f"{run} learned facts: ask it with `tripletcl describe`")
-    classifier, unreadable = found.classifier(stage), dict[Path, str]()
+    classifier, unreadable = ObjectRun.open(run).classifier(stage), dict[Path, str]()
     decoded = dict(decode_readable(photos, partial(decode_image, size=classifier.spec.image_size), unreadable))
     predictions = dict(zip(decoded, classifier.predict(list(decoded.values()), task), strict=True))
     if as_json:

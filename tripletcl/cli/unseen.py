@@ -17,10 +17,10 @@ def print_unseen(run: Path, stage: int | None, as_json: bool) -> None:
     """
     from tripletcl.report.formatting import fraction
     from tripletcl.runs.calibrate import stage_unseen
-    from tripletcl.runs.train import Run
+    from tripletcl.runs.stored import FactRun
 
-    opened = Run.open(run)
-    number = int(opened.stage_folder(stage).name.removeprefix("stage-"))
+    opened = FactRun.open(run)
+    number = opened.stage(stage)
     scores = stage_unseen(opened, number)
     if as_json:
         print(json.dumps([{"stage": number, **asdict(scores)}]))

@@ -17,7 +17,6 @@ from tripletcl.config import dump_config
 from tripletcl.data import Fact, FactTable
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult, cosine_sums, unit_blocks
-from tripletcl.experiments.facts import load_table
 from tripletcl.files import write_text
 from tripletcl.report import (
     ExampleHit,
@@ -30,9 +29,9 @@ from tripletcl.report import (
     written_tables,
 )
 from tripletcl.runs.drift import read_drift
-from tripletcl.runs.layout import ENVIRONMENT, SETTINGS, TASKS, run_folders
-from tripletcl.runs.stored import StoredRun, read_settings
-from tripletcl.runs.train import Run, open_run
+from tripletcl.runs.kinds import open_run
+from tripletcl.runs.layout import ENVIRONMENT, SETTINGS, run_folders
+from tripletcl.runs.stored import FactRun, StoredRun
 
 HITS_SHOWN = 8
 TRAINING_IMAGES_SHOWN = 8
@@ -60,16 +59,16 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
     if not results:
         raise UserError(f"no finished run in {', '.join(map(str, folders))}")
     finished = [run for run in runs if run.path in results]
-    of_facts = [run for run in finished if isinstance(run, Run)]
+    of_facts = [run for run in finished if isinstance(run, FactRun)]
     if 0 < len(of_facts) < len(finished):
         raise UserError("some of these runs learned facts and some objects: a page is of either")
     environment = json.loads((finished[0].path / ENVIRONMENT).read_text(encoding="utf-8"))
     write_report(
         page,
         list(results.values()),
-        settings=dump_config(read_settings(finished[0].path)),
+        settings=dump_config(finished[0].settings),
         environment=environment,
-        properties={results[run.path].method: properties_of(run.config.method) for run in finished},
+        properties={results[run.path].method: properties_of(run.settings.method) for run in finished},
         command=command,
         sweeps=_sweeps(finished, results),
         **(_about_facts(of_facts, results) if of_facts else _about_objects(finished)),
@@ -77,12 +76,12 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
     return page
 
 
-def _about_facts(runs: Sequence[Run], results: dict[Path, RunResult]) -> dict[str, Any]:
+def _about_facts(runs: Sequence[FactRun], results: dict[Path, RunResult]) -> dict[str, Any]:
     """What the page shows of the images: those of the first run's sequence, split and seed."""
     first = results[runs[0].path]  # of the same tasks are those of the same split alone
     key = (first.split, first.seed, first.tasks)
     shown = [run for run in runs if (of := results[run.path]) and (of.split, of.seed, of.tasks) == key]
-    table = load_table(runs[0].config)
+    table = runs[0].table()
     vectors = {results[run.path].method: run.vectors() for run in shown}
     groups = _groups(shown[0], len(first.tasks))
     return {
@@ -97,7 +96,7 @@ def _about_objects(runs: Sequence[StoredRun]) -> dict[str, Any]:
     """Of each task that any run learned some training images, those that are still there."""
     images: dict[str, list[str]] = {}
     for run in runs:
-        for task in json.loads((run.path / TASKS).read_text(encoding="utf-8")):
+        for task in run.read_tasks():
             images.setdefault(task["name"], task["images"])
     return {
         "title": "Objects learned task after task",
@@ -110,7 +109,7 @@ def _sweeps(runs: Sequence[StoredRun], results: dict[Path, RunResult]) -> dict[s
     found: dict[str, dict[str, float]] = {}
     for run in runs:
         label = results[run.path].method
-        for lam in (settings.get("lam") for settings in run.config.method):
+        for lam in (settings.get("lam") for settings in run.settings.method):
             if isinstance(lam, float) and (name := label.replace(f"-lam{lam}", "")) != label:
                 found.setdefault(name, {})[label] = lam
     return found
@@ -127,11 +126,11 @@ def named_result(run: StoredRun) -> RunResult | None:
     """The run's figures under the name of its folder where a comparison gave it one (`mas-lam3-split0-seed0`)."""
     if (result := run.result) is None:
         return None
-    label = re.sub(r"-split-?\d+-seed-?\d+$", "", run.path.name.removesuffix(run.config.suffix))
+    label = re.sub(r"-split-?\d+-seed-?\d+$", "", run.path.name.removesuffix(run.settings.suffix))
     return replace(result, method=label) if label.startswith(f"{result.method}-") else result
 
 
-def _drifts(runs: Sequence[Run], results: dict[Path, RunResult]) -> dict[str, list[dict[str, Any]]]:
+def _drifts(runs: Sequence[FactRun], results: dict[Path, RunResult]) -> dict[str, list[dict[str, Any]]]:
     """What `tripletcl drift` measured on runs, by method."""
     found: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
@@ -140,9 +139,9 @@ def _drifts(runs: Sequence[Run], results: dict[Path, RunResult]) -> dict[str, li
     return found
 
 
-def _groups(run: Run, tasks: int) -> list[np.ndarray]:
+def _groups(run: FactRun, tasks: int) -> list[np.ndarray]:
     """The fact ids of each task."""
-    groups = json.loads((run.path / TASKS).read_text(encoding="utf-8"))
+    groups = run.read_tasks()
     return [np.array(group) for group in groups[:tasks]]
 
 
@@ -157,7 +156,7 @@ def example_facts(table: FactTable, groups: Sequence[Sequence[int] | np.ndarray]
 
 
 def _example(fact: int, task: int, table: FactTable, vectors: dict[str, dict[str, Tensor]]) -> ExampleQuery:
-    """What each method finds for a fact; vectors are `Run.vectors` by method."""
+    """What each method finds for a fact; vectors are `FactRun.vectors` by method."""
     found = {method: _hits(fact, table, of_method) for method, of_method in vectors.items()}
     return ExampleQuery(_as_query(table.facts[fact]), f"task {task + 1}", found)
 

@@ -26,7 +26,7 @@ from tripletcl.embedding import FactEmbedder, build_embedder
 from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator, StageScores, equal_queries
-from tripletcl.experiments.feature_cache import Kept
+from tripletcl.experiments.feature_cache import FeatureCache
 from tripletcl.experiments.inputs import FormerTable, Joined, Opener, cache_folder, own_folder
 from tripletcl.files import locked
 from tripletcl.methods import build_method
@@ -222,7 +222,7 @@ def labelled_images(
 
 
 @dataclass
-class Experiment:
+class FactExperiment:
     """Everything that a config describes, ready to train or to evaluate.
 
     Attributes:
@@ -232,8 +232,8 @@ class Experiment:
             merge them.
         chosen: Ids of the facts of `data.subset`.
         former: The tables that were learned before, by their number.
-        kept: What is kept of test images.
-        thrifty: Leave test images of former tables out whose scores would cost more than the trained part of the
+        cache: Features of test images that hold while the trunk is frozen.
+        cached_only: Leave test images of former tables out whose scores would cost more than the trained part of the
             network.
     """
 
@@ -249,8 +249,8 @@ class Experiment:
     queries: Tensor
     chosen: np.ndarray | None = None
     former: dict[int, FormerTable] = field(default_factory=dict)
-    kept: Kept = field(default_factory=Kept)
-    thrifty: bool = False
+    cache: FeatureCache = field(default_factory=FeatureCache)
+    cached_only: bool = False
 
     @property
     def embedder(self) -> FactEmbedder:
@@ -277,7 +277,7 @@ class Experiment:
         of = self.table.table_of(images)
         there = np.isin(of, list(self.former), invert=True)
         for number, former in self.former.items():
-            if not self.thrifty or former.is_cheap:
+            if not self.cached_only or former.is_cheap:
                 there |= np.isin(images, former.there + self.table.starts[number])
         there |= np.array([row is not None for row in self._kept_rows(images)], dtype=bool)
         if not there.all():
@@ -285,7 +285,7 @@ class Experiment:
                 "%d of %d test images are left out of the figures: their photos are no longer there%s",
                 (~there).sum(),
                 len(there),
-                ", or what the network makes of them is not at hand" if self.thrifty else "",
+                ", or what the network makes of them is not at hand" if self.cached_only else "",
             )
         return images[there]
 
@@ -313,17 +313,17 @@ class Experiment:
         found = [self.learner.represent(batch).float() for batch in batches]
         device = self.compute.device
         if not new.all():
-            found.append(self.kept.representation[[row for row in rows if row is not None]].to(device))
+            found.append(self.cache.representation[[row for row in rows if row is not None]].to(device))
         if not found:
             return self.embedder.represent_images([])
         order = np.argsort(np.concatenate([np.flatnonzero(new), np.flatnonzero(~new)]))
         representation = torch.cat(found)[torch.from_numpy(order).to(device)]
         if new.any() and self.embedder.trunk_is_frozen:
-            self.kept = Kept.of(self.embedder, [self.table.paths[image] for image in images], representation)
+            self.cache = FeatureCache.of(self.embedder, [self.table.paths[image] for image in images], representation)
         return representation
 
     def _kept_rows(self, images: np.ndarray) -> list[int | None]:
-        return self.kept.rows(self.embedder, [self.table.paths[image] for image in images])
+        return self.cache.rows(self.embedder, [self.table.paths[image] for image in images])
 
     def score(self, vectors: dict[str, Tensor]) -> StageScores:
         """MAP, recall and the rest of one stage."""
@@ -339,20 +339,20 @@ def task_names(count: int) -> list[str]:
     return [f"task {number}" for number in range(1, count + 1)]
 
 
-def build(
+def build_facts(
     config: FactConfig,
     *,
     learned: int = 0,
-    thrifty: bool = False,
-    encoded: Mapping[str, Tensor] | None = None,
-) -> Experiment:
+    cached_only: bool = False,
+    texts: Mapping[str, Tensor] | None = None,
+) -> FactExperiment:
     """Build the data, the tasks and the untrained learner of a config.
 
     Args:
         learned: How many tasks have been learned already; of tables whose tasks have all been, nothing is needed any
             more: their test images are scored where they are still there.
-        thrifty: See `Experiment`.
-        encoded: Vectors of texts that the text encoder gave before.
+        cached_only: See `FactExperiment`.
+        texts: Vectors of texts that were encoded before.
     """
     method = build_method(config.method)
     compute = compute_on(config.device, config.precision)
@@ -361,7 +361,7 @@ def build(
     table = tables[0].join(tables[1:])
     chosen = chosen_facts(config, table)
     embedder = build_embedder(config.model, config.seed).to(compute.device)
-    embedder.text.add_encoded(encoded or {})
+    embedder.text.add_encoded(texts or {})
     groups = deal_facts(config, tables[0], embedder, chosen)
     know_first_texts(config, tables[0], groups[0], embedder)
     first, groups = len(groups), [*groups, *(further_facts(table, each) for each in tables[1:])]
@@ -389,9 +389,9 @@ def build(
     )
     vectors, present = embedder.encode_facts(table.facts)
     queries = equal_queries(vectors.cpu(), present.cpu())
-    return Experiment(
+    return FactExperiment(
         config, tables, table, groups, origins, tasks, learner, source, compute, queries, chosen, former,
-        thrifty=thrifty,
+        cached_only=cached_only,
     )  # fmt: skip
 
 

@@ -20,16 +20,24 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.files import FileStamp, stat_file, write_atomically
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Representations `[N, C]` of images by their path, and the fingerprint of the trunk that they hold for."""
+@dataclass
+class FeatureCache:
+    """The representation of images that a frozen trunk gives; valid for all stages to come.
+
+    Attributes:
+        trunk: The fingerprint of the trunk.
+        stamps: By path of an image its file's stamp, in the order of the rows.
+        representation: `[N, C]`.
+        is_saved: It is stored as it is.
+    """
 
     trunk: str = ""
     stamps: dict[str, FileStamp | None] = field(default_factory=dict)
     representation: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    is_saved: bool = True
 
     @classmethod
-    def load(cls, path: Path) -> Kept:
+    def load(cls, path: Path) -> FeatureCache:
         """Read what `save` wrote; nothing is kept where there is no whole file: it can be computed again."""
         try:
             with safe_open(path, framework="pt") as file:
@@ -40,22 +48,25 @@ class Kept:
             return cls()
 
     @classmethod
-    def of(cls, embedder: FactEmbedder, paths: Sequence[Path], representation: Tensor) -> Kept:
+    def of(cls, embedder: FactEmbedder, paths: Sequence[Path], representation: Tensor) -> FeatureCache:
         """Keep the representation of these images."""
         stamps = {str(path.absolute()): _stamp(path) for path in paths}
-        return cls(embedder.trunk_fingerprint(), stamps, representation.cpu().contiguous())
+        return cls(embedder.trunk_fingerprint(), stamps, representation.cpu().contiguous(), is_saved=False)
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the cache, whole or not at all, unless it is stored already."""
+        if self.is_saved:
+            return
         about = {"trunk": self.trunk, "stamps": json.dumps(list(self.stamps.items()))}
         write_atomically(path, lambda temporary: save_file({"representation": self.representation}, temporary, about))
+        self.is_saved = True
 
-    def without(self, paths: Sequence[Path]) -> Kept:
+    def without(self, paths: Sequence[Path]) -> FeatureCache:
         """What is kept, but for these images."""
         names = {str(path.absolute()) for path in paths}
         rows = [row for row, name in enumerate(self.stamps) if name not in names]
         stamps = {name: stamp for name, stamp in self.stamps.items() if name not in names}
-        return Kept(self.trunk, stamps, self.representation[rows])
+        return FeatureCache(self.trunk, stamps, self.representation[rows], is_saved=False)
 
     def rows(self, embedder: FactEmbedder, paths: Sequence[Path]) -> list[int | None]:
         """Where each image stands; None where nothing is kept that holds for this model and this file.
@@ -90,6 +101,8 @@ def load_texts(path: Path) -> dict[str, Tensor]:
 
 
 def save_texts(path: Path, encoded: Mapping[str, Tensor]) -> None:
-    """Write vectors of texts, whole or not at all."""
+    """Write vectors of texts, whole or not at all, unless the file has all of them."""
+    if not encoded.keys() - load_texts(path).keys():
+        return
     tensors, about = {"vectors": torch.stack(list(encoded.values()))}, {"texts": json.dumps(list(encoded))}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, about))

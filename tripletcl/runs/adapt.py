@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tripletcl.config import FactConfig
-from tripletcl.continual import Position, RunFolder, Task, checked_weight
+from tripletcl.continual import Position, Task, checked_weight
 from tripletcl.continual.checkpoint import State, state_on
 from tripletcl.continual.device import compute_on
 from tripletcl.continual.sequence import now
@@ -21,8 +21,8 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.errors import UserError
 from tripletcl.methods import METHODS, build_method, method_name
-from tripletcl.runs.continue_run import open_run, settle, task_count
-from tripletcl.runs.train import Run, within
+from tripletcl.runs.continue_run import continuing
+from tripletcl.runs.stored import FactRun
 
 BATCH = 16
 """Photos at a time: more outgrow the CPU's cache in the frozen part of the network."""
@@ -61,21 +61,18 @@ def adapt(folder: Path, images: Path, weight: float = 1.0, recompute: bool = Fal
         UserError: no run, an unfinished one, one of another method, or no photo that can be read.
     """
     checked_weight(weight, "weight")
-    run = open_run(folder)
-    paths = list_images(images)
-    if not paths:
-        raise UserError(f"there is no image in {images}")
-    with run.locked():
-        settings = settle(run)
-        _check_adaptive(settings)
-        position, state = _end_of_run(run, settings)
-        found, skipped = _measured(run, settings, state, paths, weight, recompute)
+    with continuing(folder) as run:
+        if not (paths := list_images(images)):
+            raise UserError(f"there is no image in {images}")
+        _check_adaptive(run.settings)
+        position, state = _end_of_run(run)
+        count, skipped = _add_importance(run, state, paths, weight, recompute)
         stage = position.stage
-        event = {"kind": "adapt", **vars(Position(stage - 1)), "after": stage, "time": now(), "images": found}
+        event = {"kind": "adapt", **vars(Position(stage - 1)), "after": stage, "time": now(), "images": count}
         event |= {"folder": str(images), "weight": weight, "recompute": recompute}
-        run.save(position, {**state, "adapted": [*state.get("adapted", []), event]})
-        run.append(event)
-    return Adapted(found, skipped, stage, weight)
+        run.folder.save(position, {**state, "adapted": [*state.get("adapted", []), event]})
+        run.folder.append(event)
+    return Adapted(count, skipped, stage, weight)
 
 
 def _check_adaptive(settings: FactConfig) -> None:
@@ -85,34 +82,29 @@ def _check_adaptive(settings: FactConfig) -> None:
         raise UserError(f"{name} does not measure importance on images, so it cannot be adapted; those that do: {able}")
 
 
-def _end_of_run(run: RunFolder, settings: FactConfig) -> tuple[Position, State]:
-    """The newest checkpoint, which must be that of the run's end."""
-    found = run.latest()
-    if found is None or found[0] != Position(task_count(within(settings, run.path))):
+def _end_of_run(run: FactRun) -> tuple[Position, State]:
+    """Read the latest checkpoint, which must be that of the run's end."""
+    checkpoint = run.folder.latest()
+    if checkpoint is None or checkpoint[0] != Position(run.task_count):
         raise UserError(f"{run.path} is not finished; `tripletcl train --continue {run.path}` finishes it")
-    state = found[1]
+    position, state = checkpoint
     state.pop("position", None)
-    return found[0], state
+    return position, state
 
 
-def _measured(
-    run: RunFolder,
-    settings: FactConfig,
-    state: State,
-    paths: Sequence[Path],
-    weight: float,
-    recompute: bool,
+def _add_importance(
+    run: FactRun, state: State, paths: Sequence[Path], weight: float, recompute: bool
 ) -> tuple[int, list[tuple[Path, str]]]:
-    """Let the state's method measure and add; how many photos it saw, and those that could not be read."""
-    device = compute_on(settings.device, settings.precision).device
-    embedder = FactEmbedder.from_pretrained(Run.open(run.path).stage_folder(), device=device)
+    """Let the state's method measure and add importance; the number of photos, and those that cannot be read."""
+    device = compute_on(run.settings.device, run.settings.precision).device
+    embedder = FactEmbedder.from_pretrained(run.stage_folder(), device=device)
     photos = _Photos(embedder, paths)
-    method = build_method(settings.method)
+    method = build_method(run.settings.method)
     method.start(FactLearner(embedder, (), from_features=True), photos.batches)
     method.load_state_dict(state_on(device, state["method"]))
     items = np.arange(len(paths))
-    nothing = items[:0]
-    method.add_importance(Task("adapting", nothing, nothing, nothing, importance_items=items), weight, recompute)
+    empty = items[:0]
+    method.add_importance(Task("adapting", empty, empty, empty, importance_items=items), weight, recompute)
     state["method"] = method.state_dict()
     return len(paths) - len(photos.skipped), sorted(photos.skipped.items())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ from torch import Tensor
 from tripletcl.data import Fact
 from tripletcl.errors import UserError
 from tripletcl.evaluation import UnseenScores, score_unseen
-from tripletcl.experiments.facts import load_table
 from tripletcl.retrieval import Calibration, fit_calibration
-from tripletcl.runs.layout import CALIBRATION, EMBEDDER
-from tripletcl.runs.train import Run
+from tripletcl.runs.layout import CALIBRATION
+from tripletcl.runs.stored import FactRun
 
 log = logging.getLogger("tripletcl")
 
@@ -29,7 +27,7 @@ class StageTruth:
     Attributes:
         facts: The F facts that the stage was scored by.
         taught: Ids of those that it had been taught.
-        vectors: As `Run.vectors` gives them.
+        vectors: As `FactRun.vectors` gives them.
         relevant: `[N, F]` bool, which image shows which fact.
     """
 
@@ -39,24 +37,23 @@ class StageTruth:
     relevant: np.ndarray
 
     @classmethod
-    def read(cls, run: Run, stage: int | None = None) -> StageTruth:
+    def read(cls, run: FactRun, stage: int | None = None) -> StageTruth:
         """Read it of a stage, by default the last.
 
         Raises:
             UserError: no such stage, or the run's table is gone or not what it was.
         """
-        table, vectors = load_table(run.config), run.vectors(stage)
+        table, vectors = run.table(), run.vectors(stage)
         facts, images = table.facts[: len(vectors["facts"])], vectors["image_ids"].numpy()
-        about = json.loads((run.stage_folder(stage) / EMBEDDER).read_text(encoding="utf-8"))
         number = {fact.units: place for place, fact in enumerate(facts)}
-        taught = [number.get(tuple(units)) for units in about["facts"]]
+        taught = [number.get(fact.units) for fact in run.taught(stage)]
         if None in taught or not np.isin(images, table.rows_of("test")[:, 0]).all():
             raise UserError(f"the facts or the test images in the table of {run.path} are not those of its stages")
         relevant = table.relevance("test", images, np.arange(len(facts)))
         return cls(facts, [place for place in taught if place is not None], vectors, relevant)
 
 
-def stage_calibration(run: Run, stage: int) -> Calibration | None:
+def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
     """What the scores of a stage's model mean, by its vectors of the test images; kept in the stage's folder.
 
     Fitted when first asked for. The model was not trained on those images.
@@ -77,7 +74,7 @@ def stage_calibration(run: Run, stage: int) -> Calibration | None:
     return fitted
 
 
-def stage_unseen(run: Run, stage: int | None = None) -> UnseenScores:
+def stage_unseen(run: FactRun, stage: int | None = None) -> UnseenScores:
     """How well a stage, by default the last, finds facts that it was never taught, made of units that it was.
 
     Raises:

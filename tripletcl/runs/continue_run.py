@@ -1,189 +1,147 @@
-"""A finished run learns on: a further table, months later, as one more task."""
+"""A finished run learns a follow-up table, possibly months later, as one more task."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from itertools import takewhile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from tripletcl.config import FactConfig, change_config, dump_config
+from tripletcl.config import FactConfig, change_config
 from tripletcl.config.facts import Further
-from tripletcl.continual import Position, RunFolder, Training
+from tripletcl.continual import Position, Training
 from tripletcl.data import FactTable, read_table
 from tripletcl.data.tables import table_text, write_table
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.experiments.facts import Experiment, task_names, tasks_of_first_table
-from tripletcl.files import write_text
+from tripletcl.experiments.facts import FactExperiment, task_names
 from tripletcl.methods import build_method
-from tripletcl.runs.history import known_tasks
-from tripletcl.runs.layout import BASE_TABLE, RESULT, SETTINGS, VECTORS, follow_up_table, follow_up_tables
-from tripletcl.runs.stored import environment
-from tripletcl.runs.train import Run, collect_result, fact_settings, learn, within
-
-__all__ = ["continue_run", "known_tasks"]
+from tripletcl.runs.kinds import fact_result
+from tripletcl.runs.layout import BASE_TABLE, follow_up_table, follow_up_tables
+from tripletcl.runs.stored import FactRun
+from tripletcl.runs.train import learn
 
 log = logging.getLogger("tripletcl")
 
 
-def continue_run(
-    folder: Path,
-    table: Path | None = None,
-    overrides: Sequence[str] = (),
-) -> RunResult:
-    """Learn a further table as one more task, under the protection of the run's own method; return all figures.
+def continue_run(folder: Path, table: Path | None = None, overrides: Sequence[str] = ()) -> RunResult:
+    """Learn a follow-up table as one more task, with the run's own method, and return all figures.
 
-    Of what the run learned before nothing is needed but itself. Where it was interrupted, that is finished first; a
-    table that it has learned already is not learned again, so that the same command goes on where it stopped.
+    Nothing is needed of what the run learned before but the run itself. An interrupted task is finished first; a table
+    that was learned already is not learned again, so the same command resumes where it stopped.
 
     Args:
         folder: The run.
-        table: A CSV, JSON Lines or Parquet file; without one, what is unfinished is finished.
+        table: A CSV, JSON Lines or Parquet file; without one, the interrupted task is finished.
         overrides: `training.key=value`, for the new task.
 
     Raises:
         UserError: no run, joint training, a bad table, or another setting than one of training.
     """
-    run = open_run(folder)
-    with run.locked():
-        settings = settle(run)
+    with continuing(folder) as run:
         if table is None:
-            return finish(run, settings)
-        rows, training = read_table(table, absolute=True), _training(settings, overrides)
-        number = table_number(run, settings, rows)
+            return finish(run)
+        rows, training = read_table(table, absolute=True), _training(run.settings, overrides)
+        number = table_number(run, rows)
         if number is None:
-            finish(run, settings)
-            entry = Further(table=str(table.absolute()), training=training)
-            return learn_further(run, settings, entry, rows)[0]
-        if training is not None and number == len(settings.data.further) and not (run.path / RESULT).exists():
-            settings = _start_anew(run, settings, training)
-        elif (run.path / RESULT).exists():
+            finish(run)
+            return learn_table(run, Further(table=str(table.absolute()), training=training), rows)[0]
+        if run.result is not None:
             log.info("%s has learned %s already; it is not learned again", run.path, table)
-        return finish(run, settings)
+        elif training is not None and number == len(run.settings.data.further):
+            _restart(run, training)
+        return finish(run)
 
 
-def open_run(folder: Path) -> RunFolder:
-    """A run that may learn on.
+@contextmanager
+def continuing(folder: Path) -> Iterator[FactRun]:
+    """Open a run that can learn more, under its lock, and repair what an interrupted process left.
 
     Raises:
-        UserError: there is none, or it was trained jointly.
+        UserError: there is no run, it was trained jointly, or another process holds it.
     """
-    folder = Run.open(folder).path
-    settings = fact_settings(folder)
-    if build_method(settings.method).joint:
-        raise UserError(f"{folder} was trained on all tasks at once, and so it would have to be again: train it anew")
-    text = (folder / SETTINGS).read_text(encoding="utf-8")
-    return RunFolder(folder, text, environment(), kept_from=kept_from(settings), last_file=VECTORS)
+    with FactRun.changing(folder) as run:
+        if build_method(run.settings.method).joint:
+            raise UserError(
+                f"{folder} was trained on all tasks at once, which cannot be continued: train it on all data again"
+            )
+        repair(run)
+        yield run
 
 
-def kept_from(settings: FactConfig) -> int | None:
-    """The stage before what was taught last, from which on all can be taken back; None where nothing was taught."""
-    taught = len(list(takewhile(lambda entry: entry.taught is not None, reversed(settings.data.further))))
-    return task_count(settings) - taught if taught else None
-
-
-def task_count(settings: FactConfig) -> int:
-    """How many tasks a run has, learned or not."""
-    return tasks_of_first_table(settings) + len(settings.data.further)
-
-
-def settle(run: RunFolder) -> FactConfig:
-    """Finish what a killed process left half done, learning apart; returns the run's settings, which are the truth."""
-    settings = fact_settings(run.path)
-    run.drop_stages_after(task_count(within(settings, run.path)))
-    known = {follow_up_table(run.path, number) for number in range(1, len(settings.data.further) + 1)}
-    for path in follow_up_tables(run.path):
-        if path not in known:
-            path.unlink()
+def repair(run: FactRun) -> None:
+    """Finish what an interrupted process left undone, except training."""
+    run.folder.drop_stages_after(run.task_count)
+    known = {follow_up_table(run.path, number) for number in range(1, len(run.settings.data.further) + 1)}
+    for path in set(follow_up_tables(run.path)) - known:
+        path.unlink()
     logged = run.metrics
-    for event in run.latest_values().get("adapted", []):
+    for event in run.folder.latest_values().get("adapted", []):
         if event not in logged:
-            run.append(event)
-    return settings
+            run.folder.append(event)
 
 
-def finish(
-    run: RunFolder,
-    settings: FactConfig,
-    *,
-    thrifty: bool = False,
-) -> RunResult:
-    """Learn what is not learned yet; the run's figures."""
-    if run.result is not None:
-        return RunResult.from_dict(run.result)
-    count = task_count(within(settings, run.path))
-    if run.position == Position(count):  # all is learned, only the figures have not been put together
-        result = collect_result(settings, run.metrics, task_names(count))
-        run.finish(result.to_dict())
+def finish(run: FactRun, *, cached_only: bool = False) -> RunResult:
+    """Learn the tasks that are not learned yet, and return the run's figures."""
+    if (result := run.result) is not None:
         return result
-    return learn(run, within(settings, run.path), thrifty=thrifty)[0]
+    if run.folder.position == Position(run.task_count):  # all tasks are learned, only the figures are not collected
+        result = fact_result(run.settings, run.metrics, task_names(run.task_count))
+        run.folder.finish(result.to_dict())
+        return result
+    return learn(run, cached_only=cached_only)[0]
 
 
-def learn_further(
-    run: RunFolder,
-    settings: FactConfig,
-    entry: Further,
-    rows: FactTable,
-    *,
-    thrifty: bool = False,
-) -> tuple[RunResult, Experiment]:
-    """Learn a table as one more task of a finished run; the run is as it was until all is found to be well.
+def learn_table(
+    run: FactRun, entry: Further, rows: FactTable, *, cached_only: bool = False
+) -> tuple[RunResult, FactExperiment]:
+    """Learn a table as one more task of a finished run; the run is unchanged until the data has been checked.
 
     Args:
-        entry: What the run's settings are to say of it.
+        entry: What the run's settings will say of the table.
         rows: The table.
     """
-    further = [*settings.data.further, entry]
+    further = [*run.settings.data.further, entry]
     write_table(follow_up_table(run.path, len(further)), rows)
-    settings = with_further(settings, further)
-
-    def commit() -> None:
-        set_settings(run, settings)
-
-    return learn(run, within(settings, run.path), thrifty=thrifty, commit=commit)
+    settings = with_further(run.settings, further)
+    planned = replace(run, settings=settings)
+    result, experiment = learn(planned, cached_only=cached_only, commit=lambda: run.change(settings))
+    assert isinstance(experiment, FactExperiment)
+    return result, experiment
 
 
 def with_further(settings: FactConfig, further: list[Further]) -> FactConfig:
-    """The settings with these further tables."""
+    """Return the settings with other follow-up tables."""
     return settings.model_copy(update={"data": settings.data.model_copy(update={"further": further})})
 
 
-def set_settings(run: RunFolder, settings: FactConfig) -> None:
-    """Let a run have these settings; its figures, which belong to the former ones, are taken away first."""
-    (run.path / RESULT).unlink(missing_ok=True)
-    write_text(run.path / SETTINGS, dump_config(settings))
-    run.kept_from = kept_from(settings)
-
-
-def table_number(run: RunFolder, settings: FactConfig, rows: FactTable) -> int | None:
-    """Which of the run's tables has the same rows, from 0; None where none has."""
+def table_number(run: FactRun, rows: FactTable) -> int | None:
+    """Return which of the run's tables has the same rows, 0 being the first table; None if there is none."""
     text = table_text(rows)
-    kept = [run.path / BASE_TABLE, *(follow_up_table(run.path, i + 1) for i in range(len(settings.data.further)))]
-    for number, path in reversed(list(enumerate(kept))):
+    numbers = range(1, len(run.settings.data.further) + 1)
+    stored = [run.path / BASE_TABLE, *(follow_up_table(run.path, number) for number in numbers)]
+    for number, path in reversed(list(enumerate(stored))):
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return number
     return None
 
 
 def _training(settings: FactConfig, overrides: Sequence[str]) -> Training | None:
-    """How the new task is trained; None as the others.
+    """Return the new task's training; None to train it like the others.
 
     Raises:
         UserError: a setting of something else.
     """
     changed = change_config(settings, overrides)
     if changed.model_copy(update={"training": settings.training}) != settings:
-        raise UserError(f"a run that learns on can only change training.key=value, not {' '.join(overrides)}")
+        raise UserError(f"--continue can only change training.key=value, not {' '.join(overrides)}")
     return changed.training if overrides else None
 
 
-def _start_anew(run: RunFolder, settings: FactConfig, training: Training) -> FactConfig:
-    """Begin the task that was interrupted once more where it is to be trained in another way."""
-    *before, entry = settings.data.further
-    if entry.training == training:
-        return settings
-    settings = with_further(settings, [*before, entry.model_copy(update={"training": training})])
-    set_settings(run, settings)
-    run.drop_stages_after(task_count(within(settings, run.path)) - 1)
-    return settings
+def _restart(run: FactRun, training: Training) -> None:
+    """Restart the interrupted task if it is to be trained in another way."""
+    *before, entry = run.settings.data.further
+    if entry.training != training:
+        run.change(with_further(run.settings, [*before, entry.model_copy(update={"training": training})]))
+        run.folder.drop_stages_after(run.task_count - 1)

@@ -30,14 +30,14 @@ from tripletcl.evaluation.compatibility import (
     facts_of,
     mean_of,
 )
-from tripletcl.experiments.facts import EVALUATION_BATCH, Experiment, build, split_name
+from tripletcl.experiments.facts import EVALUATION_BATCH, FactExperiment, build_facts, split_name
 from tripletcl.files import write_text
 from tripletcl.methods import method_name
 from tripletcl.progress import report
 from tripletcl.retrieval.upgrade import KEEP, MOST_PHOTOS, upgrade_vectors
 from tripletcl.retrieval.vector_map import FEWEST_PHOTOS, KERNEL, learn_map
 from tripletcl.runs.layout import DRIFT, EMBEDDER
-from tripletcl.runs.train import Run
+from tripletcl.runs.stored import FactRun
 
 MAP_PHOTOS = 3
 """Distinguishes the seed of the photos that a map is learned from."""
@@ -53,7 +53,7 @@ def read_drift(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result = json.loads(path.read_text(encoding="utf-8"))
-    return result if result.get("weights") == _weights(Run.open(folder)) else None
+    return result if result.get("weights") == _weights(FactRun.open(folder)) else None
 
 
 def measure_drift(
@@ -81,20 +81,20 @@ def measure_drift(
     Raises:
         UserError: the run has fewer than two trained stages, or one of `stages` is not among them.
     """
-    run = Run.open(folder)
-    trained = [stage for stage in run.stages() if stage > 0]
+    run = FactRun.open(folder)
+    trained = [stage for stage in run.stages if stage > 0]
     if len(trained) < 2:
         raise UserError(f"{folder} has {len(trained)} trained stage; an index becomes stale only after two")
     last, old_stages = trained[-1], sorted(set(trained[:-1] if stages is None else stages))
     if wrong := [stage for stage in old_stages if stage not in trained[:-1]]:
         raise UserError(f"{folder} has no stage {wrong[0]} before the last; there are {trained[:-1]}")
-    experiment = build(run.config, learned=min(old_stages, default=last))
+    experiment = build_facts(run.own_settings, learned=min(old_stages, default=last))
     models = _Models(run, experiment)
     gallery = _build_gallery(models, trained)
     result = {
-        "method": method_name(run.config.method),
-        "seed": run.config.seed,
-        "split": split_name(run.config),
+        "method": method_name(run.settings.method),
+        "seed": run.settings.seed,
+        "split": split_name(run.settings),
         "weights": _weights(run),
         "stages": trained,
         "keep": keep,
@@ -109,8 +109,8 @@ def measure_drift(
 class _Models:
     """The models of a run's stages, one in memory at a time, and their vectors of images."""
 
-    run: Run
-    experiment: Experiment
+    run: FactRun
+    experiment: FactExperiment
 
     def load(self, stage: int) -> FactEmbedder:
         """Load the model of a stage into the learner."""
@@ -185,7 +185,7 @@ def _rows_of(vectors: dict[str, Tensor], ids: np.ndarray) -> np.ndarray:
     return order[np.searchsorted(own, ids, sorter=order)]
 
 
-def _first_tasks(experiment: Experiment, queries: np.ndarray) -> np.ndarray:
+def _first_tasks(experiment: FactExperiment, queries: np.ndarray) -> np.ndarray:
     """`[Q]` the first task, from 1, that teaches a fact of each query."""
     first = np.full(len(experiment.table.facts), len(experiment.groups) + 1)
     query_of = experiment.queries.cpu().numpy()
@@ -243,7 +243,7 @@ def _recovered(maps: dict[str, dict[str, float | None]], group: str) -> float | 
     return (upgraded - stale) / (reembedded - stale)
 
 
-def _weights(run: Run) -> dict[str, str]:
+def _weights(run: FactRun) -> dict[str, str]:
     """The SHA-256 of each trained stage's weights, by which a stored result is recognised as current."""
-    paths = {stage: run.stage_folder(stage) / EMBEDDER for stage in run.stages() if stage > 0}
+    paths = {stage: run.stage_folder(stage) / EMBEDDER for stage in run.stages if stage > 0}
     return {str(stage): json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] for stage, path in paths.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
@@ -11,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tripletcl.data import Fact, FactTable, read_table
+from tripletcl.data import FactTable, read_table
 from tripletcl.errors import UserError
-from tripletcl.experiments.facts import load_tables, tasks_of_first_table
 from tripletcl.methods import build_method
-from tripletcl.runs.layout import EMBEDDER, METRICS, TASKS
-from tripletcl.runs.train import Run, fact_settings
+from tripletcl.runs.layout import EMBEDDER
+from tripletcl.runs.stored import FactRun
 
 
 @dataclass(frozen=True)
@@ -77,33 +75,30 @@ def known_tasks(folder: Path) -> list[KnownTask]:
     Raises:
         UserError: there is no run.
     """
-    known = _Known(Run.open(folder))
+    known = _Known(FactRun.open(folder))
     return [known.task(number) for number in range(1, known.count + 1)]
 
 
 def adaptations(folder: Path) -> list[Adaptation]:
     """Where a run's importance was measured on a user's own photos, in order."""
-    lines = logged(Run.open(folder), "adapt")
+    lines = logged(FactRun.open(folder), "adapt")
     return [Adaptation(**{field.name: line[field.name] for field in fields(Adaptation)}) for line in lines]
 
 
-def logged(run: Run, kind: str) -> list[dict[str, Any]]:
-    """The lines of one kind in a run's metrics; one cut short by a kill is none."""
-    path = run.path / METRICS
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [line for text in lines if text.endswith("\n") and (line := json.loads(text))["kind"] == kind]
+def logged(run: FactRun, kind: str) -> list[dict[str, Any]]:
+    """Read the lines of one kind in a run's metrics."""
+    return [line for line in run.metrics if line["kind"] == kind]
 
 
 class _Known:
     """Reads a run's tasks; joint training learned all of them in one stage."""
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.further = run, fact_settings(run.path).data.further
-        self.joint = build_method(run.config.method).joint
+    def __init__(self, run: FactRun) -> None:
+        self.run, self.further = run, run.settings.data.further
+        self.joint = build_method(run.settings.method).joint
         self.lines = {line["after"]: line for line in logged(run, "stage")}
-        self.first = tasks_of_first_table(run.config)
-        path = run.path / TASKS
-        self.groups: list[list[int]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        self.first = run.first_tasks
+        self.groups: list[list[int]] = run.read_tasks()
 
     @property
     def count(self) -> int:
@@ -134,7 +129,9 @@ class _Known:
     def _facts(self, number: int, further: int) -> tuple[str, ...]:
         """What a task taught, as the run itself has it: the first table may be gone."""
         if further:
-            return tuple(map(str, read_table(self.run.config.data.further[further - 1].table, absolute=True).facts))
+            return tuple(
+                map(str, read_table(self.run.own_settings.data.further[further - 1].table, absolute=True).facts)
+            )
         if self.joint:
             start = sum(map(len, self.groups[: number - 1]))
             return self._taught(1)[start : start + len(self.groups[number - 1])]
@@ -142,8 +139,7 @@ class _Known:
         return tuple(fact for fact in self._taught(number) if fact not in before)
 
     def _taught(self, stage: int) -> tuple[str, ...]:
-        about = json.loads((self.run.stage_folder(stage) / EMBEDDER).read_text(encoding="utf-8"))
-        return tuple(str(Fact(*units)) for units in about["facts"])
+        return tuple(map(str, self.run.taught(stage)))
 
     def _images(self, number: int, further: int) -> int | None:
         if not self._tables:
@@ -154,7 +150,7 @@ class _Known:
     @cached_property
     def _tables(self) -> list[FactTable]:
         try:
-            return load_tables(self.run.config)
+            return self.run.tables()
         except UserError:
             return []
 

@@ -1,4 +1,4 @@
-"""A run on disk, whatever it learned: its settings, its figures, its stages."""
+"""A run on disk: its settings, tables, stages and figures. Reading it writes nothing."""
 
 from __future__ import annotations
 
@@ -6,75 +6,304 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import yaml
+from safetensors.torch import load_file
+from torch import Tensor
 
-from tripletcl.config import Config, dump_config, parse_config
+from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config, parse_config
+from tripletcl.continual import RunFolder
+from tripletcl.data import Fact, FactTable
+from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding.classifier import Classifier
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.runs.layout import METRICS, RESULT, SETTINGS, run_folders, stage_folder, stage_folders, stage_number
+from tripletcl.experiments.facts import load_tables, tasks_of_first_table
+from tripletcl.files import write_text
+from tripletcl.runs.layout import (
+    BASE_TABLE,
+    CLASSIFIER,
+    EMBEDDER,
+    INDEX,
+    METRICS,
+    RESULT,
+    SETTINGS,
+    TASKS,
+    VECTORS,
+    follow_up_table,
+    run_folders,
+)
 
 
 @dataclass
 class StoredRun:
-    """A run on disk: its settings and its stages.
+    """A run in a folder, whatever it learns.
 
     Attributes:
         path: The folder.
-        config: Its settings.
-        last_file: The file of a stage's folder that is written last.
+        settings: As given; read and checked once, when the run is opened.
+        folder: The files that every run has.
     """
 
     path: Path
-    config: Config
+    settings: Config
+    folder: RunFolder = field(default=None, repr=False)  # type: ignore[assignment]  # set below
+
+    settings_type: ClassVar[type[Config]]
     last_file: ClassVar[str]
+    """The file of a stage's folder that is written last."""
+    refusal: ClassVar[str]
+    """The message for a run that learned something else."""
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.path)
+        if self.folder is None:
+            self.folder = RunFolder(self.path, last_file=self.last_file)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a run.
+
+        Raises:
+            UserError: the folder holds no run, or one that learned something else.
+        """
+        settings = read_settings(Path(path))
+        if not isinstance(settings, cls.settings_type):
+            raise UserError(f"{path} {cls.refusal}")
+        return cls(Path(path), settings)
+
+    @classmethod
+    def create(cls, path: Path, settings: Config) -> Self:
+        """Open the run with these settings in a folder, or create it.
+
+        Raises:
+            UserError: the folder holds a run with other settings, or something else.
+        """
+        folder = RunFolder(path, settings_text(settings, path), environment(), last_file=cls.last_file)
+        return cls(path, settings, folder)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the run against other processes."""
+        return self.folder.locked()
 
     @property
     def result(self) -> RunResult | None:
         """The run's figures, or None while it is not finished."""
-        path = self.path / RESULT
-        return RunResult.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        values = self.folder.result
+        return None if values is None else RunResult.from_dict(values)
 
-    def stages(self) -> Iterator[int]:
-        """The stages whose model is there, in order; 0 is the model before training."""
-        for folder in stage_folders(self.path):
-            if (folder / self.last_file).exists():
-                yield stage_number(folder)
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """All complete lines of the run's metrics."""
+        return self.folder.metrics
 
-    def stage_folder(self, stage: int | None = None) -> Path:
-        """The model of a stage; the last one by default.
+    @property
+    def stages(self) -> list[int]:
+        """The stages whose model is stored, in order; 0 is the model before training."""
+        return self.folder.stages
+
+    def stage(self, number: int | None = None) -> int:
+        """Return a stage whose model is stored, by default the latest.
 
         Raises:
-            UserError: no such stage.
+            UserError: there is no such stage.
         """
-        there = list(self.stages())
-        chosen = there[-1] if there and stage is None else stage
-        if chosen not in there:
-            raise UserError(f"{self.path} has no model of stage {chosen}; there are {there or 'none'}")
-        return stage_folder(self.path, chosen)
+        stages = self.stages
+        chosen = stages[-1] if stages and number is None else number
+        if chosen is None or chosen not in stages:
+            raise UserError(f"{self.path} has no model of stage {chosen}; there are {stages or 'none'}")
+        return chosen
+
+    def stage_folder(self, stage: int | None = None) -> Path:
+        """Return the folder of a stage's model, by default of the latest.
+
+        Raises:
+            UserError: there is no such stage.
+        """
+        return self.folder.stage_folder(self.stage(stage))
+
+    def read_tasks(self) -> list[Any]:
+        """Read what was stored about the tasks; empty if training has not begun."""
+        path = self.path / TASKS
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+@dataclass
+class FactRun(StoredRun):
+    """A run that learns facts."""
+
+    settings: FactConfig
+
+    settings_type: ClassVar[type[Config]] = FactConfig
+    last_file: ClassVar[str] = VECTORS
+    refusal: ClassVar[str] = (
+        "learned to recognise objects, and this is asked of runs that learned facts; such a run can be trained, "
+        "evaluated, compared and reported"
+    )
+
+    @classmethod
+    @contextmanager
+    def changing(cls, path: Path) -> Iterator[Self]:
+        """Open a run under its lock, to change it.
+
+        Raises:
+            UserError: the folder holds no run of facts, or another process holds it.
+        """
+        check_run(path)
+        folder = RunFolder(path, last_file=cls.last_file)
+        with folder.locked():
+            run = cls.open(path)
+            run.folder = folder
+            folder.kept_from = run.undo_stage
+            yield run
+
+    # --- settings and tables -----------------------------------------------------------------------------------------
+
+    @property
+    def own_settings(self) -> FactConfig:
+        """The settings with the tables that are stored in the run in place of those that were given."""
+        if not started(self.path):
+            return self.settings
+        data = self.settings.data
+        further = [
+            entry.model_copy(update={"table": str(stored.absolute())})
+            if (stored := follow_up_table(self.path, number)).exists()
+            else entry
+            for number, entry in enumerate(data.further, 1)
+        ]
+        changes: dict[str, Any] = {"further": further}
+        if (self.path / BASE_TABLE).exists() and data.table != "scenes":
+            changes |= {"table": str((self.path / BASE_TABLE).absolute()), "root": None}
+        return self.settings.model_copy(update={"data": data.model_copy(update=changes)})
+
+    def tables(self) -> list[FactTable]:
+        """Read the first table and the follow-up tables.
+
+        Raises:
+            UserError: one is missing or damaged.
+        """
+        return load_tables(self.own_settings)
+
+    def table(self) -> FactTable:
+        """Read all tables as one."""
+        first, *further = self.tables()
+        return first.join(further)
+
+    @cached_property
+    def first_tasks(self) -> int:
+        """The number of tasks that the facts of the first table are partitioned into."""
+        return tasks_of_first_table(self.own_settings)
+
+    @property
+    def task_count(self) -> int:
+        """The number of tasks, learned or not."""
+        return self.first_tasks + len(self.settings.data.further)
+
+    @property
+    def undo_stage(self) -> int | None:
+        """The stage before the lessons that came last, to which they can be undone; None without one."""
+        lessons = list(takewhile(lambda entry: entry.taught is not None, reversed(self.settings.data.further)))
+        return self.task_count - len(lessons) if lessons else None
+
+    def change(self, settings: FactConfig) -> None:
+        """Store other settings; the figures, which belong to the former ones, are removed first."""
+        (self.path / RESULT).unlink(missing_ok=True)
+        write_text(self.path / SETTINGS, dump_config(settings))
+        self.settings = settings
+        self.folder.kept_from = self.undo_stage
+
+    # --- stages ------------------------------------------------------------------------------------------------------
+
+    def fingerprint(self, stage: int | None = None) -> str:
+        """Return the fingerprint of a stage's model, by default of the latest."""
+        return saved_fingerprint(self.stage_folder(stage))
+
+    def stage_of(self, fingerprint: str | None) -> int | None:
+        """Return the latest stage whose model has a fingerprint; None if there is none."""
+        return next((stage for stage in reversed(self.stages) if self.fingerprint(stage) == fingerprint), None)
+
+    def taught(self, stage: int | None = None) -> list[Fact]:
+        """Read the facts that a stage had been taught."""
+        about = json.loads((self.stage_folder(stage) / EMBEDDER).read_text(encoding="utf-8"))
+        return [Fact(*units) for units in about["facts"]]
+
+    def vectors(self, stage: int | None = None) -> dict[str, Tensor]:
+        """Read a stage's vectors of the test images and of all facts."""
+        return load_file(self.stage_folder(stage) / VECTORS)
+
+    # --- the photo index ---------------------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> Path:
+        """The folder of the run's photo index, which need not exist."""
+        return self.path / INDEX
+
+    def stage_of_index(self, index: Path | None = None) -> int:
+        """Return the stage whose model made a photo index, by default the run's own.
+
+        Raises:
+            UserError: there is no index, or it was made by another model.
+        """
+        from tripletcl.retrieval import about_index  # loads faiss, which training does not need
+
+        folder = index or self.index
+        model = about_index(folder).model
+        if (stage := self.stage_of(model)) is None:
+            raise UserError(
+                f"the index in {folder} was made by model {model or 'unknown'}, which is no stage of {self.path} (its "
+                f"latest is {self.fingerprint()}); index the photos with this run"
+            )
+        return stage
+
+
+@dataclass
+class ObjectRun(StoredRun):
+    """A run that learns to recognise objects."""
+
+    settings: ObjectConfig
+
+    settings_type: ClassVar[type[Config]] = ObjectConfig
+    last_file: ClassVar[str] = CLASSIFIER
+    refusal: ClassVar[str] = "learned facts: ask it with `tripletcl describe`"
+
+    def classifier(self, stage: int | None = None) -> Classifier:
+        """Load the model of a stage, by default the latest."""
+        return Classifier.from_pretrained(self.stage_folder(stage))
 
 
 def started(folder: Path) -> bool:
-    """Has anything been computed there?"""
+    """True if anything has been computed in a run folder."""
     return (folder / METRICS).exists()
 
 
-def read_settings(folder: Path) -> Config:
-    """The settings of a run, as they were given.
+def check_run(folder: Path) -> None:
+    """Check that a folder holds a run.
 
     Raises:
-        UserError: the folder holds no run; where runs lie below it, they are named.
+        UserError: it holds none; runs that are directly below it are named.
     """
-    path = folder / SETTINGS
-    if not path.exists():
+    if not (folder / SETTINGS).exists():
         below = [run.name for run in run_folders(folder)]
         hint = f"; there are runs below it: {', '.join(below)}" if below else ""
         raise UserError(f"{folder} is no run folder (it has no {SETTINGS}){hint}")
+
+
+def read_settings(folder: Path) -> Config:
+    """Read the settings of a run, as they were given.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    check_run(folder)
+    path = folder / SETTINGS
     return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
@@ -93,7 +322,7 @@ def _single(config: Config) -> Config:
 
 
 def environment() -> dict[str, str]:
-    """Versions and machine, kept with every run."""
+    """Return the versions and the machine, which are stored with every run."""
     packages = ("tripletcl", "torch", "torchvision", "timm", "transformers", "faiss-cpu", "numpy")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
@@ -102,3 +331,9 @@ def environment() -> dict[str, str]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "gpu": device,
     }
+
+
+def saved_fingerprint(folder: Path) -> str:
+    """Read the fingerprint of a saved embedder; early versions did not store it, so it is computed from the weights."""
+    about = json.loads((folder / EMBEDDER).read_text(encoding="utf-8"))
+    return about.get("fingerprint") or FactEmbedder.from_pretrained(folder).fingerprint()

@@ -10,31 +10,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from tripletcl.config import FactConfig
 from tripletcl.config.facts import Further
-from tripletcl.continual import RunFolder, Training
+from tripletcl.continual import Training
 from tripletcl.data import Fact, FactTable, decode_image, read_table
 from tripletcl.data.images import decode_readable
 from tripletcl.data.query import WILDCARD, parse_query
+from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.experiments.facts import Experiment
-from tripletcl.experiments.feature_cache import Kept
+from tripletcl.experiments.feature_cache import FeatureCache
 from tripletcl.files import write_text
 from tripletcl.methods import build_method
-from tripletcl.runs.continue_run import (
-    finish,
-    learn_further,
-    open_run,
-    set_settings,
-    settle,
-    table_number,
-    task_count,
-    with_further,
-)
-from tripletcl.runs.following import follow, index_of
+from tripletcl.runs.continue_run import continuing, finish, learn_table, repair, table_number, with_further
 from tripletcl.runs.layout import FEATURES, TASKS, follow_up_table
-from tripletcl.runs.train import Run, fact_settings, within
+from tripletcl.runs.stored import FactRun
 
 log = logging.getLogger("tripletcl")
 
@@ -101,16 +90,13 @@ def teach(
     """
     begun = time.monotonic()
     fact = fact if isinstance(fact, Fact) else parse_fact(fact)
-    run = open_run(folder)
-    followed = index_of(folder, index)
-    with run.locked():
-        settings = settle(run)
-        readable, skipped = readable_photos(photos, settings.model.image_size)
+    with continuing(folder) as run:
+        index = _index_to_update(run, index)
+        readable, skipped = readable_photos(photos, run.settings.model.image_size)
         rows = photo_table(fact, readable, ONE_HELD_OUT_OF if hold_out else len(readable) + 1)
-        result, experiment, further = _learned(run, settings, fact, rows)
-        stage = task_count(within(settings, run.path)) - len(settings.data.further) + further
-        embedder = None if experiment is None else experiment.embedder
-        index_news = None if followed is None else follow(Run.open(folder), followed, stage, embedder)
+        result, embedder, number = _learn_photos(run, fact, rows)
+        stage = run.first_tasks + number
+        outcome = None if index is None else _update_index(run, index, stage, embedder)
     held_out = len(rows.rows_of("test"))
     return Taught(
         fact,
@@ -120,7 +106,7 @@ def teach(
         result.matrix[stage][stage - 1],
         time.monotonic() - begun,
         skipped,
-        index_news,
+        outcome,
     )
 
 
@@ -135,25 +121,23 @@ def undo(folder: Path, *, index: Path | None = None) -> Taught:
         UserError: no run, or what it learned last was not taught.
     """
     begun = time.monotonic()
-    run = open_run(folder)
-    followed = index_of(folder, index)
-    with run.locked():
-        settings = settle(run)
-        *before, last = settings.data.further or [Further(table="")]
+    with continuing(folder) as run:
+        index = _index_to_update(run, index)
+        *before, last = run.settings.data.further or [Further(table="")]
         if last.taught is None:
             raise UserError(f"{folder} was taught nothing last that could be taken back (`tripletcl tasks {folder}`)")
-        stage = task_count(within(settings, run.path)) - 1
-        if not run.has_checkpoint(stage):
+        stage = run.task_count - 1
+        if not run.folder.has_checkpoint(stage):
             raise UserError(f"{folder} has no checkpoint of stage {stage} to go back to")
-        rows = read_table(follow_up_table(run.path, len(settings.data.further)), absolute=True)
-        # First the index: when the stage is gone, nothing could tell what the index is made of.
-        news = None if followed is None else follow(Run.open(folder), followed, stage)
-        set_settings(run, settings := with_further(settings, before))
-        settle(run)
+        rows = read_table(follow_up_table(run.path, len(before) + 1), absolute=True)
+        # The index goes first: once the stage is deleted, nothing says which model made the index.
+        outcome = None if index is None else _update_index(run, index, stage)
+        run.change(with_further(run.settings, before))
+        repair(run)
         _forget(run, rows)
-        finish(run, settings, thrifty=True)
+        finish(run, cached_only=True)
     held_out = len(rows.rows_of("test"))
-    return Taught(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - begun, [], news)
+    return Taught(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - begun, [], outcome)
 
 
 def parse_fact(text: str) -> Fact:
@@ -202,29 +186,49 @@ def lesson_training(training: Training, loss: str, photos: int) -> Training:
     return replace(short, optimizer="sgd", lr=lr / weight, loss_weight=weight)
 
 
-def _learned(
-    run: RunFolder, settings: FactConfig, fact: Fact, rows: FactTable
-) -> tuple[RunResult, Experiment | None, int]:
-    """Learn the table, unless the run knows it; the figures, what learned it, and the number among further tables."""
-    further = settings.data.further
-    number = table_number(run, settings, rows)
-    result = finish(run, settings, thrifty=True)
+def _learn_photos(run: FactRun, fact: Fact, rows: FactTable) -> tuple[RunResult, FactEmbedder | None, int]:
+    """Learn a table of photos, unless the run knows it.
+
+    Returns:
+        The figures, the model if one was trained, and the table's number among the follow-up tables.
+    """
+    number = table_number(run, rows)
+    result = finish(run, cached_only=True)
     if number:
         log.info("%s has been taught %s by these photos already", run.path, fact)
         return result, None, number
-    trains = not build_method(settings.method).freezes_protected
-    photos = len(rows.rows_of("train"))
-    training = lesson_training(settings.training, settings.loss.name, photos) if trains else None
-    name = str(follow_up_table(Path(), len(further) + 1))
-    entry = Further(table=name, taught=str(fact), training=training)
-    result, experiment = learn_further(run, settings, entry, rows, thrifty=True)
-    return result, experiment, len(further) + 1
+    settings, number = run.settings, len(run.settings.data.further) + 1
+    training = None
+    if not build_method(settings.method).freezes_protected:
+        training = lesson_training(settings.training, settings.loss.name, len(rows.rows_of("train")))
+    entry = Further(table=str(follow_up_table(Path(), number)), taught=str(fact), training=training)
+    result, experiment = learn_table(run, entry, rows, cached_only=True)
+    return result, experiment.embedder, number
 
 
-def _forget(run: RunFolder, rows: FactTable) -> None:
-    """Take what is left of a lesson out of the run: its task, and what is kept of its photos."""
-    groups = json.loads((run.path / TASKS).read_text(encoding="utf-8"))
-    write_text(run.path / TASKS, json.dumps(groups[: task_count(within(fact_settings(run.path), run.path))]))
-    kept = Kept.load(run.path / FEATURES)
-    if kept.stamps:
-        kept.without(rows.paths).save(run.path / FEATURES)
+def _index_to_update(run: FactRun, index: Path | None) -> Path | None:
+    """Return the index that follows the run: the given one, or RUN/index if it exists.
+
+    Raises:
+        UserError: the given folder holds no index.
+    """
+    if index is None:
+        return run.index if run.index.is_dir() else None
+    from tripletcl.retrieval import about_index  # loads faiss, which a run without an index does not need
+
+    about_index(index)
+    return index
+
+
+def _update_index(run: FactRun, index: Path, stage: int, embedder: FactEmbedder | None = None) -> str:
+    from tripletcl.runs.photo_index import update_index
+
+    return update_index(run, index, stage, embedder)
+
+
+def _forget(run: FactRun, rows: FactTable) -> None:
+    """Delete what is left of a lesson that was undone: its task, and the cached features of its photos."""
+    write_text(run.path / TASKS, json.dumps(run.read_tasks()[: run.task_count]))
+    cache = FeatureCache.load(run.path / FEATURES)
+    if cache.stamps:
+        cache.without(rows.paths).save(run.path / FEATURES)

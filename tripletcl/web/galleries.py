@@ -13,9 +13,8 @@ from torch import Tensor
 
 from tripletcl.data import UNITS, Fact
 from tripletcl.errors import UserError
-from tripletcl.retrieval import FactIndex, Query, about_index
-from tripletcl.runs.layout import INDEX
-from tripletcl.runs.train import Run
+from tripletcl.retrieval import FactIndex, Query
+from tripletcl.runs.stored import FactRun
 from tripletcl.web.run_view import RunView, load_model
 
 INDEX_BYTES = 1 << 29
@@ -141,7 +140,7 @@ class OwnPhotos:
     key = "own"
 
     def __init__(self, view: RunView, folder: Path) -> None:
-        self.run, self.stage = view.run.path, stage_of_index(view.run, folder)
+        self.run, self.stage = view.run.path, view.run.stage_of_index(folder)
         self.index = FactIndex.load(folder, view.model(self.stage))
         self._rows = rows = np.flatnonzero(~self.index.deleted)
         self.paths = [self.index.paths[int(row)] for row in rows]
@@ -189,23 +188,11 @@ class OwnPhotos:
         return None
 
 
-def default_index(run: Path) -> Path | None:
+def default_index(folder: Path) -> Path | None:
     """RUN/index; None where there is none, or no stage of the run made it."""
+    run = FactRun.open(folder)
     try:
-        stage_of_index(Run.open(run), run / INDEX)
+        run.stage_of_index()
     except UserError:
         return None
-    return run / INDEX
-
-
-def stage_of_index(run: Run, folder: Path) -> int:
-    """The stage whose model made an index.
-
-    Raises:
-        UserError: there is no index, or no stage of the run made it.
-    """
-    made_by = about_index(folder).model
-    stage = run.stage_of(made_by) if made_by is not None else None
-    if stage is None:
-        raise UserError(f"the index in {folder} was made by no stage of {run.path}; index the photos with this run")
-    return stage
+    return run.index

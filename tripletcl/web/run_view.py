@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from tripletcl.report.formatting import method_label
 from tripletcl.retrieval import Calibration
 from tripletcl.runs.calibrate import stage_calibration
 from tripletcl.runs.layout import run_folders, stage_number
-from tripletcl.runs.train import Run, fact_settings, saved_fingerprint
+from tripletcl.runs.stored import FactRun, saved_fingerprint
 
 MODELS_HELD = 4
 """Models in memory at once, some 15 to 60 MB each: two methods at the stage shown and at the one before."""
@@ -105,7 +104,7 @@ class RunView:
         result: Its figures under its method's name; None while it is not finished.
     """
 
-    run: Run
+    run: FactRun
     table: FactTable
     method: str
     stages: tuple[int, ...]
@@ -119,7 +118,7 @@ class RunView:
     @cached_property
     def joint(self) -> bool:
         """True if it learned all tasks at once: it has a stage before and one after."""
-        return method_name(self.run.config.method) == UPPER_BOUND
+        return method_name(self.run.settings.method) == UPPER_BOUND
 
     @property
     def last(self) -> int:
@@ -158,50 +157,53 @@ class RunView:
         return lru_cache(STAGES_HELD)(lambda folder, _saved_at: stage_calibration(self.run, stage_number(folder)))
 
     def _read_model(self, folder: Path, _saved_at: int) -> StageModel:
-        about = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        vectors = self.run.vectors(stage_number(folder))["facts"]  # [F, 3, D]
+        stage = stage_number(folder)
+        vectors = self.run.vectors(stage)["facts"]  # [F, 3, D]
         words = {
             text: vectors[row, unit]
             for row, fact in enumerate(self.table.facts[: len(vectors)])
             for unit, text in enumerate(fact.units)
             if text is not None
         }
-        return StageModel(folder, tuple(Fact(*units) for units in about["facts"]), words)
+        return StageModel(folder, tuple(self.run.taught(stage)), words)
 
 
-def method_key(run: Run) -> str:
+def method_key(run: FactRun) -> str:
     """The method's name in tables and for its colour: that of its folder where a comparison gave it one."""
     result = named_result(run)
-    return method_name(run.config.method) if result is None else result.method
+    return method_name(run.settings.method) if result is None else result.method
 
 
-def view_of(run: Run, table: FactTable, method: str) -> RunView:
+def view_of(run: FactRun, table: FactTable, method: str) -> RunView:
     """Read a run's stages and figures."""
     result = named_result(run)
     named = None if result is None else replace(result, method=method)
-    return RunView(run, table, method, tuple(run.stages()), named)
+    return RunView(run, table, method, tuple(run.stages), named)
 
 
-def same_tasks(run: Run, other: Run) -> bool:
+def same_tasks(run: FactRun, other: FactRun) -> bool:
     """True if two runs were given the same images, facts and split, whatever either was taught later."""
-    first, second = (fact_settings(each.path).data.model_copy(update={"further": []}) for each in (run, other))
+    first, second = (each.settings.data.model_copy(update={"further": []}) for each in (run, other))
     return first == second
 
 
-def siblings(run: Run) -> list[Run]:
+def siblings(run: FactRun) -> list[FactRun]:
     """The other runs of the same comparison: in the same folder, of the same data, split and seed."""
     own = run.path.resolve()
     others = (_open_facts(folder) for folder in run_folders(own.parent) if folder != own)
     return [
         other
         for other in others
-        if other is not None and same_tasks(run, other) and other.config.seed == run.config.seed and any(other.stages())
+        if other is not None
+        and same_tasks(run, other)
+        and other.settings.seed == run.settings.seed
+        and any(other.stages)
     ]
 
 
-def _open_facts(folder: Path) -> Run | None:
+def _open_facts(folder: Path) -> FactRun | None:
     """Open a run; None where it learned objects, or its settings cannot be read."""
     try:
-        return Run.open(folder)
+        return FactRun.open(folder)
     except UserError:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ from pathlib import Path
 from tripletcl.data import Fact
 from tripletcl.errors import UserError
 from tripletcl.evaluation.result import LOWER_BOUND
-from tripletcl.experiments.facts import load_table
 from tripletcl.report.chart_style import Style, method_styles
 from tripletcl.report.formatting import counted
 from tripletcl.report.grouping import method_order
-from tripletcl.runs.layout import RESULT, TASKS, VECTORS, stage_folders
-from tripletcl.runs.train import Run
+from tripletcl.runs.layout import RESULT, VECTORS, stage_folders
+from tripletcl.runs.stored import FactRun
 from tripletcl.web.galleries import Gallery, OwnPhotos, TestImages
 from tripletcl.web.run_view import RunView, method_key, same_tasks, siblings, view_of
 
@@ -127,8 +125,8 @@ def open_state(run: Path, other: Path | None = None, index: Path | None = None) 
         UserError: a folder holds no run or no index, a run has no model yet, the other one has other data, or no stage
             of the run made the index.
     """
-    opened = Run.open(run)
-    given = [] if other is None else [Run.open(other)]
+    opened = FactRun.open(run)
+    given = [] if other is None else [FactRun.open(other)]
     for each in given:
         _check_alike(opened, each)
     given += sorted(siblings(opened), key=lambda sibling: method_key(sibling) != LOWER_BOUND)
@@ -140,7 +138,7 @@ def open_state(run: Path, other: Path | None = None, index: Path | None = None) 
         view = _view(each, main)
         others.setdefault(view.method, view)
     galleries: list[Gallery] = [TestImages(main), *([OwnPhotos(main, index)] if index is not None else [])]
-    groups = json.loads((run / TASKS).read_text(encoding="utf-8"))
+    groups = opened.read_tasks()
     return AppState(main, others, {gallery.key: gallery for gallery in galleries}, groups, versions)
 
 
@@ -156,20 +154,20 @@ def _modified(file: Path) -> int:
         return 0  # not written yet, or deleted meanwhile
 
 
-def _view(run: Run, main: RunView | None = None) -> RunView:
+def _view(run: FactRun, main: RunView | None = None) -> RunView:
     """Read a run, next to the main one where that is given; two of one method are told apart by their folders."""
-    if not any(run.stages()):
+    if not any(run.stages):
         raise UserError(f"{run.path} has no model of any stage yet; train it first")
     method = method_key(run)
     if main is None:
-        return view_of(run, load_table(run.config), method)
+        return view_of(run, run.table(), method)
     if method == main.method:
         method = f"{method} ({run.path.name})"
-    same_data = run.config.data == main.run.config.data
-    return view_of(run, main.table if same_data else load_table(run.config), method)
+    same_data = run.own_settings.data == main.run.own_settings.data
+    return view_of(run, main.table if same_data else run.table(), method)
 
 
-def _check_alike(run: Run, other: Run) -> None:
+def _check_alike(run: FactRun, other: FactRun) -> None:
     """Check that two runs were scored on the same images by the same facts.
 
     Raises:

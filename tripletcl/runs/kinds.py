@@ -1,0 +1,253 @@
+"""The two kinds of runs, side by side: those that learn facts and those that learn to recognise objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from safetensors.torch import save_file
+
+from tripletcl.config import Config, FactConfig, ObjectConfig
+from tripletcl.continual import InputSource, Learner, Task, Training
+from tripletcl.continual.device import Compute
+from tripletcl.data.tables import write_table
+from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding.classifier import Classifier
+from tripletcl.errors import UserError
+from tripletcl.evaluation import RunResult
+from tripletcl.experiments.facts import FactExperiment, build_facts, split_name
+from tripletcl.experiments.feature_cache import FeatureCache, load_texts, save_texts
+from tripletcl.experiments.object_tasks import some_paths
+from tripletcl.experiments.objects import ObjectExperiment, build_objects
+from tripletcl.files import write_atomically, write_text
+from tripletcl.methods import method_name
+from tripletcl.runs.layout import BASE_TABLE, FEATURES, TASKS, TEXTS, VECTORS, follow_up_table
+from tripletcl.runs.stored import FactRun, ObjectRun, StoredRun, read_settings, started
+
+PATHS_STORED = 8
+"""Training images of each task that the run's folder names, for pages to show."""
+
+
+class Experiment(Protocol):
+    """Everything that a config describes, ready to be learned."""
+
+    @property
+    def tasks(self) -> list[Task]: ...
+    @property
+    def task_names(self) -> list[str]: ...
+    @property
+    def learner(self) -> Learner: ...
+    @property
+    def source(self) -> InputSource: ...
+    @property
+    def compute(self) -> Compute: ...
+    @property
+    def trainings(self) -> Sequence[Training]:
+        """The training of each task."""
+        ...
+
+
+class Kind(NamedTuple):
+    """What a run learns.
+
+    Attributes:
+        run: The run on disk.
+        prepare: (run, number of tasks already learned, cached_only) to the experiment; stores what it learns from.
+        finish_stage: (run, experiment, stage) to the figures of the stage; stores its model.
+        result: (settings, metrics, task names) to the figures of a finished run.
+        evaluate: (run, stage) to the figures of a stored stage, computed again.
+    """
+
+    run: type[StoredRun]
+    prepare: Callable[[Any, int, bool], Experiment]
+    finish_stage: Callable[[Any, Any, int], dict[str, Any]]
+    result: Callable[[Any, Sequence[Mapping[str, Any]], list[str]], RunResult]
+    evaluate: Callable[[Any, int], dict[str, Any]]
+
+
+def kind_of(settings: Config) -> Kind:
+    """Return what a run with these settings learns."""
+    return KINDS[settings.learns]
+
+
+def open_run(path: Path) -> StoredRun:
+    """Open a run, whatever it learns.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    settings = read_settings(Path(path))
+    return kind_of(settings).run(Path(path), settings)
+
+
+# --- facts -----------------------------------------------------------------------------------------------------------
+
+
+def prepare_facts(run: FactRun, learned: int, cached_only: bool) -> FactExperiment:
+    """Build the experiment of a run, with what the run has cached, and store its tables."""
+    texts = load_texts(run.path / TEXTS)
+    experiment = build_facts(run.own_settings, learned=learned, cached_only=cached_only, texts=texts)
+    experiment.cache = FeatureCache.load(run.path / FEATURES)
+    store_tables(run.path, experiment)
+    return experiment
+
+
+def store_tables(folder: Path, experiment: FactExperiment) -> None:
+    """Store what a run learns from, so that the given files may be deleted: its tables, and the facts of each task.
+
+    Raises:
+        UserError: the table has changed since the run learned from it.
+    """
+    groups = [group.tolist() for group in experiment.groups]
+    config, path = experiment.config.data, folder / TASKS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    first = len(groups) - len(config.further)
+    if started(folder) and before[:first] != groups[:first]:
+        raise UserError(f"{config.table} has changed since {folder} learned from it: its facts are no longer the same")
+    for number, table in enumerate(experiment.tables):
+        stored = follow_up_table(folder, number) if number else folder / BASE_TABLE
+        scenes = number == 0 and config.table == "scenes"  # they can be drawn again
+        if not scenes and not (started(folder) and stored.exists()):
+            write_table(stored, table, config.task_column)
+    write_text(path, json.dumps(groups))
+
+
+def finish_fact_stage(run: FactRun, experiment: FactExperiment, stage: int) -> dict[str, Any]:
+    """Store the model of a stage with its vectors of the test images, and what holds for later stages; score it."""
+    vectors = experiment.vectors()
+    folder = run.folder.stage_folder(stage)
+    taught = dict.fromkeys(fact for task in experiment.tasks[:stage] for fact in task.classes)
+    experiment.embedder.save_pretrained(folder, facts=[experiment.table.facts[fact] for fact in taught])
+    tensors = {key: value.contiguous() for key, value in vectors.items()}
+    write_atomically(folder / VECTORS, lambda temporary: save_file(tensors, temporary))
+    experiment.cache.save(run.path / FEATURES)
+    save_texts(run.path / TEXTS, experiment.embedder.text.encoded)
+    return asdict(experiment.score(vectors))
+
+
+def fact_result(config: FactConfig, metrics: Sequence[Mapping[str, Any]], tasks: list[str]) -> RunResult:
+    """Collect the figures of a finished run from the stages in its metrics; None for tasks not yet known to a stage."""
+    stages = [m for m in metrics if m["kind"] == "stage"]
+    last = stages[-1]
+
+    def rows(key: str) -> list[list[float | None]]:
+        return [[*m[key], *[None] * (len(tasks) - len(m[key]))] for m in stages]
+
+    return RunResult(
+        method=method_name(config.method),
+        seed=config.seed,
+        split=split_name(config),
+        tasks=tasks,
+        matrix=rows("map_tasks"),
+        overall=[m["map_all"] for m in stages],
+        seconds=last["seconds"],
+        map_matrix_all=rows("map_tasks_all"),
+        recall=last["recall"],
+        mrr=last["mrr"],
+        ap=[(fact, ap) for fact, ap in last["ap"]],
+        map_open=[m["map_open"] for m in stages if m["map_open"] is not None],
+        map_subset=[m["map_subset"] for m in stages] if config.data.subset is not None else [],
+        method_bytes=[m["method_bytes"] for m in stages],
+        lams=[m["lam"] for m in stages if "lam" in m],
+    )
+
+
+def evaluate_facts(run: FactRun, stage: int) -> dict[str, Any]:
+    """Embed the test images with the model of a stage and score them.
+
+    While all images exist, none is taken from the run's cache.
+
+    Returns:
+        split, tasks and the fields of `StageScores`.
+    """
+    complete = all(path.exists() for path in run.table().paths)
+    experiment = build_facts(run.own_settings, learned=0 if complete else run.stage())
+    experiment.cache = FeatureCache() if complete else FeatureCache.load(run.path / FEATURES)
+    device = experiment.compute.device
+    experiment.learner.embedder = FactEmbedder.from_pretrained(run.stage_folder(stage), device=device)
+    scores = experiment.score(experiment.vectors())
+    return {"split": split_name(run.settings), "tasks": experiment.task_names, **asdict(scores)}
+
+
+# --- objects ---------------------------------------------------------------------------------------------------------
+
+
+def prepare_objects(run: ObjectRun, learned: int, cached_only: bool) -> ObjectExperiment:
+    """Build the experiment of a run, and store the names, classes and sizes of its tasks."""
+    experiment = build_objects(run.settings)
+    store_tasks(run.path, experiment)
+    return experiment
+
+
+def store_tasks(folder: Path, experiment: ObjectExperiment) -> None:
+    """Store what a run learns from: the tasks, their classes and sizes.
+
+    Raises:
+        UserError: the sets have changed since the run learned from them.
+    """
+    tasks = [
+        {
+            "name": part.name,
+            "classes": part.classes,
+            "train": len(part.items(train=True)),
+            "test": len(part.items(train=False)),
+            "images": [str(path) for path in some_paths(part, PATHS_STORED)],
+        }
+        for part in experiment.parts
+    ]
+    path = folder / TASKS
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() and started(folder) else None
+    if stored is not None and stored != json.loads(json.dumps(tasks)):
+        raise UserError(f"the sets have changed since {folder} learned from them: their images are no longer the same")
+    write_text(path, json.dumps(tasks, ensure_ascii=False))
+
+
+def finish_object_stage(run: ObjectRun, experiment: ObjectExperiment, stage: int) -> dict[str, Any]:
+    """Store the model of a stage and score it."""
+    experiment.classifier.save_pretrained(run.folder.stage_folder(stage))
+    return asdict(experiment.score(stage))
+
+
+def object_result(config: ObjectConfig, metrics: Sequence[Mapping[str, Any]], tasks: list[str]) -> RunResult:
+    """Collect the figures of a finished run from the stages in its metrics."""
+    stages = [m for m in metrics if m["kind"] == "stage"]
+    return RunResult(
+        method=method_name(config.method),
+        seed=config.seed,
+        split=config.sequence,
+        tasks=tasks,
+        matrix=[m["accuracy"] for m in stages],
+        overall=[m["average"] for m in stages],
+        seconds=stages[-1]["seconds"],
+        metric="accuracy",
+        method_bytes=[m["method_bytes"] for m in stages],
+        lams=[m["lam"] for m in stages if "lam" in m],
+    )
+
+
+def evaluate_objects(run: ObjectRun, stage: int) -> dict[str, Any]:
+    """Classify the test images with the model of a stage.
+
+    Returns:
+        split, tasks, accuracy_tasks and average_accuracy.
+    """
+    experiment = build_objects(run.settings)
+    device = experiment.compute.device
+    experiment.learner.classifier = Classifier.from_pretrained(run.stage_folder(stage), device=device)
+    scores = experiment.score(stage)
+    return {
+        "split": run.settings.sequence,
+        "tasks": experiment.task_names,
+        "accuracy_tasks": scores.accuracy,
+        "average_accuracy": scores.average,
+    }
+
+
+KINDS = {
+    "facts": Kind(FactRun, prepare_facts, finish_fact_stage, fact_result, evaluate_facts),
+    "objects": Kind(ObjectRun, prepare_objects, finish_object_stage, object_result, evaluate_objects),
+}
+"""By `learns` in the settings."""

@@ -1,0 +1,183 @@
+"""The photo index of a run: opened to be searched, and brought to other stages without its photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tripletcl.embedding import FactEmbedder
+from tripletcl.errors import UserError
+from tripletcl.retrieval import Calibration, FactIndex, about_index, writing
+from tripletcl.retrieval.photos import find_photos
+from tripletcl.retrieval.upgrade import EXACT, KEEP, NOTHING, Upgraded, upgrade
+from tripletcl.retrieval.vector_map import FEWEST_PHOTOS
+from tripletcl.runs.calibrate import stage_calibration
+from tripletcl.runs.layout import EMBEDDER, INDEX
+from tripletcl.runs.stored import FactRun
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Photos that can be searched.
+
+    Attributes:
+        index: With the model that made it.
+        embedder: That model.
+        stage: Its stage; None for a model that belongs to no run.
+        calibration: The meaning of its scores; None if unknown.
+        newer: A sentence for the user if the run has a later stage.
+    """
+
+    index: FactIndex
+    embedder: FactEmbedder
+    stage: int | None
+    calibration: Calibration | None
+    newer: str | None = None
+
+
+def open_collection(path: Path, index: Path | None = None, stage: int | None = None) -> Collection:
+    """Open an index with the model that made it, whichever stage of the run that is.
+
+    Args:
+        path: A run, or a folder of `save_pretrained`.
+        index: The index; by default RUN/index.
+        stage: The stage that must have made it; by default any.
+
+    Raises:
+        UserError: there is no index, no such stage, or another model made the index.
+    """
+    if (path / EMBEDDER).exists():
+        embedder = FactEmbedder.from_pretrained(path)
+        return Collection(FactIndex.load(index or path / INDEX, embedder), embedder, None, None)
+    run = FactRun.open(path)
+    index = index or run.index
+    number, latest = _stage_for(run, index, stage), run.stage()
+    embedder = FactEmbedder.from_pretrained(run.stage_folder(number))
+    newer = f"this index is of stage {number}, and the run has stage {latest}: tripletcl index upgrade {path}"
+    return Collection(
+        FactIndex.load(index, embedder),
+        embedder,
+        number,
+        stage_calibration(run, number),
+        newer if number < latest else None,
+    )
+
+
+def _stage_for(run: FactRun, index: Path, stage: int | None) -> int:
+    """Return the stage to search an index with: the one that made it, which must be the requested one.
+
+    An index that names no model was filled by a script; it is searched with the requested stage, or the latest.
+    """
+    model = about_index(index).model
+    if model is None:
+        return run.stage(stage)
+    if stage is None:
+        return run.stage_of_index(index)
+    if run.fingerprint(stage) != model:
+        raise UserError(
+            f"the index in {index} was made by model {model}, and stage {stage} of {run.path} is "
+            f"{run.fingerprint(stage)}; leave out --stage, or bring the index to the last stage with "
+            f"tripletcl index upgrade {run.path}"
+        )
+    return stage
+
+
+@dataclass(frozen=True)
+class IndexUpgraded:
+    """An index of a run that was brought from one stage to another."""
+
+    index: Path
+    from_stage: int
+    stage: int
+    upgraded: Upgraded
+
+
+def upgrade_index(
+    folder: Path,
+    index: Path | None = None,
+    stage: int | None = None,
+    images: Path | Sequence[Path] | None = None,
+    *,
+    keep: float = KEEP,
+) -> IndexUpgraded:
+    """Bring an index that a stage of a run made to another stage; see `tripletcl.retrieval.upgrade.upgrade`.
+
+    Args:
+        folder: The run.
+        index: The index; by default RUN/index.
+        stage: By default the latest.
+        images: A folder of photos, or photos, to learn a map from. By default the existing training photos of the
+            tasks between the two stages, or, if they are too few, the run's stored vectors of its test images.
+        keep: The part of every old vector that is kept when a map is learned.
+
+    Raises:
+        UserError: the index is of no stage of this run, or there are too few photos to learn from.
+    """
+    run = FactRun.open(folder)
+    index = index or run.index
+    old, new = run.stage_of_index(index), run.stage(stage)
+    if run.fingerprint(new) == run.fingerprint(old):
+        upgraded = Upgraded(NOTHING, run.fingerprint(new), new, len(FactIndex.load(index)))
+        return IndexUpgraded(index, new, new, upgraded)
+    before, after = (FactEmbedder.from_pretrained(run.stage_folder(each)) for each in (old, new))
+    photos = _photos_between(run, old, new) if images is None else find_photos(images)
+    with writing(index) as opened:
+        upgraded = upgrade(opened, before, after, photos, stage=new, keep=keep)
+    return IndexUpgraded(index, old, new, upgraded)
+
+
+def update_index(run: FactRun, index: Path, stage: int, embedder: FactEmbedder | None = None) -> str:
+    """Bring an index to a stage of its run after a lesson, without any photo; returns what was done, in words.
+
+    Exactly, if it stores the features that the readout reads; otherwise by a map that is learned from the stored
+    vectors of the run's test images. An index that cannot be brought there stays at its stage, and is searched with
+    the model of that stage.
+
+    Args:
+        embedder: The model of the stage, if it is loaded already.
+    """
+    with writing(index) as opened:
+        old = run.stage_of(opened.model)
+        if old == stage or not len(opened):
+            return "as it was"
+        if old is None:
+            return f"left as it was: made by model {opened.model or 'unknown'}, which is no stage of {run.path}"
+        before = FactEmbedder.from_pretrained(run.stage_folder(old))
+        after = embedder or FactEmbedder.from_pretrained(run.stage_folder(stage))
+        try:
+            done = upgrade(opened, before, after, stored_pairs(run, old, stage), stage=stage)
+        except UserError as error:
+            return f"left at stage {old}: {error}"
+    if done.how == NOTHING:
+        return "as it was"
+    return f"brought to stage {stage} {'exactly' if done.how == EXACT else f'by a learned map ({done.how})'}"
+
+
+def _photos_between(run: FactRun, old: int, new: int) -> list[Path] | tuple[Tensor, Tensor]:
+    photos = training_photos(run, old, new)
+    return photos if len(photos) >= FEWEST_PHOTOS else stored_pairs(run, old, new)
+
+
+def training_photos(run: FactRun, old: int, new: int) -> list[Path]:
+    """List the existing training photos of the tasks between two stages."""
+    groups, table = run.read_tasks(), run.table()
+    first = len(groups) - len(run.settings.data.further)
+    images: list[int] = []
+    for task in range(min(old, new), min(max(old, new), len(groups))):
+        rows = table.rows_of("train", groups[task], max(0, task - first + 1))
+        images += np.unique(rows[:, 0]).tolist()
+    paths = dict.fromkeys(table.paths[image] for image in sorted(set(images)))
+    return [path for path in paths if path.exists()]
+
+
+def stored_pairs(run: FactRun, old: int, new: int) -> tuple[Tensor, Tensor]:
+    """Read two stages' vectors `[N, 3, D]` of the test images that both were scored on."""
+    before, after = run.vectors(old), run.vectors(new)
+    ids = before["image_ids"].numpy(), after["image_ids"].numpy()
+    _, rows_before, rows_after = np.intersect1d(ids[0], ids[1], return_indices=True)
+    return before["images"][torch.from_numpy(rows_before)], after["images"][torch.from_numpy(rows_after)]
