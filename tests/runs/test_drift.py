@@ -22,16 +22,15 @@ from tripletcl.config import parse_config
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator
-from tripletcl.experiments.facts import load_table
 from tripletcl.report.formatting import fraction
 from tripletcl.retrieval import FactIndex
 from tripletcl.runs import photo_index
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.drift import measure_drift, read_drift
 from tripletcl.runs.layout import DRIFT
+from tripletcl.runs.photo_index import training_photos
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.train import train
-from tripletcl.runs.photo_index import training_photos
 
 SETTINGS: dict[str, Any] = {
     "device": "cpu",

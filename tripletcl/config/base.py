@@ -63,8 +63,6 @@ def check_unique(entries: list[Any]) -> list[Any]:
 class Config(Section):
     """The settings of every run, whatever it learns."""
 
-    learns: str = "facts"
-    """What the run learns: "facts" or "objects"."""
     seed: int = 0
     """Seed of the weights, the order of batches and the augmentation."""
     device: str = "auto"

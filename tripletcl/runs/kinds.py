@@ -70,7 +70,7 @@ class Kind(NamedTuple):
 
 def kind_of(settings: Config) -> Kind:
     """Return what a run with these settings learns."""
-    return KINDS[settings.learns]
+    return KINDS[type(settings)]
 
 
 def open_run(path: Path) -> StoredRun:
@@ -246,8 +246,7 @@ def evaluate_objects(run: ObjectRun, stage: int) -> dict[str, Any]:
     }
 
 
-KINDS = {
-    "facts": Kind(FactRun, prepare_facts, finish_fact_stage, fact_result, evaluate_facts),
-    "objects": Kind(ObjectRun, prepare_objects, finish_object_stage, object_result, evaluate_objects),
+KINDS: dict[type[Config], Kind] = {
+    FactConfig: Kind(FactRun, prepare_facts, finish_fact_stage, fact_result, evaluate_facts),
+    ObjectConfig: Kind(ObjectRun, prepare_objects, finish_object_stage, object_result, evaluate_objects),
 }
-"""By `learns` in the settings."""
