@@ -62,7 +62,7 @@ class Batch:
 
 def derived_seed(*parts: int) -> int:
     """A seed that depends on every part, so that no random state is needed to resume within a task."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
 
 
 def steps_per_epoch(task: Task, batch_size: int) -> int:

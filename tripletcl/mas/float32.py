@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -15,8 +16,7 @@ def exact_float32() -> Iterator[None]:
     By default cuDNN rounds the factors of a convolution to TF32, and `torch.set_float32_matmul_precision` allows it for
     products, too.
     """
-    cuda, cudnn, cpu = (getattr(torch.backends, name) for name in ("cuda", "cudnn", "mkldnn"))
-    operations = (cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv)
+    operations = _operations()
     before = [operation.fp32_precision for operation in operations]
     older = _older_settings()
     try:
@@ -32,6 +32,14 @@ def exact_float32() -> Iterator[None]:
             operation.fp32_precision = "none"
             if operation.fp32_precision != value:  # the operation's own value, not that of its backend
                 operation.fp32_precision = value
+
+
+def _operations() -> list[Any]:
+    """The settings of single operations; torch has had them since 2.9, and the older ones still."""
+    cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    places = ((cuda, "matmul"), (cudnn, "conv"), (cudnn, "rnn"), (cpu, "matmul"), (cpu, "conv"))
+    operations = [getattr(backend, name, None) for backend, name in places]
+    return [operation for operation in operations if hasattr(operation, "fp32_precision")]
 
 
 def _older_settings() -> tuple[str, bool] | None:
