@@ -1,4 +1,4 @@
-"""Two tiny tasks learned by three methods, with names that would break a page that trusts them."""
+"""Two tiny tasks learned by three methods, with names that would break a page that does not escape them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def runs(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder as a comparison leaves it: finetune, mas and joint."""
+    """The folder of a comparison: finetune, mas and joint."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPLETCL_CACHE", str(folder / "cache"))
@@ -67,5 +67,5 @@ def learn(table: Path, folder: Path, **changes: object) -> None:
 
 @pytest.fixture(scope="session")
 def state(runs: Path) -> AppState:
-    """The run by MAS, as its page shows it."""
+    """The state of the page of the run by MAS."""
     return open_state(runs / "mas-split0-seed0")

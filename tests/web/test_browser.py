@@ -1,4 +1,4 @@
-"""The page in a browser: what a visitor does, what they see, and what they cannot do."""
+"""The page in a browser: what visitors do, what they see, and what they cannot do."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.*")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SECONDS = 30_000
-"""Of patience, in playwright's unit: the machine may be busy."""
+MILLISECONDS = 30_000
+"""Time to wait for anything on the page: the machine may be busy."""
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """A browser; Debian's is installed where that can be done."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+    """A browser; Debian's is installed where that is possible."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], capture_output=True, check=False, timeout=300)
-        found = shutil.which("chromium")
-    if found is None:
+        path = shutil.which("chromium")
+    if path is None:
         pytest.skip("no Chromium here, and none could be installed")
-    return found
+    return path
 
 
 @dataclass
 class Visit:
-    """A page that is open, and what the browser noticed meanwhile."""
+    """An open page, and the requests, dialogs and errors that the browser has seen."""
 
     page: playwright.Page
     address: str
@@ -54,21 +54,21 @@ class Visit:
     errors: list[str] = field(default_factory=list)
 
     def see(self, selector: str, **options: object) -> playwright.Locator:
-        """Wait until something is there, and give it."""
-        found = self.page.locator(selector, **options).first
-        found.wait_for(timeout=SECONDS)
-        return found
+        """Wait until an element is there, and return it."""
+        element = self.page.locator(selector, **options).first
+        element.wait_for(timeout=MILLISECONDS)
+        return element
 
-    def gone(self, selector: str) -> None:
-        """Wait until nothing of the kind is there."""
-        self.page.locator(selector).first.wait_for(state="detached", timeout=SECONDS)
+    def wait_without(self, selector: str) -> None:
+        """Wait until no such element is there."""
+        self.page.locator(selector).first.wait_for(state="detached", timeout=MILLISECONDS)
 
     def go_to(self, tab: str) -> None:
         """Open a tab."""
         self.page.get_by_role("tab", name=tab, exact=True).click()
 
     def ask(self, line: str) -> None:
-        """Ask in a free line."""
+        """Search by a free line."""
         self.page.fill("#line textarea", line)
         self.page.press("#line textarea", "Enter")
 
@@ -78,7 +78,7 @@ class Visit:
         self.page.keyboard.press(key)
 
     def scores(self, side: int) -> list[str]:
-        """What stands below a method's photos."""
+        """The text below each of a method's photos."""
         return self.page.locator(".side").nth(side).locator("figcaption").all_inner_texts()
 
 
@@ -93,7 +93,7 @@ def live(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> LiveState:
 
 @pytest.fixture(scope="module")
 def address(live: LiveState) -> Iterator[str]:
-    """Where the page is served."""
+    """The address of the served page."""
     from tripletcl.web.page import build_page
 
     with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening:
@@ -108,30 +108,30 @@ def address(live: LiveState) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def visit(address: str, chromium: str) -> Iterator[Visit]:
-    """One visit, by all tests in turn; nothing but the page's own server may be reached."""
+    """One visit for all tests; only the page's own server may be reached."""
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        made = Visit(page, address)
-        page.on("request", lambda request: made.requests.append(request.url))
-        page.on("dialog", lambda dialog: (made.dialogs.append(dialog.message), dialog.dismiss()))
-        page.on("pageerror", lambda error: made.errors.append(str(error)))
+        visit = Visit(page, address)
+        page.on("request", lambda request: visit.requests.append(request.url))
+        page.on("dialog", lambda dialog: (visit.dialogs.append(dialog.message), dialog.dismiss()))
+        page.on("pageerror", lambda error: visit.errors.append(str(error)))
         page.goto(address)
-        made.see("#results .tile")
-        yield made
+        visit.see("#results .tile")
+        yield visit
         browser.close()
 
 
 @pytest.fixture(autouse=True)
 def no_harm_done(visit: Visit) -> Iterator[None]:
-    """Whatever a test does: no foreign host was asked, no script of a name ran, nothing broke."""
+    """Check after each test: no foreign host was asked, no script in a name ran, nothing broke."""
     yield
     hosts = {urlsplit(url).netloc for url in visit.requests if not url.startswith(("data:", "blob:"))}
     assert hosts == {urlsplit(visit.address).netloc}
     assert visit.dialogs == visit.errors == []
 
 
-def test_it_opens_with_what_became_of_the_first_task(visit: Visit) -> None:
+def test_it_opens_with_the_first_tasks_example(visit: Visit) -> None:
     assert "After two tasks" in visit.see("h1").inner_text()
     assert visit.page.title() == "tripletcl: mas-split0-seed0"
     assert "of 24 test images are labelled so" in visit.see("#notes").inner_text()
@@ -150,7 +150,7 @@ def test_a_query_gives_photos_with_scores(visit: Visit) -> None:
     visit.see("#results .side >> nth=1 >> .tile >> nth=23")
 
 
-def test_a_mistake_is_one_sentence_in_place(visit: Visit) -> None:
+def test_an_error_is_one_sentence_in_place(visit: Visit) -> None:
     visit.ask('waving "and')
     said = visit.see("#notes .error").inner_text()
     assert "quote" in said
@@ -194,8 +194,8 @@ def test_the_matrix_moves_the_slider(visit: Visit) -> None:
     visit.see("#matrices .side >> nth=0 >> td.cell.here[data-stage='2']")
 
 
-def test_names_do_nothing(visit: Visit, live: LiveState) -> None:
-    """Shown as they are, in the grid, in the dialog, in what was asked, in every label."""
+def test_names_are_harmless(visit: Visit, live: LiveState) -> None:
+    """They are shown as they are: in the grid, in the dialog, in the request, in every label."""
     visit.go_to("Search")
     visit.ask(f'"{EVIL_WORD}", ?, ?')
     visit.see("#notes b:has-text('<script>')")
@@ -208,10 +208,10 @@ def test_names_do_nothing(visit: Visit, live: LiveState) -> None:
     assert EVIL_PHOTO in visit.see("dialog[open] h3").inner_text()
     assert visit.page.locator("dialog img[src='x']").count() == 0
     visit.page.keyboard.press("Escape")
-    visit.gone("dialog[open]")
+    visit.wait_without("dialog[open]")
 
 
-def test_a_photo_dropped_is_read_by_both(visit: Visit, live: LiveState, tmp_path: Path) -> None:
+def test_a_dropped_photo_is_described_by_both_methods(visit: Visit, live: LiveState, tmp_path: Path) -> None:
     visit.go_to("Photo")
     photo = live.current.galleries["test"].paths[3]
     visit.page.set_input_files("#photo input[type=file]", photo)
@@ -224,7 +224,7 @@ def test_a_photo_dropped_is_read_by_both(visit: Visit, live: LiveState, tmp_path
     assert "letter.png is not an image" in visit.see("#described .error").inner_text()
 
 
-def test_a_fact_is_taught_found_and_taken_back(visit: Visit, tmp_path: Path) -> None:
+def test_a_fact_is_taught_searched_and_undone(visit: Visit, tmp_path: Path) -> None:
     visit.go_to("Search")
     visit.ask("?, waving, ?")
     visit.see("#notes b:has-text('<?, waving, ?>')")
@@ -239,7 +239,7 @@ def test_a_fact_is_taught_found_and_taken_back(visit: Visit, tmp_path: Path) -> 
     visit.page.set_input_files("#dropped input[type=file]", dropped)
     visit.see("#lesson-photos .tile >> nth=5")
     visit.page.locator("#lesson-photos .out").first.click()
-    visit.page.locator("#lesson-photos .tile").nth(5).wait_for(state="detached", timeout=SECONDS)
+    visit.page.locator("#lesson-photos .tile").nth(5).wait_for(state="detached", timeout=MILLISECONDS)
     visit.page.click("#learn")
     assert "needs a subject" in visit.see("#said .error").inner_text()
     visit.page.fill("#teach-subject input", EVIL_WORD)
@@ -264,7 +264,7 @@ def test_a_fact_is_taught_found_and_taken_back(visit: Visit, tmp_path: Path) -> 
     assert "nothing last that could be taken back" in visit.see("#said .error").inner_text()
 
 
-def test_what_is_too_large_is_refused(visit: Visit, address: str, tmp_path: Path) -> None:
+def test_a_large_photo_is_refused(visit: Visit, address: str, tmp_path: Path) -> None:
     visit.go_to("Photo")
     (tmp_path / "large.png").write_bytes(b"\x89PNG" + bytes(PHOTO_BYTES))
     visit.page.set_input_files("#photo input[type=file]", tmp_path / "large.png")
@@ -283,7 +283,7 @@ def test_no_path_is_served(address: str, live: LiveState) -> None:
     assert httpx.get(address, headers={"host": "evil.example"}).status_code == 400
 
 
-def test_what_was_uploaded_is_served_to_its_visitor_alone(address: str) -> None:
+def test_an_upload_is_served_by_its_path(address: str) -> None:
     photo = io.BytesIO()
     Image.new("RGB", (8, 8)).save(photo, "PNG")
     (path,) = httpx.post(f"{address}/gradio_api/upload", files={"files": ("mine.png", photo.getvalue())}).json()
@@ -291,13 +291,13 @@ def test_what_was_uploaded_is_served_to_its_visitor_alone(address: str) -> None:
 
 
 def test_nothing_is_offered_to_programs(address: str) -> None:
-    """No endpoint but the page's own, and no photo of another's choosing."""
+    """There is no endpoint for others, and no schema of one."""
     assert httpx.get(f"{address}/gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
     for schema in ("openapi.json", "gradio_api/openapi.json", "docs"):
         assert httpx.get(f"{address}/{schema}").status_code == 404
 
 
-def test_on_a_phone_nothing_hangs_over(visit: Visit) -> None:
+def test_on_a_phone_nothing_is_wider_than_the_screen(visit: Visit) -> None:
     visit.page.set_viewport_size({"width": 390, "height": 844})
     for tab in ("Search", "Photo", "Memory", "Teach"):
         visit.go_to(tab)
@@ -307,10 +307,10 @@ def test_on_a_phone_nothing_hangs_over(visit: Visit) -> None:
     visit.go_to("Search")
     visit.see("#results .tile")
     columns = visit.page.evaluate("getComputedStyle(document.querySelector('#results .sides')).gridTemplateColumns")
-    assert len(columns.split()) == 1, "the methods stand below each other"
+    assert len(columns.split()) == 1, "the methods are below each other"
 
 
-def test_a_dark_page_has_dark_pictures(visit: Visit) -> None:
+def test_a_dark_page_has_dark_charts(visit: Visit) -> None:
     visit.page.set_viewport_size({"width": 1280, "height": 900})
     visit.page.emulate_media(color_scheme="dark")
     visit.page.reload()

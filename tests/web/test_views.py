@@ -1,8 +1,7 @@
-"""What the page says: every method in its column, marks where the truth is known, every name escaped."""
+"""The pieces of the page: a column per method, marks where labels tell what is right, and every name escaped."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from datetime import UTC, datetime
@@ -44,20 +43,20 @@ class Elements(HTMLParser):
         self.text += data
 
     def of_class(self, name: str) -> list[dict[str, str | None]]:
-        return [found for _, found in self.elements if name in (found.get("class") or "").split()]
+        return [attributes for _, attributes in self.elements if name in (attributes.get("class") or "").split()]
 
 
 def is_harmless(html: str) -> bool:
     """No script, and no attribute that runs one."""
-    found = Elements(html).elements
-    return all(tag != "script" and not any(name.startswith("on") for name in attributes) for tag, attributes in found)
+    elements = Elements(html).elements
+    return all(tag != "script" and not any(name.startswith("on") for name in names) for tag, names in elements)
 
 
 def request_of(*units: str | None) -> Request:
     return Request((Term(Query(*units)),))
 
 
-def test_each_method_has_a_column_and_its_right_photos_are_marked(state: AppState) -> None:
+def test_each_method_has_a_column_with_its_right_photos_marked(state: AppState) -> None:
     gallery = state.galleries["test"]
     fact = next(fact for fact in state.main.table.facts if fact.order == 3)
     page = Elements(views.results(state, gallery, request_of(*fact.units), 2, "finetune", 6, []))
@@ -66,13 +65,13 @@ def test_each_method_has_a_column_and_its_right_photos_are_marked(state: AppStat
     assert len(page.of_class("good")) + len(page.of_class("bad")) == 12
     for name in ("MAS after task 2", "finetune after task 2"):
         assert re.search(rf"{name}, \d of 6 right", page.text)
-    alone = Elements(views.results(state, gallery, request_of(*fact.units), 1, NO_OTHER, 6, []))
-    assert len(alone.of_class("side")) == 1
+    single = Elements(views.results(state, gallery, request_of(*fact.units), 1, NO_OTHER, 6, []))
+    assert len(single.of_class("side")) == 1
     joint = views.results(state, gallery, request_of(*fact.units), 1, "joint", 6, [])
     assert "after all tasks at once" in joint
 
 
-def test_what_nothing_is_known_of_is_not_marked(state: AppState) -> None:
+def test_a_request_that_no_label_matches_is_not_marked(state: AppState) -> None:
     page = Elements(views.results(state, state.galleries["test"], request_of("zebra"), 2, NO_OTHER, 3, []))
     assert len(page.of_class("tile")) == 3
     assert page.of_class("good") == page.of_class("bad") == []
@@ -81,18 +80,19 @@ def test_what_nothing_is_known_of_is_not_marked(state: AppState) -> None:
 def test_picked_photos_stay_picked(state: AppState) -> None:
     gallery = state.galleries["test"]
     html = views.results(state, gallery, request_of("zebra"), 2, "finetune", len(gallery), ["test:3"])
-    pressed = [found["data-photo"] for found in Elements(html).of_class("pick") if found["aria-pressed"] == "true"]
+    picks = Elements(html).of_class("pick")
+    pressed = [pick["data-photo"] for pick in picks if pick["aria-pressed"] == "true"]
     assert pressed == ["test:3", "test:3"]
 
 
 def test_names_are_escaped_everywhere(state: AppState, tmp_path: Path) -> None:
     gallery = state.galleries["test"]
     evil = next(number for number in range(len(gallery)) if gallery.paths[number].name == EVIL_PHOTO)
-    asked = request_of(EVIL_WORD, "<b>", '"><img src=x onerror=alert(4)>')
+    request = request_of(EVIL_WORD, "<b>", '"><img src=x onerror=alert(4)>')
     dropped = tmp_path / '"><svg onload=alert(5)>.png'
     Image.new("RGB", (8, 8)).save(dropped)
     pieces = [
-        views.notes(state, gallery, asked, 2),
+        views.notes(state, gallery, request, 2),
         views.results(state, gallery, request_of(EVIL_WORD), 2, "finetune", len(gallery), []),
         views.curve(state, gallery, request_of(EVIL_WORD), 2, "finetune"),
         views.dialog(state, f"test:{evil}", 2, "finetune", [], 0),
@@ -120,12 +120,12 @@ def test_no_path_leaves_the_server(state: AppState) -> None:
         assert str(state.main.run.path.parent) not in page
 
 
-def test_a_photo_looked_at_shows_what_each_method_reads(state: AppState) -> None:
-    page = views.dialog(state, "test:2", 2, "finetune", [], 7)
-    read = views.described(state, state.galleries["test"].paths[2], 2, "finetune")
-    named = [re.findall(r'class="fact">(.*?)(?: <b|</span>)', html) for html in (page, read)]
-    assert len(named[0]) == 12
-    assert named[0] == named[1], "from its vectors the same is read as from the photo itself"
+def test_the_dialog_of_a_photo_names_the_facts_of_each_method(state: AppState) -> None:
+    dialog = views.dialog(state, "test:2", 2, "finetune", [], 7)
+    described = views.described(state, state.galleries["test"].paths[2], 2, "finetune")
+    facts = [re.findall(r'class="fact">(.*?)(?: <b|</span>)', html) for html in (dialog, described)]
+    assert len(facts[0]) == 12
+    assert facts[0] == facts[1], "its vectors tell the same as the photo itself"
     assert "No fact is taught yet" in views.dialog(state, "test:2", 0, NO_OTHER, [], 8)
 
 
@@ -153,24 +153,24 @@ def test_the_matrix_follows_the_slider(state: AppState) -> None:
     mas, joint = page.text.split("joint", 1)
     for stage in range(3):
         assert all(f"{value:.2f}"[1:] in mas for value in result.matrix[stage] if value < 1)
-    here = [found for found in page.of_class("cell") if "here" in (found["class"] or "")]
-    assert [found["data-stage"] for found in here] == ["1"] * 4
+    here = [cell for cell in page.of_class("cell") if "here" in (cell["class"] or "")]
+    assert [cell["data-stage"] for cell in here] == ["1"] * 4
     assert len(page.of_class("learned")) == 2, "joint training learns no task by itself"
     assert "all" in joint
     assert "data-later" in views.matrices(state, 1, NO_OTHER)
     assert "data-later" not in views.matrices(state, 2, NO_OTHER)
 
 
-def test_what_is_lost_so_far() -> None:
-    made = run_result([[0.1, 0.1, 0.1], [0.9, 0.2, 0.1], [0.7, 0.8, 0.1], [0.6, 0.7, 0.9]])
-    assert views.figures_at(made, 1) == "MAP over all facts .500"
-    assert views.figures_at(made, 2).endswith("lost .200 a task")
-    assert views.figures_at(made, 3).endswith("lost .200 a task")  # (.3 + .1) / 2
-    rows = re.findall(r"<td>([^<]*)</td></tr>", views.matrix(made, 3, 1.0))
+def test_the_map_lost_so_far() -> None:
+    result = run_result([[0.1, 0.1, 0.1], [0.9, 0.2, 0.1], [0.7, 0.8, 0.1], [0.6, 0.7, 0.9]])
+    assert views.figures_at(result, 1) == "MAP over all facts .500"
+    assert views.figures_at(result, 2).endswith("lost .200 a task")
+    assert views.figures_at(result, 3).endswith("lost .200 a task")  # (.3 + .1) / 2
+    rows = re.findall(r"<td>([^<]*)</td></tr>", views.matrix(result, 3, 1.0))
     assert rows == [".300", ".100", MISSING]
 
 
-def test_a_method_that_was_taught_more_stands_beside_one_that_was_not() -> None:
+def test_results_of_a_longer_and_a_shorter_run_are_padded() -> None:
     longer = run_result([[0.1, 0.1, 0.1], [0.9, 0.2, 0.1], [0.7, 0.8, 0.1], [0.6, 0.7, 0.9]])
     shorter = run_result([[0.1, 0.1], [0.9, 0.2], [0.7, 0.8]])
     both = padded([longer, shorter])
@@ -184,7 +184,7 @@ def test_a_method_that_was_taught_more_stands_beside_one_that_was_not() -> None:
 def test_each_task_has_a_chart_that_a_dark_page_inverts(state: AppState) -> None:
     page = Elements(views.curves(state, 1, "finetune"))
     assert len(page.of_class("chart")) == 2
-    assert len({found["src"] for _, found in page.elements if "src" in found}) == 2
+    assert len({attributes["src"] for _, attributes in page.elements if "src" in attributes}) == 2
 
 
 def test_the_header_is_the_reports_headline(state: AppState) -> None:
@@ -196,7 +196,7 @@ def test_a_lesson_needs_a_subject_and_a_few_photos(state: AppState) -> None:
     photo = state.galleries["test"].paths[0]
     fact, photos = lesson([" robot ", "?", None], [photo, photo])
     assert (fact, photos) == (Fact("robot"), [photo, photo])
-    for units, chosen, words in (
+    for units, files, words in (
         (["", "riding", "horse"], [photo], "subject"),
         (["robot", "?", "horse"], [photo], "no predicate"),
         (["robot"] * 3, [], "needs photos"),
@@ -204,12 +204,12 @@ def test_a_lesson_needs_a_subject_and_a_few_photos(state: AppState) -> None:
         (["robot"] * 3, [Path(__file__)], "not an image"),
     ):
         with pytest.raises(UserError, match=words):
-            lesson(units, chosen)
+            lesson(units, files)
 
 
-def test_a_lesson_is_told_with_what_was_held_out() -> None:
-    told = Elements(views.taught(lesson_of(Fact("robot", "balancing")))).text
-    assert told.startswith(
+def test_the_outcome_of_a_lesson_says_what_was_held_out() -> None:
+    text = Elements(views.taught(lesson_of(Fact("robot", "balancing")))).text
+    assert text.startswith(
         "Learned <robot, balancing> from five photos in 2.0 s; MAP .75 on two photos held out of it."
     )
     assert "<robot, balancing> is taken back" in Elements(views.undone(lesson_of(Fact("robot", "balancing")))).text
@@ -226,5 +226,4 @@ def task_of(name: str) -> KnownTask:
 
 def run_result(matrix: list[list[float]]) -> RunResult:
     tasks = [f"task {number}" for number in range(1, len(matrix[0]) + 1)]
-    made = RunResult("mas", 0, "random-0", tasks, matrix, [0.5] * len(matrix), 1.0)
-    return dataclasses.replace(made)
+    return RunResult("mas", 0, "random-0", tasks, matrix, [0.5] * len(matrix), 1.0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class EmbeddedPhotos:
         return int(rows[0]) if len(rows) else None
 
 
-class Gallery(Protocol):
+class Gallery:
     """Photos that can be searched; the page knows a photo by its number only.
 
     Attributes:
@@ -60,27 +60,36 @@ class Gallery(Protocol):
 
     key: str
     title: str
-    paths: list[Path]
 
-    def __len__(self) -> int: ...
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self._numbers = {path: number for number, path in enumerate(self.paths)}
 
-    def embedded(self, view: RunView, stage: int) -> EmbeddedPhotos | None:
-        """The photos by the model of a run's stage; None where its vectors of them are not known."""
-
-    def why_missing(self) -> str:
-        """Why vectors are not known, in a sentence."""
+    def __len__(self) -> int:
+        return len(self.paths)
 
     def number(self, path: Path) -> int:
         """The number of a photo."""
+        return self._numbers[path]
+
+    def embedded(self, view: RunView, stage: int) -> EmbeddedPhotos | None:
+        """The photos by the model of a run's stage; None where its vectors of them are not known."""
+        raise NotImplementedError
+
+    def why_missing(self) -> str:
+        """Why vectors are not known, in a sentence."""
+        return ""
 
     def labels(self, number: int) -> list[Fact]:
-        """The facts that a photo is known to show."""
+        """The facts that a photo is labelled with."""
+        return []
 
     def labelled(self, query: Query) -> np.ndarray | None:
-        """`[N]` bool, the photos labelled with a fact that matches the query; None where none is."""
+        """`[N]` bool, the photos labelled with a fact that matches the query; None where no fact of a label does."""
+        return None
 
 
-class TestImages:
+class TestImages(Gallery):
     """The images that a run's MAP is measured on; every stage has stored its vectors of them."""
 
     __test__ = False  # no test of pytest's
@@ -91,15 +100,11 @@ class TestImages:
         image_of: dict[Path, int] = {}  # a file that several tables name is one photo
         for image in stored["image_ids"].tolist():
             image_of.setdefault(table.paths[image], image)
-        self.paths, self.facts = list(image_of), table.facts
-        self.title = f"{len(self.paths):,} test images"
-        self._numbers = {path: number for number, path in enumerate(self.paths)}
+        super().__init__(list(image_of))
+        self.title, self.facts = f"{len(self):,} test images", table.facts
         self._relevance = table.relevance("test", np.array(list(image_of.values())), np.arange(len(table.facts)))
         stage_bytes = stored["images"].numel() * stored["images"].element_size()
         self._embedded = lru_cache(max(2, INDEX_BYTES // max(1, stage_bytes)))(self._read)
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def embedded(self, view: RunView, stage: int) -> EmbeddedPhotos:
         """The test images with the vectors that the stage has stored."""
@@ -115,14 +120,6 @@ class TestImages:
         index.embedder = view.model(stage)
         return EmbeddedPhotos(index, numbers, vectors["closed"][rows] if "closed" in vectors else None)
 
-    def why_missing(self) -> str:
-        """Never asked: every stage has vectors of them."""
-        return ""
-
-    def number(self, path: Path) -> int:
-        """The number of an image."""
-        return self._numbers[path]
-
     def labels(self, number: int) -> list[Fact]:
         """The facts of an image's rows."""
         return [self.facts[fact] for fact in np.flatnonzero(self._relevance[number])]
@@ -134,24 +131,20 @@ class TestImages:
         return labelled if labelled.any() else None
 
 
-class OwnPhotos:
-    """The photos of an index; other stages than its own have vectors of them where it stores what all stages share."""
+class OwnPhotos(Gallery):
+    """The photos of an index, without labels; a stage of another model has vectors of them if the trunk is the same."""
 
     key = "own"
 
     def __init__(self, view: RunView, folder: Path) -> None:
         self.run, self.stage = view.run.path, view.run.stage_of_index(folder)
         self.index = FactIndex.load(folder, view.model(self.stage))
-        self._rows = rows = np.flatnonzero(~self.index.deleted)
-        self.paths = [self.index.paths[int(row)] for row in rows]
-        self.title = f"your {len(self.paths):,} photos"
-        self._numbers = {path: number for number, path in enumerate(self.paths)}
+        self._rows = np.flatnonzero(~self.index.deleted)
+        super().__init__([self.index.paths[row] for row in self._rows.tolist()])
+        self.title = f"your {len(self):,} photos"
         self._row_numbers = np.full(len(self.index.deleted), -1)
-        self._row_numbers[rows] = np.arange(len(rows))
+        self._row_numbers[self._rows] = np.arange(len(self))
         self._reembedded = lru_cache(2)(self._reembed)
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def embedded(self, view: RunView, stage: int) -> EmbeddedPhotos | None:
         """The photos as the index stores them, or their vectors recomputed from the features that it stores."""
@@ -174,18 +167,6 @@ class OwnPhotos:
     def why_missing(self) -> str:
         """The stage that the photos were indexed by."""
         return f"These photos were indexed as of task {self.stage}; other stages and methods have no vectors of them."
-
-    def number(self, path: Path) -> int:
-        """The number of a photo."""
-        return self._numbers[path]
-
-    def labels(self, number: int) -> list[Fact]:
-        """None: they have no labels."""
-        return []
-
-    def labelled(self, query: Query) -> np.ndarray | None:
-        """None: they have no labels."""
-        return None
 
 
 def default_index(folder: Path) -> Path | None:
