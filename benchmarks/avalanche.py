@@ -2,19 +2,19 @@
 
     TRIPLETCL_DATA=... python benchmarks/avalanche.py --python PATH --epochs 2 --repeats 1 --clock cpu
 
-PATH is an interpreter that has `avalanche-lib`; without it the comparison is skipped. Each side is a process of its
-own and does the same work: five tasks of two digits, the task known; an MLP 784-256-256 with a head for each task;
+PATH is an interpreter with `avalanche-lib`; without it the comparison is skipped. Each side is a process of its own
+and does the same work: five tasks of two digits, the task known; an MLP 784-256-256 with a head for each task;
 SGD with learning rate .01 and momentum .9, batches of 200, lambda 1; after each task importance on its training images
 and the accuracy of every task so far. Avalanche runs as its tutorials show: its SplitMNIST, its MAS strategy, its
 accuracy metric, no logger; an evaluation batch of 500. tripletcl runs as `tripletcl train split_mnist` does,
 checkpoints and run folder included.
 
-What they compute is not the same. tripletcl: importance is the mean of |d ||F(x)||^2 / d theta| over single images, the
-model in eval mode; tasks' importances are summed, the penalty is taken by a proximal step. Avalanche: |the gradient of
-a batch's mean norm|, averaged over batches, in train mode, which lets images of a batch cancel out; the importance of
-the past and of the new task are averaged half and half; the penalty's gradient is added to the loss's.
+They do not compute the same. tripletcl: importance is the mean of |d ||F(x)||^2 / d theta| over single images, the
+model in eval mode; tasks' importances are summed, the penalty is applied by a proximal step. Avalanche: |the gradient
+of a batch's mean norm|, averaged over batches, in train mode, in which images of a batch cancel; the importance of the
+past and of the new task are averaged half and half; the penalty's gradient is added to the loss's.
 
-Columns, seconds of the chosen clock: `run` from the imports' end on, `whole` with start-up and imports; then the mean
+Columns, in seconds of the clock: `run` after the imports, `whole` with start-up and imports; then the mean
 accuracy after the last task, and forgetting.
 """
 
@@ -53,23 +53,23 @@ def main() -> None:
     if reason:
         print(f"avalanche: skipped, {reason}", file=sys.stderr if options.json else sys.stdout)
         return
-    found = measure(options.python, options.epochs, options.repeats)
+    figures = measure(options.python, options.epochs, options.repeats)
     if options.json:
-        for row in as_rows(found, options.clock):
+        for row in as_rows(figures, options.clock):
             print(json.dumps(row))
         return
     print(f"split MNIST, five tasks, {options.epochs} epochs, {options.clock} clock, median of {options.repeats}\n")
     print(f"{'':12}{'run s':>8}{'whole s':>9}{'accuracy':>10}{'forgetting':>12}")
-    for side, row in found.items():
+    for side, row in figures.items():
         print(f"{side:12}{row['run'][options.clock]:8.1f}{row['whole'][options.clock]:9.1f}", end="")
         print(f"{row['accuracy']:10.3f}{row['forgetting']:12.4f}")
-    for row in as_rows(found, options.clock):
+    for row in as_rows(figures, options.clock):
         print(f"{row['name']}: {row['ratio']:.2f} (goal {row['goal']:g})")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default=sys.executable, help="an interpreter that has avalanche-lib")
+    parser.add_argument("--python", default=sys.executable, help="an interpreter with avalanche-lib")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
@@ -100,7 +100,7 @@ def missing(python: str) -> str | None:
         return "set TRIPLETCL_DATA to a folder whose mnist/ holds the four files of MNIST"
     look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('avalanche') is None)"
     if subprocess.run([python, "-P", "-c", look], check=False).returncode:
-        return f"{python} has no avalanche-lib: name an interpreter that has, by --python"
+        return f"{python} has no avalanche-lib: name an interpreter that has it, by --python"
     return None
 
 
@@ -111,18 +111,18 @@ def mnist_folder() -> Path | None:
 
 
 def measure(python: str, epochs: int, repeats: int) -> dict[str, dict[str, Any]]:
-    """Of each side its figures; the sides take turns, times are medians."""
+    """The figures of each side; the sides are interleaved, times are medians."""
     folder = mnist_folder()
     assert folder is not None
-    found: dict[str, list[dict[str, Any]]] = {"tripletcl": [], "Avalanche": []}
+    repeated: dict[str, list[dict[str, Any]]] = {"tripletcl": [], "Avalanche": []}
     with tempfile.TemporaryDirectory() as scratch:
-        unpacked = unpack(folder, Path(scratch, "MNIST", "raw"))  # where torchvision looks for them
+        unpacked = unpack(folder, Path(scratch, "MNIST", "raw"))  # where torchvision reads them
         for repeat in range(repeats):
-            for side, seen in found.items():
+            for side, figures in repeated.items():
                 own = Path(scratch, f"{side}{repeat}")
                 interpreter = python if side == "Avalanche" else sys.executable
-                seen.append(run_side(side, interpreter, unpacked, own, epochs))
-    return {side: medians(seen) for side, seen in found.items()}
+                figures.append(run_side(side, interpreter, unpacked, own, epochs))
+    return {side: medians(figures) for side, figures in repeated.items()}
 
 
 def unpack(folder: Path, raw: Path) -> Path:
@@ -137,10 +137,10 @@ def unpack(folder: Path, raw: Path) -> Path:
 
 def run_side(side: str, python: str, mnist: Path, scratch: Path, epochs: int) -> dict[str, Any]:
     scratch.mkdir()
-    asked = ["--side", side, "--mnist", str(mnist), "--scratch", str(scratch), "--epochs", str(epochs)]
+    arguments = ["--side", side, "--mnist", str(mnist), "--scratch", str(scratch), "--epochs", str(epochs)]
     start = time.perf_counter()
     done = subprocess.run(  # -P: this file is called avalanche, too
-        [python, "-P", "-W", "ignore", str(Path(__file__).absolute()), *asked], check=True, stdout=subprocess.PIPE
+        [python, "-P", "-W", "ignore", str(Path(__file__).absolute()), *arguments], check=True, stdout=subprocess.PIPE
     )
     seconds = time.perf_counter() - start
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -148,19 +148,20 @@ def run_side(side: str, python: str, mnist: Path, scratch: Path, epochs: int) ->
     return figures
 
 
-def medians(seen: list[dict[str, Any]]) -> dict[str, Any]:
+def medians(repeated: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of a side, with the medians of its times."""
     times = {
-        span: {clock: statistics.median(figures[span][clock] for figures in seen) for clock in CLOCKS}
+        span: {clock: statistics.median(figures[span][clock] for figures in repeated) for clock in CLOCKS}
         for span in ("run", "whole")
     }
-    return {**seen[0], **times}
+    return {**repeated[0], **times}
 
 
-def as_rows(found: dict[str, dict[str, Any]], clock: str) -> list[dict[str, Any]]:
-    theirs, ours = found["Avalanche"], found["tripletcl"]
-    about = {"device": "cpu", "goal": GOAL, "direction": "at least"}
+def as_rows(figures: dict[str, dict[str, Any]], clock: str) -> list[dict[str, Any]]:
+    theirs, ours = figures["Avalanche"], figures["tripletcl"]
+    common = {"device": "cpu", "goal": GOAL, "direction": "at least"}
     return [
-        {"name": name, **about, "ratio": theirs[span][clock] / ours[span][clock]}
+        {"name": name, **common, "ratio": theirs[span][clock] / ours[span][clock]}
         for name, span in (
             ("Avalanche's MAS on split MNIST / ours, whole run", "whole"),
             ("Avalanche's MAS on split MNIST / ours, without imports", "run"),
@@ -169,7 +170,7 @@ def as_rows(found: dict[str, dict[str, Any]], clock: str) -> list[dict[str, Any]
 
 
 def timed(run: Callable[[], list[list[float]]]) -> dict[str, Any]:
-    """The figures of a side; `run` gives, after each task, the accuracies of the tasks so far."""
+    """The figures of a side; `run` returns the accuracies of the tasks so far, after each task."""
     starts = {name: clock() for name, clock in CLOCKS.items()}
     accuracies = run()
     seconds = {name: clock() - starts[name] for name, clock in CLOCKS.items()}
@@ -249,8 +250,8 @@ def by_avalanche(mnist: Path, scratch: Path, epochs: int, seed: int) -> dict[str
         accuracies = []
         for task, experience in enumerate(benchmark.train_stream):
             strategy.train(experience)
-            found = strategy.eval(benchmark.test_stream[: task + 1])
-            named = {int(key[-3:]): value for key, value in found.items() if key.startswith("Top1_Acc_Exp")}
+            metrics = strategy.eval(benchmark.test_stream[: task + 1])
+            named = {int(key[-3:]): value for key, value in metrics.items() if key.startswith("Top1_Acc_Exp")}
             accuracies.append([named[number] for number in range(task + 1)])
         return accuracies
 

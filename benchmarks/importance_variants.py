@@ -1,13 +1,13 @@
-"""How far approximations of importance are from the exact one, on the model and the images of a trained run.
+"""Approximations of importance against the exact one, on the model and the images of a trained run.
 
     python benchmarks/importance_variants.py runs/photos_cpu/finetune-split0-seed0 --stage 1
 
 Prints, for each variant, Spearman's rank correlation with the exact importance of MAS (per sample, squared norm,
-global)
-over all parameters, the ratio of the means, and the time as a multiple of the exact one:
-- per batch of 35, 128 and 200 images: |gradient of the batch's mean|, what released code takes;
+global) over all parameters, the ratio of the means, and the time as a multiple of the exact one:
+- per batch of 35, 128 and 200 images: |gradient of the batch's mean|, as in released code;
 - local: every layer's own output (l-MAS);
-- vector: the sum over the outputs of |gradient|, on a few images alone (`--vector-images`), as the exact one beside it.
+- vector: the sum over the outputs of |gradient|, on a few images only (`--vector-images`), compared with the exact
+  importance on the same images.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def main() -> None:
     print(f"{'importance':28}{'Spearman':>9}{'mean':>8}{'time':>8}")
     show("exact, per sample", exact, exact, 1.0)
     for size in BATCHES:
-        found, taken = timed(experiment, items, size, per="batch")
-        show(f"per batch of {size}", found, exact, taken / seconds)
-    found, taken = timed(experiment, items, 64, scope="local")
-    show("local", found, exact, taken / seconds)
+        omega, taken = timed(experiment, items, size, per="batch")
+        show(f"per batch of {size}", omega, exact, taken / seconds)
+    omega, taken = timed(experiment, items, 64, scope="local")
+    show("local", omega, exact, taken / seconds)
     show(f"exact, {len(few)} images", exact_few, exact, seconds_few / seconds)
-    found, taken = timed(experiment, few, 32, scalar=every_output)
-    show(f"vector, {len(few)} images", found, exact_few, taken / seconds_few)
-    print(f"\nvector is held against the exact importance on its own {len(few)} images")
+    omega, taken = timed(experiment, few, 32, scalar=every_output)
+    show(f"vector, {len(few)} images", omega, exact_few, taken / seconds_few)
+    print(f"\nvector is compared with the exact importance on the same {len(few)} images")
 
 
 def parse() -> argparse.Namespace:
@@ -63,14 +63,14 @@ def parse() -> argparse.Namespace:
 
 
 def timed(experiment: FactExperiment, items: Any, batch: int, **measure: Any) -> tuple[dict[str, Tensor], float]:
-    """Importance of the image branch on some images, and the seconds it took."""
+    """Importance of the image branch on some images, and the seconds that it takes."""
     learner, start = experiment.learner, time.perf_counter()
     batches = plain_batches(experiment.source, items, batch)
     return importance(learner.protected, batches, forward=learner.forward, **measure), time.perf_counter() - start
 
 
-def show(name: str, found: dict[str, Tensor], exact: dict[str, Tensor], ratio: float) -> None:
-    ours, theirs = (torch.cat([omega[key].flatten() for key in exact]) for omega in (found, exact))
+def show(name: str, omega: dict[str, Tensor], exact: dict[str, Tensor], ratio: float) -> None:
+    ours, theirs = (torch.cat([each[key].flatten() for key in exact]) for each in (omega, exact))
     print(f"{name:28}{spearmanr(ours, theirs).statistic:9.3f}{(ours.mean() / theirs.mean()).item():8.3f}{ratio:7.2f}x")
 
 

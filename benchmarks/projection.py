@@ -1,11 +1,11 @@
-"""What keeping d numbers a unit costs: in the ten best photos, and in MAP.
+"""The loss of storing d numbers a unit: in the ten best photos, and in MAP.
 
     python benchmarks/projection.py --vectors runs/RUN/stages/stage-04/vectors.safetensors --table facts.csv
 
 Recall: of the ten best by full vectors, the share among the best 50 and 200 by d numbers a unit, over rows and queries
-as `benchmarks/retrieval.py` draws them; no graph and no codes, so this is what the projection alone loses. MAP: of the
-table's facts over the stage's test photographs, ranked by d numbers a unit alone, and with the first 200 put in the
-order of their full vectors. The projection of the photographs is learned from the photographs.
+as `benchmarks/retrieval.py` draws them; no graph and no codes, so that this is the loss of the projection only. MAP: of
+the table's facts over the test photographs of the stage, ranked by d numbers a unit, and with the first 200 re-ranked
+by their full vectors. The projection of the photographs is learned from the photographs.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def main() -> None:
     draw_rows(images, rows, 0.5, 0.05, rng)
     queries = draw_queries(images, facts, options.queries, rng)
     relevant = relevance(options.table, load_file(options.vectors)["image_ids"])
-    photographs, asked = images.reshape(len(images), -1), facts.reshape(len(facts), -1)
-    exact = photographs @ asked.T
+    photographs, fact_vectors = images.reshape(len(images), -1), facts.reshape(len(facts), -1)
+    exact = photographs @ fact_vectors.T
     print(f"{len(rows):,} rows; MAP by full vectors {mean_map(exact, relevant):.4f}\n")
     depths = " | ".join(f"recall@10 in {depth}: taught | {OTHERS[0]}" for depth in DEPTHS)
-    print(f"| d | bytes | {depths} | MAP by d alone | MAP re-ranked |")
+    print(f"| d | bytes | {depths} | MAP by d only | MAP re-ranked |")
     print("| --- " * (4 + 2 * len(DEPTHS)) + "|")
     for width in options.widths:
         recalls = recall(learn_projection(rows, 3, width, rng), rows, queries)
         own = learn_projection(photographs, 3, width, rng)
-        scores = own.rows(photographs) @ own.queries(asked).T
+        scores = own.rows(photographs) @ own.queries(fact_vectors).T
         maps = [mean_map(scores, relevant), mean_map(reranked(scores, exact, DEPTHS[-1]), relevant)]
         cells = [
             f"{width}",
@@ -76,25 +76,25 @@ def mean_map(scores: np.ndarray, relevant: np.ndarray) -> float:
 
 
 def reranked(scores: np.ndarray, exact: np.ndarray, depth: int) -> np.ndarray:
-    """The first `depth` of each fact before all others, by their exact scores."""
+    """Scores that rank the first `depth` of each fact by their exact scores, before all others."""
     first = scores >= np.sort(scores, axis=0)[-depth]
     return np.where(first, exact + 10, scores)
 
 
 def recall(projection: Projection, rows: np.ndarray, queries: dict[str, np.ndarray]) -> list[float]:
-    """For each depth the mean over the seven patterns, and that of subjects never taught."""
+    """For each depth the mean over the seven patterns, and that for subjects never taught."""
     small = np.concatenate([projection.rows(rows[block]) for block in blocks(len(rows), BLOCK)])
-    found = {name: np.zeros(len(DEPTHS)) for name in (*PATTERNS, OTHERS[0])}
-    for name in found:
-        for query, asked in zip(queries[name], projection.queries(queries[name]), strict=True):
+    recalls = {name: np.zeros(len(DEPTHS)) for name in (*PATTERNS, OTHERS[0])}
+    for name in recalls:
+        for query, small_query in zip(queries[name], projection.queries(queries[name]), strict=True):
             exact = rows @ query
             least = np.partition(exact, -10)[-10] - TIES
-            order = np.argsort(-(small @ asked))
-            found[name] += [
+            order = np.argsort(-(small @ small_query))
+            recalls[name] += [
                 min(10, (exact[order[:depth]] >= least).sum()) / 10 / len(queries[name]) for depth in DEPTHS
             ]
-    taught = np.mean([found[name] for name in PATTERNS], axis=0)
-    return [value for pair in zip(taught, found[OTHERS[0]], strict=True) for value in pair]
+    taught = np.mean([recalls[name] for name in PATTERNS], axis=0)
+    return [value for pair in zip(taught, recalls[OTHERS[0]], strict=True) for value in pair]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How fast tripletcl is beside the usual way: every comparison of this folder, as ratios, with the goals set for them.
+"""Every comparison of speed in this folder, as ratios to the usual way, with their goals.
 
     python benchmarks/speed.py --clock cpu --threads 1
     python benchmarks/speed.py --only evaluation --json
 
-A part is a file here that can be run alone, with more to set and to see: importance, step, throughput, evaluation,
-avalanche (which needs an interpreter that has `avalanche-lib`, `--avalanche PATH`). A part that cannot run where it is
-asked to is left out with a sentence. `--json` prints one object a row: name, part, device, ratio, goal, direction;
+A part is a file here that can also be run by itself, with more options and output: importance, step, throughput,
+evaluation, avalanche (which needs an interpreter with `avalanche-lib`, `--avalanche PATH`). A part that cannot run on
+this machine is skipped with a sentence. `--json` prints one object a row: name, part, device, ratio, goal, direction;
 where the direction is "at most", lower is better.
 """
 
@@ -28,13 +28,13 @@ class Part:
     """One file of this folder.
 
     Attributes:
-        what: What its ratios are.
-        goals: The goal on a CPU and on a GPU; None where the part's rows have their own.
+        ratio: The numerator and the denominator of its ratios.
+        goals: The goal on a CPU and on a GPU; None if the part's rows have their own.
         direction: "at most" or "at least".
-        quick: What its `rows` is given for a run that says nothing but that it runs.
+        quick: Arguments of its `rows` for a run that only shows that it works.
     """
 
-    what: str
+    ratio: str
     goals: tuple[float, float] | None
     direction: str
     quick: dict[str, Any] = field(default_factory=dict)
@@ -68,18 +68,18 @@ def main() -> None:
     options = parse()
     for name in options.only or PARTS:
         try:
-            found = rows_of(name, options)
+            rows = rows_of(name, options)
         except (LookupError, ImportError) as reason:
-            print(f"{name} is left out: {reason}", file=sys.stderr if options.json else sys.stdout)
+            print(f"{name} is skipped: {reason}", file=sys.stderr if options.json else sys.stdout)
             continue
-        show(name, found, options.json)
+        show(name, rows, options.json)
 
 
 def parse() -> argparse.Namespace:
     parser = interleaved.parser(__doc__)
     parser.add_argument("--only", action="append", choices=PARTS, help="repeatable; default: all")
-    parser.add_argument("--avalanche", default=sys.executable, metavar="PATH", help="an interpreter that has avalanche")
-    parser.add_argument("--quick", action="store_true", help="sizes that say nothing, to see that it runs")
+    parser.add_argument("--avalanche", default=sys.executable, metavar="PATH", help="an interpreter with avalanche")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     return interleaved.parse(parser)
 
 
@@ -87,8 +87,8 @@ def rows_of(name: str, options: argparse.Namespace) -> list[Row]:
     """The rows of a part, each with its goal.
 
     Raises:
-        LookupError: something that it needs is not there.
-        ImportError: likewise.
+        LookupError: Something that it needs is missing.
+        ImportError: A package that it needs is missing.
     """
     if options.device == "cuda" and not torch.cuda.is_available():
         raise LookupError("torch sees no GPU here")
@@ -105,12 +105,12 @@ def rows_of(name: str, options: argparse.Namespace) -> list[Row]:
     return [{"part": name, **goals, **row} for row in rows(**settings)]
 
 
-def show(name: str, found: list[Row], as_json: bool) -> None:
+def show(name: str, rows: list[Row], as_json: bool) -> None:
     if as_json:
-        print(interleaved.as_json(found), flush=True)
+        print(interleaved.as_json(rows), flush=True)
         return
-    print(f"\n{name}: {PARTS[name].what}")
-    for row in found:
+    print(f"\n{name}: {PARTS[name].ratio}")
+    for row in rows:
         goal = "" if row["goal"] is None else f"  goal {row['direction']} {row['goal']:g}, {verdict(row)}"
         print(f"  {row['name']:76}{row['ratio']:8.2f}x{goal}", flush=True)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 def summed_statistic(
     model: nn.Module, inputs: Tensor, f: Callable[[Tensor], Tensor], scalar: Callable[[Tensor], Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """sum_n f(d s(F(x_n)) / d theta), with F the model in eval mode and s its squared norm where none is given."""
+    """sum_n f(d s(F(x_n)) / d theta), with F the model in eval mode and s its squared norm by default."""
     modes = [module.training for module in model.modules()]
     model.eval()
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}

@@ -109,12 +109,12 @@ class PlainSequence:
 
 
 def latest_anchor(lam: float) -> Callable[[list[Named], list[Named]], list[Term]]:
-    """Every task's importance around the newest theta."""
+    """Every task's importance around the latest theta."""
     return lambda omegas, thetas: [(lam, omega, thetas[-1]) for omega in omegas]
 
 
 def assert_near(ours: torch.nn.Module, twin: torch.nn.Module, plain: torch.nn.Module) -> None:
-    """The same run up to rounding, and one that the penalty has moved well away from plain fine-tuning."""
+    """The runs are equal up to rounding, and the penalty has moved them well away from plain fine-tuning."""
     ours_, twin_, plain_ = (
         torch.cat([p.detach().flatten() for p in model.parameters()]) for model in (ours, twin, plain)
     )

@@ -43,4 +43,4 @@ def test_what_trains_and_measures_runs() -> None:
 
 def test_a_part_that_cannot_run_is_left_out_with_a_sentence() -> None:
     done = run("speed.py", "--only", "avalanche", "--quick", "--device", "cuda")
-    assert done.stdout.startswith("avalanche is left out: ")
+    assert done.stdout.startswith("avalanche is skipped: ")

@@ -1,4 +1,4 @@
-"""What every method promises, held against what it does on the toy sequence: the table of properties is measured.
+"""The declared properties of every method against its behaviour on the toy sequence.
 
 Problem agnostic and consistent are held by the tests of each method: what they mean is in its own equations.
 """
@@ -33,7 +33,7 @@ OTHER_SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("imm", {"merge": "mean"}),
     ("analytic", {"trunk": "first"}),
 ]
-"""Settings that may change what a method can promise."""
+"""Settings that may change the properties of a method."""
 
 CASES = {name: (name, {}) for name, method in METHODS.items() if not method.joint}
 CASES |= {f"{name} {' '.join(settings.values())}": (name, settings) for name, settings in OTHER_SETTINGS}
@@ -41,8 +41,8 @@ TRAINING = Training(epochs=3, batch_size=16, lr=0.05, checkpoint_minutes=0)
 SOURCE = ToySource()
 
 
-def made(case: str) -> Method:
-    """The method of a case; four thousand random features would take a toy test seconds."""
+def build(case: str) -> Method:
+    """The method of a case; four thousand random features would take seconds."""
     name, settings = CASES[case]
     return METHODS[name](**({"features": 100} if name == "analytic" else {}), **settings)
 
@@ -52,15 +52,15 @@ def inputs(items: np.ndarray) -> Iterator[Tensor]:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Are two states the same, bit for bit?"""
+    """Tell whether two states are the same, bit for bit."""
     if isinstance(left, dict):
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     return torch.equal(left, right) if isinstance(left, Tensor) else bool(left == right)
 
 
 @dataclass
-class Lived:
-    """A method that went through training on two tasks: what there was before and after the second."""
+class States:
+    """A method that was trained on two tasks: the states before and after the second."""
 
     before: dict[str, Any]
     learner_before: dict[str, Tensor]
@@ -69,30 +69,30 @@ class Lived:
     after: dict[str, Any]
 
 
-def lived(case: str, folder: Path) -> Lived:
-    """Train two tasks and look over the method's shoulder."""
-    method, seen = made(case), {}
+def train_two_tasks(case: str, folder: Path) -> States:
+    """Train two tasks and record the states."""
+    method, states = build(case), {}
     before_task, after_task = method.before_task, method.after_task
 
     def before(task: Task) -> None:
-        seen["before"] = copy.deepcopy(method.state_dict())
-        seen["learner_before"] = copy.deepcopy(method.learner.state_dict())
+        states["before"] = copy.deepcopy(method.state_dict())
+        states["learner_before"] = copy.deepcopy(method.learner.state_dict())
         before_task(task)
 
     def after(task: Task) -> None:
-        seen["learner_after"] = copy.deepcopy(method.learner.state_dict())
-        seen["random"] = torch.get_rng_state()
+        states["learner_after"] = copy.deepcopy(method.learner.state_dict())
+        states["random"] = torch.get_rng_state()
         after_task(task)
-        seen["after"] = copy.deepcopy(method.state_dict())
+        states["after"] = copy.deepcopy(method.state_dict())
 
     method.before_task, method.after_task = before, after  # type: ignore[method-assign]
     run_toy(folder, method, tasks=toy_tasks()[:2], training=TRAINING)
-    return Lived(**seen)
+    return States(**states)
 
 
-def told(case: str, of: Lived, task: Task) -> dict[str, Any]:
-    """The state of one that saw no training of the second task: it is told the weights and sees the task's inputs."""
-    method, learner = made(case), ToyLearner()
+def untrained_state(case: str, of: States, task: Task) -> dict[str, Any]:
+    """The state of a method without the training of the second task: it gets the weights and the task's inputs."""
+    method, learner = build(case), ToyLearner()
     method.start(learner, inputs)
     learner.load_state_dict(of.learner_before)
     method.load_state_dict(copy.deepcopy(of.before))
@@ -105,7 +105,7 @@ def told(case: str, of: Lived, task: Task) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_constant_memory(tmp_path: Path, case: str) -> None:
-    method, kept = made(case), []
+    method, kept = build(case), []
     after_task = method.after_task
 
     def measured(task: Task) -> None:
@@ -119,29 +119,31 @@ def test_constant_memory(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_unlabeled_what_is_kept_follows_from_weights_and_inputs_alone(tmp_path: Path, case: str) -> None:
-    """No label reaches it, neither when the task ends nor through the loss while it is learned."""
+def test_unlabeled_the_state_depends_on_weights_and_inputs_only(tmp_path: Path, case: str) -> None:
+    """Labels change it neither at the end of the task nor through the loss during training."""
     task = toy_tasks()[1]
     mislabelled = replace(task, targets=-task.targets[::-1].copy(), classes=task.classes + 5)
-    found = lived(case, tmp_path / "run")
-    assert same(told(case, found, mislabelled), found.after) == made(case).properties.unlabeled
+    trained = train_two_tasks(case, tmp_path / "run")
+    assert same(untrained_state(case, trained, mislabelled), trained.after) == build(case).properties.unlabeled
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_adaptive_other_inputs_make_it_keep_other_things(tmp_path: Path, case: str) -> None:
+def test_adaptive_other_inputs_give_another_state(tmp_path: Path, case: str) -> None:
     task, other = toy_tasks()[1:3]
-    found = lived(case, tmp_path / "run")
-    shown = [told(case, found, replace(task, importance_items=items)) for items in (task.items, other.items)]
-    assert same(*shown) != made(case).properties.adaptive
+    trained = train_two_tasks(case, tmp_path / "run")
+    both = [
+        untrained_state(case, trained, replace(task, importance_items=items)) for items in (task.items, other.items)
+    ]
+    assert same(*both) != build(case).properties.adaptive
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if made(case).properties.adaptive])
+@pytest.mark.parametrize("case", [case for case in CASES if build(case).properties.adaptive])
 def test_adaptive_importance_of_other_inputs_can_be_added_after_the_last_task(tmp_path: Path, case: str) -> None:
-    """With weight 0 nothing changes, bit for bit; what is added afresh does not depend on what was there."""
+    """With weight 0 nothing changes, bit for bit; recomputed importance does not depend on the old one."""
     first, second, other = toy_tasks()
     states = []
     for number, tasks in enumerate(([first, second], [first, other])):
-        method = made(case)
+        method = build(case)
         learner, _ = run_toy(tmp_path / str(number), method, tasks=tasks, training=TRAINING)
         before = copy.deepcopy(method.state_dict())
         method.add_importance(other, 0.0)
@@ -169,7 +171,7 @@ def learn(method: Method, learner: ToyLearner, task: Task) -> None:
 
 
 def drift(method: Method, pretrained: ToyLearner) -> tuple[float, float]:
-    """How far outputs and representation of the first task's inputs move when a second task is learned.
+    """The change of outputs and representation of the first task's inputs while a second task is learned.
 
     The method meets a network that was trained without it: it may look at it, once, with the first task's inputs.
     """
@@ -192,10 +194,10 @@ def all_of(function: Callable[[Tensor], Tensor], task: Task) -> Tensor:
 
 @pytest.mark.parametrize("case", CASES)
 def test_on_pretrained_a_network_trained_without_it_is_protected(tmp_path: Path, case: str) -> None:
-    """Its outputs move less than without the method; where the method answers by a read-out of its own, which grows
-    with the classes, that goes for the representation."""
+    """Its outputs change less than without the method; if the method has a readout of its own, which grows with the
+    classes, this holds for the representation."""
     pretrained, _ = run_toy(tmp_path / "plain", Method(), tasks=toy_tasks()[:1], training=TRAINING)
-    method = made(case)
+    method = build(case)
     protected, plain = drift(method, pretrained), drift(Method(), pretrained)
     what = 1 if isinstance(method, Analytic) else 0
     assert (protected[what] < plain[what]) == method.properties.on_pretrained, (protected, plain)

@@ -1,4 +1,4 @@
-"""Sequences so small that a whole run takes a blink: an MLP with one head for all tasks, or with a head for each."""
+"""Sequences so small that a run takes a moment: an MLP with one head for all tasks, or with a head for each."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class ToyLearner(nn.Module):
 class MultiHeadToy(nn.Module):
     """A trunk that the tasks share and a head for each, with dropout in both; targets are class ids.
 
-    Joint training has several heads in play: an item is told from the classes of its own head alone.
+    Joint training has several heads in play: an item is distinguished from the classes of its own head only.
     """
 
     def __init__(self, tasks: Sequence[Task], seed: int = 0) -> None:

@@ -21,7 +21,7 @@ from tripletcl.errors import UserError
 from tripletcl.files import write_atomically
 
 
-def test_nested_state_comes_back(tmp_path: Path) -> None:
+def test_a_nested_state_is_restored(tmp_path: Path) -> None:
     state = {
         "model": {
             "layer.weight": torch.arange(6.0).reshape(2, 3).t(),
@@ -42,7 +42,7 @@ def test_nested_state_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200, 0.5, 0.99])
-def test_a_file_cut_short_is_refused(tmp_path: Path, keep: float) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
     path = tmp_path / "a.safetensors"
     save_state(path, {"x": torch.randn(1000)})
     whole = path.read_bytes()
@@ -63,7 +63,7 @@ def test_a_pickle_is_refused_unopened(tmp_path: Path) -> None:
         load_state(path)
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
 
@@ -77,7 +77,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_random_states_come_back(tmp_path: Path) -> None:
+def test_random_states_are_restored(tmp_path: Path) -> None:
     save_state(tmp_path / "a.safetensors", random_states())
     first = torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002  (the global state is what is tested)
     restore_random_states(load_state(tmp_path / "a.safetensors"))
@@ -86,7 +86,7 @@ def test_random_states_come_back(tmp_path: Path) -> None:
     assert first[1:] == again[1:]
 
 
-def test_a_checkpoint_leans_on_another_where_most_is_the_same(tmp_path: Path) -> None:
+def test_a_checkpoint_refers_to_a_base_if_most_of_it_is_equal(tmp_path: Path) -> None:
     first, second, third = (tmp_path / f"{name}.safetensors" for name in "abc")
     large, small = torch.randn(5000), torch.randn(10)
     save_state(first, {"method": {"sums": large, "few": small}, "seconds": 1})

@@ -1,4 +1,4 @@
-"""`Training.head_epochs`: the trunk stands still at each task's start, and nothing sees that time go by."""
+"""`Training.head_epochs`: the trunk is frozen at each task's start, without side effects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TASKS = multi_head_tasks()
 
 
 class NormToy(MultiHeadToy):
-    """Its trunk has running statistics, which training moves, and a layer that is never trained."""
+    """A learner whose trunk has running statistics, which training changes, and a layer that is never trained."""
 
     def __init__(self) -> None:
         super().__init__(TASKS)
@@ -54,27 +54,27 @@ METHODS_THAT_MOVE_WEIGHTS: dict[str, Callable[[], Method]] = {
 @pytest.mark.parametrize(
     ("name", "training"), [(name, SGD) for name in METHODS_THAT_MOVE_WEIGHTS] + [("finetune", ADAMW), ("imm", ADAMW)]
 )
-def test_the_trunk_is_frozen_bit_for_bit_and_then_moves(tmp_path: Path, name: str, training: Training) -> None:
-    """Parameters, running statistics, weight decay, penalties around an old anchor: nothing moves it."""
+def test_the_trunk_is_frozen_bit_for_bit_and_then_trained(tmp_path: Path, name: str, training: Training) -> None:
+    """Neither gradients nor weight decay nor a penalty around an old anchor change it, nor its running statistics."""
     method, learner = METHODS_THAT_MOVE_WEIGHTS[name](), NormToy()
     before_task, after_step = method.before_task, method.after_step
-    seen: list[list[dict[str, Tensor]]] = []
+    states: list[list[dict[str, Tensor]]] = []
 
     def state() -> dict[str, Tensor]:
         return {key: value.clone() for key, value in learner.state_dict().items()}
 
     def before(task: Task) -> None:
         before_task(task)
-        seen.append([state()])
+        states.append([state()])
 
     def after(lr: float) -> None:
         after_step(lr)
-        seen[-1].append(state())
+        states[-1].append(state())
 
     method.before_task, method.after_step = before, after  # type: ignore[method-assign]
     run_multi_head(tmp_path, method, learner=learner, training=replace(training, checkpoint_minutes=60))
-    assert [len(steps) for steps in seen] == [1 + 4 * 3] * 3
-    for head, steps in enumerate(seen):
+    assert [len(steps) for steps in states] == [1 + 4 * 3] * 3
+    for head, steps in enumerate(states):
         for step, (old, new) in enumerate(itertools.pairwise(steps)):
             moved = {key for key, value in new.items() if not torch.equal(value, old[key])}
             assert {f"heads.{head}.1.weight", f"heads.{head}.1.bias"} <= moved
@@ -93,15 +93,15 @@ def norm_importance(learner: ToyLearner, task: Task, number: int) -> Named:
 def test_sequence_equals_the_twin(
     tmp_path: Path, form: str, kind: Callable[..., Method], lam: float, measure: Any
 ) -> None:
-    """Momentum of the trunk starts when it does, the path integral too; the schedule runs over all epochs."""
+    """The trunk's momentum and path integral start with its training; the schedule covers all epochs."""
     training = Training(epochs=3, head_epochs=1, batch_size=16, lr=0.05)
     ours, _ = run_toy(tmp_path / "ours", kind(lam=lam, penalty=form), training=training)
     plain, _ = run_toy(tmp_path / "plain", Method(), training=replace(training, head_epochs=0))
     assert_near(ours, PlainSequence(form, measure, latest_anchor(lam), training=training).run(), plain)
 
 
-def test_the_optimizer_knows_nothing_of_a_trunk_that_has_stood_still(tmp_path: Path) -> None:
-    """A checkpoint from the heads' time, and the flags of a learner whose training was cut off there."""
+def test_the_optimizer_has_no_state_of_a_frozen_trunk(tmp_path: Path) -> None:
+    """A checkpoint from an epoch of the heads, and the flags of a learner whose training ended there."""
     learner = ToyLearner()
     with pytest.raises(KeyboardInterrupt):
         run_toy(tmp_path, Method(), training=ADAMW, stop_after=3, learner=learner)
@@ -114,7 +114,7 @@ def test_the_optimizer_knows_nothing_of_a_trunk_that_has_stood_still(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["imm", "lwf"])
-def test_a_search_stopped_anywhere_goes_on_as_uninterrupted(tmp_path: Path, name: str) -> None:
+def test_an_interrupted_search_equals_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     def run(folder: Path, stop_after: int | None = None) -> MultiHeadToy:
         return run_multi_head(
             folder,
@@ -136,7 +136,7 @@ def test_a_search_stopped_anywhere_goes_on_as_uninterrupted(tmp_path: Path, name
     assert_same(whole, pieces)
 
 
-def test_heads_alone_need_epochs_behind_them() -> None:
+def test_head_epochs_are_less_than_epochs() -> None:
     with pytest.raises(UserError, match=r"head_epochs is 3, but it must be less than training\.epochs, which is 3"):
         Training(epochs=3, head_epochs=3)
     with pytest.raises(UserError, match=r"head_epochs is 8, but it must be less than training\.epochs, which is 4"):

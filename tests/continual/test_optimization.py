@@ -1,4 +1,4 @@
-"""The fused optimizers against the plain ones."""
+"""Fused optimizers against plain ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("training", SETTINGS)
 def test_fused_equals_plain(training: Training) -> None:
-    """Also where a parameter gets its first gradient later than others, or one that lies otherwise in memory."""
+    """Also if a parameter gets its first gradient later than others, or one with another memory layout."""
     learners = [ToyLearner(), ToyLearner()]
     optimizers = [
         build_optimizer(learner, training, fused) for learner, fused in zip(learners, (True, False), strict=True)
@@ -44,8 +44,8 @@ def test_fused_equals_plain(training: Training) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_state_of_a_plain_optimizer_is_taken_up_by_a_fused_one(tmp_path: Path, optimizer: str) -> None:
-    """Checkpoints of a run that began without it hold the same entries."""
+def test_the_states_of_plain_and_fused_optimizers_have_the_same_entries(tmp_path: Path, optimizer: str) -> None:
+    """So that a checkpoint of one can be restored by the other."""
     learner = ToyLearner()
     entries = []
     for fused in (True, False):

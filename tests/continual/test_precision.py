@@ -1,4 +1,4 @@
-"""On the CPU bfloat16 leaves those convolutions in float32 that it makes slower, and nothing else."""
+"""With bfloat16 on the CPU only those convolutions that it makes slower stay in float32."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_which_convolutions_stay_in_float32(name: str) -> None:
-    """Result and gradients are those of float32, but for the rounding of what enters and leaves."""
-    layer, kept = CASES[name]
+    """Result and gradients are those of float32 up to the rounding of inputs and outputs."""
+    layer, in_float32 = CASES[name]
     inputs = [random(2, layer.in_channels, 9, 9).bfloat16() for _ in range(3)]
     passes = []
     for x, precision in zip(inputs, ("float32", "plain autocast", "ours"), strict=True):
@@ -54,12 +54,12 @@ def test_which_convolutions_stay_in_float32(name: str) -> None:
                 out = layer(x)
         assert out.dtype == torch.bfloat16
         passes.append([out, *torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])])
-    twin = passes[0] if kept else passes[1]
-    assert all(torch.equal(found, wanted) for found, wanted in zip(passes[2], twin, strict=True))
-    assert kept == any(not torch.equal(a, b) for a, b in zip(passes[2], passes[1], strict=True))
+    twin = passes[0] if in_float32 else passes[1]
+    assert all(torch.equal(a, b) for a, b in zip(passes[2], twin, strict=True))
+    assert in_float32 == any(not torch.equal(a, b) for a, b in zip(passes[2], passes[1], strict=True))
 
 
-def test_float32_and_other_functions_are_as_ever() -> None:
+def test_float32_and_other_functions_are_unchanged() -> None:
     layer, _ = CASES["strided"]
     x = random(2, 6, 9, 9)
     with mixed(compute_on("cpu")):

@@ -25,19 +25,19 @@ SETTINGS = {
 
 @pytest.mark.parametrize("optimizer", SETTINGS)
 @pytest.mark.parametrize("name", METHODS)
-def test_stopped_anywhere_and_started_again_is_as_uninterrupted(tmp_path: Path, name: str, optimizer: str) -> None:
+def test_an_interrupted_run_equals_an_uninterrupted_one(tmp_path: Path, name: str, optimizer: str) -> None:
     training = SETTINGS[optimizer]
 
-    def method() -> Method:  # four thousand random features would take a toy test seconds
+    def method() -> Method:  # four thousand random features would take seconds
         return METHODS[name](**({"features": 100} if name == "analytic" else {}))
 
     whole, whole_run = run_toy(tmp_path / "whole", method(), training=training)
     for attempt in itertools.count(1):
-        try:  # every attempt gets a little further than the last, then dies
+        try:  # every attempt takes a few steps more than the last, then is killed
             pieces, pieces_run = run_toy(tmp_path / "pieces", method(), training=training, stop_after=4)
             break
         except KeyboardInterrupt:
-            torch.manual_seed(attempt)  # whatever state the new process would be in
+            torch.manual_seed(attempt)  # a new process could be in any state
     assert attempt > 1
     assert_same(whole, pieces)
 
@@ -65,7 +65,7 @@ def test_lam_0_is_finetune_bit_for_bit(tmp_path: Path, form: str, optimizer: str
     assert_same(plain, mas)
 
 
-def test_the_larger_lam_the_less_is_moved(tmp_path: Path) -> None:
+def test_a_larger_lam_changes_less(tmp_path: Path) -> None:
     first = weights(run_toy(tmp_path / "first", Method(), tasks=toy_tasks()[:1])[0])
     moved = []
     for lam in (0.0, 0.1, 10.0, 1e9):
@@ -76,7 +76,7 @@ def test_the_larger_lam_the_less_is_moved(tmp_path: Path) -> None:
     assert moved[-1] < 0.1 * moved[0]
 
 
-def test_frozen_stands_still_after_the_first_task(tmp_path: Path) -> None:
+def test_frozen_does_not_change_after_the_first_task(tmp_path: Path) -> None:
     after_one, _ = run_toy(tmp_path / "one", Method(), tasks=toy_tasks()[:1])
     frozen, _ = run_toy(tmp_path / "all", METHODS["frozen"]())
     assert_same(after_one, frozen)
@@ -98,20 +98,20 @@ def test_memory_does_not_grow_with_tasks(tmp_path: Path) -> None:
     assert set(kept) == {2 * parameter_bytes}
 
 
-def test_a_task_s_optimizer_is_let_go_when_the_next_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its momentum is as large as the model: kept for every task, memory would grow with the sequence."""
-    made: list[weakref.ref[torch.optim.Optimizer]] = []
+def test_the_optimizer_of_a_task_is_freed_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its momentum is as large as the model: one for every task would let memory grow with the sequence."""
+    optimizers: list[weakref.ref[torch.optim.Optimizer]] = []
 
     def recorded(*arguments: object) -> torch.optim.Optimizer:
         gc.collect()
-        assert [ref for ref in made if ref() is not None] == []
+        assert [ref for ref in optimizers if ref() is not None] == []
         optimizer = build_optimizer(*arguments)  # type: ignore[arg-type]
-        made.append(weakref.ref(optimizer))
+        optimizers.append(weakref.ref(optimizer))
         return optimizer
 
     monkeypatch.setattr(sequence, "build_optimizer", recorded)
     run_toy(tmp_path / "run", METHODS["mas"]())
-    assert len(made) == 3
+    assert len(optimizers) == 3
 
 
 def test_nan_loss_stops_and_names_the_batch(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_batches_of_an_epoch_cover_every_item_once_whatever_the_start() -> None:
     task, source = toy_tasks()[0], ToySource()
 
     def batches(start: int) -> list[np.ndarray]:
-        found = epoch_batches(task, source, batch_size=16, seed=(0, 1, 2), start=start, device=torch.device("cpu"))
-        return [batch.items for batch in found]
+        batches = epoch_batches(task, source, batch_size=16, seed=(0, 1, 2), start=start, device=torch.device("cpu"))
+        return [batch.items for batch in batches]
 
     whole = batches(0)
     assert sorted(np.concatenate(whole)) == sorted(task.items)
@@ -146,7 +146,7 @@ def test_learning_rate(schedule: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", SETTINGS)
-def test_the_trunk_has_its_own_part_of_the_learning_rate(tmp_path: Path, optimizer: str) -> None:
+def test_the_trunk_has_its_own_learning_rate(tmp_path: Path, optimizer: str) -> None:
     start, moved = weights(ToyLearner()), {}
     for part in (0.0, 0.5, 1.0):
         training = replace(SETTINGS[optimizer], epochs=1, batch_size=120, weight_decay=0.0, trunk_lr=part)  # one step

@@ -1,4 +1,4 @@
-"""Choosing lam task by task: the rule against a plainly written twin, and whole runs against runs of fixed weights."""
+"""The choice of lam for every task: the rule against a plain twin, and whole runs against runs with fixed weights."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tripletcl.methods import METHODS, Combined
 
 HELD_OUT = 12
 WEIGHTED = [name for name, method in METHODS.items() if "lam" in inspect.signature(method).parameters]
-"""The methods that have a weight to choose."""
+"""The methods with a weight to choose."""
 
 SETTINGS = {
     "sgd": Training(epochs=2, batch_size=16, lr=0.1),
     "adamw": Training(epochs=2, batch_size=16, lr=0.02, optimizer="adamw", weight_decay=0.1),
 }
 RULE = Stability(drop=0.02, start=9.0, decay=0.3, attempts=4)
-"""On the toy, searches with it end at the first try, at the last one, and in between."""
+"""With it the toy's searches end at the first attempt, at the last one, and in between."""
 
 
 def learnable_tasks() -> list[Task]:
@@ -43,7 +43,7 @@ def learnable_tasks() -> list[Task]:
 
 
 def with_lams(method: Method, lams: dict[str, float]) -> Method:
-    """A method that learns each task with the weight given for it: fixed beforehand, nothing is searched."""
+    """A method that learns each task with a fixed weight of its own."""
     before_task = method.before_task
 
     def weighted(task: Task) -> None:
@@ -62,7 +62,7 @@ def lines(run: RunFolder, kind: str) -> list[dict[str, float]]:
 
 
 def plain_rule(score: Callable[[float], float], rule: Stability) -> list[float]:
-    """The weights tried, as the paper says it: the last one is kept."""
+    """The weights tried by the rule of the paper; the last one is kept."""
     fine_tuning = score(0.0)
     tried, lam = [0.0], rule.start
     while True:
@@ -78,21 +78,21 @@ def test_the_rule_against_its_plain_twin(seed: int) -> None:
     rule = Stability(draw.choice([0.0, 0.1, 0.5]), draw.uniform(0.1, 1e3), draw.uniform(0.1, 0.9), draw.randint(1, 6))
     scores = {0.0: draw.random()}
 
-    def score(lam: float) -> float:  # in no order: a larger weight need not score worse
+    def score(lam: float) -> float:  # not monotonic: a larger weight may score better
         return scores.setdefault(round(lam, 9), draw.random())
 
-    expected, tried, found = plain_rule(score, rule), [0.0], [scores[0.0]]
-    while not rule.ends(found):
-        tried.append(rule.lam(Method(), len(found)))
-        found.append(score(tried[-1]))
-    assert tried == pytest.approx(expected)
+    expected, weights, scored = plain_rule(score, rule), [0.0], [scores[0.0]]
+    while not rule.ends(scored):
+        weights.append(rule.lam(Method(), len(scored)))
+        scored.append(score(weights[-1]))
+    assert weights == pytest.approx(expected)
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------
 
 
 def plain_search(folder: Path, name: str, rule: Stability, training: Training) -> dict[str, float]:
-    """The weight of each task, found by training the sequence anew with every candidate."""
+    """The weight of each task, chosen by training the sequence from its start with every candidate."""
     tasks, lams = learnable_tasks(), {"task 1": 0.0}
     for stage, task in list(enumerate(tasks))[1:]:
 
@@ -107,7 +107,7 @@ def plain_search(folder: Path, name: str, rule: Stability, training: Training) -
 
 
 @pytest.mark.parametrize("optimizer", SETTINGS)
-def test_a_search_ends_where_runs_of_fixed_weights_say(tmp_path: Path, optimizer: str) -> None:
+def test_a_search_ends_at_the_weights_of_the_twin(tmp_path: Path, optimizer: str) -> None:
     training = SETTINGS[optimizer]
     lams = plain_search(tmp_path, "mas", RULE, training)
     tasks = learnable_tasks()
@@ -126,8 +126,8 @@ def test_a_search_ends_where_runs_of_fixed_weights_say(tmp_path: Path, optimizer
 
 @pytest.mark.parametrize("optimizer", SETTINGS)
 @pytest.mark.parametrize("name", WEIGHTED)
-def test_a_first_try_that_passes_is_the_run_of_that_weight(tmp_path: Path, name: str, optimizer: str) -> None:
-    """Whatever the method keeps, fine-tuning first leaves no trace."""
+def test_a_run_whose_first_weight_passes_equals_that_of_the_weight(tmp_path: Path, name: str, optimizer: str) -> None:
+    """The attempt of fine-tuning leaves no trace, whatever the method stores."""
     training, rule = SETTINGS[optimizer], Stability(drop=1.0, start=0.7)
     tasks = learnable_tasks()
     lams = {"task 1": 0.0, "task 2": 0.7, "task 3": 0.7}
@@ -139,7 +139,7 @@ def test_a_first_try_that_passes_is_the_run_of_that_weight(tmp_path: Path, name:
     ]  # fmt: skip
 
 
-def test_no_more_tries_than_allowed_and_the_last_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_attempts_are_bounded_and_the_last_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rule = Stability(drop=0.0, start=1e6, decay=0.5, attempts=3)
     with caplog.at_level(logging.INFO, "tripletcl"):
         _, run = run_toy(tmp_path / "run", METHODS["mas"](lam="auto"), tasks=learnable_tasks(), stability=rule)
@@ -152,7 +152,7 @@ def test_no_more_tries_than_allowed_and_the_last_is_kept(tmp_path: Path, caplog:
 
 
 @pytest.mark.parametrize("combined", [False, True])
-def test_a_search_stopped_anywhere_goes_on_as_uninterrupted(tmp_path: Path, combined: bool) -> None:
+def test_an_interrupted_search_equals_an_uninterrupted_one(tmp_path: Path, combined: bool) -> None:
     def run(folder: Path, stop_after: int | None = None) -> tuple[ToyLearner, RunFolder]:
         mas = METHODS["mas"](lam="auto")
         method = Combined([mas, METHODS["lwf"](lam=0.5)]) if combined else mas
@@ -178,7 +178,7 @@ def test_a_search_stopped_anywhere_goes_on_as_uninterrupted(tmp_path: Path, comb
     assert figures[0] == figures[1]
 
 
-def test_a_damaged_checkpoint_inside_a_search_costs_no_number(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_within_a_search_changes_no_number(tmp_path: Path) -> None:
     def run(folder: Path, stop_after: int | None = None) -> ToyLearner:
         method = METHODS["mas"](lam="auto")
         return run_toy(
@@ -199,13 +199,13 @@ def test_a_damaged_checkpoint_inside_a_search_costs_no_number(tmp_path: Path) ->
     assert_same(whole, run(tmp_path / "cut"))
 
 
-def test_a_weight_so_large_that_training_diverges_is_passed_over(tmp_path: Path) -> None:
+def test_a_weight_with_which_training_diverges_is_skipped(tmp_path: Path) -> None:
     rule = Stability(drop=1.0, start=1e30, decay=1e-30)
     method = METHODS["mas"](lam="auto", penalty="gradient")
     _, run = run_toy(tmp_path / "run", method, tasks=learnable_tasks(), stability=rule)
     assert [line["lam"] for line in lines(run, "stage")[2:]] == pytest.approx([1.0, 1.0])
     assert lines(run, "attempt")[1]["score"] < 0
-    with pytest.raises(UserError, match=r"the loss became (nan|inf) in task 2"):  # and there is none left to try
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) in task 2"):  # and no smaller weight is left
         run_toy(
             tmp_path / "none",
             METHODS["mas"](lam="auto", penalty="gradient"),
@@ -222,7 +222,7 @@ def test_too_few_held_out_items_are_an_error_before_training(tmp_path: Path) -> 
     with pytest.raises(UserError, match="task 2 has 0 of them"):
         run_toy(tmp_path / "none", METHODS["mas"](lam="auto"), tasks=toy_tasks())
     assert not (tmp_path / "few" / "metrics.jsonl").exists()
-    run_toy(tmp_path / "fixed", METHODS["mas"](lam=1.0), tasks=toy_tasks())  # a weight of one's own needs none
+    run_toy(tmp_path / "fixed", METHODS["mas"](lam=1.0), tasks=toy_tasks())  # a given weight needs none
 
 
 def test_a_single_task_has_nothing_to_search(tmp_path: Path) -> None:
@@ -232,22 +232,22 @@ def test_a_single_task_has_nothing_to_search(tmp_path: Path) -> None:
 
 
 def test_held_out_items_are_scored_plain_and_never_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[bool, set[int]] = {True: set(), False: set()}
+    requested: dict[bool, set[int]] = {True: set(), False: set()}
     batch = ToySource.batch
 
     def recorded(self: ToySource, ids: np.ndarray, generator: torch.Generator | None) -> torch.Tensor:
-        if len(ids) > 5:  # the toy's figures are of its first five items
-            asked[generator is not None].update(ids.tolist())
+        if len(ids) > 5:  # the toy evaluates its first five items
+            requested[generator is not None].update(ids.tolist())
         return batch(self, ids, generator)
 
     tasks = [replace(task, importance_items=task.items[:8]) for task in learnable_tasks()]
     held_out = {int(item) for task in tasks for item in task.validation_items}
     monkeypatch.setattr(ToySource, "batch", recorded)
     run_toy(tmp_path / "run", METHODS["mas"](lam="auto"), tasks=tasks, stability=RULE)
-    assert asked[True] == {int(item) for task in tasks for item in task.items}
-    assert not asked[True] & held_out
+    assert requested[True] == {int(item) for task in tasks for item in task.items}
+    assert not requested[True] & held_out
     plain = [tasks[1].validation_items, tasks[2].validation_items, *(task.importance_items for task in tasks)]
-    assert asked[False] == {int(item) for items in plain for item in items}
+    assert requested[False] == {int(item) for items in plain for item in items}
 
 
 def test_a_method_has_its_own_start_unless_one_is_given() -> None:

@@ -61,7 +61,7 @@ def test_variants_do_not_depend_on_the_batches(
 
 
 def test_per_batch_counts_every_batch_once(model: nn.Module) -> None:
-    """Also the last, smaller one; it depends on the batches, and falls short of the exact importance."""
+    """Also the last, smaller one; the result depends on the batches and is below the exact importance."""
     inputs = images(10, 3, 5, 5)
     ours = importance(model, inputs.split(4), per="batch")
     model.eval()
@@ -105,8 +105,8 @@ def test_settings_that_do_not_go_together(model: nn.Module) -> None:
         importance(model, [inputs], per="batch", scope="local")
 
 
-def test_the_batch_axis_is_looked_at_once_for_each_shape(model: nn.Module) -> None:
-    """One sample alone shows it; the batches that follow cost their own pass only."""
+def test_the_batch_axis_is_checked_once_for_each_shape(model: nn.Module) -> None:
+    """By a pass of one sample; later batches take only their own pass."""
     model = nn.Sequential(*model[:3], nn.AdaptiveAvgPool2d(3), *model[3:])
     sizes = []
     model[0].register_forward_hook(lambda _, args, output: sizes.append(len(output)))

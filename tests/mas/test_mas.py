@@ -37,7 +37,7 @@ def vector_importance(learner: ToyLearner, task: Task, number: int = 0) -> Named
 
 
 def local_importance(learner: ToyLearner, task: Task, number: int = 0, rectified: bool = False) -> Named:
-    """Written out for the toy's two linear layers, of which the first has a ReLU behind it."""
+    """Written out for the toy's two linear layers, the first of which is followed by a ReLU."""
     learner.eval()
     total = {name: torch.zeros_like(p) for name, p in learner.named_parameters()}
     for x in ToySource().batch(task.importance_items, None):
@@ -192,7 +192,7 @@ def without_images(task: Task) -> Task:
 
 
 @pytest.mark.parametrize("accumulate", ["sum", "running_mean", "ema"])
-def test_a_task_without_importance_moves_the_anchor_alone(
+def test_a_task_without_importance_moves_only_the_anchor(
     tmp_path: Path, accumulate: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     tasks = toy_tasks()
@@ -227,7 +227,7 @@ def test_no_importance_at_all_is_fine_tuning(tmp_path: Path, method: type[Method
 
 @pytest.mark.parametrize("scope", ["local", "rectified"])
 @pytest.mark.parametrize("settings", [{"output": "vector"}, {"per": "batch"}, {"engine": "loop"}], ids=str)
-def test_local_importance_refuses_what_it_has_not(settings: dict[str, str], scope: Scope) -> None:
+def test_local_importance_refuses_settings_that_it_lacks(settings: dict[str, str], scope: Scope) -> None:
     with pytest.raises(UserError, match=r"^local importance "):
         MAS(scope=scope, **settings)
     if "per" not in settings:
@@ -241,7 +241,7 @@ def test_decay_is_a_share(decay: float) -> None:
         MAS(decay=decay)
 
 
-def test_promises() -> None:
+def test_properties() -> None:
     assert MAS.properties.adaptive
     assert not MAS.properties.consistent
     assert MASAlpha.properties.adaptive

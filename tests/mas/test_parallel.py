@@ -1,4 +1,4 @@
-"""Samples dealt to threads add up to what one thread gives, and leave the process as it was."""
+"""The partial sums of threads add up to the sum of one thread, and the process is left unchanged."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ def test_every_sample_counts_once(threads: int, samples: int) -> None:
     torch.testing.assert_close(total, 2 + rows.abs().sum(0))
 
 
-def test_as_many_threads_as_torch_may_use_each_alone(threads: int) -> None:
-    seen: list[tuple[int, int, bool]] = []
+def test_as_many_workers_as_torch_may_use_threads_each_with_one_thread(threads: int) -> None:
+    settings: list[tuple[int, int, bool]] = []
     together = threading.Barrier(threads)
 
     def work(share: slice, total: Tensor) -> None:
         together.wait(10)
-        seen.append((threading.get_ident(), torch.get_num_threads(), torch.is_grad_enabled()))
+        settings.append((threading.get_ident(), torch.get_num_threads(), torch.is_grad_enabled()))
         total += share.stop - share.start
 
     total = torch.zeros(())
     with torch.no_grad():
         map_samples(work, 12, total)
     assert total == 12
-    assert len({thread for thread, _, _ in seen}) == threads
-    assert {(used, grad) for _, used, grad in seen} == {(1, False)}
+    assert len({thread for thread, _, _ in settings}) == threads
+    assert {(used, grad) for _, used, grad in settings} == {(1, False)}
     assert torch.get_num_threads() == threads
-    asked: list[int] = []
-    other = threading.Thread(target=lambda: asked.append(torch.get_num_threads()))
+    default: list[int] = []
+    other = threading.Thread(target=lambda: default.append(torch.get_num_threads()))
     other.start()
     other.join()
-    assert asked == [threads]
+    assert default == [threads]
 
 
 def test_an_error_arrives_when_all_have_ended(threads: int) -> None:

@@ -34,7 +34,7 @@ def test_gradient_is_that_of_the_penalty() -> None:
         torch.testing.assert_close(p.grad, expected[name])
 
 
-def test_a_parameter_without_gradient_does_not_escape() -> None:
+def test_a_parameter_without_gradient_gets_the_penalty() -> None:
     penalty, parameters = penalised()
     assert parameters["a"].grad is None
     penalty.add_gradient(1.0)
@@ -42,7 +42,7 @@ def test_a_parameter_without_gradient_does_not_escape() -> None:
 
 
 @pytest.mark.parametrize("form", ["gradient", "proximal"])
-def test_a_parameter_that_needs_no_gradient_stands_still(form: str) -> None:
+def test_a_frozen_parameter_does_not_change(form: str) -> None:
     penalty, parameters = penalised()
     penalty.form = form
     optimizer = torch.optim.SGD(parameters.values(), lr=0.1)
@@ -54,7 +54,7 @@ def test_a_parameter_that_needs_no_gradient_stands_still(form: str) -> None:
     assert torch.equal(parameters["a"], before["a"])
     assert parameters["a"].grad is None
     assert not torch.equal(parameters["b"], before["b"])
-    parameters["b"].requires_grad_(False)  # and where none is left there is nothing to do
+    parameters["b"].requires_grad_(False)  # without trained parameters there is nothing to do
     penalty.before_step(1.0)
     penalty.after_step(0.1, 1.0)
 
@@ -94,7 +94,7 @@ def test_importance_is_summed_and_the_anchor_moves() -> None:
     assert written_out(penalty, parameters, 1.0) == 0
 
 
-def test_weights_of_what_was_and_of_what_is_new() -> None:
+def test_weights_of_the_old_and_the_new_importance() -> None:
     penalty, parameters = penalised()
     first, new = penalty.omega["a"].clone(), {name: torch.rand_like(p) for name, p in parameters.items()}
     penalty.update(parameters, new, keep=0.3, add=0.6)
@@ -103,7 +103,7 @@ def test_weights_of_what_was_and_of_what_is_new() -> None:
 
 @pytest.mark.parametrize("keep", [1.0, 0.5])
 def test_mean_anchor_is_the_sum_of_the_tasks_own_penalties(keep: float) -> None:
-    """Their gradients are the same at any theta; some parameters are important to no task, or to one alone."""
+    """Their gradients are the same at any theta; some parameters are important to no task, or to one only."""
     torch.manual_seed(0)
     parameters = {"a": nn.Parameter(torch.randn(4, 3)), "b": nn.Parameter(torch.randn(5))}
     penalty, terms = QuadraticPenalty(), []
@@ -142,7 +142,7 @@ def test_a_task_without_importance_adds_none(anchor: str) -> None:
     assert torch.equal(parameters["a"], before)
 
 
-def test_a_state_stays_as_it_was() -> None:
+def test_a_state_dict_does_not_change() -> None:
     penalty, parameters = penalised()
     state = penalty.state_dict()
     kept = {key: {name: value.clone() for name, value in state[key].items()} for key in ("omega", "anchor")}
@@ -163,7 +163,7 @@ def test_only_the_chosen_form_is_applied() -> None:
         assert torch.equal(parameters["a"], before) == (form == "gradient")
 
 
-def test_scale_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_scale_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     penalty, parameters = penalised()
     penalty.update(parameters, {"a": torch.full((4, 3), 2.0), "b": torch.full((5,), 5.0)}, keep=0)
     penalty.after_step(0.2, 0.0)
@@ -173,8 +173,8 @@ def test_scale_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert "importance after task 2: mean 2.88, max 5 over 17 parameters; lr * 2 * lam * max = 6:" in caplog.text
 
 
-def test_what_is_stored_lies_in_memory_as_the_parameter() -> None:
-    """Importance is measured, and saved, row after row, whatever the order of the model's weights."""
+def test_stored_tensors_have_the_memory_layout_of_the_parameter() -> None:
+    """Importance is measured and saved in contiguous tensors, whatever the layout of the model's weights."""
     layer = nn.Conv2d(3, 4, 3, bias=False).to(memory_format=torch.channels_last)
     penalty, omega = QuadraticPenalty(), torch.rand(4, 3, 3, 3)
     penalty.update({"weight": layer.weight}, {"weight": omega})

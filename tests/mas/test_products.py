@@ -1,4 +1,4 @@
-"""Convolutions and products of any shape, worked on in pieces of any size, against autograd on one sample at a time."""
+"""Convolutions and products of any shape, computed in parts of any size, against autograd on one sample at a time."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tripletcl import cpu
 from tripletcl.mas import convolutions, products, rules
 from tripletcl.mas.products import add_products, in_chunks
 
-PIECES = st.sampled_from([1, 100, 1000, 10**9])
+SIZES = st.sampled_from([1, 100, 1000, 10**9])
 
 
 def of_rule(layer: nn.Module, x: Tensor, g: Tensor, f: Any) -> dict[str, Tensor]:
     total = {name: torch.ones_like(p.detach()) for name, p in layer.named_parameters()}
     with torch.no_grad():
         rules.RULES[rules.type_name(layer)](layer, x, g, f, total)
-    return {name: value - 1 for name, value in total.items()}  # it adds to what is there
+    return {name: value - 1 for name, value in total.items()}  # the rule adds to the total
 
 
 @st.composite
 def convolution(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
-    """A layer and the shape of its input's space."""
+    """A layer and the spatial shape of its input."""
     axes = draw(st.integers(1, 3))
     each = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
     kernel, dilation = each(1, 5 if axes == 2 else 3), each(1, 2)
@@ -42,8 +42,8 @@ def convolution(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(convolution(), PIECES, PIECES, st.sampled_from([0, 2**18]), st.booleans(), st.sampled_from(["abs_", "square_"]))
-def test_any_convolution_in_any_pieces(
+@given(convolution(), SIZES, SIZES, st.sampled_from([0, 2**18]), st.booleans(), st.sampled_from(["abs_", "square_"]))
+def test_any_convolution_in_parts_of_any_size(
     case: tuple[nn.Module, tuple[int, ...]], tile: int, band: int, few: int, channels_last: bool, name: str
 ) -> None:
     torch.manual_seed(0)
@@ -86,9 +86,9 @@ def test_products_in_float32(
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 100])
-def test_half_as_many_samples_where_memory_runs_out(size: int) -> None:
-    """Room for two samples: whatever chunk it begins with, each sample is worked on exactly once."""
-    seen: list[int] = []
+def test_half_as_many_samples_when_memory_runs_out(size: int) -> None:
+    """Memory for two samples: whatever the first chunk, each sample is counted exactly once."""
+    done: list[int] = []
     tried: list[int] = []
 
     def work(chunk: slice) -> None:
@@ -96,10 +96,10 @@ def test_half_as_many_samples_where_memory_runs_out(size: int) -> None:
         tried.append(len(samples))
         if len(samples) > 2:
             raise torch.OutOfMemoryError("no room")
-        seen.extend(samples)
+        done.extend(samples)
 
     in_chunks(work, 7, size)
-    assert seen == [*range(7)]
+    assert done == [*range(7)]
     assert tried == sorted(tried, reverse=True) or tried[-1] == 1
 
 
@@ -124,20 +124,20 @@ LAYERS = [
 def test_no_sample_is_counted_twice_when_memory_runs_out(
     layer: nn.Module, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """f's result is what is missing, at the worst moment: everything before it is done, nothing is added yet."""
+    """Memory runs out in f, at the worst moment: everything before it is done, nothing is added yet."""
     layer.double().eval()
     x = torch.randn(6, *shape, dtype=torch.float64)
     g = torch.randn_like(layer(x)).detach()
     expected = of_rule(layer, x, g, torch.abs_)
     failures = []
 
-    def scarce(found: Tensor) -> Tensor:
-        if found.ndim > 1 and len(found) > 2 and found.shape[0] != layer.weight.shape[0]:
-            failures.append(len(found))
+    def scarce(gradients: Tensor) -> Tensor:
+        if gradients.ndim > 1 and len(gradients) > 2 and gradients.shape[0] != layer.weight.shape[0]:
+            failures.append(len(gradients))
             raise torch.OutOfMemoryError("no room")
-        return found.abs_()
+        return gradients.abs_()
 
-    bias = type(layer).__name__.startswith(("Conv", "LayerNorm"))  # theirs is one small sum, taken at once
+    bias = type(layer).__name__.startswith(("Conv", "LayerNorm"))  # their bias is one small sum, computed at once
     total = {
         name: torch.zeros_like(p.detach()) for name, p in layer.named_parameters() if not (bias and name == "bias")
     }
@@ -148,7 +148,7 @@ def test_no_sample_is_counted_twice_when_memory_runs_out(
         torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=1e-12)
 
 
-def test_pieces_of_a_depthwise_kernel_leave_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_of_a_depthwise_kernel_leave_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels of every size from 3 to 8, in a buffer that begins as NaN."""
     monkeypatch.setattr(Tensor, "new_empty", lambda self, *shape: self.new_full(shape, torch.nan))
     for height, width in ((3, 8), (4, 7), (5, 5), (6, 3), (8, 8)):
@@ -159,8 +159,8 @@ def test_pieces_of_a_depthwise_kernel_leave_no_gap(monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(ours, summed_products(layer, x, g, torch.abs), rtol=1e-10, atol=1e-10)
 
 
-def test_one_position_that_sees_padding_alone() -> None:
-    """The padded input has as many numbers as the kernel, and they are not the input's."""
+def test_one_position_that_sees_padding_only() -> None:
+    """The padded input has as many numbers as the kernel, none of them from the input."""
     layer = nn.Conv2d(1, 1, kernel_size=1, stride=(1, 3), padding=(0, 1)).double()
     x, g = torch.randn(2, 1, 1, 1, dtype=torch.float64), torch.randn(2, 1, 1, 1, dtype=torch.float64)
     assert of_rule(layer, x, g, torch.abs_)["weight"].item() == pytest.approx(0)

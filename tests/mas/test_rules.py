@@ -27,7 +27,7 @@ CONV_2D = [
     (nn.Conv2d(3, 5, 3), (3, 7, 7)),
     (nn.Conv2d(3, 5, 3, padding=1, bias=False), (3, 8, 6)),
     (nn.Conv2d(3, 5, (3, 2), stride=(2, 3), padding=(0, 1), dilation=(1, 2)), (3, 9, 10)),
-    (nn.Conv2d(3, 5, 5, stride=2, padding=2), (3, 10, 11)),  # the last column is left over
+    (nn.Conv2d(3, 5, 5, stride=2, padding=2), (3, 10, 11)),  # the last column is not used
     (nn.Conv2d(4, 6, 3, padding=1, groups=2), (4, 5, 6)),
     (nn.Conv2d(4, 4, 3, padding=1, groups=4), (4, 6, 6)),  # depthwise
     (nn.Conv2d(4, 8, 5, stride=2, padding=2, groups=4, bias=False), (4, 9, 7)),  # depthwise with a multiplier
@@ -164,7 +164,7 @@ def test_channels_last_input() -> None:
     assert_equal(per_sample_statistic(model, inputs), summed_statistic(model, inputs, abs), 1e-12)
 
 
-def test_what_is_held_at_a_time_is_bounded() -> None:
+def test_memory_is_bounded() -> None:
     """Per-sample gradients of 64 samples would take 64 MiB here; the peak of one tensor stays at one chunk."""
     layer = nn.Linear(512, 512)
     held = []

@@ -1,4 +1,4 @@
-"""Whole models against autograd on one sample at a time, and what the engines leave behind."""
+"""Whole models against autograd on one sample at a time, and the state after a pass."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Block(nn.Module):
 
 
 class Branches(nn.Module):
-    """A frozen stem, a block and three outputs beside one another: [B, 3, 4]. One layer is never used."""
+    """A frozen stem, a block and three parallel outputs: [B, 3, 4]. One layer is never used."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def test_several_scalars_are_added_up(branches: nn.Module, engine: str, f: Calla
 
 
 def test_several_scalars_share_the_forward_pass(branches: nn.Module) -> None:
-    """Two calls: one sample alone to see where the batch is, and the batch."""
+    """Two calls: one sample, to find the batch axis, and the batch."""
     sizes = []
     branches.stem.register_forward_hook(lambda _, args, output: sizes.append(len(output)))
     per_sample_statistic(branches, images(4, 3, 5, 5), scalar=every_output)
@@ -127,28 +127,28 @@ def test_batch_statistic_is_that_of_the_mean(branches: nn.Module, batch: int, f:
         assert all(torch.allclose(ours[name], exact[name], rtol=1e-12) for name in exact)
 
 
-def what_enters(model: nn.Module, layers: dict[str, nn.Module], inputs: Tensor) -> dict[str, Tensor]:
-    seen: dict[str, Tensor] = {}
+def layer_inputs(model: nn.Module, layers: dict[str, nn.Module], inputs: Tensor) -> dict[str, Tensor]:
+    entered: dict[str, Tensor] = {}
     handles = [
-        layer.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0].detach().clone()}))
+        layer.register_forward_pre_hook(lambda _, args, name=name: entered.update({name: args[0].detach().clone()}))
         for name, layer in layers.items()
     ]
     model(inputs)
     for handle in handles:
         handle.remove()
-    return seen
+    return entered
 
 
 def own_output_statistic(
     model: nn.Module, inputs: Tensor, f: Callable[[Tensor], Tensor], rectified: Sequence[str] = ()
 ) -> dict[str, Tensor]:
     """sum_n f(d ||y_l||^2 / d theta_l), every layer called again on a copy of its input, one sample after the other;
-    y_l behind a ReLU for the layers that are named."""
+    for the layers in `rectified` y_l is the output of their ReLU."""
     model = copy.deepcopy(model).eval()
     layers = {n: m for n, m in model.named_modules() if any(p.requires_grad for p in m.parameters(recurse=False))}
     total = {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}
     for x in inputs:
-        for name, entered in what_enters(model, layers, x[None]).items():
+        for name, entered in layer_inputs(model, layers, x[None]).items():
             model.zero_grad()
             y = layers[name](entered)
             ((torch.relu(y) if name in rectified else y) ** 2).sum().backward()
@@ -192,7 +192,7 @@ def test_local_scope_stops_before_the_activation_inside_a_layer() -> None:
 
 
 class Rectified(nn.Module):
-    """ReLUs behind layers and elsewhere."""
+    """ReLUs after layers and elsewhere."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ def test_local_scope_builds_no_graph(branches: nn.Module) -> None:
     assert saved == []
 
 
-def test_local_scope_refuses_what_it_has_not(branches: nn.Module) -> None:
+def test_local_scope_refuses_settings_that_it_lacks(branches: nn.Module) -> None:
     inputs = images(2, 3, 5, 5)
     with pytest.raises(UserError, match="squared norm of every layer's own output"):
         per_sample_statistic(branches, inputs, scope="local", scalar=every_output)
@@ -313,7 +313,7 @@ def small_vit() -> nn.Module:
     return timm.models.VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=2, num_classes=3)
 
 
-def test_vit_says_what_it_cannot_do_and_the_loop_does_it() -> None:
+def test_vit_names_the_parameters_without_a_rule_and_the_loop_serves_it() -> None:
     model, inputs = small_vit().double(), images(3, 3, 16, 16)
     with pytest.raises(UserError, match=r"^the model \(timm.*VisionTransformer\) owns .*Conv2d.*method\.engine=loop"):
         per_sample_statistic(model, inputs)
@@ -374,7 +374,7 @@ def test_caller_without_gradients(branches: nn.Module, without_gradients: Callab
         assert torch.allclose(outside[name], value, rtol=1e-12)
 
 
-# What is left behind
+# The state after a pass
 
 
 class State:
@@ -395,7 +395,7 @@ class State:
 
 
 @pytest.mark.parametrize("engine", ["hooks", "loop"])
-def test_nothing_is_left_behind(branches: nn.Module, engine: str) -> None:
+def test_nothing_is_changed(branches: nn.Module, engine: str) -> None:
     branches.train()
     branches.block.norm.eval()
     branches(images(2, 3, 5, 5)).sum().backward()
@@ -410,7 +410,7 @@ def test_nothing_is_left_behind(branches: nn.Module, engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ["hooks", "loop"])
 @pytest.mark.parametrize("where", ["forward", "layer", "scalar", "backward"])
-def test_nothing_is_left_behind_by_an_exception(branches: nn.Module, where: str, engine: str) -> None:
+def test_nothing_is_changed_by_an_exception(branches: nn.Module, where: str, engine: str) -> None:
     branches.train()
     state = State(branches)
 
@@ -433,7 +433,7 @@ def test_nothing_is_left_behind_by_an_exception(branches: nn.Module, where: str,
     state.assert_kept(branches)
 
 
-def test_nothing_is_built_below_the_first_trainable_layer() -> None:
+def test_no_graph_below_the_first_trainable_layer() -> None:
     """Saved tensors are what a graph costs; frozen layers must not save any."""
     frozen = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Conv2d(4, 4, 3), nn.Sigmoid()).requires_grad_(False)
     model = nn.Sequential(frozen, nn.Flatten(), nn.Linear(16, 3)).double()
@@ -450,7 +450,7 @@ def test_nothing_is_built_below_the_first_trainable_layer() -> None:
 
 
 def test_other_hooks_are_respected() -> None:
-    """Hooks that change what enters and leaves a layer are part of the function."""
+    """Hooks that change a layer's input or output are part of the function."""
     model = perturb(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)))
     model[0].register_forward_pre_hook(lambda _, args: (args[0] * 2,))
     model[0].register_forward_hook(lambda _, args, output: output * 3)
@@ -514,7 +514,7 @@ def test_model_that_hooks_cannot_serve(case: str) -> None:
     state = State(model)
     with pytest.raises(UserError, match=f"{message}.*method\\.engine=loop"):
         per_sample_statistic(model, inputs)
-    if case == "changed input":  # local scope is done with it by then
+    if case == "changed input":  # the local scope has used it before
         local = per_sample_statistic(model, inputs, scope="local")
         assert_equal(local, own_output_statistic(model, inputs, abs), 1e-12)
     else:

@@ -34,12 +34,12 @@ def plain_ridge(learner: ToyLearner, tasks: list[Task], ridge: float) -> Tensor:
 
 
 def weight_of(learner: ToyLearner, classes: list[int]) -> Tensor:
-    """The read-out's weight with its columns in the order of the class ids."""
+    """The readout's weight with its columns in the order of the class ids."""
     return learner.analytic.weight[:, np.argsort(classes)].double()
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])
-def test_after_the_last_task_it_is_training_on_everything_in_any_order(tmp_path: Path, order: tuple[int, ...]) -> None:
+def test_after_the_last_task_it_equals_joint_training_in_any_order(tmp_path: Path, order: tuple[int, ...]) -> None:
     tasks = toy_tasks(4)
     method = Analytic(features=50, ridge=0.3)
     learner, _ = run_toy(tmp_path / "run", method, tasks=[tasks[i] for i in order])
@@ -62,7 +62,7 @@ def test_memory_is_the_two_sums(tmp_path: Path) -> None:
     assert method.memory_bytes() == 8 * 7 * (7 + 5)
 
 
-def test_a_class_that_comes_again_goes_on_in_its_column(tmp_path: Path) -> None:
+def test_a_class_that_appears_again_keeps_its_column(tmp_path: Path) -> None:
     halves = toy_tasks(2)
     again = [Task(t.name, t.items, t.targets, np.array([4]), importance_items=t.items) for t in halves]
     method = Analytic(features=7)
@@ -73,8 +73,8 @@ def test_a_class_that_comes_again_goes_on_in_its_column(tmp_path: Path) -> None:
     assert torch.allclose(learner.analytic.weight, at_once.analytic.weight, atol=1e-6)
 
 
-def test_a_handful_of_images_is_kept_beside_the_sums_and_solved_as_if_in_them(tmp_path: Path) -> None:
-    """Three lessons of two and three images, one of a class known before, and a large task behind them."""
+def test_pending_rows_give_the_solution_of_all_sums(tmp_path: Path) -> None:
+    """Three tasks of two and three images, one of an earlier class, and a large task after them."""
     first, rest = toy_tasks(2)
     cuts = [(0, 2, 7), (2, 5, 0), (5, 7, 8), (7, 60, 9)]
     lessons = [Task("", rest.items[a:b], rest.targets[a:b], np.array([c])) for a, b, c in cuts]
@@ -89,14 +89,14 @@ def test_a_handful_of_images_is_kept_beside_the_sums_and_solved_as_if_in_them(tm
             with torch.no_grad():
                 phi.append(learner.expand(learner.represent(ToySource().batch(task.items, None))).double())
             y.append(torch.eye(10, dtype=torch.float64)[[task.classes[0]] * len(task)])
-        together, shown = torch.cat(phi), torch.cat(y)
+        features, indicators = torch.cat(phi), torch.cat(y)
         expected = torch.linalg.solve(
-            together.T @ together + 0.3 * torch.eye(230, dtype=torch.float64), together.T @ shown
+            features.T @ features + 0.3 * torch.eye(230, dtype=torch.float64), features.T @ indicators
         )[:, sorted(set(classes))]
         assert (weight_of(learner, method.classes) - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
-def test_what_was_begun_ahead_is_what_is_solved(tmp_path: Path) -> None:
+def test_a_prefetched_solution_is_the_same(tmp_path: Path) -> None:
     method = Analytic(features=64)
     learner, _ = run_toy(tmp_path / "run", method, tasks=toy_tasks(3))
     state, solved = method.state_dict(), method.solution()
@@ -107,18 +107,18 @@ def test_what_was_begun_ahead_is_what_is_solved(tmp_path: Path) -> None:
     assert torch.equal(again.solution(), solved)
 
 
-def test_random_features_depend_on_the_seed_alone_and_have_length_one_on_average() -> None:
+def test_random_features_depend_on_the_seed_only_and_have_length_one_on_average() -> None:
     x = torch.randn(40, 12)
     readouts = [AnalyticReadout([8, 4], 3000, seed, (3,)) for seed in (1, 1, 2)]
     phi = [readout.expand(x) for readout in readouts]
     assert torch.equal(phi[0], phi[1])
     assert not torch.equal(phi[0], phi[2])
     assert phi[0].square().sum(1).mean().item() == pytest.approx(1, abs=0.05)
-    shifted = torch.cat([x[:, :8] * 3 + 5, x[:, 8:]], dim=1)  # each part is centred and scaled by itself
+    shifted = torch.cat([x[:, :8] * 3 + 5, x[:, 8:]], dim=1)  # each part is centred and scaled separately
     assert torch.allclose(readouts[0].expand(shifted), phi[0], atol=1e-5)
 
 
-def test_a_load_brings_its_own_number_of_classes() -> None:
+def test_loading_sets_the_number_of_classes() -> None:
     solved, fresh = AnalyticReadout([4], 6, 0, (3, 2)), AnalyticReadout([4], 6, 0, (3, 2))
     solved.solve(torch.randn(6, 5, dtype=torch.float64), torch.randn(5, 3, 2))
     fresh.load_state_dict(solved.state_dict())
@@ -128,7 +128,7 @@ def test_a_load_brings_its_own_number_of_classes() -> None:
 
 
 def test_a_resumed_run_keeps_the_random_layer_of_its_sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if the seed would now give another layer, as it may in another release of torch."""
+    """Even if the seed now gave another layer, as it may in another release of torch."""
     whole, _ = run_toy(tmp_path / "whole", Analytic(features=20))
     with pytest.raises(KeyboardInterrupt):
         run_toy(tmp_path / "run", Analytic(features=20), stop_after=3)  # after task 2, of which nothing is saved

@@ -1,4 +1,4 @@
-"""Weights that lie channels last in memory, as a user may have them: the same training but for rounding."""
+"""Weights with channels-last memory, as a user may have them: training is the same up to rounding."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_training_importance_penalty_and_checkpoints(tmp_path: Path, name: str, 
     plain = run(tmp_path / "plain", name, optimizer, torch.contiguous_format)
     ours = run(tmp_path / "ours", name, optimizer, torch.channels_last)
     assert any(not p.is_contiguous() for p in ours.parameters())
-    # By norm: where a gradient is nearly zero AdamW makes a step of what is rounding.
+    # By norm: where a gradient is nearly zero AdamW takes a step of rounding errors.
     for key, value in ours.state_dict().items():
         other = plain.state_dict()[key].double()
         assert (value - other).norm() <= 1e-4 * other.norm() + 2e-5, key

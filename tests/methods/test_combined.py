@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from in_pieces import assert_pieces_are_as_the_whole
+from interrupted import assert_interrupted_equals_whole
 from torch import Tensor
 from toy import ToyLearner, assert_same, run_toy, toy_tasks
 
@@ -47,7 +47,7 @@ def test_finetune_adds_nothing_to_mas(tmp_path: Path, optimizer: str) -> None:
         assert_same(mas, run_toy(tmp_path / folder, Combined(methods), training=training)[0])
 
 
-def test_both_have_their_part(tmp_path: Path) -> None:
+def test_both_methods_have_an_effect(tmp_path: Path) -> None:
     training = TRAININGS["sgd"]
     runs = {
         name: run_toy(tmp_path / name, make(), training=training)[0].net[0].weight
@@ -62,12 +62,12 @@ def test_both_have_their_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [MAS, IMM, EBLL])
-def test_a_run_in_pieces_is_as_the_whole(tmp_path: Path, first: Callable[..., Method]) -> None:
-    assert_pieces_are_as_the_whole(tmp_path, lambda: Combined([first(), LwF(lam=0.3)]))
+def test_an_interrupted_run_equals_an_uninterrupted_one(tmp_path: Path, first: Callable[..., Method]) -> None:
+    assert_interrupted_equals_whole(tmp_path, lambda: Combined([first(), LwF(lam=0.3)]))
 
 
 def scribe(name_: str, log: list[str], adds: float = 0.0) -> Method:
-    """Writes down each call of a hook."""
+    """Records each call of a hook."""
 
     class Scribe(Method):
         name = name_
@@ -115,7 +115,7 @@ def test_every_hook_of_every_method_is_called_in_the_order_given() -> None:
     assert log == [f"{name} {hook}" for hook in hooks for name in ("b", "a")]
 
 
-def test_states_are_kept_apart_and_memory_adds_up(tmp_path: Path) -> None:
+def test_states_are_separate_and_memory_adds_up(tmp_path: Path) -> None:
     two = toy_tasks()[:2]
     both, mas, lwf = Combined([MAS(), LwF(lam=0.3)]), MAS(), LwF(lam=0.3)
     for folder, method in (("both", both), ("mas", mas), ("lwf", lwf)):
@@ -124,14 +124,14 @@ def test_states_are_kept_apart_and_memory_adds_up(tmp_path: Path) -> None:
     assert both.memory_bytes() == mas.memory_bytes() + lwf.memory_bytes() > 0
 
 
-def test_promises_are_common_but_adapting_and_consistency_need_one() -> None:
-    found = Combined([MAS(), EBLL()]).properties
+def test_properties_are_common_but_one_adaptive_or_consistent_method_suffices() -> None:
+    properties = Combined([MAS(), EBLL()]).properties
     expected = {"constant_memory": False, "unlabeled": False, "adaptive": True, "consistent": False}
-    assert found == Properties(**expected)
+    assert properties == Properties(**expected)
     assert Combined([IMM("mean"), LwF()]).properties.consistent
 
 
-def test_the_weight_that_is_searched_is_the_automatic_one() -> None:
+def test_the_automatic_weight_is_the_one_that_is_chosen() -> None:
     lwf = LwF(lam="auto")
     assert Combined([MAS(), lwf]).auto_method is lwf
     assert Combined([MAS(), LwF()]).auto_method is None

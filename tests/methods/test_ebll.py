@@ -23,14 +23,14 @@ ADAMW = Training(epochs=2, batch_size=16, lr=0.01, optimizer="adamw", weight_dec
 
 
 class PlainAutoencoder(nn.Module):
-    """The slow twin: standardisation, encoder and decoder as modules, nothing folded."""
+    """The slow twin: standardisation, encoder and decoder as separate modules."""
 
     def __init__(self, mean: Tensor, std: Tensor, code: int, generator: torch.Generator) -> None:
         super().__init__()
         self.live = std > 0.1 * std.mean()
         self.mean, self.std, self.columns = mean, std, int(self.live.sum())
         width = min(code, self.columns // 2)
-        with torch.random.fork_rng():  # nn.Linear draws a start that is not used
+        with torch.random.fork_rng():  # nn.Linear samples initial weights that are not used
             self.encoder, self.decoder = nn.Linear(self.columns, width), nn.Linear(width, self.columns)
         for layer, fan_in in ((self.encoder, self.columns), (self.decoder, width)):
             for p in layer.parameters():
@@ -46,7 +46,7 @@ class PlainAutoencoder(nn.Module):
 
 
 def head_of(learner: nn.Module, task: int) -> Callable[[Tensor], Tensor]:
-    """What answers a task, by its number."""
+    """The function of a task, by its number."""
     return learner.heads[task] if isinstance(learner, MultiHeadToy) else learner.readout
 
 
@@ -72,7 +72,7 @@ def plainly_trained(learner: nn.Module, task: Task, method: EBLL, number: int) -
 
 
 class PlainEBLL(Method):
-    """The slow twin of the whole: a deep copy for a teacher, a list of whole autoencoders, loops over samples."""
+    """The slow twin of the method: a deep copy as the teacher, a list of autoencoders, loops over samples."""
 
     name = "plain"
 
@@ -102,7 +102,7 @@ class PlainEBLL(Method):
 
 
 class Watched(EBLL):
-    """Writes down its memory, and what its training of an autoencoder left untouched."""
+    """Records its memory, and checks that training an autoencoder changes nothing else."""
 
     def start(self, *arguments: Any) -> None:
         super().start(*arguments)
@@ -129,7 +129,7 @@ def trained_encoder(task: Task, **settings: Any) -> tuple[EBLL, ToyLearner]:
 
 
 @pytest.mark.parametrize("run", [run_toy, run_multi_head])
-def test_a_run_is_as_with_whole_autoencoders_and_loops(tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_a_run_equals_that_of_the_twin(tmp_path: Path, run: Callable[..., Any]) -> None:
     settings = {"lam": 0.3, "code_lam": 0.5, "epochs": 5, "task_weight": 0.7, "seed": 3}
     ours, _ = run(tmp_path / "ours", EBLL(**settings), training=SGD)
     plain, _ = run(tmp_path / "plain", PlainEBLL(EBLL(**settings)), training=SGD)
@@ -174,7 +174,7 @@ def test_zero_weights_are_finetune_and_zero_code_lam_is_lwf_bit_for_bit(tmp_path
     assert_same(lwf, ebll)
 
 
-def test_memory_grows_by_one_encoder_a_task_and_nothing_else_moves(tmp_path: Path) -> None:
+def test_memory_grows_by_one_encoder_a_task_and_nothing_else_changes(tmp_path: Path) -> None:
     method = Watched(code=3, epochs=2)
     learner, _ = run_toy(tmp_path, method, tasks=toy_tasks(6), training=SGD)
     encoder, teacher = 4 * (3 * 8 + 3), sum(4 * p.numel() for p in learner.parameters())
@@ -211,13 +211,13 @@ def autoencode(features: Tensor, code: int, task_weight: float = 0.0, **settings
     )
 
 
-def test_a_code_as_wide_as_the_features_truly_are_rebuilds_them_and_a_narrower_one_does_not() -> None:
+def test_a_code_as_wide_as_the_rank_of_the_features_reconstructs_them_and_a_narrower_one_does_not() -> None:
     assert autoencode(low_rank(2), 4)[1] < 0.05
     assert 0.3 < autoencode(low_rank(6), 1)[1] < 1.0  # 1: no better than the mean
 
 
-def test_the_task_decides_what_is_rebuilt() -> None:
-    """One feature in twelve matters to the task: a code too narrow for all of them keeps that one."""
+def test_the_task_decides_what_is_reconstructed() -> None:
+    """One feature in twelve matters to the task: a code too narrow for all of them encodes that one."""
     features = torch.randn(400, 12, generator=torch.Generator().manual_seed(0))
 
     def loss(rebuilt: Tensor, rows: Tensor) -> Tensor:
@@ -229,7 +229,7 @@ def test_the_task_decides_what_is_rebuilt() -> None:
         assert low <= abs(np.corrcoef(code, features[:, 7])[0, 1]) <= high
 
 
-def test_features_that_hardly_vary_have_no_part_in_the_code() -> None:
+def test_features_that_hardly_vary_are_not_encoded() -> None:
     features = low_rank(2)
     features[:, 0] = 3.0
     features[:, 5] *= 1e-3
@@ -239,13 +239,13 @@ def test_features_that_hardly_vary_have_no_part_in_the_code() -> None:
     assert torch.equal(encode(encoder, moved), encode(encoder, features))
 
 
-def test_representations_that_are_all_one_have_one_code() -> None:
+def test_equal_representations_have_one_code() -> None:
     encoder, error = autoencode(torch.ones(5, 4), 2)
     assert error == 0
     assert (encode(encoder, torch.randn(3, 4)) == 0.5).all()
 
 
-def test_start_and_order_come_from_the_seed_and_the_task_s_number() -> None:
+def test_initial_weights_and_order_depend_on_the_seed_and_the_task_number() -> None:
     task = toy_tasks()[0]
     encoders = []
     for seed in (0, 0, 1):
@@ -265,7 +265,7 @@ def test_code_is_narrower_than_what_it_encodes() -> None:
     assert len(autoencode(features, 64)[0]["bias"]) == 3
 
 
-def test_what_is_rebuilt_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_reconstruction_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="tripletcl"):
         trained_encoder(toy_tasks()[0])
     assert "autoencoder of task 1: " in caplog.text

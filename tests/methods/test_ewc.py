@@ -58,7 +58,7 @@ def loss_information(learner: ToyLearner, task: Task, number: int = 0) -> Named:
     return total
 
 
-def test_embedding_estimate_has_no_bias() -> None:
+def test_embedding_estimate_is_unbiased() -> None:
     """500 noise vectors for each of 40 samples come within some percent of the sum over all outputs."""
     learner, inputs = ToyLearner(), ToySource().inputs[:40]
     noise = gaussian_projections(np.random.default_rng(0), 500)
@@ -78,8 +78,8 @@ def test_estimate_does_not_depend_on_the_batches(batch: int, engine: str) -> Non
     expected = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     for x, eps in zip(inputs, torch.from_numpy(noise), strict=True):
         for row in eps:
-            found = summed_statistic(model, x[None], torch.square, lambda out, row=row: out @ row)
-            expected = {name: expected[name] + found[name] / 20 for name in found}
+            squares = summed_statistic(model, x[None], torch.square, lambda out, row=row: out @ row)
+            expected = {name: expected[name] + squares[name] / 20 for name in squares}
     scalar = gaussian_projections(np.random.default_rng(3), 2)
     ours = importance(model, inputs.split(batch), scalar=scalar, statistic=torch.square, engine=engine)
     for name, value in expected.items():
@@ -152,7 +152,7 @@ def test_the_forms_differ(tmp_path: Path) -> None:
     assert (online.net[0].weight - apart.net[0].weight).abs().max() > 1e-3
 
 
-def test_labels_cannot_be_restricted_to_chosen_facts(tmp_path: Path) -> None:
+def test_labels_cannot_be_restricted_to_some_facts(tmp_path: Path) -> None:
     tasks = [replace(task, importance_subset=True) for task in toy_tasks()]
     with pytest.raises(UserError, match=r"ewc with fisher loss .* cannot be restricted to some facts"):
         run_toy(tmp_path / "loss", EWC(fisher="loss"), tasks=tasks)
@@ -178,7 +178,7 @@ def test_mistakes(settings: dict[str, Any]) -> None:
         EWC(**settings)
 
 
-def test_promises() -> None:
+def test_properties() -> None:
     assert EWC().properties.unlabeled
     assert EWC().properties.adaptive
     assert not EWC(fisher="loss").properties.unlabeled

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import toy
-from in_pieces import assert_pieces_are_as_the_whole
+from interrupted import assert_interrupted_equals_whole
 from reference_gradients import summed_statistic
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -23,7 +23,7 @@ ADAMW = Training(epochs=2, batch_size=16, lr=0.01, optimizer="adamw", weight_dec
 
 
 class Watched(IMM):
-    """Writes down what each task began with, what it learned, and what was made of it; all tasks' weights in lists."""
+    """Records each task's initial weights, its own weights and the merge, in lists over the tasks."""
 
     def start(self, *arguments: Any) -> None:
         super().start(*arguments)
@@ -143,7 +143,7 @@ def test_the_larger_lam_the_nearer_the_tasks_weights(tmp_path: Path) -> None:
 
 
 class SpareLearner(ToyLearner):
-    """Has a layer that is trained but that the learned function does not depend on, and a frozen one."""
+    """A learner with a trained layer on which the function does not depend, and a frozen layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class SpareLearner(ToyLearner):
         return super().loss(out, batch) + sum((p - wanted).square().sum() for p in self.spare.parameters())
 
 
-def test_what_no_task_cares_for_takes_the_plain_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_that_matter_to_no_task_get_the_plain_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy, "ToyLearner", SpareLearner)
     method = Watched()
     learner, _ = run_toy(tmp_path, method, training=SGD)
@@ -169,7 +169,7 @@ def test_what_no_task_cares_for_takes_the_plain_mean(tmp_path: Path, monkeypatch
     torch.testing.assert_close(floors[0], torch.full((2, 2), 1e-6 * mean.item()), rtol=1e-3, atol=0)
 
 
-def test_a_task_without_inputs_to_measure_on_does_not_count(tmp_path: Path) -> None:
+def test_a_task_without_importance_items_has_no_weight(tmp_path: Path) -> None:
     tasks = toy_tasks()
     tasks[1] = Task("task 2", tasks[1].items, tasks[1].targets, tasks[1].classes)  # no importance_items
     method = Watched()
@@ -179,7 +179,7 @@ def test_a_task_without_inputs_to_measure_on_does_not_count(tmp_path: Path) -> N
         torch.testing.assert_close(method.merged[1][name], method.own[0][name], rtol=1e-3, atol=1e-4)
 
 
-def test_frozen_parameters_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frozen_parameters_do_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy, "ToyLearner", SpareLearner)
     method = Watched(drop=0.3)
     learner, _ = run_toy(tmp_path, method, training=SGD)
@@ -201,7 +201,7 @@ def test_memory_does_not_grow_with_tasks(tmp_path: Path, merge: Literal["mean", 
 
 
 def dropping(p: float) -> tuple[IMM, ToyLearner]:
-    """A method in its second task: the weights have moved away from those of the first."""
+    """A method in its second task, with weights that have moved away from those of the first."""
     learner, method = ToyLearner(), IMM(merge="mean", drop=p)
     method.start(learner, lambda items: iter(()))
     method.before_task(toy_tasks()[0])
@@ -213,7 +213,7 @@ def dropping(p: float) -> tuple[IMM, ToyLearner]:
     return method, learner.eval()
 
 
-def test_drop_transfer_is_the_chain_rule_and_puts_the_weights_back() -> None:
+def test_drop_transfer_follows_the_chain_rule_and_restores_the_weights() -> None:
     p, (method, learner) = 0.4, dropping(0.4)
     theta, old = weights(learner), method.penalty.anchor
     batch = Batch(torch.randn(5, 6), torch.randn(5, 3), np.arange(5))
@@ -238,7 +238,7 @@ def test_drop_transfer_is_the_chain_rule_and_puts_the_weights_back() -> None:
         torch.testing.assert_close(value.grad, expected[name])
 
 
-def test_drop_transfer_keeps_the_mean_and_drops_afresh() -> None:
+def test_drop_transfer_preserves_the_mean_and_samples_in_every_step() -> None:
     method, learner = dropping(0.3)
     theta, old = weights(learner), method.penalty.anchor
     total = {name: torch.zeros_like(value) for name, value in theta.items()}
@@ -255,24 +255,24 @@ def test_drop_transfer_keeps_the_mean_and_drops_afresh() -> None:
         torch.testing.assert_close(total[name] / 2000, value, rtol=0, atol=0.1)
 
 
-def test_the_first_task_has_nothing_to_drop_to(tmp_path: Path) -> None:
+def test_the_first_task_is_learned_without_drop_transfer(tmp_path: Path) -> None:
     one = toy_tasks()[:1]
     plain, _ = run_toy(tmp_path / "plain", Method(), tasks=one, training=SGD)
     assert_same(plain, run_toy(tmp_path / "drop", IMM(drop=0.5), tasks=one, training=SGD)[0])
 
 
 @pytest.mark.parametrize("merge", ["mean", "mode"])
-def test_with_every_transfer_a_run_in_pieces_is_as_the_whole(tmp_path: Path, merge: Literal["mean", "mode"]) -> None:
+def test_an_interrupted_run_equals_an_uninterrupted_one(tmp_path: Path, merge: Literal["mean", "mode"]) -> None:
     def make() -> IMM:
         return IMM(merge=merge, lam=0.1, drop=0.3, past=0.5)
 
-    assert_pieces_are_as_the_whole(tmp_path, make)
+    assert_interrupted_equals_whole(tmp_path, make)
 
 
-def test_properties_are_those_of_the_settings() -> None:
+def test_properties_depend_on_the_settings() -> None:
     assert IMM().properties == IMM.properties
     assert IMM().properties.adaptive
-    assert not IMM("mean").properties.adaptive  # takes no look at importance_items
+    assert not IMM("mean").properties.adaptive  # does not use importance_items
     assert IMM("mean").properties.consistent
     assert not IMM("mean", past=0.5).properties.consistent
 

@@ -1,4 +1,4 @@
-"""What all methods with a quadratic penalty share, whatever their importance."""
+"""Common behaviour of all methods with a quadratic penalty."""
 
 from __future__ import annotations
 

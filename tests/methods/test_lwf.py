@@ -36,7 +36,7 @@ def distance_by_loops(new: Tensor, old: Tensor, target: Target, temperature: flo
 
 
 class PlainLwF(Method):
-    """The slow twin: a deep copy of the whole learner in eval mode, and one head after the other."""
+    """The slow twin: a deep copy of the learner in eval mode, and one head after the other."""
 
     name = "plain"
 
@@ -76,7 +76,7 @@ def test_distance_is_that_of_the_equations(shape: tuple[int, ...], target: Targe
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_distance_of_the_same_outputs_is_zero_and_pulls_nowhere(target: Target) -> None:
+def test_distance_of_equal_outputs_is_zero_and_has_no_gradient(target: Target) -> None:
     out = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     distance = output_distance(out, out.detach(), target, 2.0)
     assert distance.item() == pytest.approx(0, abs=1e-6)
@@ -99,12 +99,12 @@ def test_logits_have_the_gradient_of_the_soft_cross_entropy() -> None:
     torch.testing.assert_close(torch.autograd.grad(output_distance(new, old, "logits", 3.0), new)[0], expected)
 
 
-def test_old_outputs_of_zeros_are_no_division_by_zero() -> None:
+def test_old_outputs_of_zeros_give_no_division_by_zero() -> None:
     assert output_distance(torch.zeros(2, 3), torch.zeros(2, 3), "embedding", 1.0) == 0
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_run_is_as_with_a_deep_copy_for_a_teacher(tmp_path: Path, target: Target) -> None:
+def test_a_run_equals_that_with_a_deep_copy_as_teacher(tmp_path: Path, target: Target) -> None:
     ours, _ = run_toy(tmp_path / "ours", LwF(lam=0.5, target=target), training=SGD)
     plain, _ = run_toy(tmp_path / "plain", PlainLwF(0.5, target), training=SGD)
     finetune, _ = run_toy(tmp_path / "finetune", Method(), training=SGD)
@@ -125,7 +125,7 @@ def test_with_a_head_for_each_task_every_old_head_is_distilled(tmp_path: Path, t
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_heads_add_up_and_each_is_measured_by_itself(target: Target) -> None:
+def test_heads_add_up_and_each_is_relative_to_itself(target: Target) -> None:
     """A head whose outputs are a thousand times as large does not outweigh the others."""
     generator = torch.Generator().manual_seed(0)
     new, old = ([torch.randn(6, width, generator=generator) for width in (2, 5)] for _ in range(2))
@@ -159,7 +159,7 @@ def test_the_larger_lam_the_less_the_outputs_move(tmp_path: Path) -> None:
 
 
 class NormLearner(ToyLearner):
-    """Running statistics move in training, and the first layer is frozen."""
+    """A learner whose running statistics change in training, and whose first layer is frozen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,17 +167,17 @@ class NormLearner(ToyLearner):
         self.net[1] = nn.BatchNorm1d(8)
 
 
-def test_teacher_answers_as_the_learner_did_and_leaves_everything_as_it_is() -> None:
+def test_the_teacher_gives_the_old_outputs_and_changes_nothing() -> None:
     learner, teacher = NormLearner(), Teacher()
     inputs = torch.randn(10, 6, generator=torch.Generator().manual_seed(1))
-    learner(inputs)  # moves the running statistics
+    learner(inputs)  # changes the running statistics
     teacher.snapshot(learner)
     old = copy.deepcopy(learner).eval()
     with torch.no_grad():
         for p in learner.net[1:].parameters():
             p.add_(1.0)
     learner(5 + 3 * inputs)
-    learner.net[3].eval()  # modes need not be all the same
+    learner.net[3].eval()  # modes may differ
     before = {name: t.clone() for name, t in learner.state_dict().items()}
     modes, state = [m.training for m in learner.modules()], torch.get_rng_state()
     representation, (out,) = teacher(learner, inputs)
@@ -190,13 +190,13 @@ def test_teacher_answers_as_the_learner_did_and_leaves_everything_as_it_is() -> 
     assert all(torch.equal(t, before[name]) for name, t in learner.state_dict().items())
 
 
-def test_only_what_training_moves_is_kept() -> None:
+def test_only_what_training_changes_is_stored() -> None:
     teacher, learner = Teacher(), NormLearner()
     teacher.snapshot(learner)
     assert set(teacher.weights) == set(learner.state_dict()) - {"net.0.weight", "net.0.bias"}
 
 
-def test_memory_is_one_copy_however_many_tasks(tmp_path: Path) -> None:
+def test_memory_is_one_copy_whatever_the_number_of_tasks(tmp_path: Path) -> None:
     kept: list[int] = []
 
     class Watched(LwF):
@@ -210,7 +210,7 @@ def test_memory_is_one_copy_however_many_tasks(tmp_path: Path) -> None:
     assert kept == [0] + 9 * [copy_bytes]
 
 
-def test_a_teacher_is_there_before_a_weight_is_chosen(tmp_path: Path) -> None:
+def test_there_is_a_teacher_before_a_weight_is_chosen(tmp_path: Path) -> None:
     method = LwF(lam="auto")
     method.start(ToyLearner(), lambda items: iter(()))
     task = toy_tasks()[0]
@@ -223,7 +223,7 @@ def test_a_teacher_is_there_before_a_weight_is_chosen(tmp_path: Path) -> None:
     assert method.extra_loss(batch, torch.ones(2, 8), torch.ones(2, 3)) > 0
 
 
-def test_only_a_softmax_asks_for_classes() -> None:
+def test_only_a_softmax_needs_classes() -> None:
     assert [LwF(target=target).properties.problem_agnostic for target in TARGETS] == [True, True, False]
     assert LwF.properties.problem_agnostic
 

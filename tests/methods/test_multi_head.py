@@ -1,4 +1,4 @@
-"""Every method on tasks that have a head each: the trunk is what they share, and all that a penalty may hold."""
+"""Every method on tasks with a head each: they share the trunk, and a penalty protects the trunk only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from in_pieces import assert_pieces_are_as_the_whole
+from interrupted import assert_interrupted_equals_whole
 from torch import Tensor
 from toy import MultiHeadToy, ToySource, assert_same, joint_task, multi_head_tasks, run_multi_head
 
@@ -48,7 +48,7 @@ VARIANTS: dict[str, Callable[..., Method]] = {
     "mas+lwf": lambda lam=0.5: Combined([MAS(lam=lam), LwF(lam=lam)]),
 }
 DISTILLED = {"lwf", "lwf logits", "ebll", "mas+lwf"}
-"""They go on training the old heads."""
+"""The variants that still train old heads."""
 
 ALL_ZERO: dict[str, dict[str, float]] = {
     **{name: {"lam": 0.0} for name in ("mas", "mas gradient", "mas_alpha", "ewc", "si", "lwf", "mas+lwf")},
@@ -65,26 +65,26 @@ STATE = dict[str, Tensor]
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], list[STATE]]:
-    """The learner before and after each task, from one run of a variant under an optimizer."""
+    """The states of the learner before and after each task, in a run of a variant with an optimizer."""
 
     @cache
     def run(variant: str, optimizer: str) -> list[STATE]:
-        method, seen = VARIANTS[variant](), [MultiHeadToy(TASKS).state_dict()]
+        method, states = VARIANTS[variant](), [MultiHeadToy(TASKS).state_dict()]
         after_task = method.after_task
 
         def after(task: Task) -> None:
             after_task(task)
-            seen.append(copy.deepcopy(method.learner.state_dict()))
+            states.append(copy.deepcopy(method.learner.state_dict()))
 
         method.after_task = after  # type: ignore[method-assign]
         run_multi_head(tmp_path_factory.mktemp("run"), method, training=TRAININGS[optimizer])
-        return seen
+        return states
 
     return run
 
 
 def test_every_method_is_here() -> None:
-    elsewhere = {"joint", "analytic"}  # trained on all at once; has a read-out in place of heads
+    elsewhere = {"joint", "analytic"}  # trained on all tasks at once; with a readout instead of heads
     assert {name.split()[0] for name in VARIANTS} - {"mas+lwf"} == METHODS.keys() - elsewhere
 
 
@@ -93,13 +93,13 @@ def test_every_method_is_here() -> None:
     [(name, "adamw") for name in VARIANTS]
     + [(name, "sgd") for name in ("finetune", "mas gradient", "imm mode", "lwf")],
 )
-def test_a_head_is_trained_by_its_own_task_and_by_distillation_alone(
+def test_a_head_is_trained_by_its_own_task_and_by_distillation_only(
     stages: Callable[[str, str], list[STATE]], variant: str, optimizer: str
 ) -> None:
-    """Bit for bit: neither weight decay nor a penalty nor a merge reaches a head that is not in play."""
-    found = stages(variant, optimizer)
-    assert len(found) == 4
-    for task, (before, after) in enumerate(pairwise(found)):
+    """Bit for bit: neither weight decay nor a penalty nor a merge changes a head that is not in use."""
+    states = stages(variant, optimizer)
+    assert len(states) == 4
+    for task, (before, after) in enumerate(pairwise(states)):
         moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
         heads = {name for name in after if name.startswith(f"heads.{task}.")}
         if variant in DISTILLED:
@@ -109,10 +109,10 @@ def test_a_head_is_trained_by_its_own_task_and_by_distillation_alone(
 
 
 @pytest.mark.parametrize("variant", ["mas gradient", "ewc", "si", "imm mode", "ebll", "frozen", "mas+lwf"])
-def test_a_run_in_pieces_is_as_the_whole(tmp_path: Path, variant: str) -> None:
+def test_an_interrupted_run_equals_an_uninterrupted_one(tmp_path: Path, variant: str) -> None:
     training = replace(TRAININGS["adamw"], epochs=2, checkpoint_minutes=0)
     run = partial(run_multi_head, tasks=TASKS[:2])
-    assert_pieces_are_as_the_whole(tmp_path, VARIANTS[variant], training, run)
+    assert_interrupted_equals_whole(tmp_path, VARIANTS[variant], training, run)
 
 
 @pytest.mark.parametrize("variant", ALL_ZERO)
@@ -125,7 +125,7 @@ def test_zero_weights_are_finetune_bit_for_bit(
         assert torch.equal(learner.state_dict()[name], value), name
 
 
-def test_joint_training_has_all_heads_in_play(tmp_path: Path) -> None:
+def test_joint_training_uses_all_heads(tmp_path: Path) -> None:
     training = Training(epochs=20, head_epochs=2, batch_size=16, lr=0.1)
     learner, _ = run_multi_head(tmp_path, METHODS["joint"](), tasks=[joint_task(TASKS)], training=training)
     learner.eval()
@@ -153,8 +153,8 @@ def of_the_norm(learner: MultiHeadToy, x: Tensor, target: Tensor, eps: Tensor) -
 
 
 def of_every_output(learner: MultiHeadToy, x: Tensor, target: Tensor, eps: Tensor) -> list[Tensor]:
-    found = [gradients(learner, output) for output in function_of(learner, x)]
-    return [sum(g.abs() for g in of_one) for of_one in zip(*found, strict=True)]
+    by_output = [gradients(learner, output) for output in function_of(learner, x)]
+    return [sum(g.abs() for g in of_parameter) for of_parameter in zip(*by_output, strict=True)]
 
 
 def of_the_noise(learner: MultiHeadToy, x: Tensor, target: Tensor, eps: Tensor) -> list[Tensor]:
@@ -168,13 +168,13 @@ def of_the_loss(learner: MultiHeadToy, x: Tensor, target: Tensor, eps: Tensor) -
 
 def of_own_outputs(rectified: bool) -> Callable[..., list[Tensor]]:
     def measure(learner: MultiHeadToy, x: Tensor, target: Tensor, eps: Tensor) -> list[Tensor]:
-        found = []
+        terms = []
         for layer in (learner.net[0], learner.net[3]):
             y = layer(x).detach()
             own = torch.relu(y) if rectified else y
-            found += [(2 * own[:, None] * x[None, :]).abs(), (2 * own).abs()]
+            terms += [(2 * own[:, None] * x[None, :]).abs(), (2 * own).abs()]
             x = torch.relu(y)
-        return found
+        return terms
 
     return measure
 
@@ -211,7 +211,7 @@ def test_importance_is_exact_and_of_the_trunk_whatever_the_batches(variant: str,
     method.after_task(task)
     assert all(module.training for module in learner.modules())
     omega = method.weight if variant == "imm mode" else method.penalty.omega
-    if variant == "mas_alpha":  # is kept in parts of its sum
+    if variant == "mas_alpha":  # is stored relative to its sum
         total = sum(e.sum() for e in expected)
         expected = [e / total for e in expected]
     assert omega.keys() == dict(learner.net.named_parameters()).keys()
@@ -220,21 +220,21 @@ def test_importance_is_exact_and_of_the_trunk_whatever_the_batches(variant: str,
         torch.testing.assert_close(omega[name], e, rtol=1e-5, atol=1e-5 * float(scale))
 
 
-def test_si_measures_the_trunk_alone(tmp_path: Path) -> None:
+def test_si_measures_the_trunk_only(tmp_path: Path) -> None:
     method = SI()
     learner, _ = run_multi_head(tmp_path, method, training=TRAININGS["sgd"])
     assert method.penalty.omega.keys() == dict(learner.net.named_parameters()).keys()
 
 
-def test_memory_is_of_the_trunk_alone(tmp_path: Path) -> None:
-    """Importance and anchor, however many classes there are."""
+def test_memory_is_that_of_the_trunk(tmp_path: Path) -> None:
+    """Importance and anchor, whatever the number of classes."""
     method = MAS()
     learner, _ = run_multi_head(tmp_path, method, training=TRAININGS["sgd"])
     assert method.memory_bytes() == 2 * sum(p.nbytes for p in learner.net.parameters())
 
 
-def test_what_the_first_head_says_is_kept(tmp_path: Path) -> None:
-    """Of the first task's inputs, after the second task."""
+def test_the_outputs_of_the_first_head_are_preserved(tmp_path: Path) -> None:
+    """For the first task's inputs, after the second task."""
     training = Training(epochs=20, batch_size=16, lr=0.1)
     inputs = ToySource().inputs[TASKS[0].items]
 
@@ -249,8 +249,8 @@ def test_what_the_first_head_says_is_kept(tmp_path: Path) -> None:
         assert moved.square().mean() < 0.3 * forgotten, variant
 
 
-def test_same_is_said_of_all_that_a_learner_holds() -> None:
-    """`assert_same` would let nothing through."""
+def test_assert_same_compares_the_whole_state() -> None:
+    """`assert_same` detects a difference in any tensor."""
     left, right = MultiHeadToy(TASKS), MultiHeadToy(TASKS)
     assert_same(left, right)
     with torch.no_grad():

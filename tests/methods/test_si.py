@@ -33,8 +33,8 @@ def test_sequence_equals_the_twin(tmp_path: Path, form: str, xi: float) -> None:
         assert (omega >= 0).all()
 
 
-def test_path_integral_is_the_loss_that_was_gained() -> None:
-    """Small steps down a quadratic bowl: the parameters' w add up to the drop of the loss."""
+def test_the_path_integral_is_the_decrease_of_the_loss() -> None:
+    """Small steps on a quadratic loss: the parameters' w add up to its decrease."""
     learner, method = ToyLearner(), SI(lam=0.0)
     method.start(learner, lambda items: iter(()))
     method.before_task(toy_tasks()[0])
@@ -53,7 +53,7 @@ def test_path_integral_is_the_loss_that_was_gained() -> None:
     assert work == pytest.approx(before - loss().item(), rel=3e-3)
 
 
-def test_a_parameter_without_gradient_and_an_overflow_do_no_work() -> None:
+def test_a_parameter_without_gradient_and_an_overflow_add_nothing() -> None:
     learner, method = ToyLearner(), SI()
     method.start(learner, lambda items: iter(()))
     method.before_task(toy_tasks()[0])
@@ -64,7 +64,7 @@ def test_a_parameter_without_gradient_and_an_overflow_do_no_work() -> None:
     assert all((omega == 0).all() for omega in method.penalty.omega.values())
 
 
-def test_only_what_is_trained_is_important() -> None:
+def test_only_trained_parameters_are_important() -> None:
     learner, method = ToyLearner(), SI()
     learner.net[0].requires_grad_(False)
     method.start(learner, lambda items: iter(()))
@@ -78,7 +78,7 @@ def test_only_what_is_trained_is_important() -> None:
     assert not method.penalty.active
 
 
-def test_importance_cannot_be_restricted_to_chosen_facts(tmp_path: Path) -> None:
+def test_importance_cannot_be_restricted_to_some_facts(tmp_path: Path) -> None:
     tasks = [replace(task, importance_subset=True) for task in toy_tasks()]
     for method in (SI(), Combined([SI(), MAS()])):
         with pytest.raises(UserError, match="si measures importance while it learns"):
@@ -92,7 +92,7 @@ def test_xi_is_above_zero(xi: float) -> None:
         SI(xi=xi)
 
 
-def test_promises() -> None:
+def test_properties() -> None:
     assert not SI.properties.on_pretrained
     assert not SI.properties.unlabeled
     assert not SI.properties.adaptive

@@ -1,4 +1,4 @@
-"""A run that is killed and taken up again and again."""
+"""A run that is killed and resumed several times."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from toy import assert_same, run_toy
 from tripletcl.continual import Method, RunFolder, Training
 
 
-def assert_pieces_are_as_the_whole(
+def assert_interrupted_equals_whole(
     tmp_path: Path,
     make: Callable[[], Method],
     training: Training | None = None,
     run: Callable[..., tuple[Any, RunFolder]] = run_toy,
 ) -> None:
-    """Every attempt gets a few steps further than the last, then dies; the end is that of an uninterrupted run."""
+    """Each attempt takes a few steps more than the last, then is killed; the result is that of an uninterrupted run."""
     whole, _ = run(tmp_path / "whole", make(), training=training)
     for attempt in itertools.count(1):
         try:
-            pieces, _ = run(tmp_path / "pieces", make(), training=training, stop_after=4)
+            interrupted, _ = run(tmp_path / "interrupted", make(), training=training, stop_after=4)
             break
         except KeyboardInterrupt:
-            torch.manual_seed(attempt)  # whatever state the new process would be in
+            torch.manual_seed(attempt)  # a new process could be in any state
     assert attempt > 3
-    assert_same(whole, pieces)
+    assert_same(whole, interrupted)
