@@ -1,4 +1,4 @@
-"""From run folders of object sequences to tables and a page, and what `evaluate` prints of such a run."""
+"""Tables and a page from the folders of object runs, and what `evaluate` prints for such a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tripletcl.cli.app import app
 from tripletcl.compare.plan import PlannedRun, plan
-from tripletcl.compare.write import write_summary, write_tables
+from tripletcl.compare.write import write_page, write_summary, write_tables
 from tripletcl.config import ObjectConfig, dump_config, parse_config
 from tripletcl.continual import RunFolder
 from tripletcl.errors import UserError
@@ -31,21 +31,20 @@ def config_of(root: Path, methods: list[object], **compare: object) -> ObjectCon
 
 
 def finish(run: PlannedRun, images: Path) -> None:
-    """What a run leaves behind, its figures by the length of its label; of each task one image is gone."""
+    """Write the files of a finished run, its figures by the length of its label; one image a task is missing."""
     tasks = run.config.data.set_names  # type: ignore[attr-defined]
     kept = 0.6 + 0.01 * len(run.label)
     stages: list[list[float | None]] = [[None, None], [0.8, None], [kept, 0.7]]
-    found = [image for name in tasks for image in (images / f"{name}.png", images / "gone.png")]
     result = RunResult(
         str(run.config.method[0]["name"]), run.config.seed, " → ".join(tasks), tasks, stages,
         [None, 0.8, (kept + 0.7) / 2], 1.0, metric="accuracy",
     )  # fmt: skip
     RunFolder(run.folder, dump_config(run.config), {"torch": "2"}).finish(result.to_dict())
-    about = [
-        {"name": name, "classes": ["a"], "images": [str(p) for p in found[2 * i : 2 * i + 2]]}
-        for i, name in enumerate(tasks)
+    stored = [
+        {"name": name, "classes": ["a"], "images": [str(images / f"{name}.png"), str(images / "missing.png")]}
+        for name in tasks
     ]
-    (run.folder / "tasks.json").write_text(json.dumps(about))
+    (run.folder / "tasks.json").write_text(json.dumps(stored))
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_a_page_and_tables_of_two_sequences(images: Path) -> None:
     assert "Queries" not in html
     assert "facts" not in html.partition("<body>")[2].partition("Settings")[0]
     assert html.count('<div class="scene">') == 2, "each task's strip, once"
-    assert html.count('alt="flowers"') == 1, "without the image that is gone"
+    assert html.count('alt="flowers"') == 1, "without the missing image"
     results = [result for run in runs if (result := run.result) is not None]
     write_tables(results, {"finetune": None, "mas": None}, images)
     assert "flowers → scenes" in (images / "table.md").read_text(encoding="utf-8")
@@ -101,12 +100,20 @@ def test_facts_and_objects_have_a_page_each(images: Path) -> None:
 def test_evaluate_prints_the_accuracy_of_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"stage": 1, "tasks": list(SETS), "accuracy_tasks": [0.9931, None], "average_accuracy": 0.9931}
     monkeypatch.setattr("tripletcl.runs.evaluate.evaluate", lambda *_: scores)
-    said = CliRunner().invoke(app, ["evaluate", "a-run"]).stdout
-    assert "a-run, after task 1" in said
-    lines = [" ".join(line.replace("│", " ").replace("┃", " ").split()) for line in said.splitlines()]
+    output = CliRunner().invoke(app, ["evaluate", "a-run"]).stdout
+    assert "a-run, after task 1" in output
+    lines = [" ".join(line.replace("│", " ").replace("┃", " ").split()) for line in output.splitlines()]
     assert {"flowers 99.31", f"scenes {MISSING}", "average of those learned 99.31"} <= set(lines)
     (printed,) = json.loads(CliRunner().invoke(app, ["evaluate", "a-run", "--json"]).stdout)
     assert printed == scores
+
+
+def test_a_page_of_results_has_the_names_that_its_caller_gives(images: Path) -> None:
+    (run,) = plan(config_of(images, ["mas"]), images / "runs")
+    finish(run, images)
+    assert run.result is not None
+    results = {run.folder: replace(run.result, method="mas-of-today")}
+    assert "MAS-of-today" in write_page(results, images / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_run_is_called_what_its_folder_is_called(images: Path) -> None:

@@ -270,7 +270,7 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool)
     console = ready()
     from tripletcl.compare.plan import compare as run_all
     from tripletcl.compare.plan import comparison_objects, method_properties, plan
-    from tripletcl.compare.write import write_summary, write_tables
+    from tripletcl.compare.write import write_page, write_tables
     from tripletcl.config import load_config
     from tripletcl.report import print_tables
 
@@ -278,8 +278,8 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool)
     results = run_all(settings, out, lambda text: console.print(text, style="dim", highlight=False))
     write_tables(results, method_properties(settings), out)
     words = ["tripletcl", "compare", config, *(overrides or ()), "--out", str(out)]
-    folders = [run.folder for run in plan(settings, out)]
-    page = write_summary(folders, out / "report.html", command=shlex.join(words))
+    by_folder = {run.folder: result for run, result in zip(plan(settings, out), results, strict=True)}
+    page = write_page(by_folder, out / "report.html", command=shlex.join(words))
     if as_json:
         print(json.dumps(comparison_objects(results)))
         return
