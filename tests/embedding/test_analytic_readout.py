@@ -1,4 +1,4 @@
-"""The analytic read-out inside the embedder: vectors, closed scores, saving."""
+"""The analytic readout inside the embedder: vectors, closed scores, saving."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def images() -> Tensor:
     return torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def read_out(scored_by: str = "both") -> FactEmbedder:
+def analytic_embedder(scored_by: str = "both") -> FactEmbedder:
     embedder = build_embedder(SPEC, seed=0).eval()
     embedder.install_analytic(WIDTH, 3, scored_by)
     weight = torch.randn(WIDTH, len(FACTS), generator=torch.Generator().manual_seed(1))
@@ -35,14 +35,14 @@ def read_out(scored_by: str = "both") -> FactEmbedder:
     return embedder
 
 
-def test_the_heads_answer_until_it_knows_classes(images: Tensor) -> None:
+def test_the_heads_answer_until_it_has_classes(images: Tensor) -> None:
     plain, installed = build_embedder(SPEC, seed=0).eval(), build_embedder(SPEC, seed=0).eval()
     installed.install_analytic(WIDTH, 3, "both")
     assert torch.equal(plain.image(images), installed.image(images))
     assert torch.equal(plain.encode_facts(FACTS)[0], installed.encode_facts(FACTS)[0])
 
 
-def test_pooled_stages_stand_behind_the_last_features(images: Tensor) -> None:
+def test_means_of_pooled_stages_follow_the_last_features(images: Tensor) -> None:
     branch = build_embedder(SPEC, seed=0).image.eval()
     x, means = (images - branch.mean) / branch.std, []
     with torch.no_grad():
@@ -57,21 +57,21 @@ def test_pooled_stages_stand_behind_the_last_features(images: Tensor) -> None:
 
 
 def test_vectors_are_the_ridge_regression_onto_the_facts_text_vectors(images: Tensor) -> None:
-    """By linearity: solve for the facts' indicators and weigh their vectors, or solve for the vectors at once."""
+    """By linearity: solve for the facts' indicators and weight their vectors, or solve for the vectors at once."""
     embedder = build_embedder(SPEC, seed=0).eval()
     embedder.install_analytic(WIDTH, 3, "text")
     representation = embedder.image.represent(embedder.image.features(images))
     phi = embedder.image.analytic.expand(representation).double()
-    shown = torch.eye(4, dtype=torch.float64)[torch.arange(12) % 4]
+    indicators = torch.eye(4, dtype=torch.float64)[torch.arange(12) % 4]
     gram = phi.T @ phi + 0.1 * torch.eye(WIDTH, dtype=torch.float64)
-    embedder.set_readout(torch.linalg.solve(gram, phi.T @ shown), FACTS)
-    targets = shown @ embedder.encode_facts(FACTS)[0].double().flatten(1)  # [12, 3 * D]
+    embedder.set_readout(torch.linalg.solve(gram, phi.T @ indicators), FACTS)
+    targets = indicators @ embedder.encode_facts(FACTS)[0].double().flatten(1)  # [12, 3 * D]
     expected = phi @ torch.linalg.solve(gram, phi.T @ targets)
     assert torch.allclose(embedder.image.readout(representation).flatten(1).double(), expected, atol=1e-4)
 
 
 def test_closed_scores_belong_to_the_facts_that_were_taught(images: Tensor) -> None:
-    embedder = read_out()
+    embedder = analytic_embedder()
     representation = embedder.image.represent(embedder.image.features(images))
     facts = [Fact("bird"), FACTS[2], FACTS[0]]
     vectors, closed = embedder.vectors_and_scores(representation, facts)
@@ -79,9 +79,9 @@ def test_closed_scores_belong_to_the_facts_that_were_taught(images: Tensor) -> N
     assert not closed[:, 0].any()
     assert torch.allclose(closed[:, 1] / closed[:, 2], scores[:, 2] / scores[:, 0])
     assert torch.allclose(vectors, embedder.vectors_of(representation), atol=1e-6)
-    vectors, closed = read_out("text").vectors_and_scores(representation, facts)
+    vectors, closed = analytic_embedder("text").vectors_and_scores(representation, facts)
     assert closed is None
-    assert torch.allclose(vectors, read_out("text").vectors_of(representation), atol=1e-6)
+    assert torch.allclose(vectors, analytic_embedder("text").vectors_of(representation), atol=1e-6)
 
 
 def test_before_the_first_task_closed_scores_are_zero_and_without_a_readout_there_are_none(images: Tensor) -> None:
@@ -94,8 +94,8 @@ def test_before_the_first_task_closed_scores_are_zero_and_without_a_readout_ther
         assert closed is None if embedder is plain else torch.equal(closed, torch.zeros(12, 4))
 
 
-def test_whitening_separates_texts_and_leaves_their_order_of_likeness() -> None:
-    plain, white = build_embedder(SPEC, seed=0), read_out()
+def test_whitening_separates_texts_and_keeps_the_order_of_their_similarity() -> None:
+    plain, white = build_embedder(SPEC, seed=0), analytic_embedder()
     texts = ["dog", "person", "riding", "horse", "lying", "cat", "holding", "ball"]
     before, after = (
         F.cosine_similarity(v[:, None], v[None], dim=-1)
@@ -108,7 +108,7 @@ def test_whitening_separates_texts_and_leaves_their_order_of_likeness() -> None:
 
 
 def test_saved_and_loaded(images: Tensor, tmp_path: Path) -> None:
-    embedder = read_out()
+    embedder = analytic_embedder()
     embedder.save_pretrained(tmp_path)
     loaded = FactEmbedder.from_pretrained(tmp_path)
     assert loaded.spec == embedder.spec
@@ -117,7 +117,7 @@ def test_saved_and_loaded(images: Tensor, tmp_path: Path) -> None:
     assert torch.equal(loaded.encode_units(["dog", "kite"]), embedder.encode_units(["dog", "kite"]))
 
 
-def test_what_cannot_be() -> None:
+def test_impossible_settings_are_refused() -> None:
     trained_map = build_embedder(EmbedderSpec(image_size=64, text_projection=True), seed=0)
     with pytest.raises(UserError, match="text_projection to false"):
         trained_map.install_analytic(WIDTH, 0, "both")
@@ -132,7 +132,7 @@ def test_what_cannot_be() -> None:
 
 
 def other_numbers(*shape: int, generator: torch.Generator | None = None) -> Tensor:
-    """A torch whose random stream differs: what `torch.randn` returns is no part of any promise."""
+    """A torch whose random stream differs: the numbers of `torch.randn` are not promised."""
     size = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
     return torch.empty(size).uniform_(-1.7, 1.7, generator=generator)
 
@@ -140,7 +140,7 @@ def other_numbers(*shape: int, generator: torch.Generator | None = None) -> Tens
 def test_a_saved_model_answers_the_same_under_another_random_stream(
     images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedder = read_out()
+    embedder = analytic_embedder()
     outputs, fingerprint = embedder.image(images), embedder.fingerprint()
     embedder.save_pretrained(tmp_path)
     monkeypatch.setattr(torch, "randn", other_numbers)
@@ -150,16 +150,16 @@ def test_a_saved_model_answers_the_same_under_another_random_stream(
 
 
 def test_the_fingerprint_covers_the_random_layer() -> None:
-    embedder = read_out()
+    embedder = analytic_embedder()
     before = embedder.fingerprint()
     embedder.image.analytic.projection.mul_(2)
     assert embedder.fingerprint() != before
 
 
 def test_the_random_layer_is_stored_in_half_precision_without_loss(images: Tensor) -> None:
-    state = read_out().state_dict()
+    state = analytic_embedder().state_dict()
     assert state["image.analytic.projection"].dtype == torch.float16
-    fresh = read_out().image.analytic
+    fresh = analytic_embedder().image.analytic
     assert torch.equal(fresh.projection, state["image.analytic.projection"].float())
 
 
@@ -176,10 +176,10 @@ def test_a_readout_that_has_not_been_used_stores_no_layer(tmp_path: Path) -> Non
 @pytest.fixture
 def former(tmp_path: Path) -> tuple[Path, FactEmbedder]:
     """A model as tripletcl 0.1 saved it, without its random layer, and the same model with it."""
-    embedder = read_out()
+    embedder = analytic_embedder()
     analytic = embedder.image.analytic
     width = sum(analytic.parts)
-    drawn = torch.randn(width, WIDTH, generator=torch.Generator().manual_seed(3)) / len(analytic.parts) ** 0.5
+    layer = torch.randn(width, WIDTH, generator=torch.Generator().manual_seed(3)) / len(analytic.parts) ** 0.5
     embedder.save_pretrained(tmp_path / "former")
     path, spec = tmp_path / "former" / "model.safetensors", tmp_path / "former" / "embedder.json"
     state = load_file(path)
@@ -187,7 +187,7 @@ def former(tmp_path: Path) -> tuple[Path, FactEmbedder]:
     save_file(state, path)
     about = json.loads(spec.read_text()) | {"weights_sha256": sha256(path), "fingerprint": digest(state)}
     spec.write_text(json.dumps(about))
-    analytic.projection = drawn
+    analytic.projection = layer
     return tmp_path / "former", embedder
 
 
@@ -206,7 +206,7 @@ def test_a_model_of_0_1_is_loaded_with_the_layer_and_fingerprint_it_had(
     assert again.fingerprint() == fingerprint
 
 
-def test_a_model_of_0_1_is_refused_where_its_layer_cannot_be_drawn_again(
+def test_a_model_of_0_1_is_refused_where_its_layer_cannot_be_sampled_again(
     former: tuple[Path, FactEmbedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "randn", other_numbers)

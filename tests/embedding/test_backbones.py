@@ -1,4 +1,4 @@
-"""Networks by name, cut into stages that together are the network."""
+"""Networks by name, split into stages that together are the network."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def original(name: str) -> nn.Module:
 
 @torch.no_grad()
 def classifier_input(network: nn.Module, images: Tensor) -> Tensor:
-    """What the network hands to its last linear layer."""
+    """The input of the network's last linear layer."""
     seen: list[Tensor] = []
     last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -69,7 +69,7 @@ def test_stages_compose_to_the_networks_own_features(name: str, images: Tensor, 
 
 
 def test_vgg_stages_compose_too(images: Tensor) -> None:
-    """Cut directly, as writing and reading half a gigabyte of VGG takes longer than all other tests."""
+    """Split directly, since half a gigabyte of VGG weights takes longer to write and read than all other tests."""
     network = torchvision.models.vgg11_bn(init_weights=False).eval()
     expected = classifier_input(network, images)
     stages, width = CUTS["torchvision.models.vgg.VGG"](network)
@@ -81,7 +81,7 @@ def test_vgg_stages_compose_too(images: Tensor) -> None:
 
 
 def test_vgg_stages_end_in_their_poolings() -> None:
-    """Freezing conv1 and conv2, and forking behind pool3, is what the paper does to this network."""
+    """The paper freezes conv1 and conv2 of this network and forks it after pool3."""
     with torch.device("meta"):
         backbone = build_backbone("vgg16", "none")
         shapes = []
@@ -143,7 +143,7 @@ def test_unknown_names_get_close_matches(name: str) -> None:
         resolve_name(name)
 
 
-def test_weights_that_there_are_not() -> None:
+def test_missing_weights_are_named() -> None:
     with pytest.raises(
         UserError, match=r"timm/resnet18 are installed with tripletcl, only those of timm/tf_efficientnet_lite0"
     ):
@@ -152,12 +152,12 @@ def test_weights_that_there_are_not() -> None:
         build_backbone("timm/resnet18", "downlaod")
 
 
-def test_the_installed_pair_works() -> None:
+def test_the_installed_torch_and_torchvision_work_together() -> None:
     check_torch_pair()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("operator torchvision::nms does not exist"), ImportError("libc10.so")])
-def test_a_mismatch_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_mismatched_builds_are_one_clear_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(name: str) -> NoReturn:
         assert name == "torchvision"
         raise error

@@ -1,4 +1,4 @@
-"""The classifier of objects: heads that know their own classes, saved and loaded as they are."""
+"""The classifier of objects: heads with classes of their own, saved and loaded unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def representation(classifier: Classifier, count: int = 4) -> torch.Tensor:
     return classifier.trunk.represent(classifier.trunk.features(images))
 
 
-def test_labels_are_counted_through_the_heads(classifier: Classifier) -> None:
+def test_labels_are_numbered_through_the_heads(classifier: Classifier) -> None:
     assert classifier.classes == 5
     assert classifier.starts == [0, 3]
     rows = representation(classifier)
@@ -38,7 +38,7 @@ def test_labels_are_counted_through_the_heads(classifier: Classifier) -> None:
         assert torch.equal(both[:, columns], classifier.logits(rows, [head]))
 
 
-def test_it_depends_on_the_seed_alone() -> None:
+def test_it_depends_on_the_seed_only() -> None:
     before = torch.get_rng_state()
     one, two, other = (build_classifier(SPEC, HEADS, seed=seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
@@ -46,11 +46,11 @@ def test_it_depends_on_the_seed_alone() -> None:
     assert not torch.equal(one["layers.0.weight"], other["layers.0.weight"])
 
 
-def test_a_read_out_answers_for_the_labels_it_knows(classifier: Classifier) -> None:
+def test_a_readout_answers_for_the_labels_it_has(classifier: Classifier) -> None:
     rows = representation(classifier)
     plain = classifier.logits(rows, [1])
     classifier.install_analytic(16, seed=0)
-    assert torch.equal(classifier.logits(rows, [1]), plain)  # it knows nothing yet
+    assert torch.equal(classifier.logits(rows, [1]), plain)  # it has no classes yet
     weight = torch.randn(16, 2, generator=torch.Generator().manual_seed(1))
     classifier.set_readout(weight, torch.tensor([3, 0]))
     assert classifier.analytic is not None
@@ -85,12 +85,12 @@ def test_damaged_and_missing_files(classifier: Classifier, tmp_path: Path) -> No
         Classifier.from_pretrained(tmp_path)
 
 
-def test_what_it_predicts(classifier: Classifier) -> None:
+def test_predictions_are_the_softmax_of_a_head(classifier: Classifier) -> None:
     images = [np.full((8, 8), grey, np.uint8) for grey in (0, 128, 255)]
-    found = classifier.predict(images, "digits")
+    predictions = classifier.predict(images, "digits")
     pixels = torch.from_numpy(np.stack(images)).float().div(255).unsqueeze(1)
     by_hand = classifier.logits(classifier.trunk.represent(classifier.trunk.features(pixels)), [1]).softmax(1)
-    for prediction, row in zip(found, by_hand, strict=True):
+    for prediction, row in zip(predictions, by_hand, strict=True):
         assert prediction.label == HEADS["digits"][int(row.argmax())]
         assert prediction.probability == pytest.approx(row.max().item(), abs=1e-5)
         assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)

@@ -1,4 +1,4 @@
-"""The embedder as a whole: build, embed, score, save, load."""
+"""The embedder as a whole: build, embed, save, load."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_images_may_be_paths_pictures_or_arrays(embedder: FactEmbedder, pictures
     assert embedder.encode_images([]).shape == (0, 3, 384)
 
 
-def test_vectors_are_what_is_read_out_of_representations(embedder: FactEmbedder, pictures: list[Path]) -> None:
+def test_vectors_are_the_readout_of_representations(embedder: FactEmbedder, pictures: list[Path]) -> None:
     representation = embedder.represent_images(pictures, batch_size=2)
     assert representation.shape == (5, 2 * 1280)
     assert torch.equal(embedder.vectors_of(representation), embedder.encode_images(pictures, batch_size=2))
@@ -63,13 +63,13 @@ def test_vectors_are_what_is_read_out_of_representations(embedder: FactEmbedder,
     assert embedder.vectors_of(representation[:0]).shape == (0, 3, 384)
 
 
-def test_decoded_images_are_taken_as_they_are(embedder: FactEmbedder, pictures: list[Path]) -> None:
+def test_decoded_images_are_used_unchanged(embedder: FactEmbedder, pictures: list[Path]) -> None:
     decoded = [embedder.decode(path) for path in pictures]
     assert all(pixels.shape == (3, 64, 64) and embedder.decode(pixels) is pixels for pixels in decoded)
     assert torch.equal(embedder.encode_images(decoded), embedder.encode_images(pictures))
 
 
-def test_the_trunk_is_all_below_the_read_out(embedder: FactEmbedder, pictures: list[Path]) -> None:
+def test_the_trunk_is_everything_below_the_readout(embedder: FactEmbedder, pictures: list[Path]) -> None:
     before = embedder.trunk_fingerprint(), embedder.represent_images(pictures[:2])
     assert not embedder.trunk_is_frozen
     for tensor in (embedder.image.heads[1].bias, embedder.text.centre):
@@ -87,7 +87,7 @@ def test_the_trunk_is_all_below_the_read_out(embedder: FactEmbedder, pictures: l
     assert larger.trunk_fingerprint() != before[0]
 
 
-def test_a_network_frozen_to_its_end_stands_still() -> None:
+def test_a_network_frozen_to_its_end_has_a_frozen_trunk() -> None:
     assert build_embedder(EmbedderSpec(freeze_until="head", image_size=64), seed=0).trunk_is_frozen
 
 
@@ -122,9 +122,9 @@ def test_facts_have_zero_rows_for_units_they_lack(embedder: FactEmbedder) -> Non
     assert torch.allclose(vectors[present].norm(dim=-1), torch.ones(6), atol=1e-5)
     assert torch.equal(vectors[1, 2], embedder.encode_units(["horse"])[0])
     assert torch.equal(vectors[1, 0], vectors[2, 0])
-    none, nowhere = embedder.encode_facts([])
+    none, no_units = embedder.encode_facts([])
     assert none.shape == (0, 3, 384)
-    assert nowhere.shape == (0, 3)
+    assert no_units.shape == (0, 3)
 
 
 def test_a_saved_embedder_gives_equal_vectors(embedder: FactEmbedder, pictures: list[Path], tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_saved_embedder_gives_equal_vectors(embedder: FactEmbedder, pictures: 
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
-def test_the_fingerprint_lies_beside_the_weights(embedder: FactEmbedder, tmp_path: Path) -> None:
+def test_the_fingerprint_is_saved_with_the_weights(embedder: FactEmbedder, tmp_path: Path) -> None:
     embedder.save_pretrained(tmp_path)
     about = json.loads((tmp_path / "embedder.json").read_text())
     assert about.pop("fingerprint") == embedder.fingerprint()
@@ -163,7 +163,7 @@ def test_loading_needs_no_pretrained_weights(
     assert FactEmbedder.from_pretrained(tmp_path).fingerprint() == embedder.fingerprint()
 
 
-def test_the_fingerprint_sees_every_weight(embedder: FactEmbedder) -> None:
+def test_the_fingerprint_covers_every_weight(embedder: FactEmbedder) -> None:
     before = embedder.fingerprint()
     assert len(before) == 16
     assert embedder.fingerprint() == before
@@ -201,7 +201,7 @@ def test_a_loaded_embedder_computes_its_fingerprint_only_once_its_weights_differ
     assert loaded.fingerprint() not in (fingerprint, trained)
 
 
-def test_the_seed_alone_decides_and_global_generators_stay(tmp_path: Path) -> None:
+def test_the_seed_decides_and_global_generators_are_not_used(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("dog 1 2\ncat 3 4\n")
     spec = EmbedderSpec("timm/resnet10t", "none", width=6, hidden=4, text=str(tmp_path / "v.txt"), text_projection=True)
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
@@ -257,7 +257,7 @@ def test_damaged_files_are_named(saved: Path) -> None:
 
 
 def test_an_interrupted_save_is_noticed(saved: Path, embedder: FactEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """New weights beside the old description are not taken for either."""
+    """New weights next to an old description are refused."""
 
     def full_disk(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")

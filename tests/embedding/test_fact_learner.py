@@ -66,11 +66,11 @@ def learner_and_batch(loss: str) -> tuple[FactLearner, SimpleNamespace, SimpleNa
 
 
 def written_out(learner: FactLearner, out: Tensor, targets: Tensor, name: str) -> Tensor:
-    """One (image, fact) row after another, one unit after another, straight from the definition."""
+    """Loop over (image, fact) rows and units, as the definition says."""
     rows, total = targets.nonzero().tolist(), torch.zeros(())
     known = FACTS[:4]
     for image, fact in rows:
-        shown = [known[k] for k in targets[image].nonzero().flatten().tolist()]
+        facts_shown = [known[k] for k in targets[image].nonzero().flatten().tolist()]
         for u in range(3):
             text = known[fact].units[u]
             if text is None:
@@ -83,7 +83,7 @@ def written_out(learner: FactLearner, out: Tensor, targets: Tensor, name: str) -
                 distance = (out[image, u] - target).norm()
                 total = total + (distance.square() if name == "wildcard_l2" else distance)
                 continue
-            also_true = {f.units[u] for f in shown} - {text}
+            also_true = {f.units[u] for f in facts_shown} - {text}
             rivals = [t for t in dict.fromkeys(f.units[u] for f in known) if t is not None and t not in also_true]
             vectors = learner.embedder.text(rivals)
             cosines = nn.functional.cosine_similarity(out[image, u][None], vectors) / 0.3
@@ -119,7 +119,7 @@ def test_units_that_no_fact_has_get_no_gradient() -> None:
     assert torch.equal(gradient[:, 1:], torch.zeros_like(gradient[:, 1:]))
 
 
-def test_a_learned_temperature_is_trained_but_belongs_to_no_learned_function() -> None:
+def test_a_learned_temperature_is_trained_but_is_not_protected() -> None:
     learner, task, batch = learner_and_batch("contrastive")
     learner.log_temperature.requires_grad_(True)
     learner.loss(learner(batch.inputs), batch).backward()
@@ -145,12 +145,12 @@ def test_seen_negatives_add_the_names_of_earlier_tasks() -> None:
 
 
 @pytest.mark.parametrize("negatives", ["task", "seen"])
-def test_a_task_of_one_fact_is_told_from_those_seen(negatives: Literal["task", "seen"]) -> None:
+def test_a_task_of_one_fact_uses_the_units_seen_as_negatives(negatives: Literal["task", "seen"]) -> None:
     learner, _, batch = learner_and_batch("contrastive")
     learner.negatives = negatives
     batch.targets = torch.ones(6, 1, dtype=torch.bool)
     learner.begin_task(SimpleNamespace(classes=np.array([0]), seen=np.array([], int)))
-    assert learner.loss(learner(batch.inputs), batch) == 0, "a softmax over dog alone has nothing to learn"
+    assert learner.loss(learner(batch.inputs), batch) == 0, "a softmax over dog only has nothing to learn"
     learner.begin_task(SimpleNamespace(classes=np.array([0]), seen=np.array([2])))
     out = learner(batch.inputs)
     cosines = nn.functional.cosine_similarity(out[:, :1], learner.embedder.text(["dog", "cat"])[None], dim=-1) / 0.3
@@ -170,10 +170,10 @@ def test_score_is_the_share_of_units_whose_vector_is_nearest() -> None:
     out = learner(batch.inputs)
     vectors = [learner.embedder.text(texts) for texts in learner.vocabulary.texts]
     expected = []
-    for n, shown in enumerate(batch.targets):
+    for n, row in enumerate(batch.targets):
         hits = []
         for unit, texts in enumerate(learner.vocabulary.texts):
-            true = {FACTS[f].units[unit] for f in shown.nonzero()[:, 0]} - {None}
+            true = {FACTS[f].units[unit] for f in row.nonzero()[:, 0]} - {None}
             if true:
                 cosines = nn.functional.cosine_similarity(out[n, unit], vectors[unit], dim=-1)
                 hits.append(texts[int(cosines.argmax())] in true)

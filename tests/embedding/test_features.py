@@ -40,17 +40,17 @@ def test_cached_features_are_the_features(source: ImageSource, branch: ImageBran
     assert len(cached) == 5
 
 
-def test_a_generator_draws_image_or_mirror_image(source: ImageSource, branch: ImageBranch, tmp_path: Path) -> None:
+def test_a_generator_chooses_image_or_mirror_image(source: ImageSource, branch: ImageBranch, tmp_path: Path) -> None:
     cached = FeatureSource.open(source, branch, tmp_path / "cache")
     ids = np.zeros(64, np.int64)
-    drawn = cached.batch(ids, torch.Generator().manual_seed(0))
+    first = cached.batch(ids, torch.Generator().manual_seed(0))
     again = cached.batch(ids, torch.Generator().manual_seed(0))
-    assert torch.equal(drawn, again)
-    plain = (drawn == cached.batch(ids, None)).flatten(1).all(1)
+    assert torch.equal(first, again)
+    plain = (first == cached.batch(ids, None)).flatten(1).all(1)
     assert 16 < plain.sum() < 48
 
 
-def test_found_again_unless_images_or_frozen_weights_change(
+def test_features_are_reused_unless_images_or_frozen_weights_change(
     source: ImageSource, branch: ImageBranch, tmp_path: Path
 ) -> None:
     def computed(of: ImageBranch) -> list[int]:
@@ -65,7 +65,7 @@ def test_found_again_unless_images_or_frozen_weights_change(
     assert computed(other) == [5]
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(branch: ImageBranch, source: ImageSource, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(branch: ImageBranch, source: ImageSource, tmp_path: Path) -> None:
     def full(_: Progress) -> None:
         raise OSError(28, "No space left on device")
 
@@ -87,9 +87,9 @@ def test_pooled_stages_have_features_of_their_own(source: ImageSource, tmp_path:
     assert len(set(widths.values())) == 3
 
 
-def test_what_is_stored_is_found_and_nothing_computed(source: ImageSource, branch: ImageBranch, tmp_path: Path) -> None:
+def test_stored_features_are_opened_without_computing(source: ImageSource, branch: ImageBranch, tmp_path: Path) -> None:
     assert FeatureSource.stored(source, branch, tmp_path / "cache") is None
     opened = FeatureSource.open(source, branch, tmp_path / "cache")
-    found = FeatureSource.stored(source, branch, tmp_path / "cache")
-    assert found is not None
-    assert np.array_equal(found.array, opened.array)
+    stored = FeatureSource.stored(source, branch, tmp_path / "cache")
+    assert stored is not None
+    assert np.array_equal(stored.array, opened.array)

@@ -117,7 +117,7 @@ def test_the_backbone_is_copied(backbone: Backbone) -> None:
     assert not owners[1] & owners[2]
 
 
-def test_heads_start_as_told(backbone: Backbone) -> None:
+def test_heads_start_as_configured(backbone: Backbone) -> None:
     branch = ImageBranch(backbone, 400, hidden=50, head_std=0.005)
     for head in branch.heads:
         assert [type(layer) for layer in head] == [nn.Linear, nn.ReLU, nn.Linear]
@@ -126,7 +126,7 @@ def test_heads_start_as_told(backbone: Backbone) -> None:
         assert not head[-1].bias.any()
 
 
-def test_the_papers_network_can_be_said() -> None:
+def test_the_papers_network_can_be_configured() -> None:
     with torch.device("meta"):
         branch = ImageBranch(
             build_backbone("vgg16", "none"), 300, freeze_until="conv2", fork_at="conv3", head_std=0.005
@@ -138,7 +138,7 @@ def test_the_papers_network_can_be_said() -> None:
     assert [(head.in_features, head.out_features) for head in branch.heads] == [(4096, 300), (4096, 600)]
 
 
-def test_wrong_cuts_name_what_is_allowed(backbone: Backbone) -> None:
+def test_wrong_stages_are_refused_with_the_allowed_ones(backbone: Backbone) -> None:
     with pytest.raises(UserError, match=r"freeze_until 'five'.*one, two, three, four"):
         ImageBranch(backbone, WIDTH, freeze_until="five")
     with pytest.raises(UserError, match=r"fork_at 'four'.*one, two, three, or None"):

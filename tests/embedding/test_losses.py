@@ -40,7 +40,7 @@ def test_wildcard_losses_equal_one_distance_at_a_time(loss, seed: int, batch: in
 
 
 @pytest.mark.parametrize("loss", TWINS)
-def test_absent_units_may_hold_anything(loss) -> None:
+def test_absent_units_may_have_any_values(loss) -> None:
     outputs, targets, present = draw(0, 4)
     assert 0 < present.sum() < present.numel()
     expected = loss(outputs, targets, present)
@@ -105,7 +105,7 @@ def test_contrastive_equals_one_softmax_at_a_time(
     assert not outputs.grad[ids < 0].any()
 
 
-def test_contrastive_of_absent_units_alone_is_exactly_zero() -> None:
+def test_contrastive_of_absent_units_only_is_exactly_zero() -> None:
     for sizes in ((4, 4, 4), (0, 0, 0), (3, 0, 1)):
         outputs, ids, vectors, exclude = choices(0, 4, sizes)
         value = contrastive(outputs, torch.full_like(ids, -1), vectors, 0.05, [torch.ones_like(e) for e in exclude])
@@ -115,7 +115,7 @@ def test_contrastive_of_absent_units_alone_is_exactly_zero() -> None:
         assert torch.equal(outputs.grad, torch.zeros_like(outputs))
 
 
-def test_the_target_is_never_excluded_and_true_others_are_no_negatives() -> None:
+def test_the_target_is_never_excluded_and_other_true_vectors_are_not_negatives() -> None:
     outputs = torch.zeros(1, 3, D)
     outputs[0, 0, 0] = 1.0
     outputs.requires_grad_()
@@ -124,8 +124,8 @@ def test_the_target_is_never_excluded_and_true_others_are_no_negatives() -> None
     vectors = [torch.eye(D)[:3], empty, empty]
     nothing = torch.zeros(1, 0, dtype=torch.bool)
     everything = [torch.ones(1, 3, dtype=torch.bool), nothing, nothing]
-    alone = contrastive(outputs, ids, vectors, 0.5, everything)
-    assert alone.item() == 0.0  # a softmax over the target only
+    single = contrastive(outputs, ids, vectors, 0.5, everything)
+    assert single.item() == 0.0  # a softmax over the target only
     one_other = contrastive(outputs, ids, vectors, 0.5, [torch.tensor([[True, True, False]]), nothing, nothing])
     assert one_other.item() == pytest.approx(torch.log1p(torch.exp(torch.tensor(-2.0))).item())
     assert one_other < contrastive(outputs, ids, vectors, 0.5)
@@ -140,7 +140,7 @@ def test_exclusions_are_not_changed_and_the_temperature_can_be_trained() -> None
     assert log_temperature.grad.abs() > 0
 
 
-def test_contrastive_does_not_see_lengths() -> None:
+def test_contrastive_ignores_lengths() -> None:
     outputs, ids, vectors, _ = choices(5, 4, (4, 3, 2))
     assert torch.allclose(
         contrastive(outputs, ids, vectors, 0.1), contrastive(3 * outputs, ids, [7 * v for v in vectors], 0.1)

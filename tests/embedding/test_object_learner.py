@@ -33,7 +33,7 @@ def batch_of(targets: list[int]) -> Batch:
 MULTI = {"one": ("a", "b"), "two": ("c", "d", "e")}
 
 
-def test_the_head_of_the_task_is_in_play() -> None:
+def test_the_head_of_the_task_is_active() -> None:
     learner = learner_of(MULTI)
     learner.begin_task(task_of([2, 3, 4], seen=(0, 1)))
     batch = batch_of([2, 4, 3])
@@ -89,6 +89,6 @@ def test_one_head_for_all_answers_for_the_classes_seen() -> None:
     assert torch.equal(learner.indicators(batch), torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
 
 
-def test_a_read_out_of_texts_is_refused() -> None:
+def test_a_readout_of_texts_is_refused() -> None:
     with pytest.raises(UserError, match="set method analytic's targets to indicators"):
         learner_of(MULTI).install_readout(8, 0, "text")

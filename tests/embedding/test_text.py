@@ -20,15 +20,15 @@ TEXTS = ["dog", "person", "riding a horse"]
 
 
 class Letters:
-    """Counts letters, and how often it was asked."""
+    """Counts letters, and records the texts."""
 
     width = 26
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.texts_seen: list[str] = []
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        self.asked += texts
+        self.texts_seen += texts
         rows = [[float(text.count(chr(97 + i))) for i in range(26)] for text in texts]
         return torch.tensor(rows).reshape(len(texts), 26)
 
@@ -64,7 +64,7 @@ def test_a_texts_vector_does_not_depend_on_the_others(minilm: TextEncoder) -> No
     assert torch.equal(minilm.encode(["dog"])[0], minilm.encode(["person on a very long bench", "dog"])[1])
 
 
-def test_near_words_are_near(minilm: TextEncoder) -> None:
+def test_related_words_have_similar_vectors(minilm: TextEncoder) -> None:
     dog, puppy, carburettor = TextBranch(minilm)(["dog", "puppy", "carburettor"])
     assert dog @ puppy > 0.7 > 0.4 > dog @ carburettor
 
@@ -79,9 +79,9 @@ def test_each_text_is_encoded_once() -> None:
     encoder = Letters()
     branch = TextBranch(encoder)
     once = branch(["cab", "dog", "cab"])
-    assert encoder.asked == ["cab", "dog"]
+    assert encoder.texts_seen == ["cab", "dog"]
     again = branch(["dog", "egg"])
-    assert encoder.asked == ["cab", "dog", "egg"]
+    assert encoder.texts_seen == ["cab", "dog", "egg"]
     assert torch.equal(once[1], again[0])
     assert torch.equal(once[0], once[2])
     assert branch([]).shape == (0, 26)
@@ -124,7 +124,7 @@ def test_the_projection_is_trained_and_the_encoder_is_not() -> None:
     assert torch.equal(branch.project(branch.encode(["dog"])), branch(["dog"]))
 
 
-def test_minilm_is_no_state_and_is_not_copied(minilm: TextEncoder) -> None:
+def test_minilm_is_not_in_the_state_and_not_copied(minilm: TextEncoder) -> None:
     branch = TextBranch(minilm)
     assert list(branch.parameters()) == []
     assert list(branch.state_dict()) == ["centre"]
@@ -137,25 +137,25 @@ def test_encoders_by_name(tmp_path: Path) -> None:
     folder = build_text_encoder(str(minilm_folder()))
     assert isinstance(folder, TransformerEncoder)
     assert folder.width == 384
-    with pytest.raises(UserError, match=r"no file of word vectors .*gone\.txt"):
-        build_text_encoder(str(tmp_path / "gone.txt"))
+    with pytest.raises(UserError, match=r"no file of word vectors .*missing\.txt"):
+        build_text_encoder(str(tmp_path / "missing.txt"))
     with pytest.raises(UserError, match=r"no text encoder 'nobody/nothing'"):
         build_text_encoder("nobody/nothing")
     with pytest.raises(UserError, match=r"no text encoder"):
         build_text_encoder(str(tmp_path))
 
 
-def test_vectors_that_are_known_are_not_asked_for_again() -> None:
+def test_known_vectors_are_not_computed_again() -> None:
     class Counting:
         width = 4
-        asked: ClassVar[list[str]] = []
+        texts_seen: ClassVar[list[str]] = []
 
         def encode(self, texts: Sequence[str]) -> torch.Tensor:
-            self.asked.extend(texts)
+            self.texts_seen.extend(texts)
             return torch.tensor([[float(len(text)), 1.0, 2.0, 3.0] for text in texts]).reshape(len(texts), 4)
 
     first, second = TextBranch(Counting()), TextBranch(Counting())
     vectors = first(["dog", "bird"])
     second.add_encoded(first.encoded)
     assert torch.equal(second(["bird", "dog"]), vectors.flip(0))
-    assert Counting.asked == ["dog", "bird"]
+    assert Counting.texts_seen == ["dog", "bird"]

@@ -1,4 +1,4 @@
-"""The encoders that come with the install are the published ones, loaded right."""
+"""The installed encoders are the published ones and are loaded correctly."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_logits_equal_those_of_the_files_own_layout(network: torch.nn.Module, si
     assert (logits - efficientnet_lite0_logits(flat, images)).abs().max() < 1e-4
 
 
-def test_block_names_count_from_another_start_in_the_first_stage() -> None:
+def test_names_of_blocks_and_of_the_first_stage() -> None:
     assert timm_name("_blocks.0._project_conv.weight") == "blocks.0.0.conv_pw.weight"
     assert timm_name("_blocks.1._expand_conv.weight") == "blocks.1.0.conv_pw.weight"
     assert timm_name("_blocks.14._bn2.bias") == "blocks.5.3.bn3.bias"
@@ -56,15 +56,15 @@ def classes(network: torch.nn.Module, paths: list[Path]) -> np.ndarray:
     return network(torch.from_numpy(pixels).float() / 127.5 - 1).argmax(dim=1).numpy()
 
 
-def test_daisies_are_seen_as_daisies(network: torch.nn.Module, data_root: Path) -> None:
+def test_daisies_are_recognised(network: torch.nn.Module, data_root: Path) -> None:
     daisies = sorted((data_root / "objects" / "flowers" / "test" / "049").glob("*.jpg"))[:12]
     assert np.mean(classes(network, daisies) == DAISY) > 0.8
 
 
-def test_dogs_are_seen_as_dogs(network: torch.nn.Module, data_root: Path) -> None:
+def test_dogs_are_recognised(network: torch.nn.Module, data_root: Path) -> None:
     table = read_table(data_root / "facts" / "facts.csv")
-    shown = np.unique(table.rows[table.rows[:, 1] == table.facts.index(Fact("dog")), 0])
-    seen = classes(network, [table.paths[i] for i in shown[:24]])
+    dogs = np.unique(table.rows[table.rows[:, 1] == table.facts.index(Fact("dog")), 0])
+    seen = classes(network, [table.paths[i] for i in dogs[:24]])
     assert np.mean(np.isin(seen, DOGS)) > 0.4  # 118 of 1000 classes are dogs
 
 
@@ -76,8 +76,8 @@ def test_a_wrong_hash_is_refused_before_the_file_is_read(tmp_path: Path) -> None
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone\.pth"):
-        efficientnet_lite0_weights(tmp_path / "gone.pth")
+    with pytest.raises(UserError, match=r"missing\.pth"):
+        efficientnet_lite0_weights(tmp_path / "missing.pth")
 
 
 def test_the_sentence_encoder_is_hash_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +126,6 @@ def test_damaged_weights_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "noise.pth").write_bytes(b"noise")
     torch.save({"epoch": 3}, tmp_path / "number.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    for name in ("cut.safetensors", "noise.pth", "number.pth", "list.pth", "gone.pth"):
+    for name in ("cut.safetensors", "noise.pth", "number.pth", "list.pth", "missing.pth"):
         with pytest.raises(UserError, match=name):
             read_weights(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Word vectors are found in each of the three file formats, and a missing word is named."""
+"""Word vectors in each of the three file formats; a missing word is named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VECTORS = np.random.default_rng(0).normal(size=(len(WORDS), WIDTH)).astype(np.fl
 
 
 def glove(folder: Path) -> Path:
-    """`word v1 ... vD`, no header; GloVe 840B also has words with spaces in them, such as `. . .`."""
+    """`word v1 ... vD`, no header; GloVe 840B also has words with spaces, such as `. . .`."""
     rows = [f"{word} {' '.join(map(repr, map(float, v)))}" for word, v in zip(WORDS, VECTORS, strict=True)]
     rows.insert(2, "dog . . " + " ".join(["9.0"] * WIDTH))
     path = folder / "glove.txt"
@@ -62,7 +62,7 @@ def row(word: str) -> Tensor:
     return torch.from_numpy(VECTORS[WORDS.index(word)])
 
 
-def test_every_word_is_found(vectors: WordVectors) -> None:
+def test_every_word_has_its_vector(vectors: WordVectors) -> None:
     assert vectors.width == WIDTH
     encoded = vectors.encode(WORDS[::-1])
     assert encoded.dtype == torch.float32
@@ -79,7 +79,7 @@ def test_several_words_are_averaged(vectors: WordVectors) -> None:
     assert torch.allclose(vectors.encode(["dog", "Riding the horse"])[1], expected)
 
 
-def test_joined_words_are_taken_apart_only_where_they_are_not_known(vectors: WordVectors) -> None:
+def test_joined_words_are_split_only_if_they_have_no_vector(vectors: WordVectors) -> None:
     assert torch.equal(vectors.encode(["ice-cream"])[0], row("ice-cream"))
     for text in ("well-known", "Well_Known", "well/known"):
         assert torch.allclose(vectors.encode([text])[0], (row("well") + row("known")) / 2)
@@ -100,7 +100,7 @@ def test_no_texts(vectors: WordVectors) -> None:
     assert vectors.encode([]).shape == (0, WIDTH)
 
 
-def test_the_scan_stops_when_all_is_found(tmp_path: Path) -> None:
+def test_the_scan_stops_once_all_words_are_read(tmp_path: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_text("the 1 2\ndog 3 4\ncat 5 broken\n")
     vectors = WordVectors(path)
@@ -119,8 +119,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=rf"{name} is not a file of word vectors"):
             WordVectors(tmp_path / name)
-    with pytest.raises(UserError, match=r"gone\.txt"):
-        WordVectors(tmp_path / "gone.txt")
+    with pytest.raises(UserError, match=r"missing\.txt"):
+        WordVectors(tmp_path / "missing.txt")
 
 
 def test_a_binary_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
