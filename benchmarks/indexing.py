@@ -1,14 +1,14 @@
-"""How fast a folder becomes an index, against the bare model, and what a second run over it costs.
+"""Speed of indexing a folder, against the bare model, and the cost of a second run.
 
     python benchmarks/indexing.py RUN/stages/stage-04 PHOTOS --photos 512 --repeats 5
 
-- bare model: image branch and read-out on tensors that are in memory already, in the batches that the embedder uses;
-- folder: `writing(...).sync(folder)` into a new index on disk: listing, decoding, embedding, writing, committing;
-- again: `sync` of the same folder after one photo in a hundred was added, against the first build.
+- bare model: image branch and readout on tensors in memory, in the embedder's batches;
+- folder: `writing(...).sync(folder)` into a new index on disk: list, decode, embed, write, commit;
+- again: `sync` of the same folder after one photo in a hundred was added, relative to the first build.
 
-All in one process. The first two take turns within every repeat, after one round that is not counted; medians are
-printed. On a machine that is busy with other work use `--clock cpu --threads 1`: processor time of all threads, which
-counts decoding against the folder even where another core would do it.
+All run in one process. The first two alternate, after one round that is not counted; medians are printed. On a busy
+machine use `--clock cpu --threads 1`: processor time of all threads, which counts decoding against the folder even if
+another core would do it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
     print(f"medians of {options.repeats}\n")
     print(f"bare model  {figures['bare']:6.1f} images/s")
     print(f"folder      {figures['folder']:6.1f} images/s")
-    print(f"ratio       {figures['ratio']:6.3f}  (turn by turn {', '.join(f'{r:.3f}' for r in figures['ratios'])})")
+    print(f"ratio       {figures['ratio']:6.3f}  (each repeat {', '.join(f'{r:.3f}' for r in figures['ratios'])})")
     part = figures["again"] / figures["first"]
     print(
         f"again       {figures['again']:6.2f} s with {figures['new']} new photos, {part:.1%} of the first build",
@@ -66,7 +66,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("images", type=Path, help="a folder of photos")
     parser.add_argument("--photos", type=int, default=512, help="how many of them, evenly spread")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of the model; default: as many as torch takes")
+    parser.add_argument("--threads", type=int, help="of the model; default: torch's")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
@@ -74,9 +74,9 @@ def parse() -> argparse.Namespace:
 
 def measure(embedder: FactEmbedder, options: argparse.Namespace, place: Path) -> dict[str, Any]:
     new = max(1, options.photos // 100)
-    chosen = spread(list_images(options.images), options.photos + new)
+    images = spread(list_images(options.images), options.photos + new)
     photos = place / "photos"
-    copy(chosen[: options.photos], photos)
+    copy(images[: options.photos], photos)
     batches = preloaded(embedder, list_images(photos))
     clock = CLOCKS[options.clock]
     rates: dict[str, list[float]] = {"bare": [], "folder": []}
@@ -86,9 +86,9 @@ def measure(embedder: FactEmbedder, options: argparse.Namespace, place: Path) ->
         for name, run in runs.items():
             taken = seconds(run, clock)
             rates[name] += [options.photos / taken] if repeat else []
-    copy(chosen[options.photos :], photos)
+    copy(images[options.photos :], photos)
     again = seconds(lambda: sync(embedder, place), clock)
-    ratios = [folder / alone for folder, alone in zip(rates["folder"], rates["bare"], strict=True)]
+    ratios = [folder / bare for folder, bare in zip(rates["folder"], rates["bare"], strict=True)]
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
         "photos": options.photos,
@@ -103,7 +103,7 @@ def measure(embedder: FactEmbedder, options: argparse.Namespace, place: Path) ->
 
 
 def spread(photos: list[Path], count: int) -> list[Path]:
-    """As many, evenly spread, in an order of their own: the last may be left for later."""
+    """Select photos, evenly spread and shuffled, so that the last ones can be added later."""
     places = np.linspace(0, len(photos) - 1, min(count, len(photos))).astype(int)
     return [photos[i] for i in np.random.default_rng(0).permutation(places)]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from retrieval import OTHERS, PATTERNS, TIES, draw_queries, draw_rows, stage_vectors
+from retrieval import OTHERS, PATTERNS, TIES, sample_queries, sample_rows, stage_vectors
 from safetensors.numpy import load_file
 
 from tripletcl.data import read_table
@@ -31,8 +31,8 @@ def main() -> None:
     images, facts = stage_vectors(options.vectors)
     rng = np.random.default_rng(options.seed)
     rows = np.empty((options.rows, images[0].size), np.float32)
-    draw_rows(images, rows, 0.5, 0.05, rng)
-    queries = draw_queries(images, facts, options.queries, rng)
+    sample_rows(images, rows, 0.5, 0.05, rng)
+    queries = sample_queries(images, facts, options.queries, rng)
     relevant = relevance(options.table, load_file(options.vectors)["image_ids"])
     photographs, fact_vectors = images.reshape(len(images), -1), facts.reshape(len(facts), -1)
     exact = photographs @ fact_vectors.T

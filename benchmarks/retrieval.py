@@ -1,24 +1,25 @@
-"""What finding photos costs among many: exact search, neighbour graphs in several arrangements, short codes in lists.
+"""Cost and recall of search among many photos: exact, by neighbour graphs in several arrangements, by codes in lists.
 
     python benchmarks/retrieval.py --vectors runs/RUN/stages/stage-04/vectors.safetensors --rows 100000
 
-The rows are drawn from the test photographs of a stage: a row is a mixture of two photographs at random, of the first
-at least half, w ~ U(.5, 1), plus Gaussian noise of the photographs' own covariance at `--spread` of their standard
-deviation, plus white Gaussian noise of length `--white` a unit, each unit scaled to length 1 again. So neighbours
-differ as photographs of one kind differ, and what a projection drops is there to be missed. Statistics of a sample are
-printed beside the photographs' own.
+The rows are sampled from the test photographs of a stage. A row is a random mixture of two photographs, at least half
+of it the first, w ~ U(.5, 1), plus Gaussian noise with the photographs' covariance at `--spread` of their standard
+deviation, plus white Gaussian noise of length `--white` a unit, each unit normalised again. So neighbours differ as
+photographs of one kind differ, and a projection has something to lose. Statistics of a sample are printed next to those
+of the photographs.
 
-Queries are the stage's fact vectors: half are facts, half are combinations of units that facts have; for each of the
-seven patterns the other units are zero. Three groups more: subjects that the tasks never taught (objects' texts asked
-for as subjects), a fact minus half of another, and photographs as queries.
+Queries are the stage's fact vectors: half are facts, half are combinations of units of facts; for each of the seven
+patterns the other units are zero. There are three more groups: subjects that no task has taught (texts of objects used
+as subjects), a fact minus half of another, and photographs as queries.
 
 recall@10 is the share of the ten best by exact search on the full vectors; a row that scores as the tenth best counts.
 A latency is one query on one thread: candidates, their scores by the full vectors (a memory map), the ten best. Every
-query is asked once before it is timed; with `--cold` the system is told to drop the rows from memory before each.
-"processor" is the median of the processor time, which other work on the machine lengthens less.
-Resident memory is what loading the structure adds to the process, without mapped files.
+query runs once before it is timed; with `--cold` the system is told to drop the rows from memory before each. "memory"
+is the size of the structure's file, or of the rows. "processor" is the median of the processor time, which depends less
+on other work on the machine. "resident" is the memory that loading the structure adds to the process, without mapped
+files.
 
-`--reuse FOLDER` keeps rows, exact answers and structures there and uses those that are there already.
+`--reuse FOLDER` stores rows, exact answers and structures in a folder, and uses those that it contains.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from tripletcl.retrieval.structures import Structure, build_structure, load_stru
 from tripletcl.retrieval.table import blocks
 
 UNITS = "SPO"
-PATTERNS = ["".join(chosen) for size in (1, 2, 3) for chosen in itertools.combinations(UNITS, size)]
+PATTERNS = ["".join(units) for size in (1, 2, 3) for units in itertools.combinations(UNITS, size)]
 WILDCARDS = PATTERNS[:-1]
 OTHERS = ["untaught S", "a - b/2", "photo"]
 ARRANGEMENTS = ["flat", "hnsw", "whole graph", "united graphs", "graph a pattern", "ivfpq"]
@@ -63,14 +64,14 @@ def main() -> None:
         folder = options.reuse or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         images, facts = stage_vectors(options.vectors)
-        rows = kept_rows(folder, images, options)
-        queries = draw_queries(images, facts, options.queries, np.random.default_rng(options.seed))
-        tenth = kept_answers(folder, rows, queries)
+        rows = stored_rows(folder, images, options)
+        queries = sample_queries(images, facts, options.queries, np.random.default_rng(options.seed))
+        tenth = stored_answers(folder, rows, queries)
         for arrangement in options.kinds:
             build(folder, arrangement, rows)
         print(f"{len(rows):,} rows of {rows.shape[1]}, load average {os.getloadavg()[0]:.1f}\n")
-        apart = multiprocessing.get_context("spawn")  # each by itself, so that its memory is its own
-        with ProcessPoolExecutor(1, mp_context=apart, max_tasks_per_child=1) as processes:
+        spawn = multiprocessing.get_context("spawn")  # a process for each, to measure its memory
+        with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as processes:
             tasks = [processes.submit(measure, folder, kind, queries, tenth, options.cold) for kind in options.kinds]
             print_table([task.result() for task in tasks])
 
@@ -80,11 +81,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--vectors", type=Path, required=True, help="a stage's vectors.safetensors")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--kinds", nargs="+", choices=ARRANGEMENTS, default=ARRANGEMENTS)
-    parser.add_argument("--reuse", type=Path, help="folder to keep what is built in")
-    parser.add_argument("--queries", type=int, default=60, help="of each pattern")
-    parser.add_argument("--spread", type=float, default=0.5, help="noise as photographs differ")
+    parser.add_argument("--reuse", type=Path, help="folder to store what is built")
+    parser.add_argument("--queries", type=int, default=60, help="for each pattern")
+    parser.add_argument("--spread", type=float, default=0.5, help="noise with the photographs' covariance")
     parser.add_argument("--white", type=float, default=0.05, help="noise in every direction")
-    parser.add_argument("--threads", type=int, default=2, help="to build with; a query is asked on one")
+    parser.add_argument("--threads", type=int, default=2, help="for building; a query runs on one")
     parser.add_argument("--cold", action="store_true", help="with the rows dropped from memory before each query")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -100,16 +101,16 @@ def stage_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return images / np.linalg.norm(images, axis=-1, keepdims=True), stored["facts"].astype(np.float32)
 
 
-def kept_rows(folder: Path, images: np.ndarray, options: argparse.Namespace) -> np.ndarray:
+def stored_rows(folder: Path, images: np.ndarray, options: argparse.Namespace) -> np.ndarray:
     path = folder / "rows.npy"
     if not path.exists():
         start = time.perf_counter()
-        drawing = path.with_name("drawing.npy")
-        rows = np.lib.format.open_memmap(drawing, "w+", np.float32, (options.rows, images[0].size))
-        draw_rows(images, rows, options.spread, options.white, np.random.default_rng(options.seed))
+        incomplete = path.with_name("incomplete.npy")
+        rows = np.lib.format.open_memmap(incomplete, "w+", np.float32, (options.rows, images[0].size))
+        sample_rows(images, rows, options.spread, options.white, np.random.default_rng(options.seed))
         rows.flush()
-        drawing.replace(path)
-        print(f"rows drawn in {time.perf_counter() - start:.0f} s", flush=True)
+        incomplete.replace(path)
+        print(f"rows sampled in {time.perf_counter() - start:.0f} s", flush=True)
     rows = np.load(path, mmap_mode="r")
     if len(rows) != options.rows:
         raise SystemExit(f"{path} holds {len(rows)} rows, not {options.rows}; give another folder")
@@ -118,11 +119,11 @@ def kept_rows(folder: Path, images: np.ndarray, options: argparse.Namespace) -> 
     return rows
 
 
-def draw_rows(images: np.ndarray, out: np.ndarray, spread: float, white: float, rng: np.random.Generator) -> None:
-    """Fill `out`, `[n, 3 * D]`, as the module says."""
+def sample_rows(images: np.ndarray, out: np.ndarray, spread: float, white: float, rng: np.random.Generator) -> None:
+    """Fill `out`, `[n, 3 * D]`, as described at the top."""
     flat = images.reshape(len(images), -1)
     _, scales, directions = np.linalg.svd((flat - flat.mean(axis=0)) / len(flat) ** 0.5, full_matrices=False)
-    shape = (scales[:, None] * directions).astype(np.float32)  # its product with itself is the covariance
+    shape = (scales[:, None] * directions).astype(np.float32)  # shape.T @ shape is the covariance
     for block in blocks(len(out), BLOCK):
         count = block.stop - block.start
         first, second = rng.integers(len(flat), size=(2, count))
@@ -139,7 +140,7 @@ def scaled(units: np.ndarray) -> np.ndarray:
 
 
 def print_statistics(name: str, rows: np.ndarray) -> None:
-    """For each unit the cosine of a row with its nearest other, and the variance in the first 96 directions."""
+    """Print for each unit the cosine of a row with the nearest other row, and the variance in 96 directions."""
     words = []
     for letter, unit in zip(UNITS, np.split(rows, len(UNITS), axis=1), strict=True):
         cosines = unit @ unit.T
@@ -149,39 +150,41 @@ def print_statistics(name: str, rows: np.ndarray) -> None:
     print(f"{name}: mean cosine with the nearest, variance in 96 directions: {'; '.join(words)}", flush=True)
 
 
-def draw_queries(images: np.ndarray, facts: np.ndarray, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def sample_queries(
+    images: np.ndarray, facts: np.ndarray, count: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """`[count, 3 * D]` for each pattern and each of the other groups."""
-    asked = np.linalg.norm(facts, axis=2) > 0.5  # [F, U]
-    whole = facts[asked.all(axis=1)]
-    pools = [np.unique(facts[asked[:, unit], unit], axis=0) for unit in range(len(UNITS))]
+    named = np.linalg.norm(facts, axis=2) > 0.5  # [F, U]
+    whole = facts[named.all(axis=1)]
+    pools = [np.unique(facts[named[:, unit], unit], axis=0) for unit in range(len(UNITS))]
 
     def texts() -> np.ndarray:
-        drawn = [pool[rng.integers(len(pool), size=count)] for pool in pools]
-        return np.stack(drawn, axis=1)  # [count, U, D]
+        units = [pool[rng.integers(len(pool), size=count)] for pool in pools]
+        return np.stack(units, axis=1)  # [count, U, D]
 
     queries = {}
     for pattern in PATTERNS:
-        drawn = np.where(np.arange(count)[:, None, None] % 2, texts(), whole[rng.integers(len(whole), size=count)])
-        queries[pattern] = drawn * np.array([letter in pattern for letter in UNITS])[:, None]
+        vectors = np.where(np.arange(count)[:, None, None] % 2, texts(), whole[rng.integers(len(whole), size=count)])
+        queries[pattern] = vectors * np.array([letter in pattern for letter in UNITS])[:, None]
     queries["untaught S"] = np.zeros_like(queries["S"])
     queries["untaught S"][:, 0] = texts()[:, 2]
     queries["a - b/2"] = queries["SPO"] - texts() / 2
     queries["photo"] = images[rng.integers(len(images), size=count)]
-    return {name: np.ascontiguousarray(drawn.reshape(count, -1), np.float32) for name, drawn in queries.items()}
+    return {name: np.ascontiguousarray(each.reshape(count, -1), np.float32) for name, each in queries.items()}
 
 
-def kept_answers(folder: Path, rows: np.ndarray, queries: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def stored_answers(folder: Path, rows: np.ndarray, queries: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tenth best score of each query, `[count]` for each group, by plain products over all rows."""
     path = folder / "answers.npz"
-    asked = np.concatenate(list(queries.values()))
+    vectors = np.concatenate(list(queries.values()))
     if not path.exists():
-        best = np.full((len(asked), 0), -np.inf, np.float32)
+        best = np.full((len(vectors), 0), -np.inf, np.float32)
         for block in blocks(len(rows), BLOCK):
-            scores = np.concatenate([best, asked @ rows[block].T], axis=1)
+            scores = np.concatenate([best, vectors @ rows[block].T], axis=1)
             best = -np.partition(-scores, 9, axis=1)[:, :10]
-        np.savez(path, asked=asked, tenth=best.min(axis=1))
+        np.savez(path, queries=vectors, tenth=best.min(axis=1))
     answers = np.load(path)
-    if not np.array_equal(answers["asked"], asked):
+    if not np.array_equal(answers["queries"], vectors):
         raise SystemExit(f"{path} answers other queries; give another folder")
     return dict(zip(queries, np.split(answers["tenth"], len(queries)), strict=True))
 
@@ -190,7 +193,7 @@ def kept_answers(folder: Path, rows: np.ndarray, queries: dict[str, np.ndarray])
 
 
 def build(folder: Path, arrangement: str, rows: np.ndarray) -> None:
-    """Build what an arrangement needs and the folder lacks, and note how long it took."""
+    """Build the structures of an arrangement that the folder lacks, and record the time."""
     if arrangement in ("hnsw", "ivfpq"):
         timed(folder, arrangement, lambda path: build_structure(arrangement, rows).save(path))
     elif arrangement != "flat":
@@ -214,11 +217,11 @@ def timed(folder: Path, name: str, make: Callable[[Path], object]) -> None:
 
 
 def pattern_graph(storage: faiss.Index, pattern: str) -> np.ndarray:
-    """A graph of the pattern's units alone."""
+    """Build a graph of only the pattern's units."""
     columns = graphs.part_columns(len(UNITS), storage.d)
-    chosen = np.concatenate([np.arange(storage.d)[columns[UNITS.index(letter)]] for letter in pattern])
+    selected = np.concatenate([np.arange(storage.d)[columns[UNITS.index(letter)]] for letter in pattern])
     rows = np.concatenate(
-        [storage.reconstruct_n(b.start, b.stop - b.start)[:, chosen] for b in blocks(storage.ntotal, BLOCK)]
+        [storage.reconstruct_n(b.start, b.stop - b.start)[:, selected] for b in blocks(storage.ntotal, BLOCK)]
     )
     return graphs.link_rows(rows, seed=0)
 
@@ -231,7 +234,7 @@ def load(folder: Path, arrangement: str, rows: np.ndarray) -> tuple[Search, Stru
         structure.parts = [structure.parts[-1]] * 4
     if arrangement == "united graphs":
         structure.parts = structure.parts[:-1]
-        return lambda query, k: [united(structure, query, k)], structure
+        return lambda query, k: [unite_graphs(structure, query, k)], structure
     if arrangement == "graph a pattern":
         storage = structure.parts[0].referenced_objects[0]
         links = {name: np.fromfile(folder / name, np.uint8) for name in PATTERNS[3:-1]}
@@ -242,16 +245,16 @@ def load(folder: Path, arrangement: str, rows: np.ndarray) -> tuple[Search, Stru
     return structure.candidates, structure
 
 
-def united(structure: Structure, query: np.ndarray, k: int) -> np.ndarray:
-    """What the graph of each unit asked for proposes, together."""
-    found = []
+def unite_graphs(structure: Structure, query: np.ndarray, k: int) -> np.ndarray:
+    """The proposals of the graphs of all units of a query."""
+    proposals = []
     for unit in range(len(UNITS)):
-        alone = np.zeros_like(query)
+        single = np.zeros_like(query)
         block = slice(unit * query.shape[1] // 3, (unit + 1) * query.shape[1] // 3)
-        alone[:, block] = query[:, block]
-        if alone.any():
-            found += structure.candidates(alone, k)
-    return np.unique(np.concatenate(found))
+        single[:, block] = query[:, block]
+        if single.any():
+            proposals += structure.candidates(single, k)
+    return np.unique(np.concatenate(proposals))
 
 
 def pattern_of(query: np.ndarray) -> str:
@@ -264,26 +267,26 @@ def pattern_of(query: np.ndarray) -> str:
 def measure(
     folder: Path, arrangement: str, queries: dict[str, np.ndarray], tenth: dict[str, np.ndarray], cold: bool
 ) -> dict[str, Any]:
-    """One line of the table; recall for each group of queries."""
+    """Measure one line of the table, with the recall for each group of queries."""
     faiss.omp_set_num_threads(1)
     rows = np.load(folder / "rows.npy", mmap_mode="r")
-    before = resident()
+    before = resident_bytes()
     search, structure = load(folder, arrangement, rows)
     search(queries["SPO"][:1], 10)
-    added = resident() - before
+    added = resident_bytes() - before
     recall, seconds, proposed = {}, [], []
     few = 10 if cold or structure is None else None
-    for name, asked in queries.items():
-        answers = [answer(search, rows, query, cold) for query in asked[:few]]
+    for name, vectors in queries.items():
+        answers = [answer(search, rows, query, cold) for query in vectors[:few]]
         if name in PATTERNS:
             seconds += [each[1:3] for each in answers]
             proposed += [each[3] for each in answers]
-        found = [each[0] >= least - TIES for each, least in zip(answers, tenth[name], strict=False)]
-        recall[name] = float(np.mean([each[:10].sum() / 10 for each in found]))
+        hits = [each[0] >= least - TIES for each, least in zip(answers, tenth[name], strict=False)]
+        recall[name] = float(np.mean([each[:10].sum() / 10 for each in hits]))
     times = json.loads((folder / "seconds.json").read_text()) if structure is not None else {}
     return {
         "arrangement": arrangement,
-        "build": sum(times[name] for name in built_of(arrangement)),
+        "build": sum(times[name] for name in structures_of(arrangement)),
         "bytes": rows.nbytes if structure is None else (folder / structure.kind).stat().st_size,
         "resident": added,
         "candidates": np.mean(proposed),
@@ -293,9 +296,9 @@ def measure(
 
 
 def answer(search: Search, rows: np.ndarray, query: np.ndarray, cold: bool) -> tuple[np.ndarray, float, float, int]:
-    """The ten best scores, the seconds they took by the clock and of the processor, and the number of candidates."""
+    """The ten best scores, their seconds by the clock and of the processor, and the number of candidates."""
     if cold:
-        forget(rows)
+        drop_pages(rows)
     else:
         search(query[None], 10)
         exact_search.scores(rows, query, search(query[None], 10)[0])
@@ -306,19 +309,19 @@ def answer(search: Search, rows: np.ndarray, query: np.ndarray, cold: bool) -> t
     return best, time.perf_counter() - start[0], time.process_time() - start[1], len(candidates)
 
 
-def forget(rows: np.memmap) -> None:
-    """Have the system drop a file's pages."""
+def drop_pages(rows: np.memmap) -> None:
+    """Tell the system to drop a file's pages from memory."""
     with open(rows.filename, "rb") as file:  # noqa: PTH123
-        rows._mmap.madvise(4)  # MADV_DONTNEED: no longer mapped here
+        rows._mmap.madvise(4)  # MADV_DONTNEED: unmapped in this process
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def built_of(arrangement: str) -> list[str]:
+def structures_of(arrangement: str) -> list[str]:
     return {"flat": [], "graph a pattern": ["hnsw", *PATTERNS[3:-1]], "ivfpq": ["ivfpq"]}.get(arrangement, ["hnsw"])
 
 
-def resident() -> int:
-    """The process's own memory, without mapped files."""
+def resident_bytes() -> int:
+    """The memory of the process, without mapped files."""
     with suppress(FileNotFoundError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("RssAnon"):
