@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 CLASSES = [[1, 2], [3, 4], [5, 6], [7, 8], [9, 0]]
-"""Of each task, as configs/split_mnist.yaml has them."""
+"""The classes of each task, as in configs/split_mnist.yaml."""
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 BATCH, EVALUATION_BATCH, RATE, MOMENTUM, LAM, HIDDEN = 200, 500, 0.01, 0.9, 1.0, 256

@@ -72,7 +72,7 @@ class Work:
     model: str
     freeze_until: str | None
     folder: str
-    """Of images, one folder a class."""
+    """A folder of images for each class."""
     size: int
     batch: int
     epochs: int

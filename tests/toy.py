@@ -129,7 +129,7 @@ class MultiHeadToy(nn.Module):
 
     def begin_task(self, task: Task) -> None:
         self.playing = [head for head, classes in enumerate(self.classes) if set(classes) <= set(task.classes)]
-        self.before = [head for head, classes in enumerate(self.classes) if set(classes) <= set(task.seen)]
+        self.before = [head for head, classes in enumerate(self.classes) if set(classes) <= set(task.earlier_classes)]
 
     def columns(self) -> tuple[Tensor, Tensor]:
         """The class and the head of each column of the outputs."""

@@ -78,4 +78,4 @@ def _onednn_works() -> bool:
 
 
 AVAILABLE = _onednn_works()
-"""Whether this torch has oneDNN's product."""
+"""True if this torch has oneDNN's product."""

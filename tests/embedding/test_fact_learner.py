@@ -59,7 +59,9 @@ class TinyEmbedder(nn.Module):
 def learner_and_batch(loss: str) -> tuple[FactLearner, SimpleNamespace, SimpleNamespace]:
     torch.manual_seed(0)
     learner = FactLearner(TinyEmbedder(), FACTS, loss=loss, temperature=0.3)
-    task = SimpleNamespace(classes=np.array([0, 1, 2, 3]), seen=np.array([], int), importance_items=np.arange(6))
+    task = SimpleNamespace(
+        classes=np.array([0, 1, 2, 3]), earlier_classes=np.array([], int), importance_items=np.arange(6)
+    )
     learner.begin_task(task)
     targets = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0], [1, 0, 0, 0]]).bool()
     return learner, task, SimpleNamespace(inputs=torch.randn(6, 4), targets=targets)
@@ -111,7 +113,7 @@ def test_one_output_answers_the_facts_of_all_tasks() -> None:
 
 def test_units_that_no_fact_has_get_no_gradient() -> None:
     learner, _, batch = learner_and_batch("contrastive")
-    learner.begin_task(SimpleNamespace(classes=np.array([0, 4]), seen=np.array([], int)))
+    learner.begin_task(SimpleNamespace(classes=np.array([0, 4]), earlier_classes=np.array([], int)))
     batch.targets = torch.tensor([[True, False], [False, True]] * 3)
     out = learner(batch.inputs).requires_grad_()
     (gradient,) = torch.autograd.grad(learner.loss(out, batch), out)
@@ -136,7 +138,7 @@ def test_seen_negatives_add_the_names_of_earlier_tasks() -> None:
     batch.targets = torch.tensor([[True, False], [False, True]] * 3)
 
     def loss(classes: list[int], seen: list[int]) -> torch.Tensor:
-        learner.begin_task(SimpleNamespace(classes=np.array(classes), seen=np.array(seen, int)))
+        learner.begin_task(SimpleNamespace(classes=np.array(classes), earlier_classes=np.array(seen, int)))
         return learner.loss(learner(batch.inputs), batch)
 
     assert loss([0, 3], [2]) == loss([0, 3], [])
@@ -149,9 +151,9 @@ def test_a_task_of_one_fact_uses_the_units_seen_as_negatives(negatives: Literal[
     learner, _, batch = learner_and_batch("contrastive")
     learner.negatives = negatives
     batch.targets = torch.ones(6, 1, dtype=torch.bool)
-    learner.begin_task(SimpleNamespace(classes=np.array([0]), seen=np.array([], int)))
+    learner.begin_task(SimpleNamespace(classes=np.array([0]), earlier_classes=np.array([], int)))
     assert learner.loss(learner(batch.inputs), batch) == 0, "a softmax over dog only has nothing to learn"
-    learner.begin_task(SimpleNamespace(classes=np.array([0]), seen=np.array([2])))
+    learner.begin_task(SimpleNamespace(classes=np.array([0]), earlier_classes=np.array([2])))
     out = learner(batch.inputs)
     cosines = nn.functional.cosine_similarity(out[:, :1], learner.embedder.text(["dog", "cat"])[None], dim=-1) / 0.3
     torch.testing.assert_close(learner.loss(out, batch), -torch.log_softmax(cosines, 1)[:, 0].mean())

@@ -22,7 +22,9 @@ def learner_of(heads: dict[str, tuple[str, ...]]) -> ObjectLearner:
 
 def task_of(classes: list[int], seen: tuple[int, ...] = ()) -> Task:
     items = np.arange(4)
-    return Task("t", items, np.array(classes)[items % len(classes)], np.array(classes), seen=np.array(seen, np.int64))
+    return Task(
+        "t", items, np.array(classes)[items % len(classes)], np.array(classes), earlier_classes=np.array(seen, np.int64)
+    )
 
 
 def batch_of(targets: list[int]) -> Batch:

@@ -17,7 +17,7 @@ from tripletcl.errors import UserError
 
 @dataclass(frozen=True)
 class Training:
-    """How each task is trained."""
+    """The settings of training, for every task."""
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
@@ -39,7 +39,7 @@ class Training:
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """Pulls towards zero, and so away from the anchor: keep it small with a penalty method."""
     schedule: Literal["constant", "cosine"] = "cosine"
-    """Of the learning rate within a task; cosine decays to zero at its end."""
+    """Schedule of the learning rate within a task; cosine decays to zero at its end."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Fraction of a task during which the learning rate rises linearly from zero."""
     clip_norm: Annotated[float, Gt(0)] | None = None

@@ -73,7 +73,7 @@ class SequenceRunner:
         self.seed, self.stability = seed, stability
         self.names = {p: name for name, p in learner.named_parameters()}
         self.batch_size = self.trainings[0].batch_size
-        """Of the current task."""
+        """The batch size of the current task."""
         self.seconds, self.clock = 0.0, time.monotonic()
         """Time spent in training and in the method's hooks, without evaluation; it continues after a resume."""
 

@@ -30,7 +30,7 @@ class Task:
         items: `[M]` ids of the training inputs.
         targets: `[M, ...]` the target of each item.
         classes: `[K]` ids of what the task teaches: facts or classes, as the learner knows them.
-        seen: The classes of the tasks before this one.
+        earlier_classes: The classes of the tasks before this one.
         importance_items: `[M']` ids of the inputs, labelled or not, on which importance is computed.
         importance_subset: True if they are restricted to the images of some facts; the task may then have none.
         validation_items: `[V]` ids of the inputs that are held out of training, for choosing settings.
@@ -41,7 +41,7 @@ class Task:
     items: np.ndarray
     targets: np.ndarray
     classes: np.ndarray
-    seen: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    earlier_classes: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     importance_items: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     importance_subset: bool = False
     validation_items: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))

@@ -105,7 +105,7 @@ class FactLearner(TrunkLearner):
 
     def begin_task(self, task: TaskLike) -> None:
         """Encode the texts of the task's facts and, as negatives, perhaps those of earlier tasks."""
-        others = task.seen if self.negatives == "seen" or len(task.classes) == 1 else ()
+        others = task.earlier_classes if self.negatives == "seen" or len(task.classes) == 1 else ()
         self.vocabulary = Vocabulary([self.facts[i] for i in task.classes], [self.facts[i] for i in others])
         self.encoded = [self.embedder.text.encode(texts) for texts in self.vocabulary.texts]
         device = self.log_temperature.device

@@ -73,7 +73,7 @@ class ObjectLearner(TrunkLearner):
         """Activate the heads of the task's labels, and note the labels of earlier tasks."""
         device, heads = self.classifier.device, self.head_of_label
         self.active = np.unique(heads[task.classes]).tolist()
-        seen = np.unique(task.seen)
+        seen = np.unique(task.earlier_classes)
         self.labels_before = [seen[heads[seen] == head] for head in np.unique(heads[seen])] if len(seen) else []
         labels = np.flatnonzero(np.isin(heads, self.active))  # [K] in the order of the logits
         column = np.full(len(heads), -1)

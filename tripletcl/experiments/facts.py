@@ -197,7 +197,7 @@ def fact_tasks(
             items,
             table.relevance("train", items, facts),
             facts,
-            seen=np.concatenate([np.empty(0, np.int64), *groups[:number]]),
+            earlier_classes=np.concatenate([np.empty(0, np.int64), *groups[:number]]),
             importance_items=sample(sensitive, config.data.importance_images, derived_seed(config.seed, DRAWN, number)),
             importance_subset=chosen is not None,
             validation_items=validation,

@@ -205,7 +205,7 @@ def object_tasks(
             start + items,
             of[part.positions[items]],
             of,
-            seen=np.unique(np.concatenate([np.empty(0, np.int64), *labels[:number]])),
+            earlier_classes=np.unique(np.concatenate([np.empty(0, np.int64), *labels[:number]])),
             importance_items=start + few,
             validation_items=start + held_out,
             validation_targets=of[part.positions[held_out]],

@@ -28,7 +28,7 @@ Output = Literal["l2", "vector"]
 Per = Literal["sample", "batch"]
 
 SCALARS: dict[str, Scalar] = {"l2": squared_norm, "vector": every_output}
-"""What is differentiated, by its name in settings."""
+"""The differentiated function of the outputs, by its name in settings."""
 
 log = logging.getLogger("tripletcl")
 

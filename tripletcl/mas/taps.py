@@ -41,9 +41,9 @@ class Tap:
         self.parameters = {name: p for name, p in layer.named_parameters(recurse=False) if p.requires_grad}
         self.sums = {name: sums[f"{path}{name}"] for name in self.parameters if f"{path}{name}" in sums}
         self.received = False
-        """Whether the rule was called."""
+        """True once the rule was called."""
         self.rectified = False
-        """Whether the output enters a ReLU that counts as part of the layer, in a local scope."""
+        """True if the output enters a ReLU that counts as part of the layer, in a local scope."""
         self.handles: list[RemovableHandle] = []
         self.input: Tensor | None = None
         self.calls = 0
