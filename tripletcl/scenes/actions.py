@@ -1,4 +1,4 @@
-"""What the predicates that need no object look like: each function draws one subject doing something.
+"""Draw the predicates that need no object: each function draws one subject doing something.
 
 Figures face right; the finished picture is mirrored at random.
 """
@@ -15,7 +15,7 @@ from tripletcl.scenes.things import BLACK, BRIGHT
 
 
 def neutral(stage: Stage) -> None:
-    """Standing or walking: nothing is said of it."""
+    """Standing or walking, for a fact without a predicate."""
     stage.figure(standing(stage.species, stage.rng)).draw(stage.pen)
 
 
@@ -162,9 +162,9 @@ def dancing(stage: Stage) -> None:
 
 
 def waving(stage: Stage) -> None:
-    """A hand beside the head, perhaps with the object in it."""
+    """A hand next to the head, perhaps with the object in it."""
     species, rng = stage.species, stage.rng
-    side = rng.choice((rng.uniform(8, 22), rng.uniform(134, 150)))  # beside the head, never across the face
+    side = rng.choice((rng.uniform(8, 22), rng.uniform(134, 150)))  # next to the head, never across the face
     pose = rearing(species, rng, polar(0.9, -115), polar(0.97, side))
     made = stage.figure(replace(pose, face=Face(mouth=rng.random() < 0.6)))
     hand = made.hands[1]

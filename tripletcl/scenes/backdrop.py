@@ -1,4 +1,4 @@
-"""The places of drawn scenes, and their light: nothing here is a unit of any fact."""
+"""The backgrounds of drawn scenes, and their light: nothing here is a unit of any fact."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ PLACES: dict[str, Callable[[ImageDraw.ImageDraw, random.Random, int, int], Colou
     "city": _city,
     "room": _room,
 }
-"""Where a scene on land may be."""
+"""The backgrounds of scenes on land."""
 
 
 def draw_front(draw: ImageDraw.ImageDraw, rng: random.Random, place: Place, side: int) -> None:

@@ -1,4 +1,4 @@
-"""One picture of a fact: the figure, put somewhere in a place, under a light."""
+"""Draw one picture of a fact: the figure in a random background and light."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tripletcl.scenes.subjects import SUBJECTS
 from tripletcl.scenes.things import WHITE
 
 OVERSAMPLING = 2
-"""Everything is drawn this much larger and then reduced, which smooths the edges."""
+"""Everything is drawn larger by this factor and then reduced, which smooths the edges."""
 
 
 def draw_scene(fact: Fact, size: int = 128, seed: int | random.Random = 0) -> Image.Image:
     """Draw a fact: order 1 in a neutral pose, order 2 in action, order 3 in relation with its object.
 
     Args:
-        fact: Of the scenes' vocabulary (`SUBJECTS`, `PREDICATES` and the objects each predicate takes).
+        fact: A fact of the scenes' vocabulary (`SUBJECTS`, `PREDICATES` and the objects each predicate takes).
         size: Side of the square picture in pixels, at least 32.
-        seed: The picture depends on this alone (and is the same for the same seed), or on a generator's state.
+        seed: The picture depends only on this seed, or on a generator's state.
 
     Returns:
         An RGB image.
@@ -103,7 +103,7 @@ def _paint(place: Place, stage: Stage, scale: float, zero: complex) -> None:
 
 
 def _flood(place: Place, stage: Stage, surface: float) -> None:
-    """Let what is below the water's surface shimmer through it."""
+    """Blend the parts below the water's surface with the water."""
     image, side, rng = place.image, place.image.width, stage.rng
     wave = [(x, surface + (3 if k % 2 else -2) * side / 256) for k, x in enumerate(range(0, side + 15, side // 18))]
     veil = Image.new("L", image.size)

@@ -1,4 +1,4 @@
-"""One jointed body for every subject: a pose says where hips, hands and feet are, and the limbs follow.
+"""One jointed body for every subject: a pose places hips, hands and feet, and the limbs follow.
 
 On two legs or on four, a body is hips, torso, shoulders, neck, head, tail and four limbs of two bones; only the torso's
 pitch and the proportions differ. So a horse can stand up and ride a bicycle.
@@ -17,7 +17,7 @@ from tripletcl.scenes.things import BLACK, STEEL
 
 @dataclass
 class Pose:
-    """Where a body's parts are, in world units (the ground at height 0) and degrees.
+    """The places of a body's parts, in world units (the ground at height 0) and degrees.
 
     Attributes:
         pitch: Direction from hips to shoulders.
@@ -222,7 +222,7 @@ def rearing(species: Species, rng: random.Random, far: complex, near: complex) -
 
 
 def moved(pose: Pose, by: complex) -> Pose:
-    """The same pose somewhere else."""
+    """Move the pose."""
     return Pose(
         pose.hip + by, pose.pitch, (pose.hands[0] + by, pose.hands[1] + by), (pose.feet[0] + by, pose.feet[1] + by),
         pose.neck, pose.tilt, pose.swing, pose.elbow, pose.face,

@@ -1,4 +1,4 @@
-"""A pen that keeps a list of marks in world units, and turns it into pixels once the whole figure is known.
+"""A pen that collects marks in world units, and converts them to pixels once the whole figure is known.
 
 Points are complex numbers: x to the right, y up, the ground at y = 0. Every frame is a similarity
 `z -> origin + turn z`, so circles stay circles and one complex product moves, turns and scales a part.
@@ -38,7 +38,7 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 def mix(one: Colour, other: Colour, amount: float) -> Colour:
-    """The colour that lies this share of the way from one to the other."""
+    """Mix two colours; `amount` is the share of the second."""
     red, green, blue = (round(a + (b - a) * amount) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
@@ -126,7 +126,7 @@ def render(draw: ImageDraw.ImageDraw, marks: Sequence[Mark], scale: float, zero:
 
 def _chain(draw: ImageDraw.ImageDraw, points: list[complex], radii: list[float], fill: Colour) -> None:
     for z, r in zip(points, radii, strict=True):
-        if r > 0.7:  # smaller ones would vanish in the bar beside them
+        if r > 0.7:  # smaller ones would vanish in the bar next to them
             draw.ellipse((z.real - r, z.imag - r, z.real + r, z.imag + r), fill)
     for a, b, r, s in zip(points, points[1:], radii, radii[1:], strict=False):
         if a == b:

@@ -1,4 +1,4 @@
-"""What the predicates that take an object look like, and which objects each takes."""
+"""Draw the predicates that take an object, and name the objects that each takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tripletcl.scenes.subjects import Face
 from tripletcl.scenes.things import boat, car
 
 BALANCED = {"chair": 0.42, "cake": 0.36, "apple": 0.24, "guitar": 0.42, "umbrella": 0.6}
-"""Sizes of the objects balanced on a head, where not 0.32."""
+"""Sizes of the objects balanced on a head, if not 0.32."""
 
 
 def _riding(stage: Stage) -> None:
@@ -246,10 +246,10 @@ def _hiding(stage: Stage) -> None:
 
 @dataclass(frozen=True)
 class Predicate:
-    """How a predicate is drawn, and what it may go with.
+    """The drawing function of a predicate, and its possible subjects and objects.
 
     Attributes:
-        alone: Can it be drawn without an object?
+        alone: True if it can be drawn without an object.
         objects: The objects it takes.
     """
 
@@ -280,4 +280,4 @@ PREDICATES: dict[str, Predicate] = {
     "standing on": Predicate(_standing_on, False, ("box", "chair", "car", "ball", "cake", "boat")),
     "hiding behind": Predicate(_hiding, False, ("tree", "box", "car", "cake", "boat")),
 }
-"""What each predicate looks like."""
+"""Every predicate by name."""

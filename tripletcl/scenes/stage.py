@@ -1,4 +1,4 @@
-"""What a predicate is drawn on: a pen, an individual, and the object's usual size."""
+"""The stage that a predicate is drawn on: a pen, an individual, and the object's usual size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = {
     "tree": 0.85, "umbrella": 0.62, "balloon": 0.55, "apple": 0.28, "cake": 0.44, "book": 0.4,
     "guitar": 0.55, "flag": 0.75,
 }  # fmt: skip
-"""How large each object's unit is beside a subject about 1 high."""
+"""Size of each object's unit relative to a subject about 1 high."""
 
 HALVES = {"bicycle": 0.75, "skateboard": 0.9, "car": 1.0, "boat": 0.7, "ball": 0.46, "box": 0.55, "chair": 0.4}
 """Half the width of the objects that are pushed or pulled, in their own units."""
@@ -23,12 +23,12 @@ HALVES = {"bicycle": 0.75, "skateboard": 0.9, "car": 1.0, "boat": 0.7, "ball": 0
 
 @dataclass
 class Stage:
-    """What a predicate's function draws on.
+    """The stage that a predicate's function draws on.
 
     Attributes:
-        thing: The object, or "" where there is none.
-        mirrored: Will the finished picture be mirrored? What must not be, such as letters, is drawn mirrored then.
-        water: Height of the water's surface, where the scene is at sea.
+        thing: The object, or "" if there is none.
+        mirrored: True if the finished picture will be mirrored; letters are then drawn mirrored.
+        water: Height of the water's surface if the scene is at sea, else None.
         shadow: Places on the ground (x, half width) where a shadow falls.
     """
 
@@ -49,7 +49,7 @@ class Stage:
         return made
 
     def object(self, at: complex, size: float | None = None, degrees: float = 0.0, shadow: bool = True) -> None:
-        """Draw the object standing at this place; size None is its usual one."""
+        """Draw the object at this place; size None is its usual size."""
         scale = (SIZES[self.thing] if size is None else size) * self.rng.uniform(0.9, 1.1)
         if shadow:
             self.shadow.append((at.real, 0.5 * scale))

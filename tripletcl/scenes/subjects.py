@@ -1,4 +1,4 @@
-"""The subjects of drawn scenes: proportions and coats of each, and how its head, tail and markings look.
+"""The subjects of drawn scenes: proportions, coats, heads, tails and markings.
 
 A head is drawn in a frame whose unit is the head's radius, and looks right.
 """
@@ -18,7 +18,7 @@ Coat = tuple[Colour, Colour, Colour]
 
 @dataclass(frozen=True)
 class Face:
-    """What a head shows: "open", "wide" or "closed" eyes, and whether the mouth is open."""
+    """The face of a head: "open", "wide" or "closed" eyes, and the mouth open or not."""
 
     eyes: str = "open"
     mouth: bool = False
@@ -68,7 +68,7 @@ class Species:
 
     @property
     def upright(self) -> bool:
-        """Does it stand on two legs?"""
+        """True if it stands on two legs."""
         return self.pitch > 45
 
     def look(self, rng: random.Random) -> Look:
@@ -429,4 +429,4 @@ SUBJECTS: dict[str, Species] = {
     "monkey": Species(84, 0.27, 0.12, 0.13, 0.05, 0.06, 84, 0.175, 0.42, 0.29, 0.038, 0.044,
         _MONKEYS, _monkey, _monkey_tail),
 }  # fmt: skip
-"""How each subject is built and drawn."""
+"""Every subject by name."""

@@ -261,4 +261,4 @@ THINGS: dict[str, Callable[[Pen, random.Random], None]] = {
     "guitar": guitar,
     "flag": flag,
 }
-"""How each object is drawn."""
+"""The drawing function of each object."""

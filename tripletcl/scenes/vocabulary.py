@@ -1,4 +1,4 @@
-"""The facts that scenes can show, and a balanced choice of some of them."""
+"""The facts that scenes can show, and a balanced sample of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tripletcl.scenes.subjects import SUBJECTS
 FEWEST_FACTS = 12
 SHARE_OF_ORDER_2 = 0.3
 ENOUGH = 3
-"""A unit is used this often before a new one is taken up, so that even few facts share their units."""
+"""A unit is used this often before a new one is introduced, so that even few facts share their units."""
 
 
 def all_facts() -> dict[int, list[Fact]]:
-    """Every fact that can be drawn, by order."""
+    """List every fact that can be drawn, by order."""
     return {
         1: [Fact(subject) for subject in SUBJECTS],
         2: [Fact(s, name) for s in SUBJECTS for name, predicate in PREDICATES.items() if predicate.alone],
@@ -26,15 +26,15 @@ def all_facts() -> dict[int, list[Fact]]:
 
 
 def scene_facts(facts: int = 150, seed: int = 0) -> tuple[Fact, ...]:
-    """Choose facts of all three orders whose units recur.
+    """Sample facts of all three orders whose units recur.
 
-    About a tenth are of order 1 (at most one a subject), 30 % of order 2, the rest of order 3. Each next fact is the
-    one whose units are most in need of use: those used once or twice, then new ones, then the least used; ties fall at
+    About a tenth are of order 1 (at most one a subject), 30 % of order 2, the rest of order 3. The next fact is always
+    the one whose units need use most: those used once or twice, then new ones, then the least used; ties are broken at
     random.
 
     Args:
-        facts: How many.
-        seed: The choice depends on it.
+        facts: The number of facts.
+        seed: The seed of the sample.
 
     Raises:
         UserError: facts is out of range.
@@ -59,7 +59,7 @@ def scene_facts(facts: int = 150, seed: int = 0) -> tuple[Fact, ...]:
 
 
 def _orders(facts: int, available: dict[int, int]) -> dict[int, int]:
-    """How many facts of each order, where an order that runs out is made up for by the others."""
+    """The number of facts of each order; if an order has too few, the others make up for it."""
     two = min(round(SHARE_OF_ORDER_2 * facts), available[2])
     one = min(max(facts // 10, 1), available[1])
     three = min(facts - one - two, available[3])

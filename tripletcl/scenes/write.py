@@ -1,4 +1,4 @@
-"""The scenes as files: images, and the facts they show as a CSV."""
+"""Write the scenes as files: images, and a CSV of the facts that they show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tripletcl.scenes.vocabulary import scene_facts
 
 TABLE, SETTINGS, IMAGES = "facts.csv", "scenes.json", "images"
 DRAWING = 1
-"""Counted up when the same settings give other pictures, so that an older folder is not taken for a new one."""
+"""Version of the drawings: raise it when the same settings give other pictures, so that older folders are refused."""
 QUALITY = 92
 
 Row = tuple[str, Fact, str]
@@ -36,13 +36,13 @@ def write_scenes(
 ) -> Path:
     """Draw the scenes once into a folder; a finished folder of the same settings is used as it is.
 
-    Every picture depends on the seed, its fact, its split and its number alone, not on how many others there are.
-    The folder appears as a whole or not at all, and two processes may ask for it at once.
+    Every picture depends only on the seed, its fact, its split and its number, not on the number of the others.
+    The folder is created atomically, and two processes may write it at the same time.
 
     Args:
         folder: Receives `facts.csv` (columns image, subject, predicate, object, split), `images/*.jpg` and the
             settings; must not exist, be empty, or be the finished folder of these settings.
-        facts: How many facts, see `scene_facts`.
+        facts: The number of facts, see `scene_facts`.
         train: Training images of each fact.
         test: Test images of each fact.
         size: Side of the square images in pixels.
@@ -75,7 +75,7 @@ def write_scenes(
 
 
 def _finished(folder: Path, settings: dict[str, int]) -> bool:
-    """Is it there with these settings? Refuses a folder that holds anything else."""
+    """True if the folder is finished with these settings; a folder with other content is refused."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     record = folder / SETTINGS
@@ -96,7 +96,7 @@ def _put_in_place(draft: Path, folder: Path, settings: dict[str, int]) -> None:
     """Rename the draft to the folder, unless another process has just done so with the same settings."""
     try:
         if os.name == "nt" and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()  # only elsewhere does a rename replace an empty folder
+            folder.rmdir()  # on other systems a rename replaces an empty folder
         draft.rename(folder)
     except OSError:
         if not _finished(folder, settings):
@@ -131,7 +131,7 @@ def _slug(fact: Fact) -> str:
 
 
 def _entailed(fact: Fact, facts: tuple[Fact, ...]) -> Iterator[Fact]:
-    """The other chosen facts that any picture of this fact shows too: its prefixes."""
+    """The other facts of the set that any picture of this fact shows too: its prefixes."""
     subject, predicate, _ = fact.units
     for prefix in dict.fromkeys((Fact(subject), Fact(subject, predicate))):
         if prefix != fact and prefix in facts:
