@@ -42,7 +42,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from tripletcl.retrieval import exact_search, graphs
-from tripletcl.retrieval.projection import BLOCK
+from tripletcl.retrieval.projection import BLOCK, part_columns
 from tripletcl.retrieval.structures import Structure, build_structure, load_structure
 from tripletcl.retrieval.table import blocks
 
@@ -218,7 +218,7 @@ def timed(folder: Path, name: str, make: Callable[[Path], object]) -> None:
 
 def pattern_graph(storage: faiss.Index, pattern: str) -> np.ndarray:
     """Build a graph of only the pattern's units."""
-    columns = graphs.part_columns(len(UNITS), storage.d)
+    columns = part_columns(len(UNITS), storage.d)
     selected = np.concatenate([np.arange(storage.d)[columns[UNITS.index(letter)]] for letter in pattern])
     rows = np.concatenate(
         [storage.reconstruct_n(b.start, b.stop - b.start)[:, selected] for b in blocks(storage.ntotal, BLOCK)]

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,24 +184,23 @@ class Database:
         rows = ((row, _text(name), *stamp, *origin) for row, name, stamp, origin in photos)
         self._connection.executemany("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def delete_photos(self, rows: Iterable[int] | None = None) -> None:
-        """Delete photos by their rows; all by default."""
-        if rows is None:
-            self._connection.execute("DELETE FROM photos")
-        else:
-            self._connection.executemany("DELETE FROM photos WHERE row = ?", ((int(row),) for row in rows))
+    def delete_photos(self, rows: Iterable[int]) -> None:
+        """Delete photos by their rows."""
+        self._connection.executemany("DELETE FROM photos WHERE row = ?", ((int(row),) for row in rows))
 
     def write_broken(self, broken: Mapping[str, Broken]) -> None:
         """Add photos that cannot be read."""
         rows = ((_text(name), *stamp, reason) for name, (stamp, reason) in broken.items())
         self._connection.executemany("INSERT OR REPLACE INTO broken VALUES (?, ?, ?, ?)", rows)
 
-    def delete_broken(self, names: Sequence[str] | None = None) -> None:
-        """Delete photos that could not be read; all by default."""
-        if names is None:
-            self._connection.execute("DELETE FROM broken")
-        else:
-            self._connection.executemany("DELETE FROM broken WHERE path = ?", ((_text(name),) for name in names))
+    def delete_broken(self, names: Iterable[str]) -> None:
+        """Delete photos that could not be read."""
+        self._connection.executemany("DELETE FROM broken WHERE path = ?", ((_text(name),) for name in names))
+
+    def delete_all(self) -> None:
+        """Delete all photos, those that could not be read included."""
+        self._connection.execute("DELETE FROM photos")
+        self._connection.execute("DELETE FROM broken")
 
 
 def open_for_write(folder: Path) -> tuple[Database, bool]:

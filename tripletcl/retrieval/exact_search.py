@@ -1,7 +1,7 @@
 """Exact search of the rows with the largest inner products, by faiss.
 
-faiss alone returns an arbitrary choice among equal rows, scores that depend on the number of queries, and hangs in a
-forked child; here ties are complete, scores are reproducible, and a child can search.
+By itself faiss returns an arbitrary choice among equal rows, scores that depend on the number of queries, and hangs in
+a forked child. Here ties are complete, scores are reproducible, and a child can search.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from typing import Protocol
 
 import faiss
 import numpy as np
+
+from tripletcl.retrieval.structures import Structure
 
 ROUNDING = 1e-5
 """Two float32 sums of three cosines that differ by less may be equal."""
@@ -27,15 +28,6 @@ PREFETCHED_ROWS = 10_000
 
 ScoredRows = tuple[np.ndarray, np.ndarray]
 """Scores (float32) and row numbers (int64), `[k']` each."""
-
-
-class Candidates(Protocol):
-    """A structure that proposes rows for a search."""
-
-    count: int
-
-    def candidates(self, queries: np.ndarray, k: int, deleted: np.ndarray | None) -> list[np.ndarray]:
-        """For each query rows below `count` that are likely to be among its best k, each once, none deleted."""
 
 
 _threshold = threading.Lock()
@@ -85,7 +77,7 @@ def search(vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray
 
 
 def search_by(
-    structure: Candidates, vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray
+    structure: Structure, vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray
 ) -> list[ScoredRows]:
     """`search`, but among the rows that a structure covers score only those that it proposes.
 

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 
 from tripletcl.progress import report
-from tripletcl.retrieval.projection import BLOCK
+from tripletcl.retrieval.projection import BLOCK, part_columns
 from tripletcl.retrieval.table import blocks
 
 LINKS = 16
@@ -63,12 +63,6 @@ def attach_storage(links: np.ndarray, storage: faiss.Index) -> faiss.IndexHNSW:
     graph.d, graph.metric_type = storage.d, storage.metric_type
     graph.hnsw.is_similarity = True
     return graph
-
-
-def part_columns(units: int, width: int) -> list[slice]:
-    """The columns of each unit and, last, all."""
-    size = width // units
-    return [slice(unit * size, (unit + 1) * size) for unit in range(units)] + [slice(0, width)]
 
 
 def build_storage(rows: np.ndarray) -> faiss.IndexScalarQuantizer:

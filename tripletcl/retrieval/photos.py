@@ -54,11 +54,7 @@ def find_photos(folder_or_paths: str | Path | Iterable[str | Path]) -> list[Path
 
 
 def encode_photos(embedder: PhotoEmbedder, names: Sequence[str], batch_size: int) -> Iterator[Encoded]:
-    """Encode photos batch by batch, in their order, while threads decode the next ones.
-
-    Raises:
-        UserError: a vector is not finite.
-    """
+    """Encode photos batch by batch, in their order, while threads decode the next ones."""
     with closing(map_in_threads(lambda name: _decode(embedder, name), names)) as decoded:
         for start in range(0, len(names), batch_size):
             batch = names[start : start + batch_size]
@@ -83,7 +79,7 @@ def encode_into(
     """Encode photos into an index, and report those of `all_names` that cannot be read.
 
     Raises:
-        UserError: none of `all_names` can be read, or a vector is not finite.
+        UserError: none of `all_names` can be read.
     """
     table, before, done = index.table, set(index.table.row_of), 0
     for batch in encode_photos(embedder, names, batch_size):

@@ -62,6 +62,12 @@ def learn_projection(vectors: np.ndarray, units: int, width: int, generator: np.
     return Projection(means, np.stack(bases).astype(np.float32))
 
 
+def part_columns(units: int, width: int) -> list[slice]:
+    """The columns of each unit in projected rows of some width and, last, all columns."""
+    size = width // units
+    return [slice(unit * size, (unit + 1) * size) for unit in range(units)] + [slice(0, width)]
+
+
 def _principal_directions(centred: np.ndarray, width: int) -> np.ndarray:
     """The directions of largest variance of `[n, D]`, `[D, d]`."""
     _, directions = np.linalg.eigh(centred.T.astype(np.float64) @ centred)  # ascending

@@ -12,7 +12,7 @@ import numpy as np
 
 from tripletcl.data.splits import sample
 from tripletcl.progress import report
-from tripletcl.retrieval.projection import BLOCK
+from tripletcl.retrieval.projection import BLOCK, part_columns
 from tripletcl.retrieval.table import blocks
 
 LISTS = 2
@@ -47,13 +47,12 @@ def build(rows: np.ndarray, units: int, seed: int) -> list[faiss.IndexIVF]:
     count = min(len(rows), int(LISTS * len(rows) ** 0.5))
     numbers = sample(np.arange(len(rows)), max(SAMPLES_PER_LIST * count, FEWEST_SAMPLES), generator)
     sampled = rows[numbers].astype(np.float32)  # [n, U * d]
-    width = rows.shape[1] // units
-    parts = []
-    for unit in range(units):
-        columns = slice(unit * width, (unit + 1) * width)
-        lists = _scalar_lists(sampled[:, columns], count, seed)
-        parts.append(_fill(lists, rows[:, columns], part=unit, parts=units + 1))
-    return [*parts, _fill(_product_lists(sampled, count, width, seed), rows, part=units, parts=units + 1)]
+    *of_units, whole = part_columns(units, rows.shape[1])
+    parts = [_scalar_lists(sampled[:, columns], count, seed) for columns in of_units]
+    parts.append(_product_lists(sampled, count, rows.shape[1] // units, seed))
+    for part, columns in enumerate([*of_units, whole]):
+        _fill(parts[part], rows[:, columns], part, units + 1)
+    return parts
 
 
 def _scalar_lists(sample: np.ndarray, count: int, seed: int) -> faiss.IndexIVF:
@@ -87,7 +86,7 @@ def _train(lists: faiss.IndexIVF, sample: np.ndarray) -> faiss.IndexIVF:
     return lists
 
 
-def _fill(lists: faiss.IndexIVF, rows: np.ndarray, part: int, parts: int) -> faiss.IndexIVF:
+def _fill(lists: faiss.IndexIVF, rows: np.ndarray, part: int, parts: int) -> None:
     """Add all rows, then let queries choose the lists by inner product."""
     for block in blocks(len(rows), BLOCK):
         lists.add(np.ascontiguousarray(rows[block], dtype=np.float32))
@@ -97,15 +96,11 @@ def _fill(lists: faiss.IndexIVF, rows: np.ndarray, part: int, parts: int) -> fai
     by_product.add(centroids.reconstruct_n(0, centroids.ntotal))
     lists.quantizer = by_product
     lists.referenced_objects = [by_product]  # faiss's way to keep it alive as long as the lists
-    return lists
 
 
 def part_queries(queries: np.ndarray, part: int, units: int) -> np.ndarray:
     """The queries `[Q, U * d]` as a part takes them: its unit `[Q, d]`, or whole rows with zeros for wildcards."""
-    if part == units:
-        return queries
-    width = queries.shape[1] // units
-    return np.ascontiguousarray(queries[:, part * width : (part + 1) * width])
+    return np.ascontiguousarray(queries[:, part_columns(units, queries.shape[1])[part]])
 
 
 def search_parameters(part: faiss.IndexIVF, count: int, selector: faiss.IDSelector | None) -> faiss.SearchParameters:

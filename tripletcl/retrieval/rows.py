@@ -47,14 +47,7 @@ class Rows:
         arrays: Mapping[str, np.ndarray],
         broken: Mapping[str, Broken] | None = None,
     ) -> None:
-        """Append photos and those that cannot be read; former rows of the same photos are deleted.
-
-        Args:
-            photos: Names and stamps.
-            origin: The model that encoded them.
-            arrays: A row for each, by role; empty where there is no photo.
-            broken: Photos that cannot be read.
-        """
+        """Append photos and those that cannot be read; former rows of the same photos are deleted (`Writer.append`)."""
         table, broken = self.table, broken or {}
         replaced = [table.row_of[name] for name in (*dict(photos), *broken) if name in table.row_of]
         if self.writer is not None:
@@ -89,14 +82,7 @@ class Rows:
     def rewrite(
         self, about: About, table: Table, arrays: Mapping[str, Iterable[np.ndarray]], kept: Sequence[str] = ()
     ) -> None:
-        """Replace all rows atomically; after an error they are the former ones.
-
-        Args:
-            about: The new description.
-            table: The new rows, without their arrays.
-            arrays: The new arrays, block by block.
-            kept: Roles whose array stays.
-        """
+        """Replace all rows atomically; after an error they are the former ones (`Writer.rewrite`)."""
         if not table.rows:
             arrays = {}
         if self.writer is not None:

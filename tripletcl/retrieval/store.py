@@ -104,7 +104,7 @@ class Writer:
 
         Args:
             first: The row of the first photo.
-            photos: Their names and stamps.
+            photos: Names and stamps.
             origin: The model that encoded them.
             arrays: Their rows in each file, by role; missing files are created.
             replaced: Former rows of these photos.
@@ -117,7 +117,7 @@ class Writer:
         with self._transaction(files=self.files | files) as database:
             database.delete_photos(replaced)
             database.write_photos((first + i, *photo, origin) for i, photo in enumerate(photos))
-            database.delete_broken([name for name, _ in photos])
+            database.delete_broken(name for name, _ in photos)
             database.write_broken(broken)
 
     def remove(self, rows: Sequence[int], broken: Sequence[str] = ()) -> None:
@@ -140,7 +140,7 @@ class Writer:
         Args:
             about: The new description.
             table: The new photos, without their arrays.
-            arrays: The rows of each new file, block by block.
+            arrays: The rows of each new file, by role and block by block.
             kept: Roles whose file stays.
         """
         try:
@@ -149,9 +149,8 @@ class Writer:
             with self._transaction(about, files) as database:
                 stamps = itertools.starmap(FileStamp, table.stamps.rows.tolist())
                 photos = zip(range(table.rows), table.names, stamps, table.origins, strict=True)
-                database.delete_photos()
+                database.delete_all()
                 database.write_photos(photo for photo in photos if photo[1])
-                database.delete_broken()
                 database.write_broken(table.broken)
         finally:
             self._sweep()
@@ -224,11 +223,7 @@ def open_writer(folder: Path) -> Iterator[Writer]:
 
 @contextmanager
 def open_reader(folder: Path) -> Iterator[Contents]:
-    """Read an index; no writer can replace it within the block.
-
-    Raises:
-        UserError: there is no index, it is damaged, or it has another format.
-    """
+    """Read an index; no writer can replace it within the block."""
     with open_for_read(folder) as database:
         yield _read_contents(folder, database)
 
