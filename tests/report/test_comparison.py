@@ -29,7 +29,7 @@ def test_numbers_of_two_methods_and_two_seeds_by_hand(six_runs):
         assert row["tasks"][name].mean == pytest.approx(mean)
         assert row["tasks"][name].std == pytest.approx(step * half)
     expected = {
-        "mean": (0.6, 0.1),  # .55 and .65
+        "mean_score": (0.6, 0.1),  # .55 and .65
         "overall": (0.37, 0.06),
         "forgetting": (0.05, 0.1),  # .6 to .5, and .7 to .7
         "backward_transfer": (-0.05, 0.1),

@@ -226,6 +226,9 @@ class MethodSummary:
         recall: Image-to-fact recall at "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank.
         seconds: Wall-clock time.
+        map_open: `RunResult.map_open` at the last stage; so are the next two.
+        map_subset: `RunResult.map_subset`.
+        method_bytes: `RunResult.method_bytes`.
     """
 
     method: str
@@ -241,6 +244,9 @@ class MethodSummary:
     recall: dict[str, Spread | None]
     mrr: Spread | None
     seconds: Spread | None
+    map_open: Spread | None
+    map_subset: Spread | None
+    method_bytes: Spread | None
 
 
 def summarise(results: Iterable[RunResult]) -> list[MethodSummary]:
@@ -284,4 +290,11 @@ def _summary(runs: list[RunResult], everything: Sequence[RunResult]) -> MethodSu
         recall={k: Spread.of([run.recall.get(k) for run in runs]) for k in runs[0].recall},
         mrr=Spread.of([run.mrr for run in runs]),
         seconds=Spread.of([run.seconds for run in runs]),
+        map_open=Spread.of([_last(run.map_open) for run in runs]),
+        map_subset=Spread.of([_last(run.map_subset) for run in runs]),
+        method_bytes=Spread.of([_last(run.method_bytes) for run in runs]),
     )
+
+
+def _last(stages: Sequence[float | None]) -> float | None:
+    return stages[-1] if stages else None

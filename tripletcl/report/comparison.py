@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tripletcl.evaluation.result import MethodSummary, RunResult, Spread, summarise
+from tripletcl.evaluation.result import RunResult, Spread, summarise
 from tripletcl.report.formatting import MISSING, counted, method_label
 from tripletcl.report.grouping import CONTROLS, group_by_method, task_names
 from tripletcl.report.metric import METRICS, Measure, Metric
@@ -22,47 +22,25 @@ def comparison_rows(results: Sequence[RunResult]) -> list[Row]:
         results: The runs; several of a method (seeds, splits) give a mean and a sample standard deviation.
 
     Returns:
-        Dicts with `method`, `runs` (how many), `metric` (as in `RunResult`), `tasks` (task name to `Spread`; the score
-        on the task's own test images at the last stage) and a `Spread` or None for `mean` (over the tasks), `overall`
-        (all facts, all test images; or the average accuracy), `map_open`, `map_subset`, `drop`, `forgetting`,
-        `backward_transfer`, `new_tasks`, `recall@5`, `mrr`, `gap_closed`, `seconds` and `method_bytes` (at the last
-        stage); and `lams`, the weights chosen, see `chosen_lams`. A run is compared with the finetune and the joint
-        run of its own split and seed.
+        Dicts with the fields of `MethodSummary` by their names, `metric` (as in `RunResult`), `tasks` (task name to
+        `Spread`; the score on the task's own test images at the last stage), `recall@5`, and `lams`, the weights
+        chosen, see `chosen_lams`.
 
     Raises:
         UserError: no runs, a run given twice, or runs of different numbers of tasks or metrics.
     """
-    groups = group_by_method(results)
-    names = task_names(results)
+    groups, names = group_by_method(results), task_names(results)
     summaries = {summary.method: summary for summary in summarise(results)}
-    return [_row(summaries[method], group, names) for method, group in groups.items()]
-
-
-def _row(summary: MethodSummary, group: list[RunResult], names: list[str]) -> Row:
-    return {
-        "method": summary.method,
-        "runs": summary.runs,
-        "metric": group[0].metric,
-        "tasks": {name: Spread.of([run.scores[task] for run in group]) for task, name in enumerate(names)},
-        "mean": summary.mean_score,
-        "overall": summary.overall,
-        "map_open": Spread.of([_last(run.map_open) for run in group]),
-        "map_subset": Spread.of([_last(run.map_subset) for run in group]),
-        "drop": summary.drop,
-        "forgetting": summary.forgetting,
-        "backward_transfer": summary.backward_transfer,
-        "new_tasks": summary.new_tasks,
-        "recall@5": summary.recall.get("5"),
-        "mrr": summary.mrr,
-        "gap_closed": summary.gap_closed,
-        "seconds": summary.seconds,
-        "method_bytes": Spread.of([_last(run.method_bytes) for run in group]),
-        "lams": chosen_lams(group),
-    }
-
-
-def _last(stages: Sequence[float | None]) -> float | None:
-    return stages[-1] if stages else None
+    return [
+        {
+            **vars(summaries[method]),
+            "metric": group[0].metric,
+            "tasks": {name: Spread.of([run.scores[task] for run in group]) for task, name in enumerate(names)},
+            "recall@5": summaries[method].recall.get("5"),
+            "lams": chosen_lams(group),
+        }
+        for method, group in groups.items()
+    ]
 
 
 def chosen_lams(group: Sequence[RunResult]) -> list[float]:

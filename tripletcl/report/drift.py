@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tripletcl.evaluation.result import Spread
 from tripletcl.report.chart_style import FILL, MUTED, NAMED, Style, short_name, styled
 from tripletcl.report.charts import grouped_bars, heat_map
 from tripletcl.report.formatting import counted, fraction, fraction_tick, method_label, short_fraction
-from tripletcl.report.grouping import mean
+from tripletcl.report.grouping import exactly, mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,13 +67,9 @@ def upgrade_figures(drifts: Drifts) -> list[Figure]:
 
 
 def _bars(method: str, upgrade: Drift, groups: Sequence[Mapping[str, float | None]]) -> Figure:
-    bars = {name: [_exactly(of[kind]) for of in groups] for kind, name in KINDS.items()}
+    bars = {name: [exactly(of[kind]) for of in groups] for kind, name in KINDS.items()}
     title = f"Index of stage {upgrade['from']}, queries of stage {upgrade['to']}: {short_name(method)}"
     return grouped_bars(title, "MAP", bars, list(FACTS.values()), STYLES, fraction, fraction_tick)
-
-
-def _exactly(value: float | None) -> Spread | None:
-    return None if value is None else Spread(value, None)
 
 
 @styled()

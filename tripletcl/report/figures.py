@@ -33,6 +33,7 @@ from tripletcl.report.grouping import (
     lowest_score,
     matrices,
     mean_matrix,
+    spread_of,
     task_names,
 )
 from tripletcl.report.metric import Metric, Number, metric_of
@@ -222,7 +223,7 @@ def scores_figure(runs: Sequence[RunResult]) -> Figure | None:
     if not groups:
         return None
     values = {
-        method: [*map(Spread.of, zip(*(run.scores for run in group), strict=True)), _spread(group, "mean_score")]
+        method: [*map(Spread.of, zip(*(run.scores for run in group), strict=True)), spread_of(group, "mean_score")]
         for method, group in groups.items()
     }
     metric = metric_of(runs)
@@ -244,7 +245,7 @@ def drops_figure(runs: Sequence[RunResult]) -> Figure | None:
     values = {
         method: [
             *(Spread.of(drops) for drops in list(zip(*(run.drops for run in group), strict=True))[:-1]),
-            *([_spread(group, "drop")] if several else []),
+            *([spread_of(group, "drop")] if several else []),
         ]
         for method, group in groups.items()
     }
@@ -254,12 +255,8 @@ def drops_figure(runs: Sequence[RunResult]) -> Figure | None:
     return grouped_bars(title, metric.drop_axis, values, names, styles, metric.brief, metric.tick)
 
 
-def _spread(group: Sequence[RunResult], name: str) -> Spread | None:
-    return Spread.of([getattr(run, name) for run in group])
-
-
 def _sequence_groups(runs: Sequence[RunResult]) -> Groups:
     """The runs by method; none where nothing can be forgotten."""
     check_one_sequence(runs)
-    learned = any(run.in_sequence for run in runs)
-    return group_by_method(runs) if learned and len(runs[0].tasks) > 1 else {}
+    in_sequence = any(run.in_sequence for run in runs)
+    return group_by_method(runs) if in_sequence and len(runs[0].tasks) > 1 else {}

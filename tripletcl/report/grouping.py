@@ -31,6 +31,16 @@ def mean(values: Iterable[float | None]) -> float | None:
     return spread.mean if spread and math.isfinite(spread.mean) else None
 
 
+def spread_of(group: Sequence[RunResult], name: str) -> Spread | None:
+    """Mean and deviation of a number of the runs, by the name of its field or property."""
+    return Spread.of([getattr(run, name) for run in group])
+
+
+def exactly(value: float | None) -> Spread | None:
+    """A number that is no mean over runs, for tables and figures that have means."""
+    return None if value is None else Spread(value, None)
+
+
 def method_order(methods: Iterable[str]) -> list[str]:
     """Each method once: finetune first, joint last, the others in the order given."""
     return sorted(dict.fromkeys(methods), key=lambda method: {LOWER_BOUND: 0, UPPER_BOUND: 2}.get(method, 1))

@@ -12,6 +12,7 @@ from tripletcl.config.method import method_settings
 from tripletcl.continual import Properties
 from tripletcl.methods import METHODS, MethodSettings, build_method
 from tripletcl.report.formatting import MISSING, method_label
+from tripletcl.report.grouping import method_order
 from tripletcl.report.table import Cell, Column, Table
 
 PROPERTY_TITLES = {
@@ -44,7 +45,8 @@ def properties_of(settings: MethodSettings) -> Properties | None:
 def properties_table(properties: MethodProperties) -> Table:
     """One row a method, one column a property."""
     columns = [Column("method", align="left"), *(Column(title, align="center") for title in PROPERTY_TITLES.values())]
-    rows = [[Cell(method_label(name)), *map(Cell, _marks(held))] for name, held in properties.items()]
+    ordered = {name: properties[name] for name in method_order(properties)}
+    rows = [[Cell(method_label(name)), *map(Cell, _marks(held))] for name, held in ordered.items()]
     return Table(columns, rows, CAPTION)
 
 

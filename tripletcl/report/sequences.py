@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, MetricName, RunResult, Spread, check_distinct
 from tripletcl.report.comparison import contestants, exact_texts, number_cells, spread_sentence
 from tripletcl.report.formatting import MISSING, method_label
-from tripletcl.report.grouping import Tasks, arrows, group_by_sequence, method_order
+from tripletcl.report.grouping import Tasks, arrows, exactly, group_by_sequence, method_order, spread_of
 from tripletcl.report.metric import METRICS, Measure
 from tripletcl.report.table import Cell, Column, Table
 
@@ -84,8 +84,8 @@ def _outcome(group: Sequence[RunResult]) -> Outcome | None:
         return None
     return Outcome(
         last=Spread.of([run.scores[-1] for run in group]),
-        change=Spread.of([run.backward_transfer for run in group]) if group[0].in_sequence else None,
-        average=Spread.of([run.mean_score for run in group]),
+        change=spread_of(group, "backward_transfer") if group[0].in_sequence else None,
+        average=spread_of(group, "mean_score"),
         runs=len(group),
     )
 
@@ -125,17 +125,13 @@ def sequence_table(rows: Sequence[SequenceRow]) -> Table:
         columns.append(Column(arrows(tasks), dropped=-index if index else None))  # the last is dropped first
         known = [outcome is not None and outcome.change is not None for outcome in outcomes]
         cells.append([replace(a, change=b if both else None) for a, b, both in zip(last, changes, known, strict=True)])
-    drops = number_cells(methods, [_exactly(row.mean_drop) for row in rows], replace(score, better=-1))
-    against = number_cells(methods, [_exactly(row.against_finetune) for row in rows], change)
+    drops = number_cells(methods, [exactly(row.mean_drop) for row in rows], replace(score, better=-1))
+    against = number_cells(methods, [exactly(row.against_finetune) for row in rows], change)
     for title, column in (("mean drop", drops), ("new task against finetune", against)):
         if any(cell.text != MISSING for cell in column):
             columns.append(Column(title))
             cells.append(column)
     return Table(columns, list(zip(*cells, strict=True)), _caption(rows))
-
-
-def _exactly(value: float | None) -> Spread | None:
-    return None if value is None else Spread(value, None)
 
 
 def _caption(rows: Sequence[SequenceRow]) -> str:

@@ -13,7 +13,7 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation.result import LOWER_BOUND, RunResult, Spread
 from tripletcl.report.chart_style import GRID, method_styles, number_ticks, short_name, styled
 from tripletcl.report.charts import Line, line_chart
-from tripletcl.report.grouping import check_one_sequence
+from tripletcl.report.grouping import check_one_sequence, spread_of
 from tripletcl.report.metric import Metric, metric_of
 
 if TYPE_CHECKING:
@@ -103,11 +103,7 @@ def _check(method: str, runs: ByLam, levels: Mapping[str, Sequence[RunResult]]) 
 
 def _by_lam(runs: ByLam, name: str) -> dict[float, Spread]:
     """The mean of a number of the runs for each lam, ascending; without those that lack it."""
-    return {lam: spread for lam in sorted(runs) if (spread := _spread(runs[lam], name))}
-
-
-def _spread(group: Sequence[RunResult], name: str) -> Spread | None:
-    return Spread.of([getattr(run, name) for run in group])
+    return {lam: spread for lam in sorted(runs) if (spread := spread_of(runs[lam], name))}
 
 
 def _chart(
@@ -122,7 +118,7 @@ def _chart(
     styles = method_styles([*levels, method])
     means = np.array([spread.mean for spread in values.values()])
     stds = np.array([spread.std or 0.0 for spread in values.values()])
-    ends = {other: spread.mean for other, group in levels.items() if (spread := _spread(group, name))}
+    ends = {other: spread.mean for other, group in levels.items() if (spread := spread_of(group, name))}
     lines = {other: Line(np.array([end]), styles[other], level=True) for other, end in ends.items()}
     lines[method] = Line(means, styles[method], stds, since=1 if 0 in values and len(values) > 1 else 0)
     low, top = min([*(means - stds), *ends.values()]), max([*(means + stds), *ends.values()])
