@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from many_methods import drawn_runs
+from many_methods import random_runs
 
 from tripletcl.evaluation.result import RunResult
 
@@ -60,4 +60,4 @@ def six_runs(make_run: MakeRun) -> list[RunResult]:
 @pytest.fixture(scope="session")
 def many_runs() -> list[RunResult]:
     """Thirteen methods on three splits of four tasks, with everything that a run can measure."""
-    return drawn_runs()
+    return random_runs()

@@ -1,4 +1,4 @@
-"""A comparison as large as people make them: every method of the literature, several splits, numbers drawn."""
+"""Random runs of a large comparison: every method of the literature, several splits or sequences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tripletcl.evaluation.result import RunResult
 PARAMETER_BYTES = 13_500_000
 
 METHODS: dict[str, tuple[float, float, float, float]] = {
-    # method: (what remains of a task after each later one, what is learned of a task, bytes kept at once, a task)
+    # method: (share of a task that remains after each later one, score just after learning, memory, memory a task)
     "finetune": (0.55, 0.62, 0, 0),
     "si": (0.75, 0.58, 3, 0),
     "ewc": (0.80, 0.57, 2, 0),
@@ -28,19 +28,19 @@ METHODS: dict[str, tuple[float, float, float, float]] = {
 }
 
 
-def drawn_runs(splits: int = 3, tasks: int = 4, methods: dict[str, tuple[float, float, float, float]] = METHODS):
-    """Runs of every method on every split; a run's numbers depend on its method and split alone."""
-    return [drawn_run(m, split, tasks, *numbers) for split in range(splits) for m, numbers in methods.items()]
+def random_runs(splits: int = 3, tasks: int = 4, methods: dict[str, tuple[float, float, float, float]] = METHODS):
+    """Runs of every method on every split; a run's numbers depend only on its method and split."""
+    return [random_run(m, split, tasks, *numbers) for split in range(splits) for m, numbers in methods.items()]
 
 
-def drawn_run(
+def random_run(
     method: str, split: int, tasks: int, remains: float, learned: float, at_once: float, each: float
 ) -> RunResult:
     generator = np.random.default_rng([split, *method.encode()])
     matrix = stages(method, tasks, remains, learned) * generator.normal(1, 0.04, (1, tasks))
     matrix = np.clip(matrix + generator.normal(0, 0.01, matrix.shape), 0.01, 1)
     facts = [f"<person, action {i}, thing {i % 7}>" for i in range(40)]
-    kept = [0.0] + [at_once + each * stage for stage in range(1, len(matrix))]
+    memory = [0.0] + [at_once + each * stage for stage in range(1, len(matrix))]
     return RunResult(
         method=method,
         seed=0,
@@ -55,27 +55,27 @@ def drawn_run(
         seconds=float(generator.normal(200, 10)),
         map_open=(0.6 * matrix.mean(axis=1)).tolist(),
         map_subset=(0.1 + 0.8 * matrix[:, : tasks // 2].mean(axis=1)).tolist(),
-        method_bytes=[int(PARAMETER_BYTES * factor) for factor in kept],
+        method_bytes=[int(PARAMETER_BYTES * factor) for factor in memory],
         lams=[None, *generator.choice([1.5, 3, 6], tasks - 1).tolist()] if method in ("mas", "ewc", "si") else [],
     )
 
 
-def drawn_object_runs(
+def random_object_runs(
     sequences: Sequence[Sequence[str]], seeds: int = 3, methods: dict[str, tuple[float, float, float, float]] = METHODS
 ) -> list[RunResult]:
-    """Accuracies of every method on sequences of object recognition; tasks differ in how hard they are."""
+    """Accuracies of every method on sequences of object recognition; tasks differ in difficulty."""
     return [
-        drawn_object_run(m, seed, list(tasks), *numbers)
+        random_object_run(m, seed, list(tasks), *numbers)
         for tasks in sequences
         for seed in range(seeds)
         for m, numbers in methods.items()
     ]
 
 
-def drawn_object_run(
+def random_object_run(
     method: str, seed: int, tasks: list[str], remains: float, learned: float, at_once: float, each: float
 ) -> RunResult:
-    """With several heads nothing is known of a task before it is learned."""
+    """One run; with several heads a task has no score before it is learned."""
     generator = np.random.default_rng([seed, *method.encode(), *"".join(tasks).encode()])
     ease = np.array([0.55 + 0.4 * (sum(map(ord, task)) % 97) / 97 for task in tasks])
     matrix = stages(method, len(tasks), 0.7 + 0.3 * remains, learned) / 0.66 * ease
@@ -87,7 +87,7 @@ def drawn_object_run(
         for row, mask in zip(matrix, unknown, strict=True)
     ]
     means = [[score for score in row if score is not None] for row in known]
-    kept = [0.0] + [at_once + each * stage for stage in range(1, len(matrix))]
+    memory = [0.0] + [at_once + each * stage for stage in range(1, len(matrix))]
     return RunResult(
         method=method,
         seed=seed,
@@ -97,18 +97,18 @@ def drawn_object_run(
         overall=[float(np.mean(row)) if row else None for row in means],
         seconds=float(generator.normal(200, 10)),
         metric="accuracy",
-        method_bytes=[int(PARAMETER_BYTES * factor) for factor in kept],
+        method_bytes=[int(PARAMETER_BYTES * factor) for factor in memory],
         lams=[None, *generator.choice([1.5, 3, 6], len(tasks) - 1).tolist()] if method in ("mas", "ewc", "si") else [],
     )
 
 
 def stages(method: str, tasks: int, remains: float, learned: float) -> np.ndarray:
-    """`[stages, tasks]`: a task is known little before it is learned, and less with every task after."""
+    """Scores `[stages, tasks]`: low before a task is learned, and lower with every later task."""
     if method == "joint":
         return np.stack([np.full(tasks, 0.03), np.full(tasks, learned)])
     matrix = np.full((tasks + 1, tasks), 0.05)
     for task in range(tasks):
         for stage in range(task + 1, tasks + 1):
-            taught = learned if method != "frozen" or task == 0 else 0.12
-            matrix[stage, task] = 0.05 + (taught - 0.05) * remains ** (stage - task - 1)
+            score = learned if method != "frozen" or task == 0 else 0.12
+            matrix[stage, task] = 0.05 + (score - 0.05) * remains ** (stage - task - 1)
     return matrix

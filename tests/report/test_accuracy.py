@@ -32,12 +32,12 @@ TASKS = ["flowers", "scenes"]
 
 @pytest.fixture(scope="module")
 def run(make_run):
-    """A run of two tasks: the first when it was learned, then both at the end."""
+    """A run of two tasks: the score of the first when it was learned, then of both at the end."""
 
-    def build(method: str, learned: float, kept: float, newest: float, seed: int = 0):
-        stages = [[None, None], [learned, None], [kept, newest]]
+    def build(method: str, learned: float, first: float, last: float, seed: int = 0):
+        stages = [[None, None], [learned, None], [first, last]]
         stages = [stages[0], stages[2]] if method == "joint" else stages
-        means = [None, learned, (kept + newest) / 2]
+        means = [None, learned, (first + last) / 2]
         return make_run(
             method, stages, seed=seed, tasks=TASKS, split="flowers → scenes", metric="accuracy",
             overall=[None, means[2]] if method == "joint" else means, recall={}, mrr=None, ap=[], map_matrix_all=[],
@@ -102,13 +102,13 @@ def test_a_row_of_the_table_by_hand(runs):
     assert marked == {"flowers", "average", "drop", "forgetting", "gap closed"}
 
 
-def test_what_needs_another_run_has_a_column_only_with_it(runs):
+def test_a_number_that_needs_another_run_has_a_column_only_with_it(runs):
     table = comparison_table(comparison_rows([run for run in runs if run.method == "mas"]))
     assert table.titles == ["method", *TASKS, "average", "drop", "forgetting", "time"]
     assert "finetune" not in table.caption
 
 
-def test_the_caption_says_what_each_number_is(runs):
+def test_the_caption_explains_each_number(runs):
     caption = comparison_table(comparison_rows(runs)).caption
     for part in (
         "Accuracy after the last task, in percent: each task on its own test images, and their average.",
@@ -130,8 +130,8 @@ def test_csv_has_fractions(runs):
 
 
 def test_objects_for_scripts(runs):
-    found = {(row["method"], row["seed"]): row for row in comparison_objects(runs)}
-    row = found["mas", 0]
+    rows = {(row["method"], row["seed"]): row for row in comparison_objects(runs)}
+    row = rows["mas", 0]
     keys = "method seed split tasks metric accuracy_tasks average_accuracy drops forgetting backward_transfer new_tasks"
     assert list(row) == [*keys.split(), "gap_closed", "seconds", "method_bytes", "lams"]
     assert row["accuracy_tasks"] == [0.86, 0.80]
@@ -139,7 +139,7 @@ def test_objects_for_scripts(runs):
     assert row["drops"] == [pytest.approx(0.02), 0]
     assert row["new_tasks"] == pytest.approx(-0.04)
     assert row["gap_closed"] == pytest.approx(6 / 13)
-    assert (found["joint", 0]["drops"], found["joint", 0]["new_tasks"]) == ([None, None], None)
+    assert (rows["joint", 0]["drops"], rows["joint", 0]["new_tasks"]) == ([None, None], None)
     assert comparison_objects([run for run in runs if run.method == "mas"])[0]["new_tasks"] is None
 
 
@@ -160,15 +160,15 @@ def test_a_worse_method_is_called_worse_and_one_that_gains_gains(run):
     assert "Not repeated with other seeds" in text
 
 
-def test_one_task_joint_alone_and_frozen(run, make_run, runs):
-    alone = make_run("mas", [[None], [0.884]], tasks=["flowers"], metric="accuracy", overall=[None, 0.884])
-    assert headline([alone]) == "On one task, MAS reaches 88.4 % average accuracy over all tasks."
+def test_one_task_joint_only_and_frozen(run, make_run, runs):
+    single = make_run("mas", [[None], [0.884]], tasks=["flowers"], metric="accuracy", overall=[None, 0.884])
+    assert headline([single]) == "On one task, MAS reaches 88.4 % average accuracy over all tasks."
     assert headline(runs[:1]) == "Trained on both tasks at once, joint reaches 90.0 % average accuracy over all tasks."
     frozen = run("frozen", 0.90, 0.90, 0.88)
     assert "A model that is frozen after the first task does as well: 89.00 %." in findings([*runs, frozen])
 
 
-def test_stages_before_a_head_is_taught_are_not_drawn(runs):
+def test_stages_before_a_head_is_trained_are_not_drawn(runs):
     axes = matrix_figures(runs)["mas"].axes[0]
     assert [text.get_text() for text in axes.texts] == ["89.0", "88.0", MISSING, "80.0"]  # after tasks 1 and 2
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2"]
@@ -196,7 +196,7 @@ def test_bars_are_in_percent(runs):
     assert ap_figure(runs) is None
 
 
-def test_a_terminal_as_narrow_as_eighty_shows_what_matters(runs):
+def test_a_narrow_terminal_shows_the_main_columns(runs):
     table = terminal_table(comparison_table(comparison_rows(runs)), width=60)
     assert {"mean", "drop", "new"} <= {str(column.header) for column in table.columns}
 

@@ -174,10 +174,10 @@ def test_a_wide_terminal_shows_everything(many_runs):
     text = printed(comparison_rows(many_runs), 250)
     assert "without" not in text
     titles = "method 1 2 3 4 mean all open sub lost BWT R@5 MRR gap time mem lam"
-    assert text.splitlines()[1].split() == titles.split()  # "task" stands above the numbers
+    assert text.splitlines()[1].split() == titles.split()  # "task" is above the numbers
 
 
-def test_what_only_some_runs_measure_has_a_column_only_then(six_runs):
+def test_a_number_that_no_run_has_is_no_column(six_runs):
     assert comparison_table(comparison_rows(six_runs)).titles[-1] == "time"
     measured = {"map_open": [0.1, 0.2, 0.25], "map_subset": [0.0, 0.5, 0.6], "method_bytes": [0, 5, 2_400_000]}
     measured["lams"] = [None, 3.0]

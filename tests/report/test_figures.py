@@ -107,7 +107,7 @@ def test_a_method_keeps_its_colour_and_differs_from_the_others(many_runs):
 
 
 def inverted(color: np.ndarray) -> np.ndarray:
-    """What the style sheet's filter for dark mode makes of a colour: invert(.9) hue-rotate(180deg) brightness(1.15)."""
+    """A colour after the style sheet's filter for dark mode: invert(.9) hue-rotate(180deg) brightness(1.15)."""
     turn = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
     return np.clip(1.15 * np.clip((0.9 - 0.8 * color) @ turn.T, 0, 1), 0, 1)
 
@@ -123,22 +123,22 @@ def distance(styles, seen) -> float:
 
 
 def lines_of(figure, methods: list[str], everything: list[str]) -> dict[str, list[float]]:
-    """The full-strength line of each method, found by its colour."""
+    """The full-strength line of each method, identified by its colour."""
     styles = method_styles(everything)
-    drawn = {
+    by_color = {
         line.get_color(): line for line in figure.axes[0].lines if len(line.get_ydata()) > 2 and line.get_zorder() == 3
     }
-    return {method: list(drawn[styles[method].color].get_ydata()) for method in methods}
+    return {method: list(by_color[styles[method].color].get_ydata()) for method in methods}
 
 
 def test_memory_by_stage_of_those_that_keep_something(make_run):
     matrix = [[0.1, 0.1, 0.1], *[[0.5, 0.5, 0.5]] * 3]
-    kept = {"finetune": [0] * 4, "mas": [0, 8e6, 8e6, 8e6], "ebll": [0, 4e6, 6e6, 8.2e6], "si": []}
-    runs = [make_run(m, matrix, method_bytes=k, map_all=0.4 if m == "mas" else 0.3) for m, k in kept.items()]
+    memory = {"finetune": [0] * 4, "mas": [0, 8e6, 8e6, 8e6], "ebll": [0, 4e6, 6e6, 8.2e6], "si": []}
+    runs = [make_run(m, matrix, method_bytes=k, map_all=0.4 if m == "mas" else 0.3) for m, k in memory.items()]
     runs.append(make_run("joint", matrix[:2], method_bytes=[0, 0]))
     figure = memory_figure(runs)
     lines = lines_of(figure, ["mas", "ebll"], ["finetune", "mas", "ebll", "si", "joint"])
-    assert lines == {"mas": [8e6, 8e6, 8e6], "ebll": [4e6, 6e6, 8.2e6]}  # after each task; before, nothing is kept
+    assert lines == {"mas": [8e6, 8e6, 8e6], "ebll": [4e6, 6e6, 8.2e6]}  # after each task; before, nothing is stored
     assert [text.get_text() for text in figure.axes[0].texts] == ["8.0 MB MAS", "8.2 MB EBLL"]
     assert memory_figure([runs[0], runs[3]]) is None
 
@@ -160,8 +160,8 @@ def test_no_label_touches_another_or_leaves_the_picture(many_runs, methods):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     known = list(dict.fromkeys(run.method for run in many_runs))
-    shown = known if methods == 13 else ["finetune", "mas", "joint"]
-    runs = [run for run in many_runs if run.method in shown]
+    used = known if methods == 13 else ["finetune", "mas", "joint"]
+    runs = [run for run in many_runs if run.method in used]
     figures = [*curve_figures(runs).values(), subset_figure(runs), memory_figure(runs)]
     for figure in figures:
         canvas = FigureCanvasAgg(figure)

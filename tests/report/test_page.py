@@ -144,7 +144,7 @@ def test_memory_and_properties_are_side_by_side(tmp_path, six_runs):
 
 
 def test_a_page_of_many_methods_has_an_end(tmp_path, many_runs, photos):
-    """Small multiples, and rows of pictures of a few methods only."""
+    """Small multiples, and rows of photos of a few methods only."""
     hits = [ExampleHit(photo, 0.5, True) for photo in photos]
     example = ExampleQuery("a dog", "task 1", {run.method: hits for run in many_runs})
     html, page = report(tmp_path, many_runs, examples=[example])
@@ -159,7 +159,7 @@ def test_a_page_of_many_methods_has_an_end(tmp_path, many_runs, photos):
     assert 'class="compare dense"' in html
 
 
-def test_what_the_user_gives_is_escaped(tmp_path, six_runs, photos):
+def test_text_of_the_user_is_escaped(tmp_path, six_runs, photos):
     runs = [
         replace(
             run,
@@ -185,7 +185,7 @@ def test_settings_may_be_text_and_sections_without_content_are_left_out(tmp_path
 
 
 @pytest.mark.parametrize("keep", ["joint", "mas", "finetune"])
-def test_one_method_alone_makes_a_page(tmp_path, six_runs, keep):
+def test_one_method_makes_a_page(tmp_path, six_runs, keep):
     _, page = report(tmp_path, [run for run in six_runs if run.method == keep])
     assert ("Stage by stage" in page.text) == (keep != "joint")
 

@@ -66,8 +66,8 @@ def test_one_method_only_joint_and_one_task(six_runs, make_run):
     assert headline([six_runs[1]]) == "After two tasks, MAS keeps .50 of .60 on the first."
     assert headline([six_runs[0]]) == "Trained on both tasks at once, joint reaches MAP .50 over all facts."
     assert findings([six_runs[0]]) == []
-    alone = [make_run("mas", [[0.1], [0.6]], map_all=0.4), make_run("finetune", [[0.1], [0.6]], map_all=0.3)]
-    assert headline(alone) == "On one task, finetune reaches MAP .30 over all facts, MAS .40."
+    single = [make_run("mas", [[0.1], [0.6]], map_all=0.4), make_run("finetune", [[0.1], [0.6]], map_all=0.3)]
+    assert headline(single) == "On one task, finetune reaches MAP .30 over all facts, MAS .40."
 
 
 def test_without_finetune_the_lowest_method_is_the_plain_one(six_runs, make_run):

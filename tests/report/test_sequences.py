@@ -20,10 +20,10 @@ FORWARD, BACKWARD = "flowers → scenes", "scenes → flowers"
 def run(make_run):
     """A run on two tasks: the first when it was learned, the first at the end, the second at the end."""
 
-    def build(method: str, tasks: tuple[str, ...], learned: float, kept: float, newest: float, **fields: object):
-        matrix = [[None, None], [learned, None], [kept, newest]]
+    def build(method: str, tasks: tuple[str, ...], learned: float, first: float, last: float, **fields: object):
+        matrix = [[None, None], [learned, None], [first, last]]
         if method == "joint":
-            matrix = [[None, None], [kept, newest]]
+            matrix = [[None, None], [first, last]]
         return make_run(method, matrix, tasks=tasks, split=" → ".join(tasks), **{"metric": "accuracy", **fields})
 
     return build
@@ -74,9 +74,9 @@ def test_numbers_by_hand(runs):
 
 def test_seeds_give_a_mean_and_a_sample_deviation(run):
     rows = sequence_rows([run("mas", AB, 0.9, 0.9 - lost, 0.80 + lost, seed=s) for s, lost in enumerate((0.01, 0.03))])
-    found = rows[0].outcomes[AB]
-    assert (found.last.mean, found.change.mean) == pytest.approx((0.82, -0.02))
-    assert (found.last.std, found.change.std) == pytest.approx((0.02 / math.sqrt(2), 0.02 / math.sqrt(2)))
+    outcome = rows[0].outcomes[AB]
+    assert (outcome.last.mean, outcome.change.mean) == pytest.approx((0.82, -0.02))
+    assert (outcome.last.std, outcome.change.std) == pytest.approx((0.02 / math.sqrt(2), 0.02 / math.sqrt(2)))
     table = sequence_table(rows)
     assert texts(table) == {"MAS": [f"82.0 ({MINUS}2.0)", "2.0"]}
     assert cells(table)["MAS"][FORWARD].spread == "±1.4 (±1.4)"
@@ -88,8 +88,8 @@ def test_one_definition_for_any_number_of_tasks(make_run):
     rows = sequence_rows([make_run("mas", matrix, tasks="abc", metric="accuracy")])
     assert texts(sequence_table(rows))["MAS"] == [f"50.0 ({MINUS}10.0)", "10.0"]  # a lost .3, b gained .1
     assert "points that the earlier tasks gained on average since each was just learned" in sequence_table(rows).caption
-    alone = sequence_rows([make_run("mas", [[None], [0.9]], tasks=["a"], metric="accuracy")])
-    assert texts(sequence_table(alone))["MAS"] == ["90.0"]
+    single = sequence_rows([make_run("mas", [[None], [0.9]], tasks=["a"], metric="accuracy")])
+    assert texts(sequence_table(single))["MAS"] == ["90.0"]
 
 
 def test_map_is_a_fraction(run):

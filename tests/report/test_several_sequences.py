@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from many_methods import drawn_object_runs
+from many_methods import random_object_runs
 
 from tripletcl.report import print_tables, write_report, written_tables
 from tripletcl.report.chart_style import method_styles, palette
@@ -22,9 +22,9 @@ NUMBERS = {"finetune": (0.5, 0.6, 0, 0), "mas": (0.9, 0.58, 2, 0), "lwf": (0.8, 
 
 @pytest.fixture(scope="module")
 def runs():
-    """Four methods on two orders with two seeds; LwF on the second order alone."""
-    drawn = drawn_object_runs([AB, BA], 2, NUMBERS)
-    return [run for run in drawn if run.method != "lwf" or tuple(run.tasks) == BA]
+    """Four methods on two orders with two seeds; LwF only on the second."""
+    everything = random_object_runs([AB, BA], 2, NUMBERS)
+    return [run for run in everything if run.method != "lwf" or tuple(run.tasks) == BA]
 
 
 def page_of(tmp_path, runs, **changes) -> str:
@@ -32,10 +32,10 @@ def page_of(tmp_path, runs, **changes) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def run_of(make_run, method, tasks, learned, kept, newest):
-    stages = [[None, None], [learned, None], [kept, newest]]
+def run_of(make_run, method, tasks, learned, first, last):
+    stages = [[None, None], [learned, None], [first, last]]
     stages = [stages[0], stages[2]] if method == "joint" else stages
-    overall = [None] * (len(stages) - 1) + [(kept + newest) / 2]
+    overall = [None] * (len(stages) - 1) + [(first + last) / 2]
     return make_run(method, stages, tasks=tasks, split=" → ".join(tasks), metric="accuracy", overall=overall)
 
 
@@ -78,12 +78,12 @@ def test_a_palette_keeps_the_colours_of_all():
     everything = ["finetune", "si", "ewc", "mas"]
     with palette(everything):
         assert method_styles(["ewc"]) == {"ewc": method_styles(everything)["ewc"]}
-    assert method_styles(["ewc"])["ewc"].color == method_styles(everything)["si"].color, "alone it comes first"
+    assert method_styles(["ewc"])["ewc"].color == method_styles(everything)["si"].color, "the first of one"
 
 
 def test_many_sequences_have_their_tables_alone(tmp_path):
     orders = list(permutations(["flowers", "scenes", "birds", "cars"], 2))[:9]
-    html = page_of(tmp_path, drawn_object_runs(orders, 1, {m: NUMBERS[m] for m in ("finetune", "mas")}))
+    html = page_of(tmp_path, random_object_runs(orders, 1, {m: NUMBERS[m] for m in ("finetune", "mas")}))
     assert html.count('<details class="sequence">') == 9
     assert "Stage by stage" not in html
     assert "<img" not in html
@@ -91,8 +91,8 @@ def test_many_sequences_have_their_tables_alone(tmp_path):
 
 def test_facts_of_different_tasks_stand_in_two_parts(tmp_path, six_runs, make_run):
     longer = [
-        make_run(method, [[0.1] * 3, [0.6, 0.1, 0.1], [0.5, 0.6, 0.1], [0.4, 0.5, kept]], seed=7)
-        for method, kept in (("finetune", 0.6), ("mas", 0.7))
+        make_run(method, [[0.1] * 3, [0.6, 0.1, 0.1], [0.5, 0.6, 0.1], [0.4, 0.5, last]], seed=7)
+        for method, last in (("finetune", 0.6), ("mas", 0.7))
     ]
     html = page_of(tmp_path, [*six_runs, *longer])
     words = re.sub(r"<[^>]+>", " ", html)
@@ -123,9 +123,9 @@ def test_headline_and_findings_over_sequences_by_hand(make_run):
 
 def test_a_worse_method_is_called_worse_over_sequences(make_run):
     runs = [
-        run_of(make_run, method, tasks, 0.8, kept, newest)
+        run_of(make_run, method, tasks, 0.8, first, last)
         for tasks in (AB, BA)
-        for method, kept, newest in (("finetune", 0.8, 0.9), ("mas", 0.82, 0.5))
+        for method, first, last in (("finetune", 0.8, 0.9), ("mas", 0.82, 0.5))
     ]
     rows = sequence_rows(runs)
     assert sequences_headline(rows) == (
@@ -151,11 +151,11 @@ def test_tables_are_written_over_all_and_for_each(runs):
 
 def test_the_terminal_shows_the_table_over_all_then_each(runs, capsys):
     print_tables(runs)
-    said = capsys.readouterr().out
-    places = [said.index(part) for part in ("→", "Accuracy of the last task", "Accuracy after the last task")]
+    output = capsys.readouterr().out
+    places = [output.index(part) for part in ("→", "Accuracy of the last task", "Accuracy after the last task")]
     assert places == sorted(places)
-    assert said.count("Accuracy after the last task") == 1, "a caption that holds for all stands once"
-    assert said.count("gap") >= 2
+    assert output.count("Accuracy after the last task") == 1, "a caption that holds for all is printed once"
+    assert output.count("gap") >= 2
     print_tables([run for run in runs if tuple(run.tasks) == AB])
     assert "Accuracy of the last task" not in capsys.readouterr().out
 
@@ -164,7 +164,7 @@ def test_a_sweep_has_a_picture_over_lam(tmp_path, runs):
     lams = {f"mas-lam{lam}": lam for lam in (0.1, 1.0, 10.0)}
     ab = [run for run in runs if tuple(run.tasks) == AB and run.method != "mas"]
     swept = [
-        replace(run, method=label) for label in lams for run in drawn_object_runs([AB], 2, {"mas-x": NUMBERS["mas"]})
+        replace(run, method=label) for label in lams for run in random_object_runs([AB], 2, {"mas-x": NUMBERS["mas"]})
     ]
     html = page_of(tmp_path, [*ab, *swept], sweeps={"mas": lams})
     assert "Weight of the penalty" in html

@@ -18,8 +18,8 @@ MEANS = (0.80, 0.85, 0.893, 0.90, 0.89, 0.85, 0.895)  # flat from 1 to 10; 100 i
 
 @pytest.fixture(scope="module")
 def run(make_run):
-    def build(method: str, overall: float, kept: float = 0.8, seed: int = 0, **fields: object):
-        matrix = [[None, None], [0.9, None], [kept, 0.8]] if method != "joint" else [[None, None], [0.9, 0.9]]
+    def build(method: str, overall: float, first: float = 0.8, seed: int = 0, **fields: object):
+        matrix = [[None, None], [0.9, None], [first, 0.8]] if method != "joint" else [[None, None], [0.9, 0.9]]
         stages = [None] * (len(matrix) - 1) + [overall]
         return make_run(method, matrix, seed=seed, **{"metric": "accuracy", "overall": stages, **fields})
 
@@ -28,10 +28,10 @@ def run(make_run):
 
 @pytest.fixture(scope="module")
 def sweep(run):
-    """Seven lams, two seeds each, a point apart; the first task is kept better the higher lam."""
+    """Seven lams, two seeds each, a point apart; the higher lam, the less of the first task is lost."""
     return {
         lam: [
-            run("mas", mean + sign * 0.005, kept=0.9 - 0.1 / (1 + lam), seed=seed) for seed, sign in ((0, -1), (1, 1))
+            run("mas", mean + sign * 0.005, first=0.9 - 0.1 / (1 + lam), seed=seed) for seed, sign in ((0, -1), (1, 1))
         ]
         for lam, mean in zip(LAMS, MEANS, strict=True)
     }
@@ -39,7 +39,7 @@ def sweep(run):
 
 @pytest.fixture(scope="module")
 def levels(run):
-    return {"finetune": [run("finetune", 0.7, kept=0.5)], "joint": [run("joint", 0.95)]}
+    return {"finetune": [run("finetune", 0.7, first=0.5)], "joint": [run("joint", 0.95)]}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_the_line_the_levels_the_band_and_the_flat_range(sweep, levels):
 
 
 def test_lam_zero_is_left_of_the_others_and_a_level_where_finetune_is_none(run, sweep, levels):
-    with_zero = {0: [run("mas", 0.72, kept=0.5)], **sweep}
+    with_zero = {0: [run("mas", 0.72, first=0.5)], **sweep}
     axes = sweep_figures("mas", with_zero, levels)[0].axes[0]
     labels = [tick.get_text() for tick in axes.get_xticklabels()]
     assert labels == ["0", ".1", ".3", "1", "3", "10", "30", "100"]
@@ -122,7 +122,7 @@ def test_a_sweep_of_one_task_has_no_drop(make_run):
 
 
 def test_no_label_touches_another_or_leaves_the_figure(run, sweep):
-    close = {"finetune": [run("finetune", 0.893, kept=0.898)], "joint": [run("joint", 0.8955)]}
+    close = {"finetune": [run("finetune", 0.893, first=0.898)], "joint": [run("joint", 0.8955)]}
     for figure in sweep_figures("mas-scopelocal", {0: [run("mas", 0.8)], **sweep}, close):
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)
@@ -135,7 +135,7 @@ def test_no_label_touches_another_or_leaves_the_figure(run, sweep):
         assert not any(a.overlaps(b) for a, b in itertools.combinations(thin, 2))
 
 
-def test_what_cannot_be_drawn_is_refused(run, sweep):
+def test_runs_that_cannot_be_drawn_are_refused(run, sweep):
     with pytest.raises(UserError, match="at least one lam"):
         sweep_figures("mas", {}, {})
     with pytest.raises(UserError, match="lam -1"):

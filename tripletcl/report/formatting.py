@@ -36,12 +36,12 @@ def percent(value: float | None, digits: int = 2, sign: bool = False) -> str:
 
 
 def short_fraction(value: float | None) -> str:
-    """`.45`, for titles and pictures."""
+    """`.45`, for sentences and figures."""
     return fraction(value, 2)
 
 
 def short_percent(value: float | None) -> str:
-    """`88.4`, and `100`, for titles and pictures."""
+    """`88.4`, and `100`, for sentences and figures."""
     return percent(value, 1).replace("100.0", "100")
 
 

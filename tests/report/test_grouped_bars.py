@@ -1,4 +1,4 @@
-"""The bars of a sequence's tasks: heights, error bars and titles by hand, and no text over another."""
+"""The bars of a sequence's tasks: heights and error bars by hand, and no text over another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from many_methods import METHODS, drawn_run
+from many_methods import METHODS, random_run
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
@@ -21,25 +21,25 @@ TASKS = ("flowers", "scenes")
 @pytest.fixture(scope="module")
 def runs(make_run):
     """finetune, MAS and joint on two tasks and two seeds."""
-    found = []
+    runs = []
     for seed, shift in enumerate((0.0, 0.02)):
-        for method, learned, kept, newest in (("mas", 0.9, 0.88, 0.8), ("finetune", 0.9, 0.7, 0.84)):
-            matrix = [[None, None], [learned, None], [kept - shift, newest]]
-            found.append(make_run(method, matrix, seed=seed, tasks=TASKS, metric="accuracy"))
+        for method, learned, first, last in (("mas", 0.9, 0.88, 0.8), ("finetune", 0.9, 0.7, 0.84)):
+            matrix = [[None, None], [learned, None], [first - shift, last]]
+            runs.append(make_run(method, matrix, seed=seed, tasks=TASKS, metric="accuracy"))
         matrix = [[None, None], [0.92, 0.86]]
-        found.append(make_run("joint", matrix, seed=seed, tasks=TASKS, metric="accuracy"))
-    return found
+        runs.append(make_run("joint", matrix, seed=seed, tasks=TASKS, metric="accuracy"))
+    return runs
 
 
 @pytest.fixture(scope="module")
 def eleven():
     """Eleven methods on eight tasks and three seeds."""
-    chosen = [method for method in METHODS if method not in ("mas-scopelocal", "mas+lwf")]
-    return [drawn_run(method, split, 8, *METHODS[method]) for split in range(3) for method in chosen]
+    methods = [method for method in METHODS if method not in ("mas-scopelocal", "mas+lwf")]
+    return [random_run(method, split, 8, *METHODS[method]) for split in range(3) for method in methods]
 
 
 def bars_of(figure, methods: list[str]) -> dict[str, list[float]]:
-    """Heights of each method's bars from left to right, found by their colour."""
+    """Heights of each method's bars from left to right, identified by their colour."""
     axes = figure.axes[0]
     styles = method_styles(methods)
     return {
@@ -89,17 +89,17 @@ def test_error_bars_are_over_runs_and_a_gain_is_below_zero(make_run):
 
 
 def test_a_method_that_lacks_a_score_has_no_bar(make_run, runs):
-    gone = make_run("si", [[None, None], [0.9, None], [None, 0.8]], tasks=TASKS, metric="accuracy")
-    bars = bars_of(scores_figure([*runs, gone]), ["finetune", "mas", "si", "joint"])
+    incomplete = make_run("si", [[None, None], [0.9, None], [None, 0.8]], tasks=TASKS, metric="accuracy")
+    bars = bars_of(scores_figure([*runs, incomplete]), ["finetune", "mas", "si", "joint"])
     assert bars["si"] == pytest.approx([0.8, 0.8])  # of scenes, and the average of what is known
 
 
-def test_nothing_to_show(make_run, runs):
+def test_no_figure_without_tasks_in_sequence(make_run, runs):
     joint = [run for run in runs if run.method == "joint"]
-    alone = [make_run("mas", [[None], [0.9]], tasks=["flowers"], metric="accuracy")]
+    single = [make_run("mas", [[None], [0.9]], tasks=["flowers"], metric="accuracy")]
     for figure in (scores_figure, drops_figure):
         assert figure(joint) is None
-        assert figure(alone) is None
+        assert figure(single) is None
         with pytest.raises(UserError, match="flowers → scenes; scenes → flowers"):
             figure([runs[0], replace(runs[1], tasks=["scenes", "flowers"])])
 
@@ -117,18 +117,18 @@ def test_any_name_can_be_drawn(runs, name):
 
 @pytest.mark.parametrize("many", [False, True])
 def test_no_text_touches_another_or_leaves_the_picture(runs, eleven, many):
-    for figure in (scores_figure, drops_figure):
-        drawn = figure(eleven if many else runs)
-        renderer = FigureCanvasAgg(drawn).get_renderer()
-        axes = drawn.axes[0]
-        drawn.draw(renderer)
-        texts = [*axes.texts, *axes.get_xticklabels(), *drawn.legends[0].get_texts(), *drawn.texts, axes.yaxis.label]
+    for make_figure in (scores_figure, drops_figure):
+        figure = make_figure(eleven if many else runs)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        axes = figure.axes[0]
+        figure.draw(renderer)
+        texts = [*axes.texts, *axes.get_xticklabels(), *figure.legends[0].get_texts(), *figure.texts, axes.yaxis.label]
         boxes = [text.get_window_extent(renderer) for text in texts if text.get_text()]
-        assert all(drawn.bbox.x0 <= box.x0 and box.x1 <= drawn.bbox.x1 for box in boxes)
-        assert all(drawn.bbox.y0 <= box.y0 and box.y1 <= drawn.bbox.y1 for box in boxes)
+        assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+        assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
         thin = [box.padded(-1.5) for box in boxes]  # letters do not fill their boxes
         assert not any(a.overlaps(b) for a, b in itertools.combinations(thin, 2))
-        assert (drawn.get_figwidth() > 2 * WIDE) == many
+        assert (figure.get_figwidth() > 2 * WIDE) == many
 
 
 def test_thin_bars_bear_no_numbers_but_those_of_the_average(eleven):
