@@ -1,4 +1,4 @@
-"""Every shipped config is read, checked, and says in its head what it is for; wrong settings are all named at once."""
+"""Every shipped config is valid and names its command; one message names all wrong settings."""
 
 from __future__ import annotations
 

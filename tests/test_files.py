@@ -1,4 +1,4 @@
-"""Locks between processes: one works while the other waits, and nothing is left behind."""
+"""Locks between processes, atomic writes and translated errors."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_error_of_another_kind_keeps_its_cause() -> None:
 
 
 @pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "may not be written")])
-def test_a_full_disk_is_said_in_words(code: int, words: str) -> None:
+def test_a_full_disk_is_a_sentence(code: int, words: str) -> None:
     cause = OSError(code, "as the system says it")
     with pytest.raises(UserError, match=words) as caught, translate_errors(Path("file")):
         raise cause

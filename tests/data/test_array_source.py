@@ -1,4 +1,4 @@
-"""Batches of pixels that lie on the device, and their pixels in another order."""
+"""Batches of pixels that are stored on the device, and pixels in another order."""
 
 from __future__ import annotations
 
@@ -82,15 +82,15 @@ def test_grey_images_are_augmented_as_their_colours_would_be() -> None:
 
 
 def test_pixels_are_neither_copied_nor_changed() -> None:
-    drawn = pixels()
-    images_of = ArraySource(drawn, 6, 1, None, "cpu")
-    assert images_of.pixels.data_ptr() == drawn.ctypes.data
+    array = pixels()
+    images_of = ArraySource(array, 6, 1, None, "cpu")
+    assert images_of.pixels.data_ptr() == array.ctypes.data
     images_of.batch(IDS).zero_()
-    assert np.array_equal(drawn, pixels())
-    drawn.setflags(write=False)
+    assert np.array_equal(array, pixels())
+    array.setflags(write=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert torch.equal(ArraySource(drawn, 6, 1, None, "cpu").batch(IDS), images_of.batch(IDS))
+        assert torch.equal(ArraySource(array, 6, 1, None, "cpu").batch(IDS), images_of.batch(IDS))
 
 
 @pytest.mark.parametrize("bad", [pixels()[:, 0], pixels().astype(np.float32), pixels(2)])
@@ -126,9 +126,9 @@ def test_permutations_differ_by_seed_and_by_nothing_else() -> None:
     assert not torch.equal(first, second)
     moved = PermutedSource(other, 1)
     order = np.random.default_rng(1).permutation(36)
-    for drawn in (None, generator):  # plain as for testing, and augmented as for training: the same order
-        expected = other.batch(IDS, drawn and drawn()).flatten(2)[:, :, order]
-        assert torch.equal(moved.batch(IDS, drawn and drawn()).flatten(2), expected)
+    for make in (None, generator):  # plain as for testing, and augmented as for training: the same order
+        expected = other.batch(IDS, make and make()).flatten(2)[:, :, order]
+        assert torch.equal(moved.batch(IDS, make and make()).flatten(2), expected)
     assert (len(moved), moved.device) == (5, torch.device("cpu"))
 
 

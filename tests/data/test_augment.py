@@ -1,4 +1,4 @@
-"""Augmentation of a batch is that of each image by itself, and depends on the generator alone."""
+"""Augmentation of a batch is that of each image by itself, and depends only on the generator."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def sample(image: Tensor, x: float, y: float) -> list[float]:
     ]
 
 
-def slow_crop(image: Tensor, drawn: list[float], scale: tuple[float, float]) -> Tensor:
+def slow_crop(image: Tensor, numbers: list[float], scale: tuple[float, float]) -> Tensor:
     _, height, width = image.shape
-    area = scale[0] + (scale[1] - scale[0]) * drawn[0]
-    aspect = math.exp(math.log(3 / 4) + (math.log(4 / 3) - math.log(3 / 4)) * drawn[1])
+    area = scale[0] + (scale[1] - scale[0]) * numbers[0]
+    aspect = math.exp(math.log(3 / 4) + (math.log(4 / 3) - math.log(3 / 4)) * numbers[1])
     wide, high = min(1, math.sqrt(area * aspect)), min(1, math.sqrt(area / aspect))
-    left, top = drawn[2] * (1 - wide), drawn[3] * (1 - high)
+    left, top = numbers[2] * (1 - wide), numbers[3] * (1 - high)
     result = torch.empty_like(image)
     for row in range(height):
         for column in range(width):
@@ -58,13 +58,13 @@ def slow_crop(image: Tensor, drawn: list[float], scale: tuple[float, float]) -> 
     return result
 
 
-def slow_augment(augment: Augment, image: Tensor, drawn: list[float]) -> Tensor:
+def slow_augment(augment: Augment, image: Tensor, numbers: list[float]) -> Tensor:
     """One image, pixel by pixel, its colours by torchvision's own functions."""
     if augment.crop is not None:
-        image = slow_crop(image, drawn, augment.crop)
-    if augment.flip and drawn[4] < 0.5:
+        image = slow_crop(image, numbers, augment.crop)
+    if augment.flip and numbers[4] < 0.5:
         image = vision.horizontal_flip(image)
-    factors = [1 + augment.jitter * (2 * number - 1) for number in drawn[5:]]
+    factors = [1 + augment.jitter * (2 * number - 1) for number in numbers[5:]]
     image = vision.adjust_brightness(image, factors[0])
     image = vision.adjust_contrast(image, factors[1])
     return vision.adjust_saturation(image, factors[2])
@@ -73,13 +73,13 @@ def slow_augment(augment: Augment, image: Tensor, drawn: list[float]) -> Tensor:
 @pytest.mark.parametrize("augment", SETTINGS)
 def test_batch_is_each_image_by_itself(augment: Augment) -> None:
     images = pictures(6, 3, 9, 12)
-    drawn = torch.rand(6, DRAWS, generator=generator(3))
-    expected = torch.stack([slow_augment(augment, *pair) for pair in zip(images, drawn.tolist(), strict=True)])
-    torch.testing.assert_close(augment.apply(images, drawn), expected, atol=2e-5, rtol=0)
+    numbers = torch.rand(6, DRAWS, generator=generator(3))
+    expected = torch.stack([slow_augment(augment, *pair) for pair in zip(images, numbers.tolist(), strict=True)])
+    torch.testing.assert_close(augment.apply(images, numbers), expected, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("augment", SETTINGS)
-def test_generator_alone_decides(augment: Augment) -> None:
+def test_only_the_generator_decides(augment: Augment) -> None:
     images = pictures(8, 3, 16, 16)
     before = torch.get_rng_state()
     first = augment(images, generator(1))
@@ -92,7 +92,7 @@ def test_generator_alone_decides(augment: Augment) -> None:
 
 
 def test_every_setting_draws_the_same_amount() -> None:
-    """So what comes later in a run does not depend on the augmentation's settings."""
+    """Later random numbers of a run do not depend on the augmentation's settings."""
     states = []
     for augment in SETTINGS:
         source = generator()
@@ -111,7 +111,7 @@ def test_images_differ_from_each_other_and_stay_images() -> None:
     assert augmented.max() <= 1
 
 
-def test_input_is_left_as_it_was() -> None:
+def test_the_input_is_unchanged() -> None:
     images = pictures(4, 3, 8, 8)
     was = images.clone()
     Augment()(images, generator())

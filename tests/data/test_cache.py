@@ -32,7 +32,7 @@ def photo(path: Path, seed: int) -> Path:
 
 
 def age(*paths: Path, seconds: float = 100) -> None:
-    """Let the files be as old as files mostly are: a file written a moment ago is not trusted by its time stamp."""
+    """Make the files old: the time stamp of a file that was just written is not trusted."""
     for path in paths:
         stamp = path.stat().st_mtime_ns - int(seconds * 1e9)
         os.utime(path, ns=(stamp, stamp))
@@ -82,11 +82,11 @@ def test_rows_are_the_decoded_images(photos: list[Path], folder: Path) -> None:
     hold(cache, photos)
     assert heard == [Progress("decoding images", done, 12) for done in range(1, 13)]
     assert cache.size == SIZE
-    chosen = cache[[3, 1, 3]]
-    assert type(chosen) is np.ndarray
-    assert chosen.flags.writeable
-    assert np.array_equal(chosen[0], chosen[2])
-    assert np.array_equal(chosen[1], decode_image(photos[1], SIZE))
+    batch = cache[[3, 1, 3]]
+    assert type(batch) is np.ndarray
+    assert batch.flags.writeable
+    assert np.array_equal(batch[0], batch[2])
+    assert np.array_equal(batch[1], decode_image(photos[1], SIZE))
     with pytest.raises(IndexError):
         cache[[12]]
 
@@ -141,7 +141,7 @@ def test_read_only_folder_is_good_enough_for_a_current_cache(
 
 
 def test_file_in_use_is_replaced_never_written_to(photos: list[Path], folder: Path) -> None:
-    """To write into a file that another process has mapped would show it half a file, or kill it."""
+    """Writing into a file that another process has mapped would show it half a file, or kill it."""
     in_use = ImageCache.open(photos, SIZE, folder)
     pixels = only(folder, "*.npy")
     old = pixels.stat().st_ino
@@ -151,7 +151,7 @@ def test_file_in_use_is_replaced_never_written_to(photos: list[Path], folder: Pa
     hold(in_use, photos)
 
 
-def test_changed_image_alone_is_decoded_again(photos: list[Path], folder: Path, decoded: list[str]) -> None:
+def test_only_a_changed_image_is_decoded_again(photos: list[Path], folder: Path, decoded: list[str]) -> None:
     old = ImageCache.open(photos, SIZE, folder)
     was = old[[4]]
     photo(photos[4], seed=99)
@@ -161,7 +161,7 @@ def test_changed_image_alone_is_decoded_again(photos: list[Path], folder: Path, 
     assert decoded == ["4.png"]
     assert new.fingerprint != old.fingerprint
     assert np.array_equal(old[[4]], was)  # what is open stays as it was
-    assert len(list(folder.iterdir())) == 2  # the pixels that were replaced are gone
+    assert len(list(folder.iterdir())) == 2  # the replaced pixels are deleted
 
 
 def test_image_rewritten_at_once_with_the_same_size_and_time(tmp_path: Path, folder: Path) -> None:
@@ -222,11 +222,11 @@ def other_shape(file: Path) -> None:
     np.save(file, np.zeros((12, 3, SIZE, 2 * SIZE), np.uint8))
 
 
-def gone(file: Path) -> None:
+def delete(file: Path) -> None:
     file.unlink()
 
 
-@pytest.mark.parametrize("damage", [cut, empty, scribble, other_shape, gone])
+@pytest.mark.parametrize("damage", [cut, empty, scribble, other_shape, delete])
 @pytest.mark.parametrize("pattern", ["*.npy", "*.json"])
 def test_damaged_cache_is_built_again(
     photos: list[Path], folder: Path, damage: Callable[[Path], None], pattern: str
@@ -246,7 +246,7 @@ def test_strange_manifest_is_replaced(photos: list[Path], folder: Path, manifest
 
 
 def test_copied_cache_is_still_good(photos: list[Path], folder: Path, decoded: list[str]) -> None:
-    """A copy has another time stamp: its checksum tells that it is whole, once."""
+    """A copy has another time stamp: its checksum is compared, once."""
     ImageCache.open(photos, SIZE, folder)
     os.utime(only(folder, "*.npy"), ns=(5, 5))
     decoded.clear()
@@ -256,7 +256,7 @@ def test_copied_cache_is_still_good(photos: list[Path], folder: Path, decoded: l
 
 
 def test_leftovers_of_a_killed_process(photos: list[Path], folder: Path) -> None:
-    """They are never taken for the cache; the old are removed, the young may be another process's work."""
+    """They are never used as the cache; old ones are removed, and recent ones may belong to another process."""
     ImageCache.open(photos, SIZE, folder)
     name = only(folder, "*.json").stem
     old, young = folder / f"{name}-old.tmp", folder / f"{name}-young.tmp"
@@ -349,7 +349,7 @@ def test_two_processes_build_at_once(photos: list[Path], folder: Path) -> None:
 
 
 def test_process_killed_while_building(photos: list[Path], folder: Path) -> None:
-    """Killed half way, it leaves a temporary file and no cache; the next opening builds it."""
+    """A process killed half way leaves a temporary file and no cache; the next opening builds it."""
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=build_slowly, args=(photos, folder))
     process.start()
@@ -367,14 +367,14 @@ def build_slowly(paths: list[Path], folder: Path) -> None:
         ImageCache.open(paths, SIZE, folder)
 
 
-def test_what_is_stored_is_found_without_a_look_at_the_photos(photos: list[Path], folder: Path) -> None:
+def test_a_stored_cache_opens_without_reading_the_photos(photos: list[Path], folder: Path) -> None:
     assert ImageCache.stored(photos, SIZE, folder) is None
     opened = ImageCache.open(photos, SIZE, folder)
     for path in photos:
         path.unlink()
-    found = ImageCache.stored(photos, SIZE, folder)
-    assert found is not None
-    assert found.fingerprint == opened.fingerprint
-    assert np.array_equal(found[np.arange(12)], opened[np.arange(12)])
+    stored = ImageCache.stored(photos, SIZE, folder)
+    assert stored is not None
+    assert stored.fingerprint == opened.fingerprint
+    assert np.array_equal(stored[np.arange(12)], opened[np.arange(12)])
     assert ImageCache.stored(photos[1:], SIZE, folder) is None
     assert ImageCache.stored(photos, SIZE + 1, folder) is None

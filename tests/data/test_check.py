@@ -1,4 +1,4 @@
-"""`check_table` goes on past every mistake, names all of them by row, and counts what is right."""
+"""`check_table` finds every mistake, names its rows, and counts the rest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def table(folder: Path, *rows: str) -> Path:
     return path
 
 
-def found(problems: list[Problem], kind: str) -> list[tuple[int, ...]]:
+def rows_of(problems: list[Problem], kind: str) -> list[tuple[int, ...]]:
     return [problem.rows for problem in problems if problem.kind == kind]
 
 
@@ -64,10 +64,10 @@ def test_everything_wrong_at_once(folder: Path) -> None:
         "a.jpg,dog,,,train",  # 2
         "a.jpg,,,,train",  # 3: no subject
         "b.jpg,dog,,,test",  # 4
-        "gone.jpg,dog,,,train",  # 5: missing
+        "missing.jpg,dog,,,train",  # 5: missing
         "text.jpg,dog,,,train",  # 6: no image
         "cut.jpg,dog,,,test",  # 7: truncated
-        "gone.jpg,cat,,,train",  # 8: missing; no test image
+        "missing.jpg,cat,,,train",  # 8: missing; no test image
         "c.jpg,hen,,,test",  # 9: no training image
         "../x.jpg,dog,,,train",  # 10: leaves the root
         "./a.jpg,dog,,,train",  # 11: the same as 2
@@ -76,14 +76,14 @@ def test_everything_wrong_at_once(folder: Path) -> None:
         "folder.jpg,dog,,,test",  # 14
     )
     problems = check_table(path).problems
-    assert found(problems, "bad row") == [(3,), (10,)]
-    assert found(problems, "duplicate row") == [(2, 11)]
-    assert found(problems, "missing file") == [(5, 8), (14,)]
-    assert found(problems, "undecodable image") == [(6,), (7,)]
-    assert found(problems, "no test image") == [(8,)]
-    assert found(problems, "no training image") == [(9,)]
-    assert found(problems, "image in both splits") == [(4, 12)]
-    assert found(problems, "content in both splits") == [(2, 11, 13)]
+    assert rows_of(problems, "bad row") == [(3,), (10,)]
+    assert rows_of(problems, "duplicate row") == [(2, 11)]
+    assert rows_of(problems, "missing file") == [(5, 8), (14,)]
+    assert rows_of(problems, "undecodable image") == [(6,), (7,)]
+    assert rows_of(problems, "no test image") == [(8,)]
+    assert rows_of(problems, "no training image") == [(9,)]
+    assert rows_of(problems, "image in both splits") == [(4, 12)]
+    assert rows_of(problems, "content in both splits") == [(2, 11, 13)]
     assert len(problems) == 11
     messages = {problem.rows: problem.message for problem in problems}
     assert messages[(2, 11, 13)].endswith("'a.jpg' (train), 'copy.jpg' (test)")
@@ -106,7 +106,7 @@ def test_only_bad_rows(folder: Path) -> None:
 def test_task_column_is_checked(folder: Path) -> None:
     path = folder / "facts.csv"
     path.write_text(f"task,{HEADER}one,a.jpg,dog,,,train\ntwo,b.jpg,dog,,,test\n")
-    assert found(check_table(path, task_column="task").problems, "bad row") == [(3,)]
+    assert rows_of(check_table(path, task_column="task").problems, "bad row") == [(3,)]
 
 
 def test_unusable_file_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ IMAGES, FACTS = 6, 5
 
 
 def plain_relevance(table: FactTable, split: str, images: np.ndarray, facts: np.ndarray) -> np.ndarray:
-    """Row by row, as the docstring of `FactTable.relevance` says it."""
+    """The slow twin: row by row."""
     rows = {(image, fact) for (image, fact), of in zip(table.rows.tolist(), table.splits, strict=True) if of == split}
     pairs = [[(image, fact) in rows for fact in facts.tolist()] for image in images.tolist()]
     return np.array(pairs, dtype=bool).reshape(len(images), len(facts))
@@ -43,7 +43,7 @@ def test_relevance_is_that_of_the_rows(rows: list[tuple[int, int, str]], images:
         assert np.array_equal(relevant, plain_relevance(table, split, *some))
 
 
-def test_relevance_takes_the_memory_of_the_part_that_is_asked_for() -> None:
+def test_relevance_needs_memory_only_for_the_selected_part() -> None:
     count = 5_000
     table = FactTable.from_rows(Path(), [(f"{i}.jpg", Fact(f"fact {i}"), "train") for i in range(count)])
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Decoding: what a person sees in the file is what the array holds, whatever the format."""
+"""Decoding: the array shows what a person sees in the file, in every format."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_orientation_is_undone(orientation: int, form: str) -> None:
         assert np.array_equal(expected, decode_image(np.rot90(np.asarray(image), -1).copy(), 16))
 
 
-def test_broken_exif_says_nothing() -> None:
+def test_broken_exif_is_ignored() -> None:
     raw = file_of(Image.new("RGB", (8, 8), RED), "PNG", exif=b"Exif\0\0broken")
     assert centre(decode_image(raw, 8)) == RED
 

@@ -1,4 +1,4 @@
-"""Published sets, drawn small in exactly the form they are published in."""
+"""Published sets, drawn small in exactly their published form."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def read(kind: str, root: Path, **options: Any) -> ObjectSet:
     return read_object_set(kind, root, scratch=root.parent / "scratch", **options)
 
 
-def by_file(found: ObjectSet, train: bool) -> dict[str, str]:
+def by_file(result: ObjectSet, train: bool) -> dict[str, str]:
     """The class of each file of a split, in order."""
-    items = range(found.train) if train else range(found.train, len(found))
-    return {Path(found.images[i]).name: found.classes[found.labels[i]] for i in items}
+    items = range(result.train) if train else range(result.train, len(result))
+    return {Path(result.images[i]).name: result.classes[result.labels[i]] for i in items}
 
 
 # ---- flowers102 ------------------------------------------------------------------------------------------------------
 
 FLOWER_LABELS = [1, 1, 102, 77, 102, 1, 77, 102, 77, 1]
-"""Of images 1 to 10."""
+"""The labels of images 1 to 10."""
 
 
 def draw_flowers(root: Path) -> Path:
@@ -56,9 +56,9 @@ def draw_flowers(root: Path) -> Path:
 @pytest.mark.parametrize("below", ["", "flowers-102"])
 def test_flowers102(below: str, tmp_path: Path) -> None:
     draw_flowers(tmp_path / "flowers" / below)
-    found = read("flowers102", tmp_path / "flowers")
-    assert found.classes == ("pink primrose", "passion flower", "blackberry lily")
-    assert by_file(found, train=True) == {
+    result = read("flowers102", tmp_path / "flowers")
+    assert result.classes == ("pink primrose", "passion flower", "blackberry lily")
+    assert by_file(result, train=True) == {
         "image_00002.jpg": "pink primrose",
         "image_00003.jpg": "blackberry lily",
         "image_00004.jpg": "passion flower",
@@ -66,8 +66,8 @@ def test_flowers102(below: str, tmp_path: Path) -> None:
         "image_00006.jpg": "pink primrose",
         "image_00007.jpg": "passion flower",
     }
-    assert list(by_file(found, train=False)) == [f"image_{n:05d}.jpg" for n in (1, 10, 8, 9)]
-    assert by_file(found, train=False)["image_00010.jpg"] == "pink primrose"
+    assert list(by_file(result, train=False)) == [f"image_{n:05d}.jpg" for n in (1, 10, 8, 9)]
+    assert by_file(result, train=False)["image_00010.jpg"] == "pink primrose"
 
 
 def test_flowers102_that_are_broken(tmp_path: Path) -> None:
@@ -132,12 +132,12 @@ def draw_cars(root: Path) -> Path:
 @pytest.mark.parametrize("below", ["", "stanford_cars"])
 def test_stanford_cars(below: str, tmp_path: Path) -> None:
     draw_cars(tmp_path / "cars" / below)
-    found = read("stanford_cars", tmp_path / "cars")
-    assert found.classes == CARS
-    assert list(by_file(found, train=True).items())[:2] == [("00001.jpg", CARS[1]), ("00002.jpg", CARS[0])]
-    assert found.labels.tolist() == [1, 0, 1, 0, 1, 0, 1, 1]
-    assert Path(found.images[0]).parent.name == "cars_train"
-    assert Path(found.images[5]).parent.name == "cars_test"
+    result = read("stanford_cars", tmp_path / "cars")
+    assert result.classes == CARS
+    assert list(by_file(result, train=True).items())[:2] == [("00001.jpg", CARS[1]), ("00002.jpg", CARS[0])]
+    assert result.labels.tolist() == [1, 0, 1, 0, 1, 0, 1, 1]
+    assert Path(result.images[0]).parent.name == "cars_train"
+    assert Path(result.images[5]).parent.name == "cars_test"
 
 
 def test_stanford_cars_with_test_labels_in_the_devkit_or_nowhere(tmp_path: Path) -> None:
@@ -173,15 +173,15 @@ def draw_aircraft(root: Path) -> Path:
 @pytest.mark.parametrize("below", ["", "fgvc-aircraft-2013b"])
 def test_fgvc_aircraft(below: str, tmp_path: Path) -> None:
     draw_aircraft(tmp_path / "aircraft" / below)
-    found = read("fgvc_aircraft", tmp_path / "aircraft")
-    assert found.classes == ("707-320", "BAE 146-200")
-    assert by_file(found, train=True) == {
+    result = read("fgvc_aircraft", tmp_path / "aircraft")
+    assert result.classes == ("707-320", "BAE 146-200")
+    assert by_file(result, train=True) == {
         "0000000.jpg": "BAE 146-200",
         "0000001.jpg": "707-320",
         "0000002.jpg": "BAE 146-200",
         "0000003.jpg": "707-320",
     }
-    assert by_file(found, train=False) == {"0000004.jpg": "707-320", "0000005.jpg": "BAE 146-200"}
+    assert by_file(result, train=False) == {"0000004.jpg": "707-320", "0000005.jpg": "BAE 146-200"}
 
 
 def test_fgvc_aircraft_that_is_broken(tmp_path: Path) -> None:
@@ -225,14 +225,14 @@ def md5(path: Path) -> str:
 
 def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish_svhn(draw_svhn(tmp_path / "svhn"), monkeypatch)
-    found = read("svhn", tmp_path / "svhn")
-    assert found.classes == tuple("0123456789")
-    assert found.labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0] * 3
-    assert found.train == 20
-    assert isinstance(found.images, np.ndarray)
+    result = read("svhn", tmp_path / "svhn")
+    assert result.classes == tuple("0123456789")
+    assert result.labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0] * 3
+    assert result.train == 20
+    assert isinstance(result.images, np.ndarray)
     published = np.random.default_rng(2).integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
     for row, column, channel, image in [(0, 31, 0, 3), (17, 5, 2, 19), (31, 0, 1, 0)]:
-        assert found.images[image, channel, row, column] == published[row, column, channel, image]
+        assert result.images[image, channel, row, column] == published[row, column, channel, image]
 
 
 def test_svhn_that_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,15 +298,15 @@ def draw_actions(base: Path) -> Path:
 @pytest.mark.parametrize("below", ["", "VOC2012", "VOCdevkit/VOC2012"])
 def test_voc_actions(below: str, tmp_path: Path) -> None:
     draw_actions(tmp_path / "voc" / below)
-    found = read("voc_actions", tmp_path / "voc")
-    assert found.classes == ACTIONS
-    assert (found.train, len(found)) == (24, 35)
-    assert found.labels.tolist() == [*range(11), *range(11), ACTIONS.index("phoning"), 10, *range(11)]
-    crop = np.asarray(Image.open(found.images[22])).astype(int)  # the box (3, 5) to (10, 12), both within
+    result = read("voc_actions", tmp_path / "voc")
+    assert result.classes == ACTIONS
+    assert (result.train, len(result)) == (24, 35)
+    assert result.labels.tolist() == [*range(11), *range(11), ACTIONS.index("phoning"), 10, *range(11)]
+    crop = np.asarray(Image.open(result.images[22])).astype(int)  # the box (3, 5) to (10, 12), both within
     assert crop.shape == (8, 8, 3)
     assert np.abs(crop[:, :, 0] - np.arange(2, 10) * 10).max() < 8
     assert np.abs(crop[:, :, 1] - np.arange(4, 12)[:, None] * 10).max() < 8
-    assert Image.open(found.images[23]).size == (5, 7)
+    assert Image.open(result.images[23]).size == (5, 7)
 
 
 def test_crops_are_written_once(tmp_path: Path) -> None:
@@ -381,23 +381,23 @@ def draw_mnist(root: Path, gzipped: bool = True) -> Path:
 @pytest.mark.parametrize("gzipped", [True, False])
 def test_mnist(below: str, gzipped: bool, tmp_path: Path) -> None:
     draw_mnist(tmp_path / "mnist" / below, gzipped)
-    found = read("mnist", tmp_path / "mnist", name="digits")
-    assert (found.name, found.classes) == ("digits", tuple("0123456789"))
-    assert found.labels.tolist() == list(range(10)) * 3
-    assert found.train == 20
-    assert isinstance(found.images, np.ndarray)
+    result = read("mnist", tmp_path / "mnist", name="digits")
+    assert (result.name, result.classes) == ("digits", tuple("0123456789"))
+    assert result.labels.tolist() == list(range(10)) * 3
+    assert result.train == 20
+    assert isinstance(result.images, np.ndarray)
     for rows, times in ((slice(0, 20), 2), (slice(20, 30), 1)):
-        drawn = np.random.default_rng(times).integers(0, 256, (10 * times, 28, 28), dtype=np.uint8)
-        assert np.array_equal(found.images[rows, 0], drawn)
+        pixels = np.random.default_rng(times).integers(0, 256, (10 * times, 28, 28), dtype=np.uint8)
+        assert np.array_equal(result.images[rows, 0], pixels)
 
 
 def test_mnist_is_read_as_torchvision_reads_it(tmp_path: Path) -> None:
     draw_mnist(tmp_path / "MNIST" / "raw", gzipped=False)
-    found = read("mnist", tmp_path)
+    result = read("mnist", tmp_path)
     for train, items in ((True, slice(0, 20)), (False, slice(20, 30))):
         theirs = datasets.MNIST(tmp_path, train=train)
-        assert np.array_equal(found.images[items][:, 0], theirs.data.numpy())
-        assert np.array_equal(found.labels[items], theirs.targets.numpy())
+        assert np.array_equal(result.images[items][:, 0], theirs.data.numpy())
+        assert np.array_equal(result.labels[items], theirs.targets.numpy())
 
 
 @pytest.mark.parametrize("file", MNIST_FILES)
@@ -486,25 +486,25 @@ def test_cifar10(below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     base = draw_cifar10(tmp_path / "cifar" / below)
     publish_cifar(base, datasets.CIFAR10, monkeypatch)
     assert b"numpy.core.multiarray" in (base / "test_batch").read_bytes()
-    found = read("cifar10", tmp_path / "cifar")
-    assert found.classes == ("airplane", "automobile", "bird")
-    assert found.labels.tolist() == [0, 1, 2] * 5 + [2, 1, 0]
-    assert found.train == 15
-    assert isinstance(found.images, np.ndarray)
+    result = read("cifar10", tmp_path / "cifar")
+    assert result.classes == ("airplane", "automobile", "bird")
+    assert result.labels.tolist() == [0, 1, 2] * 5 + [2, 1, 0]
+    assert result.train == 15
+    assert isinstance(result.images, np.ndarray)
     third = np.random.default_rng(3).integers(0, 256, (3, 3072), dtype=np.uint8)
-    assert found.images[7, 2, 5, 9] == third[1, 2 * 1024 + 5 * 32 + 9]  # red, green, blue; row after row
+    assert result.images[7, 2, 5, 9] == third[1, 2 * 1024 + 5 * 32 + 9]  # red, green, blue; row after row
     with (base / "data_batch_3").open("rb") as file:  # as the page of CIFAR says to read it
         plain = pickle.load(file, encoding="bytes")
-    assert np.array_equal(found.images[6:9].reshape(3, -1), plain[b"data"])
+    assert np.array_equal(result.images[6:9].reshape(3, -1), plain[b"data"])
 
 
 @pytest.mark.parametrize("below", ["", "cifar-100-python"])
 def test_cifar100(below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish_cifar(draw_cifar100(tmp_path / "cifar" / below), datasets.CIFAR100, monkeypatch)
-    found = read("cifar100", tmp_path / "cifar")
-    assert found.classes == ("apple", "bee")
-    assert found.labels.tolist() == [1, 0, 0, 1, 1, 0]
-    assert found.train == 4
+    result = read("cifar100", tmp_path / "cifar")
+    assert result.classes == ("apple", "bee")
+    assert result.labels.tolist() == [1, 0, 0, 1, 1, 0]
+    assert result.train == 4
 
 
 class Harm:
@@ -562,11 +562,11 @@ def draw_indoor(base: Path) -> Path:
 @pytest.mark.parametrize("below", ["", "indoorCVPR_09"])
 def test_indoor67(below: str, tmp_path: Path) -> None:
     draw_indoor(tmp_path / "indoor" / below)
-    found = read("indoor67", tmp_path / "indoor")
-    assert found.classes == ("airport_inside", "winecellar")
-    assert list(by_file(found, train=True)) == ["a.jpg", "1.jpg", "b.jpg", "2.jpg"]
-    assert found.labels.tolist() == [1, 0, 1, 0, 0, 1]
-    assert list(by_file(found, train=False)) == ["3.jpg", "c d.jpg"]
+    result = read("indoor67", tmp_path / "indoor")
+    assert result.classes == ("airport_inside", "winecellar")
+    assert list(by_file(result, train=True)) == ["a.jpg", "1.jpg", "b.jpg", "2.jpg"]
+    assert result.labels.tolist() == [1, 0, 1, 0, 0, 1]
+    assert list(by_file(result, train=False)) == ["3.jpg", "c d.jpg"]
 
 
 def test_indoor67_that_is_broken(tmp_path: Path) -> None:
@@ -602,10 +602,10 @@ def draw_birds(base: Path) -> Path:
 @pytest.mark.parametrize("below", ["", "CUB_200_2011"])
 def test_cub200(below: str, tmp_path: Path) -> None:
     draw_birds(tmp_path / "birds" / below)
-    found = read("cub200", tmp_path / "birds")
-    assert found.classes == BIRDS
-    assert by_file(found, train=True) == {f"bird_{i}.jpg": BIRDS[i % 2] for i in (1, 2, 4, 5, 6)}
-    assert by_file(found, train=False) == {"bird_0.jpg": BIRDS[0], "bird_3.jpg": BIRDS[1]}
+    result = read("cub200", tmp_path / "birds")
+    assert result.classes == BIRDS
+    assert by_file(result, train=True) == {f"bird_{i}.jpg": BIRDS[i % 2] for i in (1, 2, 4, 5, 6)}
+    assert by_file(result, train=False) == {"bird_0.jpg": BIRDS[0], "bird_3.jpg": BIRDS[1]}
 
 
 @pytest.mark.parametrize(
@@ -670,14 +670,14 @@ def draw_letters(root: Path, **changed: Any) -> Path:
 
 
 def test_chars74k(tmp_path: Path) -> None:
-    found = read("chars74k", draw_letters(tmp_path / "letters"))
-    assert found.classes == ("0", "A", "a", "z")
+    result = read("chars74k", draw_letters(tmp_path / "letters"))
+    assert result.classes == ("0", "A", "a", "z")
     expected = {f"img{label:03d}-{n:05d}.png": text for n in (4, 3, 2) for label, text in reversed(LETTERS.items())}
-    assert list(by_file(found, train=True).items()) == list(expected.items())  # in the order of the last split
-    assert by_file(found, train=False) == {f"img{label:03d}-00001.png": text for label, text in LETTERS.items()}
+    assert list(by_file(result, train=True).items()) == list(expected.items())  # in the order of the last split
+    assert by_file(result, train=False) == {f"img{label:03d}-00001.png": text for label, text in LETTERS.items()}
 
 
-def test_chars74k_with_the_list_beside_the_images(tmp_path: Path) -> None:
+def test_chars74k_with_the_list_next_to_the_images(tmp_path: Path) -> None:
     root = draw_letters(tmp_path / "letters")
     shutil.move(root / "Lists" / "English" / "Img" / "lists.mat", root / "English" / "Img" / "lists_var_size.mat")
     assert len(read("chars74k", root)) == 16
@@ -709,7 +709,7 @@ DRAWN: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "fgvc_aircraft": ("FGVCAircraft", lambda root: draw_aircraft(root / "fgvc-aircraft-2013b")),
     "voc_actions": ("VOCDetection", lambda root: draw_actions(root / "VOCdevkit" / "VOC2012")),
 }
-"""Sets of which torchvision's class only downloads: the class, and what it leaves where."""
+"""Sets of which torchvision's class only downloads: the class, and the files that it writes."""
 
 READ: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "mnist": ("MNIST", lambda root: draw_mnist(root / "MNIST" / "raw", gzipped=False)),

@@ -1,4 +1,4 @@
-"""The object set itself, folders of one's own, and what is said where a set is not as it should be."""
+"""The object set, folders of one's own, and the messages for damaged sets."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_some_classes_in_another_order() -> None:
 
 def test_some_classes_of_a_folder(tmp_path: Path) -> None:
     root = folder_of(tmp_path, {"a": 2, "b": 3, "c": 2}, {"a": 1, "b": 2, "c": 1, "odd": 1})
-    part = read_object_set("folder", root, classes=["c", "b"], scratch=tmp_path)  # the odd one is not asked for
+    part = read_object_set("folder", root, classes=["c", "b"], scratch=tmp_path)  # the odd one is not selected
     for image, label in zip(part.images, part.labels, strict=True):
         assert Path(image).parent.name == part.classes[label]
     assert (part.classes, len(part), part.train) == (("c", "b"), 8, 5)
@@ -124,7 +124,7 @@ def test_sets_that_cannot_be_learned(labels: list[int], train: int, classes: tup
         drawn_set(labels, train, classes)
 
 
-def test_sizes_that_do_not_belong_together() -> None:
+def test_sizes_that_do_not_agree() -> None:
     pixels = np.zeros((3, 1, 2, 2), np.uint8)
     labels = np.zeros(3, np.int64)
     with pytest.raises(UserError, match="the set 'x' has 3 images, but 2 labels"):
@@ -193,7 +193,7 @@ def test_folder_without_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", OBJECT_SETS)
-def test_a_root_that_is_not_there(kind: str, tmp_path: Path) -> None:
+def test_a_root_that_is_missing(kind: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_object_set(kind, tmp_path / "nothing", scratch=tmp_path)
     message = str(caught.value)
@@ -245,9 +245,9 @@ def test_the_command_lists_every_set() -> None:
     [("flowers", 89, 3015, 1386), ("scenes", 15, 1500, 1500), ("letters", 36, 1512, 648)],
 )
 def test_real_folders(name: str, classes: int, train: int, test: int, data_root: Path, tmp_path: Path) -> None:
-    found = read_object_set("folder", data_root / "objects" / name, incomplete="drop", scratch=tmp_path)
-    assert found.name == name
-    assert (len(found.classes), found.train, len(found)) == (classes, train, train + test)
+    result = read_object_set("folder", data_root / "objects" / name, incomplete="drop", scratch=tmp_path)
+    assert result.name == name
+    assert (len(result.classes), result.train, len(result)) == (classes, train, train + test)
 
 
 def test_a_real_folder_with_a_class_that_cannot_be_learned(data_root: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_tables_and_scenes_do_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_names_that_need_torch_come_when_asked_for() -> None:
+def test_names_that_need_torch_are_imported_on_first_use() -> None:
     assert tripletcl.data.Augment is augment.Augment
     assert tripletcl.data.ImageSource is source.ImageSource
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):

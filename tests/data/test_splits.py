@@ -90,7 +90,7 @@ def test_column_split() -> None:
 
 
 def blobs(sizes: list[int], spread: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
-    """Points around one corner each, shuffled, and whose corner each is."""
+    """Points around one corner each, shuffled, and the corner of each."""
     rng = np.random.default_rng(0)
     corner = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     return np.eye(len(sizes), 8)[corner] + spread * rng.standard_normal((len(corner), 8)), corner
@@ -109,7 +109,7 @@ def test_semantic_split_finds_the_groups(sizes: list[int]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_semantic_split_is_balanced(data: st.DataObject) -> None:
-    """Whatever the vectors: equal ones, outliers, one big group."""
+    """Equal vectors, outliers, one big group."""
     count = data.draw(st.integers(1, 40))
     tasks = data.draw(st.integers(1, min(8, count)))
     values = data.draw(st.lists(st.sampled_from([0.0, 0.1, 1.0, 1000.0]), min_size=2 * count, max_size=2 * count))
@@ -122,7 +122,7 @@ def test_semantic_split_is_balanced(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_small_group_gets_company(seed: int) -> None:
-    """K-means leaves nine far points of forty alone, as its first or second group; a task gets ten at least."""
+    """K-means puts nine far points of forty in a group, the first or the second; a task gets at least ten."""
     vectors = np.random.default_rng(seed).standard_normal((40, 3))
     vectors[:9] += 1000
     sizes = [len(task) for task in bisect(vectors, 2, seed)]
@@ -174,11 +174,11 @@ def test_every_unit_of_a_fact_held_out_is_taught_in_its_place(seed: int, share: 
     facts = composed()
     held = held_out_facts(table_of(facts), share, seed).tolist()
     assert len(held) == round(share * 13)
-    taught = [fact for number, fact in enumerate(facts) if number not in held]
+    remaining = [fact for number, fact in enumerate(facts) if number not in held]
     for number in held:
         assert facts[number].order > 1
         for place, unit in enumerate(facts[number].units):
-            assert unit is None or any(fact.units[place] == unit for fact in taught)
+            assert unit is None or any(fact.units[place] == unit for fact in remaining)
     backwards = held_out_facts(table_of(facts[::-1]), share, seed)
     assert {str(facts[::-1][number]) for number in backwards} == {str(facts[number]) for number in held}
 
@@ -196,9 +196,9 @@ def test_no_more_can_be_held_out_than_leave_every_unit_taught() -> None:
     assert held_out_facts(table_of(composed()), 0.0, 0).tolist() == []
     with pytest.raises(UserError, match=r"12 facts cannot be held out: only \d+ have units that other facts"):
         held_out_facts(table_of(composed()), 0.9, 0)
-    alone = table_of([Fact("dog", "running"), Fact("cat", "sleeping")])
+    unshared = table_of([Fact("dog", "running"), Fact("cat", "sleeping")])
     with pytest.raises(UserError, match="1 facts cannot be held out: only 0 have"):
-        held_out_facts(alone, 0.5, 0)
+        held_out_facts(unshared, 0.5, 0)
 
 
 def test_a_sample_keeps_the_order_and_depends_on_the_seed() -> None:

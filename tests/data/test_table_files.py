@@ -268,7 +268,7 @@ def test_real_photographs(data_root: Path) -> None:
     assert (len(train), len(test), train & test) == (6257, 2556, set())
 
 
-def test_a_written_table_says_all_by_itself(tmp_path: Path) -> None:
+def test_a_written_table_is_complete(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     columns = [{**record, "task": f"t{record['subject']}"} for record in RECORDS]
     path = write_jsonl(tmp_path / "photos" / "a.jsonl", columns)

@@ -1,4 +1,4 @@
-"""The drawn scenes: which facts, what the files hold, and that nothing depends on what it should not."""
+"""The drawn scenes: their facts, their files, and what they depend on."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_fact_can_be_chosen_and_not_one_more() -> None:
             scene_facts(count)
 
 
-def test_choice_depends_on_the_seed_alone() -> None:
+def test_the_sample_depends_only_on_the_seed() -> None:
     assert scene_facts(60, 1) == scene_facts(60, 1)
     assert scene_facts(60, 1) != scene_facts(60, 2)
 
@@ -126,16 +126,16 @@ def test_files_are_those_of_the_table(scenes: Path) -> None:
 
 def test_train_images_have_one_row_and_test_images_all_that_they_entail(scenes: Path) -> None:
     facts = set(scene_facts(SMALL["facts"]))
-    shown: dict[tuple[str, str], set[Fact]] = {}
+    facts_of_image: dict[tuple[str, str], set[Fact]] = {}
     for image, fact, split in read(scenes / "facts.csv"):
-        shown.setdefault((image, split), set()).add(fact)
+        facts_of_image.setdefault((image, split), set()).add(fact)
     several = 0
-    for (_, split), group in shown.items():
-        drawn = max(group, key=lambda fact: fact.order)
+    for (_, split), group in facts_of_image.items():
+        longest = max(group, key=lambda fact: fact.order)
         if split == "train":
-            assert group == {drawn}
+            assert group == {longest}
             continue
-        prefixes = {Fact(*drawn.units[:k]) for k in (1, 2, 3) if None not in drawn.units[:k]}
+        prefixes = {Fact(*longest.units[:k]) for k in (1, 2, 3) if None not in longest.units[:k]}
         assert group == (prefixes & facts)
         several += len(group) > 1
     assert several > 0
@@ -165,7 +165,7 @@ def test_a_finished_folder_is_used_as_it_is(scenes: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in scenes.rglob("*")} == before
 
 
-def test_other_contents_are_refused_and_left_alone(scenes: Path, tmp_path: Path) -> None:
+def test_other_contents_are_refused_and_kept(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="other settings"):
         write_scenes(scenes, **{**SMALL, "seed": 5})
     mine = tmp_path / "mine"
@@ -198,7 +198,7 @@ def test_a_split_without_images_is_refused(name: str, tmp_path: Path) -> None:
         write_scenes(tmp_path / "x", **{**SMALL, name: 0})
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failure_leaves_no_files(tmp_path: Path) -> None:
     def stop(progress: Progress) -> None:
         if progress.done == 5:
             raise KeyboardInterrupt
