@@ -28,7 +28,7 @@ from tripletcl.data import Fact, FactTable
 from tripletcl.data.tables import write_table
 from tripletcl.embedding import FactEmbedder
 from tripletcl.evaluation import FactEvaluator, equal_queries
-from tripletcl.experiments.facts import load_table
+from tripletcl.experiments.tables import load_table
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.teach import teach, undo
 from tripletcl.runs.train import train

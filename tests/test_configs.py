@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from tripletcl.config import FactConfig, ObjectConfig, dump_config, load_config, parse_config, shipped_configs
 from tripletcl.errors import UserError
-from tripletcl.experiments.facts import load_table
+from tripletcl.experiments.tables import load_table
 from tripletcl.methods import METHODS
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))

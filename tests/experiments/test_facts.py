@@ -13,7 +13,7 @@ from tripletcl.config import FactConfig, parse_config
 from tripletcl.continual import Task
 from tripletcl.data import Fact, FactTable
 from tripletcl.errors import UserError
-from tripletcl.experiments.facts import chosen_facts, fact_tasks, images_held_out, taught_first
+from tripletcl.experiments.fact_tasks import fact_tasks, move_first, subset_facts, validation_images
 from tripletcl.runs.evaluate import evaluate
 from tripletcl.runs.train import train
 
@@ -48,7 +48,7 @@ def config(**data: object) -> FactConfig:
 
 def tasks_of(table: FactTable, nothing: tuple[int, ...] = (), **data: object) -> list[Task]:
     settings = config(**data)
-    return fact_tasks(settings, table, GROUPS, NAMES, np.array(nothing, int), chosen_facts(settings, table))
+    return fact_tasks(settings, table, GROUPS, NAMES, np.array(nothing, int), subset_facts(settings, table))
 
 
 def images_of(table: FactTable, split: str, facts: set[int]) -> set[int]:
@@ -65,7 +65,7 @@ def images_of(table: FactTable, split: str, facts: set[int]) -> set[int]:
 def test_an_image_is_held_out_of_every_task_or_of_none(part: float, seed: int) -> None:
     table = photos()
     settings = parse_config({"seed": seed, "data": {"validation": part}}, "test")
-    held_out = set(images_held_out(settings, table).tolist())
+    held_out = set(validation_images(settings, table).tolist())
     train = images_of(table, "train", set(range(len(FACTS))))
     assert held_out <= train
     assert len(held_out) == round(part * len(train))
@@ -82,8 +82,9 @@ def test_an_image_is_held_out_of_every_task_or_of_none(part: float, seed: int) -
 
 
 def test_another_seed_holds_out_other_images() -> None:
-    drawn = [images_held_out(parse_config({"seed": s, "data": {"validation": 0.3}}, "test"), photos()) for s in (0, 1)]
-    assert drawn[0].tolist() != drawn[1].tolist()
+    configs = [parse_config({"seed": seed, "data": {"validation": 0.3}}, "test") for seed in (0, 1)]
+    first, second = (validation_images(each, photos()).tolist() for each in configs)
+    assert first != second
 
 
 def test_nothing_left_to_train_on_is_an_error() -> None:
@@ -155,16 +156,16 @@ def test_at_most_so_many_importance_images_drawn_by_the_seed() -> None:
     ],
 )
 def test_a_pattern_chooses_facts(pattern: str, facts: list[int]) -> None:
-    chosen = chosen_facts(config(subset=pattern), photos())
+    chosen = subset_facts(config(subset=pattern), photos())
     assert chosen is not None
     assert chosen.tolist() == facts
 
 
 def test_chosen_facts_are_taught_first_and_the_others_stay() -> None:
-    moved = taught_first(photos(), GROUPS, np.array([0, 1, 4]))
+    moved = move_first(photos(), GROUPS, np.array([0, 1, 4]))
     assert [group.tolist() for group in moved] == [[0, 1, 3, 4, 5], [6], [2, 7]]
     with pytest.raises(UserError, match="leaves task 3 no facts with training and test images"):
-        taught_first(photos(), GROUPS, np.array([2, 7]))
+        move_first(photos(), GROUPS, np.array([2, 7]))
 
 
 @pytest.mark.parametrize(
@@ -174,25 +175,25 @@ def test_chosen_facts_are_taught_first_and_the_others_stay() -> None:
         ({"subset": "? ? ?"}, "asks for nothing"),
         ({"subset": "a b c d"}, "a fact has three"),
         ({"subset": "dog", "importance": "my/folder"}, "unlabelled images show no known fact"),
-        ({"subset_first": True}, r"there is no data\.subset to teach first"),
+        ({"subset_first": True}, r"there is no data\.subset to move into the first task"),
     ],
 )
 def test_a_wrong_subset_is_one_sentence(data: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
-        chosen_facts(config(**data), photos())
+        subset_facts(config(**data), photos())
     assert "\n" not in str(error.value)
 
 
 def test_a_subset_needs_test_images() -> None:
     table = FactTable.from_rows(Path(), [("a", FACTS[0], "train"), ("b", FACTS[5], "train"), ("c", FACTS[5], "test")])
     with pytest.raises(UserError, match="'person' matches no fact with test images"):
-        chosen_facts(config(subset="person"), table)
+        subset_facts(config(subset="person"), table)
 
 
 @pytest.mark.parametrize(
     "settings", [{"method": {"name": "mas", "lam": "auto"}}, {"compare": {"methods": [{"name": "mas", "lam": "auto"}]}}]
 )
-def test_auto_needs_images_held_out(settings: dict[str, object]) -> None:
+def test_auto_needs_validation_images(settings: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"lam: auto .* set data\.validation above 0"):
         parse_config(settings, "test")
     parse_config({**settings, "data": {"validation": 0.1}}, "test")

@@ -11,7 +11,7 @@ from digits import folders_config, split_config, write_folder
 
 from tripletcl.config import ObjectConfig, parse_config
 from tripletcl.errors import UserError
-from tripletcl.experiments.object_tasks import parts_of, read_sets
+from tripletcl.experiments.object_tasks import partition_sets, read_sets
 from tripletcl.experiments.objects import build_objects, heads_and_labels
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def test_split_in_the_order_given(mnist: Path) -> None:
     sets = {"sets": [{"set": "mnist", "root": str(mnist), "classes": [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]}]}
     config = split_config(mnist, data=sets)
-    parts = parts_of(config.data, read_sets(config))
+    parts = partition_sets(config.data, read_sets(config))
     assert [part.name for part in parts] == ["mnist 1/2", "mnist 3/4", "mnist 5/6", "mnist 7/8", "mnist 9/0"]
     for part in parts:
         for train, count in ((True, 24), (False, 12)):
@@ -34,7 +34,7 @@ def test_split_in_the_order_given(mnist: Path) -> None:
 
 def test_heads_and_labels(mnist: Path) -> None:
     config = split_config(mnist, tasks=2)
-    parts = parts_of(config.data, read_sets(config))
+    parts = partition_sets(config.data, read_sets(config))
     heads, labels = heads_and_labels(parts, shared=False)
     assert list(map(len, heads.values())) == [5, 5]
     assert [of.tolist() for of in labels] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
@@ -52,14 +52,14 @@ def test_permuted_tasks_have_the_same_classes_in_another_order_of_pixels(mnist: 
     assert torch.equal(first.flatten(1).sort(dim=1).values, second.flatten(1).sort(dim=1).values)
     assert not torch.equal(first, second)
     assert not torch.equal(second, third)
-    for task, probe in zip(built.tasks, built.probes, strict=True):
+    for task, probe in zip(built.tasks, built.evaluation_sets, strict=True):
         assert task.targets.tolist() == built.tasks[0].targets.tolist()
         assert not np.intersect1d(task.items, probe.items).size
 
 
 def test_targets_are_the_labels_of_the_images(mnist: Path) -> None:
     built = build_objects(split_config(mnist))
-    for task, part in zip(built.tasks, built.parts, strict=True):
+    for task, part in zip(built.tasks, built.object_tasks, strict=True):
         bars = built.source.batch(task.items, None)[:, 0, 3:22:2].mean(dim=2).argmax(dim=1)
         digits = [part.classes[label - task.classes[0]] for label in task.targets]
         assert digits == [str(bar) for bar in bars.tolist()]
@@ -67,7 +67,7 @@ def test_targets_are_the_labels_of_the_images(mnist: Path) -> None:
 
 def test_held_out_images_are_in_no_training(mnist: Path) -> None:
     built = build_objects(split_config(mnist, data={"validation": 0.25, "importance": "both"}))
-    for task, probe in zip(built.tasks, built.probes, strict=True):
+    for task, probe in zip(built.tasks, built.evaluation_sets, strict=True):
         assert len(task.validation_items) == 6
         assert len(task.items) == 18
         assert not np.intersect1d(task.items, task.validation_items).size
@@ -103,7 +103,7 @@ def test_bad_input_is_one_sentence_before_anything_is_trained(mnist: Path, tmp_p
     refused(split_config(mnist, data={"sets": []}), "data.sets is empty")
     refused(split_config(tmp_path / "nowhere"), r"the set 'mnist' is missing: .*nowhere is not a folder")
     refused(split_config(mnist, data={"sets": [{"set": "mnist", "root": "${NOT_SET}/x"}]}), "environment variable")
-    refused(split_config(mnist, tasks=11), "has 10 classes, which cannot be dealt to 11 tasks")
+    refused(split_config(mnist, tasks=11), "has 10 classes, which cannot be split into 11 tasks")
     refused(split_config(mnist, model={"image_size": 20}), "takes no images of 20 pixels")
     refused(folders_config([folder], model={"backbone": "mlp/1024-8"}), "are files")
     refused(folders_config([folder], data={"permutations": 2}), "are files")

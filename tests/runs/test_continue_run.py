@@ -118,7 +118,7 @@ def test_old_photos_and_tables_may_be_gone(
     for number in range(6, 9):
         (old / "base" / f"green-{number}.png").unlink()
     second = continue_run(tmp_path / "run", field.table(tmp_path, "later", ["cyan"]))
-    assert "3 of 21 test images are left out of the figures: their photos are no longer there" in caplog.text
+    assert "3 of 21 test images are left out of the figures: their photos are missing" in caplog.text
     assert None not in second.matrix[4]
     assert len(second.ap) == len(first.ap)  # cyan has come, green has gone
     caplog.clear()

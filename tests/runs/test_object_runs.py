@@ -68,7 +68,7 @@ def test_accuracy_is_that_of_predictions_one_by_one(mnist: Path, tmp_path: Path)
     result = train(config, tmp_path / "run")
     classifier = ObjectRun(tmp_path / "run", config).classifier(5)
     built = build_objects(config)
-    for part, accuracy in zip(built.parts, result.matrix[-1], strict=True):
+    for part, accuracy in zip(built.object_tasks, result.matrix[-1], strict=True):
         pixels = np.asarray(part.objects.images)
         right = [
             classifier.predict([pixels[item, 0]], part.name)[0].label == part.classes[part.positions[item]]
@@ -217,8 +217,8 @@ def test_what_photos_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     said = json.loads(capsys.readouterr().out)
     built = build_objects(folders_config([root]))
     built.learner.classifier = ObjectRun(tmp_path / "run", folders_config([root])).classifier()
-    probe = built.probes[0]
-    items = [item for item in probe.items if built.parts[0].objects.images[item].name == "0.png"]
+    probe = built.evaluation_sets[0]
+    items = [item for item in probe.items if built.object_tasks[0].objects.images[item].name == "0.png"]
     out = built.classifier.logits(built.learner.eval().represent(built.source.batch(np.array(items), None)), [0])
     assert [each["label"] for each in said] == [f"class{number}" for number in out.argmax(dim=1).tolist()]
     assert command(monkeypatch, "recognise", str(tmp_path / "run"), photos[0]) == 0

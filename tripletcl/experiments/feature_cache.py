@@ -1,7 +1,6 @@
-"""What a run keeps so that it need not be computed again: it holds for all stages to come.
+"""Per-run cache of what holds for all later stages: a frozen trunk's features of test images, and vectors of texts.
 
-What the read-out reads of test images, where the trunk stands still: so old facts can be scored exactly after something
-new was learned, without a look at their photos. And the text encoder's vectors of the units that were named.
+With the features, old facts are scored exactly after something new was learned, without reading their photos.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from tripletcl.files import FileStamp, stat_file, write_atomically
 
 @dataclass
 class FeatureCache:
-    """The representation of images that a frozen trunk gives; valid for all stages to come.
+    """The representation of images by a frozen trunk.
 
     Attributes:
-        trunk: The fingerprint of the trunk.
-        stamps: By path of an image its file's stamp, in the order of the rows.
+        trunk: The trunk's fingerprint.
+        stamps: The stamp of each image's file, by its path and in the order of the rows.
         representation: `[N, C]`.
-        is_saved: It is stored as it is.
+        is_saved: True if a file holds the cache as it is.
     """
 
     trunk: str = ""
@@ -38,7 +37,7 @@ class FeatureCache:
 
     @classmethod
     def load(cls, path: Path) -> FeatureCache:
-        """Read what `save` wrote; nothing is kept where there is no whole file: it can be computed again."""
+        """Read what `save` wrote; empty if the file is missing or damaged, since it can be computed again."""
         try:
             with safe_open(path, framework="pt") as file:
                 about = file.metadata()
@@ -49,7 +48,7 @@ class FeatureCache:
 
     @classmethod
     def of(cls, embedder: FactEmbedder, paths: Sequence[Path], representation: Tensor) -> FeatureCache:
-        """Keep the representation of these images."""
+        """Cache the representation `[N, C]` of images."""
         stamps = {str(path.absolute()): _stamp(path) for path in paths}
         return cls(embedder.trunk_fingerprint(), stamps, representation.cpu().contiguous(), is_saved=False)
 
@@ -62,29 +61,29 @@ class FeatureCache:
         self.is_saved = True
 
     def without(self, paths: Sequence[Path]) -> FeatureCache:
-        """What is kept, but for these images."""
+        """Return the cache without some images."""
         names = {str(path.absolute()) for path in paths}
         rows = [row for row, name in enumerate(self.stamps) if name not in names]
         stamps = {name: stamp for name, stamp in self.stamps.items() if name not in names}
         return FeatureCache(self.trunk, stamps, self.representation[rows], is_saved=False)
 
     def rows(self, embedder: FactEmbedder, paths: Sequence[Path]) -> list[int | None]:
-        """Where each image stands; None where nothing is kept that holds for this model and this file.
+        """Return the row of each image; None if the cache has none that is valid for this model and this file.
 
-        A file that is gone is taken to be what it was.
+        A missing file counts as unchanged.
         """
         if not self.stamps or embedder.trunk_fingerprint() != self.trunk:
             return [None] * len(paths)
-        row = {name: number for number, name in enumerate(self.stamps)}
-        found = [(row.get(str(path.absolute())), path) for path in paths]
-        return [None if number is None or self._changed(path) else number for number, path in found]
+        row_of = {name: row for row, name in enumerate(self.stamps)}
+        rows = [(row_of.get(str(path.absolute())), path) for path in paths]
+        return [None if row is None or self._changed(path) else row for row, path in rows]
 
     def _changed(self, path: Path) -> bool:
         return _stamp(path) not in (None, self.stamps[str(path.absolute())])
 
 
 def _stamp(path: Path) -> FileStamp | None:
-    """The stamp of a file, None where it is missing."""
+    """Return the stamp of a file; None if it is missing."""
     try:
         return stat_file(path)
     except OSError:
@@ -92,7 +91,7 @@ def _stamp(path: Path) -> FileStamp | None:
 
 
 def load_texts(path: Path) -> dict[str, Tensor]:
-    """The vectors of texts that `save_texts` wrote; none where there is no whole file."""
+    """Read the vectors of texts that `save_texts` wrote; empty if the file is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(zip(json.loads(file.metadata()["texts"]), file.get_tensor("vectors"), strict=True))
@@ -100,9 +99,9 @@ def load_texts(path: Path) -> dict[str, Tensor]:
         return {}
 
 
-def save_texts(path: Path, encoded: Mapping[str, Tensor]) -> None:
-    """Write vectors of texts, whole or not at all, unless the file has all of them."""
-    if not encoded.keys() - load_texts(path).keys():
+def save_texts(path: Path, vectors: Mapping[str, Tensor]) -> None:
+    """Write vectors of texts, whole or not at all, unless the file has them all."""
+    if not vectors.keys() - load_texts(path).keys():
         return
-    tensors, about = {"vectors": torch.stack(list(encoded.values()))}, {"texts": json.dumps(list(encoded))}
+    tensors, about = {"vectors": torch.stack(list(vectors.values()))}, {"texts": json.dumps(list(vectors))}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, about))

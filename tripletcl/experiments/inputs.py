@@ -1,7 +1,7 @@
-"""Where the images of tables come from: decoded or as frozen features, from caches of each table's own.
+"""Sources of images: decoded or as features of a frozen trunk, each from a cache.
 
-A table that was learned before is not opened again: only its test images are still asked for, one looks at them as they
-lie in the caches, and where a photo is gone by now it is simply not asked for.
+Tables of finished tasks are opened for evaluation only: their test images come from the cache, and missing files are
+skipped.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from tripletcl.errors import UserError
 
 
 def cache_folder() -> Path:
-    """Where decoded images, features and drawn scenes are kept: `TRIPLETCL_CACHE`, else `~/.cache/tripletcl`."""
+    """Return the folder of decoded images, features and drawn scenes: `TRIPLETCL_CACHE`, or `~/.cache/tripletcl`."""
     return Path(os.environ.get("TRIPLETCL_CACHE") or Path.home() / ".cache" / "tripletcl")
 
 
 def own_folder(name: str, paths: Sequence[Path]) -> Path:
-    """A folder of the cache for these images alone: one that is shared keeps one set of images of a common parent."""
+    """Return a folder of the cache for these images only: a shared one holds one set of images per common parent."""
     listed = "\n".join(str(path.absolute()) for path in paths)
     return cache_folder() / f"{name}-{hashlib.blake2b(os.fsencode(listed), digest_size=6).hexdigest()}"
 
@@ -54,28 +54,26 @@ class Opener:
             raise UserError("data.cache_features needs model.freeze_until: nothing is frozen, so nothing can be cached")
 
     def open(self, paths: Sequence[Path], folder: Path) -> InputSource:
-        """Open these images; what no cache has is decoded and computed."""
+        """Open images; those that no cache holds are decoded and computed."""
         size = self.config.model.image_size
-        return self._asked(self._source(ImageCache.open(paths, size, folder)))
+        return self._features(self._source(ImageCache.open(paths, size, folder)))
 
     def open_array(self, pixels: np.ndarray, order: int) -> InputSource:
-        """Open small images that lie in memory, uint8 `[N, C, H, W]`, their pixels in a fixed order; 0 is their own."""
+        """Open small images in memory, uint8 `[N, C, H, W]`, with their pixels in a fixed order; 0 is their own."""
         size, channels = self.config.model.image_size, self.branch.channels
         images = ArraySource(pixels, size, channels, self._augment(), self.device)
-        return self._asked(PermutedSource(images, order) if order else images)
+        return self._features(PermutedSource(images, order) if order else images)
 
-    def stored(self, paths: Sequence[Path], folder: Path) -> InputSource | None:
-        """These images if the caches have all of them, or None; no image file is looked at."""
+    def open_cached(self, paths: Sequence[Path], folder: Path) -> InputSource | None:
+        """Open images without reading their files; None unless the caches hold all of them."""
         cache = ImageCache.stored(paths, self.config.model.image_size, folder)
         if cache is None or not self.config.data.cache_features:
             return None if cache is None else self._source(cache)
         return FeatureSource.stored(self._source(cache), self.branch, cache_folder())
 
-    def _asked(self, images: ImageSource | ArraySource | PermutedSource) -> InputSource:
-        """The images themselves, or their frozen features."""
-        if not self.config.data.cache_features:
-            return images
-        return FeatureSource.open(images, self.branch, cache_folder())
+    def _features(self, images: ImageSource | ArraySource | PermutedSource) -> InputSource:
+        """Return the frozen features of images, or the images if features are not asked for."""
+        return FeatureSource.open(images, self.branch, cache_folder()) if self.config.data.cache_features else images
 
     def _source(self, cache: ImageCache) -> ImageSource:
         return ImageSource(cache, self._augment(), self.device)
@@ -86,42 +84,42 @@ class Opener:
         return Augment(augment.flip, augment.crop, augment.jitter) if changes else None
 
 
-class FormerTable:
-    """The test images of a table that was learned before: those of which the file is still there.
+class EvaluationTable:
+    """The existing test images of a table whose tasks are all learned.
 
     Args:
-        opener: Opens what no cache has.
+        opener: Opens what no cache holds.
         paths: All images of the table.
-        tests: Which of them are test images.
-        folder: Where the caches of the whole table lie.
+        tests: The ids of the test images.
+        folder: The folder of the caches of the whole table.
     """
 
     def __init__(self, opener: Opener, paths: Sequence[Path], tests: np.ndarray, folder: Path) -> None:
         self.opener, self.paths, self.tests, self.folder = opener, paths, tests, folder
 
     @cached_property
-    def there(self) -> np.ndarray:
-        """Which test images can be given."""
+    def existing(self) -> np.ndarray:
+        """The ids of the test images whose file exists."""
         return np.array([test for test in self.tests.tolist() if self.paths[test].exists()], dtype=np.int64)
 
     @property
-    def is_cheap(self) -> bool:
-        """Do they cost no more than the trained part of the network?"""
-        return self.opener.config.data.cache_features and self._stored is not None
+    def is_cached(self) -> bool:
+        """True if the features are cached, so that the images cost no more than the trained part of the network."""
+        return self.opener.config.data.cache_features and self._cached is not None
 
     def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
-        """The inputs `[B, ...]` of some of those that are `there`."""
-        if self._stored is not None:
-            return self._stored.batch(ids, generator)
-        return self._tests.batch(np.searchsorted(self.there, ids), generator)
+        """Return the inputs `[B, ...]` of some existing images."""
+        if self._cached is not None:
+            return self._cached.batch(ids, generator)
+        return self._opened.batch(np.searchsorted(self.existing, ids), generator)
 
     @cached_property
-    def _stored(self) -> InputSource | None:
-        return self.opener.stored(self.paths, self.folder)
+    def _cached(self) -> InputSource | None:
+        return self.opener.open_cached(self.paths, self.folder)
 
     @cached_property
-    def _tests(self) -> InputSource:
-        return self.opener.open([self.paths[test] for test in self.there], own_folder("tests", self.paths))
+    def _opened(self) -> InputSource:
+        return self.opener.open([self.paths[test] for test in self.existing], own_folder("tests", self.paths))
 
 
 class Joined:
@@ -136,10 +134,11 @@ class Joined:
         self.starts, self.sources = np.array(starts), list(sources)
 
     def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
-        """The inputs `[B, ...]` of the items, wherever they lie."""
-        of = np.searchsorted(self.starts, ids, side="right") - 1
-        if (of == of[:1]).all() and len(of):
-            return self.sources[of[0]].batch(ids - self.starts[of[0]], generator)
-        parts = [np.flatnonzero(of == number) for number in np.unique(of)]
-        found = [self.sources[of[rows[0]]].batch(ids[rows] - self.starts[of[rows[0]]], generator) for rows in parts]
-        return torch.cat(found)[torch.from_numpy(np.argsort(np.concatenate(parts))).to(found[0].device)]
+        """Return the inputs `[B, ...]` of items of any source."""
+        number = np.searchsorted(self.starts, ids, side="right") - 1  # [B] of the source
+        if (number == number[:1]).all() and len(number):
+            return self.sources[number[0]].batch(ids - self.starts[number[0]], generator)
+        rows = {each: np.flatnonzero(number == each) for each in np.unique(number)}
+        inputs = [self.sources[each].batch(ids[of] - self.starts[each], generator) for each, of in rows.items()]
+        order = np.argsort(np.concatenate(list(rows.values())))
+        return torch.cat(inputs)[torch.from_numpy(order).to(inputs[0].device)]

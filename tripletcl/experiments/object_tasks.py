@@ -1,4 +1,4 @@
-"""From sets of labelled images to the parts that are learned one after another."""
+"""From sets of labelled images to the tasks that are learned one after another."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ import numpy as np
 
 from tripletcl.config import ObjectConfig
 from tripletcl.config.objects import ObjectData, SetOfObjects
+from tripletcl.continual import Task
+from tripletcl.continual.task import derived_seed
 from tripletcl.data.sets import ObjectSet, read_object_set
+from tripletcl.data.splits import sample
 from tripletcl.errors import UserError
+from tripletcl.experiments.fact_tasks import IMPORTANCE, VALIDATION
 from tripletcl.experiments.inputs import cache_folder
 
-NAMED_CLASSES = 2
-"""A part of at most so many classes is called by them; one of more by its number."""
+CLASSES_IN_NAME = 2
+"""A task of at most this many classes is named after them, others are numbered."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one task teaches: some classes of a set, their pixels in some order.
+class ObjectTask:
+    """Some classes of a set, their pixels in some order.
 
     Attributes:
-        name: What tables call it.
+        name: In tables and plots.
         objects: The set.
         number: The set's number among those of the run.
         classes: The names of the classes, in the order of the labels.
-        order: Which order of the pixels; 0 is their own.
+        order: The number of a permutation of the pixels; 0 is their own order.
     """
 
     name: str
@@ -39,26 +43,35 @@ class Part:
 
     @property
     def positions(self) -> np.ndarray:
-        """`[N]` each image's position in `classes`; -1 where it is of another class of the set."""
+        """`[N]` each image's position in `classes`; -1 for another class of the set."""
         place = {name: position for position, name in enumerate(self.classes)}
         return np.array([place.get(name, -1) for name in self.objects.classes])[self.objects.labels]
 
     def items(self, train: bool) -> np.ndarray:
-        """Ids, in the set, of the part's training or test images."""
-        for_training, for_testing = self.objects.class_items(self.classes)
-        return for_training if train else for_testing
+        """Return the ids, in the set, of the task's training or test images."""
+        training, test = self.objects.class_items(self.classes)
+        return training if train else test
+
+    def some_paths(self, count: int) -> list[Path]:
+        """List at most `count` training images, spread evenly over the classes; none if images are in memory."""
+        if isinstance(self.objects.images, np.ndarray):
+            return []
+        items = self.items(train=True)
+        items = items[np.argsort(self.positions[items], kind="stable")]
+        spread = items[np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
+        return [Path(os.path.abspath(self.objects.images[item])) for item in spread]  # noqa: PTH100 - keeps links
 
 
 def read_sets(config: ObjectConfig) -> list[ObjectSet]:
-    """The sets in the order that they are learned.
+    """Read the sets in the order in which they are learned.
 
     Raises:
-        UserError: one is not there, or is not as it should be.
+        UserError: one is missing or damaged.
     """
-    given = {entry.label: entry for entry in config.data.sets}
-    if not given:
+    entries = {entry.label: entry for entry in config.data.sets}
+    if not entries:
         raise UserError("data.sets is empty: name at least one set of images to learn")
-    return [_read(given[name]) for name in config.data.set_names]
+    return [_read(entries[name]) for name in config.data.set_names]
 
 
 def _read(entry: SetOfObjects) -> ObjectSet:
@@ -76,36 +89,74 @@ def _read(entry: SetOfObjects) -> ObjectSet:
     )
 
 
-def parts_of(data: ObjectData, sets: Sequence[ObjectSet]) -> list[Part]:
-    """The parts in the order that they are learned.
+def partition_sets(data: ObjectData, sets: Sequence[ObjectSet]) -> list[ObjectTask]:
+    """Partition sets into tasks, in the order in which they are learned.
 
     Raises:
-        UserError: a set has fewer classes than it is to be dealt to tasks.
+        UserError: a set has fewer classes than tasks.
     """
-    return [part for number, objects in enumerate(sets) for part in _parts_of_set(data, objects, number)]
+    return [task for number, objects in enumerate(sets) for task in _partition_set(data, objects, number)]
 
 
-def _parts_of_set(data: ObjectData, objects: ObjectSet, number: int) -> list[Part]:
+def _partition_set(data: ObjectData, objects: ObjectSet, number: int) -> list[ObjectTask]:
     name, classes = objects.name, objects.classes
-    dealt = [(name, classes)]
+    groups = [(name, classes)]
     if data.split is not None:
         if len(classes) < data.split:
-            raise UserError(f"{name} has {len(classes)} classes, which cannot be dealt to {data.split} tasks")
-        groups = [tuple(classes[i] for i in ids) for ids in np.array_split(np.arange(len(classes)), data.split)]
-        few = max(map(len, groups)) <= NAMED_CLASSES
-        dealt = [(f"{name} {'/'.join(group) if few else position}", group) for position, group in enumerate(groups, 1)]
+            raise UserError(f"{name} has {len(classes)} classes, which cannot be split into {data.split} tasks")
+        parts = [tuple(classes[i] for i in ids) for ids in np.array_split(np.arange(len(classes)), data.split)]
+        few = max(map(len, parts)) <= CLASSES_IN_NAME
+        groups = [(f"{name} {'/'.join(part) if few else position}", part) for position, part in enumerate(parts, 1)]
     return [
-        Part(label if order == 0 else f"{label} permuted {order}", objects, number, group, order)
+        ObjectTask(label if order == 0 else f"{label} permuted {order}", objects, number, part, order)
         for order in range(data.permutations or 1)
-        for label, group in dealt
+        for label, part in groups
     ]
 
 
-def some_paths(part: Part, count: int) -> list[Path]:
-    """Files of some of the part's training images, spread evenly over its classes; none where they are in memory."""
-    if isinstance(part.objects.images, np.ndarray):
-        return []
-    items = part.items(train=True)
-    items = items[np.argsort(part.positions[items], kind="stable")]
-    chosen = items[np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
-    return [Path(os.path.abspath(part.objects.images[item])) for item in chosen]  # noqa: PTH100 - links keep their names
+def training_tasks(
+    config: ObjectConfig, object_tasks: Sequence[ObjectTask], starts: Sequence[int], labels: Sequence[np.ndarray]
+) -> list[Task]:
+    """Make the task that is trained of each task of objects: its training images, each with its label.
+
+    Args:
+        starts: The id, in the source, of the first image of each task's set.
+        labels: `[K]` the labels of each task's classes.
+
+    Raises:
+        UserError: a task has no image to train on.
+    """
+    tasks: list[Task] = []
+    for number, (objects, start, own) in enumerate(zip(object_tasks, starts, labels, strict=True)):
+        train, test, seed = objects.items(train=True), objects.items(train=False), config.seed
+        validation = sample(train, round(config.data.validation * len(train)), derived_seed(seed, VALIDATION, number))
+        items = np.setdiff1d(train, validation)
+        if not len(items):
+            raise UserError(f"data.validation {config.data.validation:g} leaves {objects.name} no image to train on")
+        images = {"train": items, "test": test, "both": np.concatenate([items, test])}[config.data.importance]
+        measured = sample(images, config.data.importance_images, derived_seed(seed, IMPORTANCE, number))
+        task = Task(
+            objects.name,
+            start + items,
+            own[objects.positions[items]],
+            own,
+            earlier_classes=np.unique(np.concatenate([np.empty(0, np.int64), *labels[:number]])),
+            importance_items=start + measured,
+            validation_items=start + validation,
+            validation_targets=own[objects.positions[validation]],
+        )
+        tasks.append(task)
+    return tasks
+
+
+def joint_task(tasks: Sequence[Task]) -> Task:
+    """Make one task of all."""
+    return Task(
+        "all tasks",
+        np.concatenate([task.items for task in tasks]),
+        np.concatenate([task.targets for task in tasks]),
+        np.unique(np.concatenate([task.classes for task in tasks])),
+        importance_items=np.concatenate([task.importance_items for task in tasks]),
+        validation_items=np.concatenate([task.validation_items for task in tasks]),
+        validation_targets=np.concatenate([task.validation_targets for task in tasks]),
+    )

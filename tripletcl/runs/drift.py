@@ -30,7 +30,8 @@ from tripletcl.evaluation.compatibility import (
     facts_of,
     mean_of,
 )
-from tripletcl.experiments.facts import EVALUATION_BATCH, FactExperiment, build_facts, split_name
+from tripletcl.experiments.facts import EVALUATION_BATCH, FactExperiment, build_facts
+from tripletcl.experiments.tables import split_name
 from tripletcl.files import write_text
 from tripletcl.methods import method_name
 from tripletcl.progress import report

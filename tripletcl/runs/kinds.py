@@ -18,10 +18,10 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.classifier import Classifier
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.experiments.facts import FactExperiment, build_facts, split_name
+from tripletcl.experiments.facts import FactExperiment, build_facts
 from tripletcl.experiments.feature_cache import FeatureCache, load_texts, save_texts
-from tripletcl.experiments.object_tasks import some_paths
 from tripletcl.experiments.objects import ObjectExperiment, build_objects
+from tripletcl.experiments.tables import split_name
 from tripletcl.files import write_atomically, write_text
 from tripletcl.methods import method_name
 from tripletcl.runs.layout import BASE_TABLE, FEATURES, TASKS, TEXTS, VECTORS, follow_up_table
@@ -190,13 +190,13 @@ def store_tasks(folder: Path, experiment: ObjectExperiment) -> None:
     """
     tasks = [
         {
-            "name": part.name,
-            "classes": part.classes,
-            "train": len(part.items(train=True)),
-            "test": len(part.items(train=False)),
-            "images": [str(path) for path in some_paths(part, PATHS_STORED)],
+            "name": task.name,
+            "classes": task.classes,
+            "train": len(task.items(train=True)),
+            "test": len(task.items(train=False)),
+            "images": [str(path) for path in task.some_paths(PATHS_STORED)],
         }
-        for part in experiment.parts
+        for task in experiment.object_tasks
     ]
     path = folder / TASKS
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() and started(folder) else None

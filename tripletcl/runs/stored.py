@@ -26,7 +26,7 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.classifier import Classifier
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.experiments.facts import load_tables, tasks_of_first_table
+from tripletcl.experiments.tables import count_first_tasks, load_tables
 from tripletcl.files import write_text
 from tripletcl.runs.layout import (
     BASE_TABLE,
@@ -200,7 +200,7 @@ class FactRun(StoredRun):
     @cached_property
     def first_tasks(self) -> int:
         """The number of tasks that the facts of the first table are partitioned into."""
-        return tasks_of_first_table(self.own_settings)
+        return count_first_tasks(self.own_settings)
 
     @property
     def task_count(self) -> int:
