@@ -29,7 +29,12 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        """The images of these ids, float32 in [0, 1] on the device, augmented if a generator is given."""
+        """The images of these ids, float32 in [0, 1] on the device.
+
+        Args:
+            ids: `[B]` image ids.
+            generator: The source of randomness of the augmentation; None returns plain images, for evaluation.
+        """
 
 
 class ImageSource:
@@ -60,12 +65,7 @@ class ImageSource:
         return self.cache.fingerprint
 
     def batch(self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        """The images of these ids, `[B, 3, H, W]` float32 in [0, 1] on the device.
-
-        Args:
-            ids: `[B]` image ids.
-            generator: The source of randomness of the augmentation; None returns plain images, for evaluation.
-        """
+        """The images of these ids, `[B, 3, H, W]` float32 in [0, 1] on the device."""
         # Bytes are transferred to the device, a quarter of the floats.
         images = to_device(torch.from_numpy(self.cache[ids]), self.device).float().div_(255)
         if self.augment is None or generator is None:
@@ -114,12 +114,7 @@ class ArraySource:
         return digest.hexdigest()
 
     def batch(self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        """The images of these ids, `[B, channels, size, size]` float32 in [0, 1] on the device.
-
-        Args:
-            ids: `[B]` image ids.
-            generator: The source of randomness of the augmentation; None returns plain images, for evaluation.
-        """
+        """The images of these ids, `[B, channels, size, size]` float32 in [0, 1] on the device."""
         rows = to_device(torch.from_numpy(np.asarray(ids, dtype=np.int64)), self.device)
         images = self.pixels.index_select(0, rows).div(255)  # [B, C, H, W]; the division also converts to floats
         if images.shape[2:] != (self.size, self.size):

@@ -284,8 +284,8 @@ def _image(text: str, absolute: bool) -> str:
 
 def _check_group(row: Row, first: Row, counted_in: str) -> None:
     if row.group != first.group:
-        here, there = _quoted(row.group), _quoted(first.group)
-        raise UserError(f"fact {row.fact} is in task {here}, but in task {there} at {counted_in} {first.number}")
+        task, other = _quoted(row.group), _quoted(first.group)
+        raise UserError(f"fact {row.fact} is in task {task}, but in task {other} at {counted_in} {first.number}")
 
 
 def _quoted_list(names: Iterable[str]) -> str:

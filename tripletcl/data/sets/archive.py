@@ -1,4 +1,7 @@
-"""The files of a published set: locate them, read them, and name those that are missing or damaged."""
+"""The files of a published set: locate them, and read them.
+
+Every function raises `MissingFile` for a file that is missing, and `UserError` for one that is damaged.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,7 @@ class MissingFile(UserError):
 
 
 def locate(root: Path, marker: str, *folders: str) -> Path:
-    """The first of root and its given folders that has `marker`, a file or folder of the set.
-
-    Raises:
-        MissingFile: None of them has it.
-    """
+    """The first of root and its given folders that has `marker`, a file or folder of the set."""
     for place in (root, *(root / folder for folder in folders)):
         if (place / marker).exists():
             return place
@@ -28,22 +27,14 @@ def locate(root: Path, marker: str, *folders: str) -> Path:
 
 
 def require(path: Path) -> Path:
-    """The path itself.
-
-    Raises:
-        MissingFile: There is no such file or folder.
-    """
+    """Return the path; raise MissingFile if there is no such file or folder."""
     if not path.exists():
         raise MissingFile(str(path))
     return path
 
 
 def require_images(images: Iterable[Path]) -> list[Path]:
-    """The image files themselves.
-
-    Raises:
-        MissingFile: Some are missing: their number, and the first.
-    """
+    """Return the image files; raise MissingFile if some are missing, with their number and the first."""
     files = list(images)
     missing = [file for file in files if not file.is_file()]
     if missing:
@@ -61,11 +52,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, *kinds: Callable[[str], Any]) -> list[tuple[Any, ...]]:
-    """The cells of each line, separated by blanks (the last cell may contain blanks), each converted to its kind.
-
-    Raises:
-        UserError: A line has too few cells, or one that is not of its kind.
-    """
+    """The cells of each line, separated by blanks (the last cell may contain blanks), each converted to its kind."""
     rows = []
     for number, line in enumerate(read_lines(path), start=1):
         cells = line.split(maxsplit=len(kinds) - 1)
@@ -78,12 +65,7 @@ def read_rows(path: Path, *kinds: Callable[[str], Any]) -> list[tuple[Any, ...]]
 
 
 def read_mat(path: Path, *names: str) -> list[np.ndarray]:
-    """The named variables of a MATLAB file (version 5 to 7.2, as all these sets have).
-
-    Raises:
-        MissingFile: There is no such file.
-        UserError: It is cut short or no MATLAB file, or lacks a variable.
-    """
+    """The named variables of a MATLAB file (version 5 to 7.2, as all these sets have)."""
     from scipy.io import loadmat
 
     require(path)
@@ -99,11 +81,7 @@ def read_mat(path: Path, *names: str) -> list[np.ndarray]:
 
 
 def field(struct: np.ndarray, name: str, path: Path) -> np.ndarray:
-    """One field of a MATLAB struct, or of each struct of an array of them.
-
-    Raises:
-        UserError: It has no such field.
-    """
+    """One field of a MATLAB struct, or of each struct of an array of them."""
     if struct.dtype.names is None or name not in struct.dtype.names:
         others = ", ".join(struct.dtype.names or ()) or "none"
         raise UserError(f"{path} lacks the field {name!r}; it has {others}")
@@ -116,11 +94,7 @@ def flat_texts(cells: np.ndarray) -> list[str]:
 
 
 def flat_numbers(cells: np.ndarray, path: Path) -> np.ndarray:
-    """The whole numbers `[N]` of a MATLAB matrix or of a field of structs.
-
-    Raises:
-        UserError: It contains something else.
-    """
+    """The whole numbers `[N]` of a MATLAB matrix or of a field of structs."""
     if cells.dtype.kind in "iuf":
         return cells.astype(np.int64).ravel()
     try:
