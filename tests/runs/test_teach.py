@@ -16,9 +16,11 @@ import torch
 from safetensors.torch import load_file
 
 from tripletcl.cli import main
+from tripletcl.continual import Stability
 from tripletcl.data import Fact, images
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
+from tripletcl.mas import MAS
 from tripletcl.methods import method_name
 from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import FactIndex, writing
@@ -122,6 +124,23 @@ def test_the_read_out_is_as_if_it_had_known_the_photos_from_the_start(
     assert embedder.facts == tuple([*facts, NEW, Fact("red", "standing")][i] for i in order)
     found = embedder.image.analytic.weight.double()
     assert (found - expected).abs().max() < 3e-3 * expected.abs().max()  # features are kept in half precision
+
+
+def test_a_lesson_keeps_the_weight_that_was_chosen_last(place: Path, picks: list[Path], tmp_path: Path) -> None:
+    """Too few photos are held out of a lesson to choose `lam: auto` on."""
+    table = field.table(tmp_path, "wide", ["red", "green", "blue", "yellow"], train=18)
+    auto = {"name": "mas", "lam": "auto"}
+    for name, tasks in (("two", 2), ("one", 1)):
+        config = field.settings(place, auto, {"epochs": 1}, table=str(table), tasks=tasks, validation=0.4)
+        config = config.model_copy(update={"stability": Stability(attempts=2, drop=0.0)})
+        chosen = [lam for lam in train(config, tmp_path / name).lams if lam is not None]
+        run = FactRun.open(tmp_path / name)
+        assert teach(run.path, NEW, picks).stage == tasks + 1
+        expected = chosen[-1] if chosen else config.stability.lam(MAS(), 1)
+        assert run.result.lams[-1] == expected
+        assert [m["lam"] for m in run.metrics if m["kind"] == "attempt" and m["stage"] == tasks] == []
+        undo(run.path)
+        assert teach(run.path, NEW, picks).stage == tasks + 1
 
 
 def test_a_new_fact_is_found_and_the_old_ones_hardly_change(run: Path, picks: list[Path]) -> None:

@@ -111,6 +111,9 @@ class SequenceRunner:
         auto_method = self.method.auto_method
         if auto_method is None or position.stage == 0:
             self._attempt(position, state)
+        elif not self.tasks[position.stage].chooses_weight:
+            auto_method.lam = self._last_weight(auto_method)
+            self._attempt(position, state)
         else:
             position = self._search(auto_method, position, state)
         self.method.after_task(self.tasks[position.stage])
@@ -143,6 +146,11 @@ class SequenceRunner:
             position = Position(position.stage, position.attempt + 1)
             state = {**start, "scores": list(scores), "seconds": self.seconds}
             self.folder.save(position, state)
+
+    def _last_weight(self, method: Method) -> float:
+        """The weight that was chosen last; before any choice the first weight that a search tries."""
+        weights = [m["lam"] for m in self.folder.metrics if m["kind"] == "stage" and m.get("lam") is not None]
+        return weights[-1] if weights else self.stability.lam(method, 1)
 
     def _try_weight(self, method: Method, position: Position, state: State, search: State) -> float:
         """The score of an attempt on the held-out items; FAILED if a large weight made the loss infinite."""

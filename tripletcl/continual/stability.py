@@ -73,7 +73,7 @@ def check_validation(tasks: Sequence[Task]) -> None:
         UserError: A task has fewer than `MIN_VALIDATION_ITEMS`.
     """
     for task in tasks[1:]:
-        if (count := len(task.validation_items)) < MIN_VALIDATION_ITEMS:
+        if task.chooses_weight and (count := len(task.validation_items)) < MIN_VALIDATION_ITEMS:
             raise UserError(
                 f"lam: auto is chosen by items held out of training, and {task.name} has {count} of them; at least "
                 f"{MIN_VALIDATION_ITEMS} are needed in every task after the first (a larger data.validation)"

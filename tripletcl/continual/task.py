@@ -35,6 +35,7 @@ class Task:
         importance_subset: True if they are restricted to the images of some facts; the task may then have none.
         validation_items: `[V]` ids of the inputs that are held out of training, for choosing settings.
         validation_targets: `[V, ...]` their targets.
+        chooses_weight: False for a task with too few items for `lam: auto`: the weight chosen last is kept.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Task:
     importance_subset: bool = False
     validation_items: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     validation_targets: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    chooses_weight: bool = True
 
     def __len__(self) -> int:
         return len(self.items)

@@ -114,10 +114,14 @@ def validation_images(config: FactConfig, table: FactTable) -> np.ndarray:
     parts = []
     for number in range(len(table.starts)):
         images = np.unique(table.rows_of("train", table=number)[:, 0])
-        is_lesson = number > 0 and config.data.further[number - 1].taught is not None
-        count = 0 if is_lesson else round(config.data.validation * len(images))
+        count = 0 if _is_lesson(config, number) else round(config.data.validation * len(images))
         parts.append(sample(images, count, derived_seed(config.seed, VALIDATION, *([number] if number else []))))
     return np.concatenate(parts)
+
+
+def _is_lesson(config: FactConfig, table: int | None) -> bool:
+    """True if the table of this number is a handful of photos that a fact was taught by."""
+    return table is not None and table > 0 and config.data.further[table - 1].taught is not None
 
 
 def unlabelled_images(config: FactConfig) -> list[Path]:
@@ -177,6 +181,7 @@ def fact_tasks(
             importance_subset=subset is not None,
             validation_items=validation,
             validation_targets=table.relevance("train", validation, facts),
+            chooses_weight=not _is_lesson(config, origin),
         )
         tasks.append(task)
     return tasks
