@@ -213,8 +213,8 @@ def test_an_index_is_upgraded_to_the_latest_stage_once(run: Path, index: Path) -
 def test_it_prints_the_map_and_its_error(run: Path, index: Path) -> None:
     printed = run_command(["index", "upgrade", str(run), "--index", str(index)])
     assert "stage 1 -> 2 by the map 'kernel'" in printed
-    assert "33% of each old vector stays" in printed
-    assert re.search(r"1 - cosine on \d+ photos held out: kernel \.\d+, identity \.\d+", printed)
+    assert "33% of each old vector is kept" in printed
+    assert re.search(r"1 - cosine on \d+ held-out photos: kernel \.\d+, identity \.\d+", printed)
 
 
 def test_it_learns_from_any_photos(run: Path, index: Path, tests: Path) -> None:

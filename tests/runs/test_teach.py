@@ -381,7 +381,7 @@ def test_from_the_command_line(
 
     told = json.loads(printed("teach", run, "cyan, lying", place / "picks", "--json"))
     assert (told["fact"], told["stage"], told["photos"], told["held_out"]) == (["cyan", "lying", None], 3, 8, 2)
-    assert "stage 2 is the newest again" in printed("teach", run, "--undo")
+    assert "stage 2 is the latest again" in printed("teach", run, "--undo")
     assert json.loads(printed("adapt", run, "--images", place / "picks", "--weight", 2, "--json"))["images"] == 10
     more = field.table(tmp_path, "more", ["purple", "red"])
     assert len(json.loads(printed("train", "--continue", run, more, "training.epochs=1", "--json"))["tasks"]) == 3
@@ -391,7 +391,7 @@ def test_from_the_command_line(
     rows = json.loads(printed("tasks", run, "--json"))
     assert [row["name"] for row in rows["tasks"]] == ["task 1", "task 2", "more.csv"]
     assert rows["adaptations"][0]["weight"] == 2
-    assert "MAP on 1 held-out picks" in printed("teach", run, "cyan lying", *picks[:5])
+    assert "MAP on one held-out photo" in printed("teach", run, "cyan lying", *picks[:5])
     for arguments, words in (
         (["teach", run], "say what the photos show"),
         (["train"], "name a config to train"),

@@ -36,5 +36,5 @@ def main() -> None:
         raise SystemExit(2) from None
     except SystemExit as end:
         if end.code == CTRL_C:
-            print("tripletcl: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+            print("tripletcl: stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         raise

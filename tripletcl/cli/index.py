@@ -1,31 +1,32 @@
-"""Commands that keep an index of photos: `tripletcl index RUN IMAGES`, and what else there is to do with it."""
+"""Commands for the photo index of a run: `tripletcl index RUN IMAGES` and its subcommands."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
 
-from tripletcl.cli.options import AsJson, RunArgument, Stage, ready
+from tripletcl.cli.options import AsJson, Photos, RunArgument, Stage, photo_files, ready, working
+from tripletcl.cli.output import print_skipped, skipped_entries
 from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
-    from tripletcl.embedding import FactEmbedder
     from tripletcl.retrieval import Changes, FactIndex
+    from tripletcl.runs.photo_index import IndexUpgraded
 
 Out = Annotated[Path | None, typer.Option("--out", "--index", help="Index folder; default RUN/index.")]
-Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")]
 
 
 class SyncByDefault(TyperGroup):
-    """`index RUN IMAGES` is `index sync RUN IMAGES`: what is no command is a run."""
+    """Makes `index RUN IMAGES` stand for `index sync RUN IMAGES`: a first word that is no command is a run."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Put the command in where there is none."""
+        """Insert the command if it is missing."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["sync", *args]
         return super().parse_args(ctx, args)
@@ -47,53 +48,47 @@ def sync(
     out: Out = None,
     stage: Stage = None,
     kind: Annotated[
-        str | None, typer.Option(help="auto (by size), flat, hnsw or ivfpq; default auto, or what it was.")
+        str | None, typer.Option(help="auto (by size), flat, hnsw or ivfpq; default: unchanged, auto for a new index.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Embed what is new or changed in a folder.
+    """Embed new and changed photos of a folder.
 
-    Photos that are gone leave the index; those of other folders stay. `tripletcl index RUN IMAGES` does the same.
+    Photos whose file is missing are removed; those of other folders stay. `tripletcl index RUN IMAGES` does the same.
     """
-    console = ready()
-    from tripletcl.cli.progress import progress_bars
-    from tripletcl.retrieval import writing
+    with working():
+        from tripletcl.retrieval import writing
+        from tripletcl.runs.model import open_model
 
-    folder, (embedder, number) = _index(run, out), _model(run, stage)
-    with writing(folder, embedder, stage=number, kind=kind) as index, progress_bars(console):
-        changes = index.sync(_absolute(images))
+        folder, model = _folder(run, out), open_model(run, stage)
+        with writing(folder, model.load(), stage=model.stage, kind=kind) as index:
+            changes = index.sync(_absolute(images))
     _print_changes(folder, index, changes, as_json)
 
 
 @index_app.command()
 def add(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = False) -> None:
-    """Embed photos that are new or changed.
+    """Embed new and changed photos among those given, with the model that made the index."""
+    with working():
+        from tripletcl.retrieval import writing
+        from tripletcl.runs.model import open_model
 
-    By the model that made the index, whichever stage of the run that is.
-    """
-    console = ready()
-    from tripletcl.cli.progress import progress_bars
-    from tripletcl.data.images import list_images
-    from tripletcl.retrieval import writing
-
-    folder = _index(run, out)
-    paths = [found for photo in photos for found in (list_images(photo) if photo.is_dir() else [photo])]
-    if missing := [path for path in paths if not path.exists()]:
-        raise UserError(f"there is no photo {missing[0]}")
-    embedder = _model_of(folder, run)
-    with writing(folder, embedder) as index, progress_bars(console):
-        changes = index.add_photos(map(_absolute, paths))
+        folder, files = _folder(run, out), photo_files(photos)
+        if missing := [file for file in files if not file.exists()]:
+            raise UserError(f"there is no photo {missing[0]}")
+        with writing(folder, open_model(run, index=folder).load()) as index:
+            changes = index.add_photos(map(_absolute, files))
     _print_changes(folder, index, changes, as_json)
 
 
 @index_app.command()
 def remove(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = False) -> None:
-    """Take photos out; their files stay."""
+    """Remove photos from the index; their files stay."""
     ready()
     from tripletcl.retrieval import Changes, about_index, writing
 
-    folder = _index(run, out)
-    about_index(folder)  # there is one, or that is the mistake
+    folder = _folder(run, out)
+    about_index(folder)  # an error if there is no index: `writing` would create one
     with writing(folder) as index:
         changes = Changes(removed=index.remove(map(_absolute, photos)))
     _print_changes(folder, index, changes, as_json)
@@ -101,71 +96,90 @@ def remove(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = 
 
 @index_app.command()
 def info(run: RunArgument, out: Out = None, as_json: AsJson = False) -> None:
-    """Say what it holds, and of which kind it is."""
+    """Print what the index holds, and its kind."""
     ready()
     from tripletcl.retrieval import FactIndex
 
-    folder = _index(run, out)
+    folder = _folder(run, out)
     index = FactIndex.load(folder)
-    about = _described(folder, index) | {"skipped": _skipped(index.skipped)}
+    about = _describe(folder, index)
     if as_json:
-        print(json.dumps(about))
+        print(json.dumps(about | {"skipped": skipped_entries(index.skipped)}))
         return
     for key in ("photos", "model", "stage", "features", "width", "kind", "bytes"):
         print(f"{key:9} {about[key]:,}" if isinstance(about[key], int) else f"{key:9} {about[key] or '-'}")
     print(index.why)
-    for path, reason in index.skipped:
-        print(f"skipped: {path}: {reason}")
+    print_skipped(index.skipped)
 
 
-def _model(run: Path, stage: int | None) -> tuple[FactEmbedder, int | None]:
-    """The model of a run's stage, by default the last, and its number; a folder of one model has no stages."""
-    from tripletcl.embedding import FactEmbedder
-    from tripletcl.runs.layout import EMBEDDER
-    from tripletcl.runs.stored import FactRun
+@index_app.command()
+def upgrade(
+    run: RunArgument,
+    out: Out = None,
+    stage: Stage = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Photos to learn the map from, without labels; default the later tasks' training photos."),
+    ] = None,
+    keep: Annotated[
+        float | None,
+        typer.Option(help="Part of each old vector that is kept (0: follow the new model only); default 1/3."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the index to the run's latest stage, or another, without reading its photos."""
+    with working():
+        from tripletcl.retrieval.upgrade import KEEP
+        from tripletcl.runs.photo_index import upgrade_index
 
-    if (run / EMBEDDER).exists():
-        return FactEmbedder.from_pretrained(run), None
-    opened = FactRun.open(run)
-    return FactEmbedder.from_pretrained(opened.stage_folder(stage)), opened.stage(stage)
+        done = upgrade_index(run, out, stage, images, keep=KEEP if keep is None else keep)
+    if as_json:
+        print(json.dumps({"index": str(done.index), "from_stage": done.from_stage, **asdict(done.upgraded)}))
+    else:
+        _print_upgrade(done)
 
 
-def _model_of(folder: Path, run: Path) -> FactEmbedder:
-    """The model that made an index, whichever stage of the run it is."""
-    from tripletcl.embedding import FactEmbedder
-    from tripletcl.runs.layout import EMBEDDER
-    from tripletcl.runs.stored import FactRun
+def _print_upgrade(done: IndexUpgraded) -> None:
+    from tripletcl.report.formatting import fraction
 
-    if (run / EMBEDDER).exists():
-        return FactEmbedder.from_pretrained(run)
-    opened = FactRun.open(run)
-    return FactEmbedder.from_pretrained(opened.stage_folder(opened.stage_of_index(folder)))
+    upgraded, photos = done.upgraded, f"{done.upgraded.photos:,} photos in {done.index}"
+    if upgraded.how == "nothing":
+        print(f"{photos} are of stage {done.stage} already")
+        return
+    moved = f"{photos}: stage {done.from_stage} -> {done.stage}"
+    if upgraded.how == "exact":
+        print(f"{moved}, exactly, from the features that the index stores")
+        return
+    kept = f"; {upgraded.keep:.0%} of each old vector is kept" if upgraded.keep else ""
+    print(f"{moved} by the map {upgraded.how!r}, learned from {upgraded.learned_from:,} other photos{kept}")
+    errors = sorted(upgraded.held_out_error.items(), key=lambda item: item[1])
+    by_map = ", ".join(f"{name} {fraction(error)}" for name, error in errors)
+    print(f"1 - cosine on {upgraded.held_out:,} held-out photos: {by_map}")
 
 
-def _index(run: Path, out: Path | None) -> Path:
+def _folder(run: Path, out: Path | None) -> Path:
     from tripletcl.runs.layout import INDEX
 
     return out or run / INDEX
 
 
 def _absolute(path: Path) -> Path:
-    """An index outlives the working folder; links keep their names."""
+    """The path from the root, symbolic links as they are: an index is used from other working folders."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def _print_changes(folder: Path, index: FactIndex, changes: Changes, as_json: bool) -> None:
     counts = {key: len(getattr(changes, key)) for key in ("added", "changed", "removed")}
     if as_json:
-        print(json.dumps(_described(folder, index) | counts | {"skipped": _skipped(changes.skipped)}))
+        print(json.dumps(_describe(folder, index) | counts | {"skipped": skipped_entries(changes.skipped)}))
         return
     done = ", ".join(f"{count:,} {key}" for key, count in (counts | {"skipped": len(changes.skipped)}).items())
     print(f"{len(index):,} photos in {folder}: {done}")
     print(index.why)
-    for path, reason in changes.skipped:
-        print(f"skipped: {path}: {reason}")
+    print_skipped(changes.skipped)
 
 
-def _described(folder: Path, index: FactIndex) -> dict[str, object]:
+def _describe(folder: Path, index: FactIndex) -> dict[str, object]:
     return {
         "index": str(folder),
         "photos": len(index),
@@ -177,7 +191,3 @@ def _described(folder: Path, index: FactIndex) -> dict[str, object]:
         "why": index.why,
         "bytes": sum(path.stat().st_size for path in folder.iterdir()),
     }
-
-
-def _skipped(skipped: list[tuple[Path, str]]) -> list[dict[str, str]]:
-    return [{"path": str(path), "reason": reason} for path, reason in skipped]

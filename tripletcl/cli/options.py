@@ -1,7 +1,9 @@
-"""What several commands share: their arguments, and what each does first."""
+"""Arguments that several commands share, and the start of each command."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,18 +12,18 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tripletcl.embedding import FactEmbedder
-
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings over the config's: section.key=value.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings that replace the config's: section.key=value.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-Stage = Annotated[int | None, typer.Option(help="The model after this task (0: before training); default the last.")]
-Top = Annotated[int, typer.Option("-k", "--top", min=1, help="How many results.")]
+Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")]
+IndexFolder = Annotated[Path | None, typer.Option("--index", help="Index folder; default RUN/index.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Stage = Annotated[int | None, typer.Option(help="The model after this task (0: before training); default the latest.")]
+Top = Annotated[int, typer.Option("-k", "--top", min=1, help="Number of results.")]
 
 
 def ready() -> Console:
-    """What every working command does first: send the library's log to the terminal."""
+    """Send the library's log to the terminal; returns the console for messages that are no results."""
     import logging
     import os
 
@@ -33,11 +35,18 @@ def ready() -> Console:
     return Console(stderr=True)
 
 
-def load_embedder(run: Path, stage: int | None) -> FactEmbedder:
-    """The model of a run's stage, or of a `save_pretrained` folder."""
-    from tripletcl.embedding import FactEmbedder
-    from tripletcl.runs.layout import EMBEDDER
-    from tripletcl.runs.stored import FactRun
+@contextmanager
+def working() -> Iterator[None]:
+    """Show the library's log and its progress in the terminal."""
+    console = ready()
+    from tripletcl.cli.progress import progress_bars
 
-    saved = (run / EMBEDDER).exists()
-    return FactEmbedder.from_pretrained(run if saved else FactRun.open(run).stage_folder(stage))
+    with progress_bars(console):
+        yield
+
+
+def photo_files(photos: list[Path]) -> list[Path]:
+    """The photos, and those below each folder among them."""
+    from tripletcl.data.images import list_images
+
+    return [file for photo in photos for file in (list_images(photo) if photo.is_dir() else [photo])]

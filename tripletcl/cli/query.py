@@ -1,33 +1,40 @@
-"""Commands that ask: which photos show something, which facts a photo shows."""
+"""Commands that search photos, and that name what photos show."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tripletcl.cli.options import AsJson, RunArgument, Stage, Top, load_embedder, ready
+from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, Stage, Top, ready
+from tripletcl.cli.output import new_table, print_rows
+from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tripletcl.embedding import FactEmbedder
-    from tripletcl.retrieval import Calibration, Hit
+    from tripletcl.retrieval import Hit, ShownFact
+
+MOST_CLASSES = 3
+"""Classes of each photo that `recognise` prints."""
+
+Images = Annotated[list[Path], typer.Argument(help="Image files.")]
 
 
 def query(
     run: RunArgument,
     request: Annotated[
         list[str] | None,
-        typer.Argument(help='Words; with commas, a "?" or quotes: units. + and - join several.', show_default=False),
+        typer.Argument(help='Words; with commas, "?" or quotes: units. + and - join several.', show_default=False),
     ] = None,
     like: Annotated[list[Path] | None, typer.Option(help="A photo that shows what is wanted, too.")] = None,
     unlike: Annotated[list[Path] | None, typer.Option(help="A photo that shows what is not wanted.")] = None,
     k: Top = 10,
-    index: Annotated[Path | None, typer.Option(help="Index folder; default RUN/index.")] = None,
+    index: IndexFolder = None,
     stage: Annotated[
         int | None, typer.Option(help="The stage that the index must be of; default the one that made it.")
     ] = None,
@@ -40,106 +47,129 @@ def query(
     from tripletcl.retrieval import answer, contact_sheet, notes_on, parse_request
     from tripletcl.runs.photo_index import open_collection
 
-    opened = open_collection(run, index, stage)
-    asked = parse_request(request or (), opened.embedder.facts, like or (), unlike or ())
-    notes = notes_on(asked, opened.embedder, opened.embedder.vocabulary)
-    hits = answer(opened.index, asked, k, opened.calibration)
+    photos = open_collection(run, index, stage)
+    wanted = parse_request(request or (), photos.embedder.facts, like or (), unlike or ())
+    notes = notes_on(wanted, photos.embedder, photos.embedder.vocabulary)
+    hits = answer(photos.index, wanted, k, photos.calibration)
     if sheet is not None:
-        contact_sheet(hits, sheet, str(asked))
-    if opened.newer:
-        notes.insert(0, opened.newer)
+        contact_sheet(hits, sheet, str(wanted))
+    if photos.newer:
+        notes.insert(0, photos.newer)
     if as_json:
-        found = [{"path": str(hit.path), "score": hit.score} for hit in hits]
-        print(json.dumps({"query": str(asked), "stage": opened.stage, "notes": notes, "hits": found}))
+        entries = [{"path": str(hit.path), "score": hit.score} for hit in hits]
+        print(json.dumps({"query": str(wanted), "stage": photos.stage, "notes": notes, "hits": entries}))
         return
-    print(f"understood as {asked}")
+    print(f"understood as {wanted}")
     for note in notes:
         print(note)
-    several = len(asked.terms) > 1
-    _print_hits(hits, "cosines" if not several else "score" if opened.calibration is None else "probability")
+    several = len(wanted.terms) > 1
+    _print_hits(hits, "cosines" if not several else "score" if photos.calibration is None else "probability")
     if sheet is not None:
         print(f"contact sheet: {sheet}")
 
 
-def describe(
-    run: RunArgument,
-    images: Annotated[list[Path], typer.Argument(help="Images.")],
-    k: Top = 5,
-    stage: Stage = None,
-    as_json: AsJson = False,
-) -> None:
-    """Name the facts that images show, among those the run has learned, each with the probability that it is shown."""
-    ready()
-    from tripletcl.data.images import decode_readable
-
-    embedder, calibration = load_embedder(run, stage), _calibration(run, stage)
-    unreadable: dict[Path, str] = {}
-    pixels = dict(decode_readable(images, embedder.decode, unreadable))
-    described = {
-        image: {"error": f"{image}: {unreadable[image]}"}
-        if image in unreadable
-        else _described(embedder, pixels[image], k, calibration)
-        for image in images
-    }
-    if as_json:
-        print(json.dumps([{"image": str(image)} | found for image, found in described.items()]))
-        return
-    if calibration is None:
-        print("scores are cosines, no probabilities: there are no test images to tell those by")
-    for image, found in described.items():
-        _print_described(image, found, heading=len(images) > 1)
-
-
-def _calibration(run: Path, stage: int | None) -> Calibration | None:
-    from tripletcl.runs.calibrate import stage_calibration
-    from tripletcl.runs.layout import EMBEDDER
-    from tripletcl.runs.stored import FactRun
-
-    if (run / EMBEDDER).exists():
-        return None
-    opened = FactRun.open(run)
-    return stage_calibration(opened, opened.stage(stage))
-
-
-def _described(embedder: FactEmbedder, pixels: np.ndarray, k: int, calibration: Calibration | None) -> dict[str, Any]:
-    """The facts that one image shows."""
-    from tripletcl.retrieval import describe_photos
-
-    described = describe_photos(embedder, [pixels], k, calibration)[0]
-    return {"facts": [{"fact": s.fact.units, "probability": s.probability, "score": s.score} for s in described]}
-
-
-def _print_described(image: Path, described: dict[str, Any], heading: bool) -> None:
-    from tripletcl.report.formatting import fraction
-
-    if heading:
-        print(image)
-    if "error" in described:
-        print(described["error"])
-        return
-    for shown in described["facts"]:
-        number = shown["score"] if shown["probability"] is None else shown["probability"]
-        print(f"{fraction(number)}  <{', '.join(unit for unit in shown['fact'] if unit is not None)}>")
-
-
 def _print_hits(hits: Sequence[Hit], number: str) -> None:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     from tripletcl.report.formatting import fraction
 
     if not hits:
         print("no photo is found")
         return
-    table = Table(box=None, pad_edge=False)
+    table = new_table(ruled=False)
     for title in ("rank", number):
         table.add_column(title, justify="right")
     table.add_column("photo", no_wrap=True)
-    for rank, hit in enumerate(hits, start=1):
-        score = fraction(hit.score) if abs(hit.score) >= 0.0005 else f"{hit.score:.0e}"
-        table.add_row(str(rank), score, Text(str(hit.path)))
-    console = Console(highlight=False)
-    longest = max(len(str(hit.path)) for hit in hits)
+    scores = [fraction(hit.score) if abs(hit.score) >= 0.0005 else f"{hit.score:.0e}" for hit in hits]
+    rows = [(str(rank), score, str(hit.path)) for rank, (score, hit) in enumerate(zip(scores, hits, strict=True), 1)]
+    console = Console()
+    longest = max(len(path) for *_, path in rows)
     console.width = max(console.width, len("rank") + len(number) + longest + 8)  # a path is there to be copied
-    console.print(table)
+    print_rows(console, table, rows)
+
+
+def describe(run: RunArgument, images: Images, k: Top = 5, stage: Stage = None, as_json: AsJson = False) -> None:
+    """Name the facts that images show, among those the run has learned, each with its probability."""
+    ready()
+    from tripletcl.retrieval import describe_photos
+    from tripletcl.runs.model import open_model
+
+    model = open_model(run, stage)
+    embedder, calibration = model.load(), model.calibration()
+    decoded, unreadable = _decode(images, embedder.image_size)
+    facts = dict(zip(decoded, describe_photos(embedder, list(decoded.values()), k, calibration), strict=True))
+    if as_json:
+        _print_entries(images, unreadable, {image: {"facts": list(map(_fact, facts[image]))} for image in facts})
+        return
+    if calibration is None:
+        print("scores are cosines, not probabilities: there are no test images to calibrate them with")
+    for image, reason in _with_reasons(images, unreadable):
+        if reason is not None:
+            print(f"{image}: {reason}")
+            continue
+        if len(images) > 1:
+            print(image)
+        for shown in facts[image]:
+            _print_fact(shown)
+
+
+def _fact(shown: ShownFact) -> dict[str, Any]:
+    return {"fact": shown.fact.units, "probability": shown.probability, "score": shown.score}
+
+
+def _print_fact(shown: ShownFact) -> None:
+    from tripletcl.report.formatting import fraction
+
+    print(f"{fraction(shown.score if shown.probability is None else shown.probability)}  {shown.fact}")
+
+
+def recognise(
+    run: RunArgument,
+    photos: Images,
+    task: Annotated[str | None, typer.Option(help="The task; needed if each task has its own head.")] = None,
+    stage: Stage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the classes of a task that photos show, each with its probability."""
+    ready()
+    from tripletcl.report.formatting import fraction
+    from tripletcl.runs.kinds import open_run
+    from tripletcl.runs.stored import ObjectRun
+
+    opened = open_run(run)
+    if not isinstance(opened, ObjectRun):
+        raise UserError(f"{run} learned facts: use `tripletcl describe`")
+    classifier = opened.classifier(stage)
+    decoded, unreadable = _decode(photos, classifier.spec.image_size)
+    predictions = dict(zip(decoded, classifier.predict(list(decoded.values()), task), strict=True))
+    if as_json:
+        _print_entries(photos, unreadable, {photo: vars(each) for photo, each in predictions.items()})
+        return
+    for photo, reason in _with_reasons(photos, unreadable):
+        if reason is not None:
+            print(f"{photo}: {reason}")
+            continue
+        likeliest = sorted(predictions[photo].probabilities.items(), key=lambda entry: -entry[1])[:MOST_CLASSES]
+        print(f"{photo}: " + ", ".join(f"{label} {fraction(probability, 2)}" for label, probability in likeliest))
+
+
+def _decode(photos: Sequence[Path], size: int) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
+    """Decode photos; (pixels, the reason why a photo cannot be read), each by its path.
+
+    Raises:
+        UserError: none of them can be read.
+    """
+    from tripletcl.data.images import decode_image, decode_readable
+
+    unreadable: dict[Path, str] = {}
+    return dict(decode_readable(photos, partial(decode_image, size=size), unreadable)), unreadable
+
+
+def _with_reasons(photos: Sequence[Path], unreadable: dict[Path, str]) -> Iterator[tuple[Path, str | None]]:
+    return ((photo, unreadable.get(photo)) for photo in photos)
+
+
+def _print_entries(photos: Sequence[Path], unreadable: dict[Path, str], entries: dict[Path, dict[str, Any]]) -> None:
+    """Print what is known of each photo as JSON, or why it cannot be read."""
+    by_photo = [{"error": reason} if reason else entries[photo] for photo, reason in _with_reasons(photos, unreadable)]
+    print(json.dumps([{"image": str(photo), **entry} for photo, entry in zip(photos, by_photo, strict=True)]))

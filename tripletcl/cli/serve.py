@@ -1,4 +1,4 @@
-"""The command that shows a run as a page."""
+"""The command that serves the page of a run."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from tripletcl.cli.options import RunArgument, ready
 def serve(
     run: RunArgument,
     other: Annotated[
-        Path | None, typer.Argument(help="A run to stand beside it; default another method of its comparison.")
+        Path | None, typer.Argument(help="A run to show next to it; default another method of its comparison.")
     ] = None,
     index: Annotated[
-        Path | None, typer.Option(help="Your own photos, to be searched as well; default RUN/index, if it is there.")
+        Path | None, typer.Option(help="An index of your own photos, which can be searched too; default RUN/index.")
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to serve at; any but this machine's lets others in.")
+        str, typer.Option(help="Address to serve at; any other than the default lets others in.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 7860,
-    teach: Annotated[bool, typer.Option(help="Whether visitors may teach the run new facts.")] = True,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is any free one.")] = 7860,
+    teach: Annotated[bool, typer.Option(help="Let visitors teach the run new facts.")] = True,
 ) -> None:
-    """Serve a page: search, describe photos, see what each task made it forget, teach new facts (tripletcl[ui])."""
+    """Serve a page of a run: search, describe photos, see what each task made it forget, teach new facts.
+
+    Needs pip install "tripletcl[ui]".
+    """
     from tripletcl.web.server import (
         address_of,
         build_app,

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
-from tripletcl.retrieval import Calibration, FactIndex, about_index, writing
+from tripletcl.retrieval import Calibration, FactIndex, writing
 from tripletcl.retrieval.photos import find_photos
 from tripletcl.retrieval.upgrade import EXACT, KEEP, NOTHING, Upgraded, upgrade
 from tripletcl.retrieval.vector_map import FEWEST_PHOTOS
-from tripletcl.runs.calibrate import stage_calibration
-from tripletcl.runs.layout import EMBEDDER, INDEX
+from tripletcl.runs.layout import INDEX
+from tripletcl.runs.model import open_model
 from tripletcl.runs.stored import FactRun
 
 
@@ -51,40 +51,14 @@ def open_collection(path: Path, index: Path | None = None, stage: int | None = N
     Raises:
         UserError: there is no index, no such stage, or another model made the index.
     """
-    if (path / EMBEDDER).exists():
-        embedder = FactEmbedder.from_pretrained(path)
-        return Collection(FactIndex.load(index or path / INDEX, embedder), embedder, None, None)
-    run = FactRun.open(path)
-    index = index or run.index
-    number, latest = _stage_for(run, index, stage), run.stage()
-    embedder = FactEmbedder.from_pretrained(run.stage_folder(number))
-    newer = f"this index is of stage {number}, and the run has stage {latest}: tripletcl index upgrade {path}"
-    return Collection(
-        FactIndex.load(index, embedder),
-        embedder,
-        number,
-        stage_calibration(run, number),
-        newer if number < latest else None,
-    )
-
-
-def _stage_for(run: FactRun, index: Path, stage: int | None) -> int:
-    """Return the stage to search an index with: the one that made it, which must be the requested one.
-
-    An index that names no model was filled by a script; it is searched with the requested stage, or the latest.
-    """
-    model = about_index(index).model
-    if model is None:
-        return run.stage(stage)
-    if stage is None:
-        return run.stage_of_index(index)
-    if run.fingerprint(stage) != model:
-        raise UserError(
-            f"the index in {index} was made by model {model}, and stage {stage} of {run.path} is "
-            f"{run.fingerprint(stage)}; leave out --stage, or bring the index to the last stage with "
-            f"tripletcl index upgrade {run.path}"
-        )
-    return stage
+    index = index or path / INDEX
+    model = open_model(path, stage, index)
+    embedder = model.load()
+    opened = FactIndex.load(index, embedder)
+    newer = None
+    if model.run is not None and (latest := model.run.stage()) != model.stage:
+        newer = f"this index is of stage {model.stage}, and the run has stage {latest}: tripletcl index upgrade {path}"
+    return Collection(opened, embedder, model.stage, model.calibration(), newer)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,90 @@
+"""Commands for data: check a fact table, draw the scenes, list the sets of objects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tripletcl.cli.options import AsJson, working
+from tripletcl.cli.output import print_table
+
+if TYPE_CHECKING:
+    from tripletcl.data import CheckReport
+
+MOST_ROWS = 8
+"""Row numbers that are printed of each problem."""
+
+data_app = typer.Typer(help="Check or make data before training.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@data_app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A CSV, JSON Lines or Parquet file.")],
+    root: Annotated[Path | None, typer.Option(help="Folder that the image paths are relative to.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count a fact table and report its problems with row numbers: missing and broken images, facts without a test
+    image, images in both splits."""
+    with working():
+        from tripletcl.data import check_table
+
+        report = check_table(file, root)
+    if as_json:
+        print(json.dumps(report.to_dict()))
+    else:
+        _print_report(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _print_report(report: CheckReport) -> None:
+    print(f"{report.path}: {report.rows} rows, {report.images} images, {report.facts} facts")
+    orders = ", ".join(f"{count} of order {order}" for order, count in report.facts_by_order.items())
+    spread = ", ".join(f"{name} {value:.3g}" for name, value in report.rows_per_image.items())
+    print(f"facts: {orders}; rows per image: {spread}")
+    counts = ("rows", "images", "facts")
+    splits = report.splits.items()
+    print_table(["split", *counts], [[split, *(str(of_split[key]) for key in counts)] for split, of_split in splits])
+    for problem in report.problems:
+        rows = ", ".join(map(str, problem.rows[:MOST_ROWS])) + (", ..." if len(problem.rows) > MOST_ROWS else "")
+        print(f"{problem.kind} ({report.counted_in} {rows}): {problem.message}")
+    count = len(report.problems)
+    print("no problem found" if report.ok else f"{count} problem{'s' * (count > 1)}")
+
+
+@data_app.command()
+def scenes(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    facts: Annotated[int, typer.Option(help="Number of facts.")] = 150,
+    train: Annotated[int, typer.Option(help="Training images of each fact.")] = 12,
+    test: Annotated[int, typer.Option(help="Test images of each fact.")] = 5,
+    size: Annotated[int, typer.Option(help="Side of the images, in pixels.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Draw the scenes data set into a folder: images and facts.csv."""
+    with working():
+        from tripletcl.scenes import write_scenes
+
+        table = write_scenes(folder, facts=facts, train=train, test=test, size=size, seed=seed)
+    print(table)
+
+
+@data_app.command()
+def sets(as_json: AsJson = False) -> None:
+    """List the object-recognition sets that can be read: where each is published, and the files below its root."""
+    from tripletcl.data.sets import OBJECT_SETS
+
+    if as_json:
+        keys = ("what", "address", "layout")
+        entries = [
+            {"set": kind, **{key: getattr(source, key) for key in keys}, "download": source.download is not None}
+            for kind, source in OBJECT_SETS.items()
+        ]
+        print(json.dumps(entries))
+        return
+    for kind, source in OBJECT_SETS.items():
+        download = "; `download: true` downloads it" if source.download is not None else ""
+        print(f"{kind}: {source.what}\n  from: {source.address}{download}\n  below the root: {source.layout}")

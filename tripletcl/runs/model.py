@@ -1,0 +1,75 @@
+"""The model of a run's stage, or one that `save_pretrained` wrote: commands and scripts name either by its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tripletcl.embedding import FactEmbedder
+from tripletcl.errors import UserError
+from tripletcl.retrieval import Calibration, about_index
+from tripletcl.runs.calibrate import stage_calibration
+from tripletcl.runs.layout import EMBEDDER
+from tripletcl.runs.stored import FactRun
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model on disk.
+
+    Attributes:
+        folder: The folder of the model's files.
+        run: Its run; None for a model that belongs to no run.
+        stage: Its stage in the run.
+    """
+
+    folder: Path
+    run: FactRun | None = None
+    stage: int | None = None
+
+    def load(self) -> FactEmbedder:
+        """Read the model."""
+        return FactEmbedder.from_pretrained(self.folder)
+
+    def calibration(self) -> Calibration | None:
+        """The meaning of its scores; None if unknown."""
+        if self.run is None or self.stage is None:
+            return None
+        return stage_calibration(self.run, self.stage)
+
+
+def open_model(path: Path, stage: int | None = None, index: Path | None = None) -> StoredModel:
+    """Find a model by the folder of its run, or by its own folder.
+
+    Args:
+        path: A run, or a folder of `save_pretrained`.
+        stage: The stage; by default the latest, or the one that made the index.
+        index: A photo index that the model must have made.
+
+    Raises:
+        UserError: there is no run, no such stage, or another model made the index.
+    """
+    if (path / EMBEDDER).exists():
+        return StoredModel(path)
+    run = FactRun.open(path)
+    number = run.stage(stage) if index is None else _stage_for(run, index, stage)
+    return StoredModel(run.stage_folder(number), run, number)
+
+
+def _stage_for(run: FactRun, index: Path, stage: int | None) -> int:
+    """Return the stage to use an index with: the one that made it, which must be the requested one.
+
+    An index that names no model was filled by a script; it is used with the requested stage, or the latest.
+    """
+    model = about_index(index).model
+    if model is None:
+        return run.stage(stage)
+    if stage is None:
+        return run.stage_of_index(index)
+    if run.fingerprint(stage) != model:
+        raise UserError(
+            f"the index in {index} was made by model {model}, and stage {stage} of {run.path} is "
+            f"{run.fingerprint(stage)}; leave out --stage, or bring the index to the last stage with "
+            f"tripletcl index upgrade {run.path}"
+        )
+    return stage
