@@ -294,7 +294,7 @@ def test_a_stopped_command_says_that_it_goes_on(
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 130
-    assert capsys.readouterr().err == "tripletcl: stopped; the same command goes on from the last checkpoint\n"
+    assert capsys.readouterr().err == "tripletcl: stopped; the same command resumes from the last checkpoint\n"
 
 
 @pytest.mark.parametrize(
