@@ -14,9 +14,10 @@ import yaml
 
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult
 from tripletcl.files import write_text
+from tripletcl.report import figures
 from tripletcl.report.chart_style import MANY, method_styles, palette
 from tripletcl.report.comparison import comparison_rows, comparison_table
-from tripletcl.report.drift import Drifts, comparable, drift_sentence
+from tripletcl.report.drift import Drifts, comparable, drift_sentence, gallery_figures, upgrade_figures
 from tripletcl.report.formatting import counted, fraction, method_label
 from tripletcl.report.grouping import (
     Groups,
@@ -35,15 +36,16 @@ from tripletcl.report.pictures import Picture, thumbnail_uri
 from tripletcl.report.properties import MethodProperties, properties_table
 from tripletcl.report.sentences import findings, headline, sequences_findings, sequences_headline
 from tripletcl.report.sequences import sequence_rows, sequence_table
+from tripletcl.report.sweep import sweep_figures
 from tripletcl.report.table import Cell, Column, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN_FACTS = 8
+LISTED_FACTS = 8
 """The number of best and of worst facts that are listed."""
 
-SHOWN_TASKS = 6
+TASK_COLUMNS = 6
 """Of more tasks than this the table has only the mean; the figures below it show each."""
 
 SWEPT = 3
@@ -131,14 +133,14 @@ def write_report(
         UserError: no runs, runs that cannot be in one table, or an image that cannot be read.
     """
     sequences = list(group_by_sequence(runs).values())
-    shown = exemplars(group_by_method(sequences[0]))  # queries and indexes are those of one sequence
+    selected = exemplars(group_by_method(sequences[0]))  # queries and indexes are those of one sequence
     with palette(method_order(run.method for run in runs)):
         values = {
             "title": title,
             **(_of_one(runs, sweeps or {}) if len(sequences) == 1 else _of_several(sequences, sweeps or {})),
             "properties": properties_table(properties) if properties else None,
-            "drift": _drift(drifts or {}, shown),
-            "shown": shown,
+            "drift": _drift(drifts or {}, selected),
+            "selected": selected,
             "examples": examples,
             "scenes": _by_caption(scenes),
             "thumbnail": cache(thumbnail_uri),
@@ -190,7 +192,7 @@ def _part(runs: Sequence[RunResult], sweeps: Sweeps, level: int, pictured: bool 
         "title": arrows(tuple(runs[0].tasks)),
         "text": " ".join([headline(runs), *findings(runs)]),
         "level": level,
-        "table": comparison_table(rows, tasks=len(runs[0].tasks) <= SHOWN_TASKS),
+        "table": comparison_table(rows, tasks=len(runs[0].tasks) <= TASK_COLUMNS),
         "colors": _colors(list(groups)),
         "selection": _selection(groups),
     }
@@ -203,8 +205,6 @@ def _colors(methods: Sequence[str]) -> list[str]:
 
 def _figures(runs: Sequence[RunResult], groups: Groups, sweeps: Sweeps) -> Values:
     """The figures of one sequence, and the tables of its best and worst facts."""
-    from tripletcl.report import figures
-
     metric, tasks = metric_of(runs), len(runs[0].tasks)
     in_sequence = tasks > 1 and any(run.in_sequence for run in runs)
     subset = figures.subset_figure(runs) if in_sequence else None
@@ -225,14 +225,12 @@ def _figures(runs: Sequence[RunResult], groups: Groups, sweeps: Sweeps) -> Value
     }
 
 
-def _pictures(figures: Iterable[Figure | None]) -> list[Picture]:
-    return [Picture.of(figure) for figure in figures if figure is not None]
+def _pictures(charts: Iterable[Figure | None]) -> list[Picture]:
+    return [Picture.of(chart) for chart in charts if chart is not None]
 
 
 def _sweeps(groups: Groups, sweeps: Sweeps) -> list[Figure]:
     """Figures of each method that was run with several lam, compared with methods without it."""
-    from tripletcl.report.sweep import sweep_figures
-
     levels = {method: groups[method] for method in (LOWER_BOUND, UPPER_BOUND) if method in groups}
     by_lam = {
         name: {lam: groups[label] for label, lam in sorted(lams.items(), key=itemgetter(1)) if label in groups}
@@ -247,7 +245,7 @@ def _facts(groups: Groups) -> list[Table]:
     aps = {method: ap_by_fact(groups[method]) for method in exemplars(groups)}
     best = best_method(groups)
     ranked = sorted(aps[best], key=aps[best].__getitem__, reverse=True)
-    half = min(SHOWN_FACTS, (len(ranked) + 1) // 2)
+    half = min(LISTED_FACTS, (len(ranked) + 1) // 2)
     named = {"highest": ranked[:half], "lowest": ranked[half:][-half:][::-1] if half else []}
     return [
         Table(
@@ -261,16 +259,14 @@ def _facts(groups: Groups) -> list[Table]:
 
 def _selection(groups: Groups) -> str:
     """The sentence on which methods are shown, where it is not all of them."""
-    shown = exemplars(groups)
-    if len(shown) == len(groups):
+    selected = exemplars(groups)
+    if len(selected) == len(groups):
         return ""
-    return f"Of {counted(len(groups), 'method')} only {', '.join(map(method_label, shown))}."
+    return f"Of {counted(len(groups), 'method')} only {', '.join(map(method_label, selected))}."
 
 
 def _drift(drifts: Drifts, methods: Sequence[str]) -> Values | None:
     """The search results of photo indexes after more was learned."""
-    from tripletcl.report.drift import gallery_figures, upgrade_figures
-
     measured = {method: comparable(drifts[method]) for method in methods if drifts.get(method)}
     if not measured:
         return None
