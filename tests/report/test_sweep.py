@@ -18,7 +18,7 @@ MEANS = (0.80, 0.85, 0.893, 0.90, 0.89, 0.85, 0.895)  # flat from 1 to 10; 100 i
 
 @pytest.fixture(scope="module")
 def run(make_run):
-    def build(method: str, overall: float, first: float = 0.8, seed: int = 0, **fields: object):
+    def build(method: str, overall: float, first: float | None = 0.8, seed: int = 0, **fields: object):
         matrix = [[None, None], [0.9, None], [first, 0.8]] if method != "joint" else [[None, None], [0.9, 0.9]]
         stages = [None] * (len(matrix) - 1) + [overall]
         return make_run(method, matrix, seed=seed, **{"metric": "accuracy", "overall": stages, **fields})
@@ -119,6 +119,13 @@ def test_lam_zero_is_left_of_the_others_and_a_level_where_finetune_is_none(run, 
 def test_a_sweep_of_one_task_has_no_drop(make_run):
     runs = {lam: [make_run("mas", [[None], [0.9]], metric="accuracy", overall=[None, 0.9])] for lam in (1, 3)}
     assert len(sweep_figures("mas", runs, {})) == 1
+
+
+def test_a_lam_without_a_drop_has_its_score_and_no_point_in_the_figure_of_drops(run):
+    runs = {lam: [run("mas", 0.9)] for lam in (1, 3)} | {10: [run("mas", 0.9, first=None)]}
+    scores, drops = (figure.axes[0] for figure in sweep_figures("mas", runs, {}))
+    color = method_styles(["mas"])["mas"].color
+    assert [len(lines(axes, color)[0].get_xdata()) for axes in (scores, drops)] == [3, 2]
 
 
 def test_no_label_touches_another_or_leaves_the_figure(run, sweep):

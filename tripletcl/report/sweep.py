@@ -76,17 +76,18 @@ def sweep_figures(method: str, runs: ByLam, levels: Mapping[str, Sequence[RunRes
     if not scores:
         raise UserError(f"no run of the sweep of {method} has a score at its end")
     means = {lam: spread.mean for lam, spread in scores.items()}
-    flat, best = flat_range(means, TOLERANCE), max(means, key=means.__getitem__)
-    figure, axes = _chart(f"{metric.title} over lam: {short_name(method)}", method, scores, levels, "final", metric)
+    places, figures = _places(scores), []
+    first, last = (places[lam] for lam in flat_range(means, TOLERANCE))
+    for title, values, name in ((metric.title, scores, "final"), ("Mean drop", drops, "drop")):
+        if values:
+            ends = {other: end.mean for other, group in levels.items() if (end := spread_of(group, name))}
+            figure, axes = _chart(f"{title} over lam: {short_name(method)}", method, values, places, ends, metric)
+            axes.axvspan(first - 0.06, last + 0.06, color=GRID, alpha=0.6, linewidth=0, zorder=0)
+            figures.append(figure)
+    best = max(means, key=means.__getitem__)
     ring = {"markersize": 12, "markerfacecolor": "none", "markeredgewidth": 1.6, "zorder": 4, "clip_on": False}
-    axes.plot(_places(scores)[best], means[best], "o", color=method_styles([*levels, method])[method].color, **ring)
-    figures = [figure]
-    if drops:
-        figure, _ = _chart(f"Mean drop over lam: {short_name(method)}", method, drops, levels, "drop", metric)
-        figures.append(figure)
-    for figure, values in zip(figures, (scores, drops), strict=False):
-        first, last = (_places(values)[lam] for lam in flat)
-        figure.axes[0].axvspan(first - 0.06, last + 0.06, color=GRID, alpha=0.6, linewidth=0, zorder=0)
+    color = method_styles([*levels, method])[method].color
+    figures[0].axes[0].plot(places[best], means[best], "o", color=color, **ring)
     return figures
 
 
@@ -110,23 +111,22 @@ def _chart(
     title: str,
     method: str,
     values: Mapping[float, Spread],
-    levels: Mapping[str, Sequence[RunResult]],
-    name: str,
+    places: Mapping[float, float],
+    levels: Mapping[str, float],
     metric: Metric,
 ) -> tuple[Figure, Axes]:
-    """A number of the runs over lam, and the same number of other methods as levels."""
+    """A number of a method over lam, and the same number of other methods as levels."""
     styles = method_styles([*levels, method])
     means = np.array([spread.mean for spread in values.values()])
     stds = np.array([spread.std or 0.0 for spread in values.values()])
-    ends = {other: spread.mean for other, group in levels.items() if (spread := spread_of(group, name))}
-    lines = {other: Line(np.array([end]), styles[other], level=True) for other, end in ends.items()}
+    lines = {other: Line(np.array([level]), styles[other], level=True) for other, level in levels.items()}
     lines[method] = Line(means, styles[method], stds, since=1 if 0 in values and len(values) > 1 else 0)
-    low, top = min([*(means - stds), *ends.values()]), max([*(means + stds), *ends.values()])
+    low, top = min([*(means - stds), *levels.values()]), max([*(means + stds), *levels.values()])
     limits = (low - 0.06 * (top - low), top) if top > low else (low - 0.01, low + 0.01)
     step = -(-len(values) // TICKS)
     texts = [f"{lam:g}".removeprefix("0") or "0" for lam in values]  # without leading zeros, as everywhere
     ticks = ["" if index % step else text for index, text in enumerate(texts)]
-    figure, axes = line_chart(title, lines, list(_places(values).values()), ticks, limits, metric.brief)
+    figure, axes = line_chart(title, lines, [places[lam] for lam in values], ticks, limits, metric.brief)
     axes.set_xlabel("lam")
     axes.tick_params(axis="x", labelsize=7.5 if sum(map(len, ticks)) > 16 else 9.5)
     number_ticks(axes.yaxis, metric.tick)
