@@ -16,6 +16,7 @@ from tripletcl.config import FactConfig, ObjectConfig, dump_config, load_config,
 from tripletcl.errors import UserError
 from tripletcl.experiments.tables import load_table
 from tripletcl.methods import METHODS
+from tripletcl.runs.stored import read_settings
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -79,6 +80,13 @@ def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=r"wrong\.yaml"):
         load_config(path)
+
+
+@pytest.mark.parametrize("content", [b"- a list", b"key: [", b"\xff\xfe", b"learns: nothing"])
+def test_settings_of_a_run_that_are_damaged(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        read_settings(tmp_path)
 
 
 @pytest.mark.parametrize(

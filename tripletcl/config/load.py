@@ -48,6 +48,15 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return parse_config(_expand(values), str(source))
 
 
+def read_config(path: Path) -> Config:
+    """Read the complete settings of a run; environment variables were expanded when they were written.
+
+    Raises:
+        UserError: the file cannot be read, is not YAML, or has wrong settings.
+    """
+    return parse_config(_read(path), str(path))
+
+
 def parse_config(values: dict[str, Any], source: str) -> Config:
     """Check settings; one message names every unknown key and wrong value."""
     values = translate(values)

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config, parse_config
+from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config, read_config
 from tripletcl.continual import RunFolder
 from tripletcl.data import Fact, FactTable
 from tripletcl.embedding import FactEmbedder
@@ -303,8 +302,7 @@ def read_settings(folder: Path) -> Config:
         UserError: the folder holds no run.
     """
     check_run(folder)
-    path = folder / SETTINGS
-    return parse_config(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    return read_config(folder / SETTINGS)
 
 
 def settings_text(config: Config, folder: Path) -> str:
