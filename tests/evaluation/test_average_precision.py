@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from sklearn.metrics import average_precision_score
 from tripletcl.data import read_table
 from tripletcl.errors import UserError
 from tripletcl.evaluation import average_precision, average_precision_of, mean_average_precision
+
+precision = import_module("tripletcl.evaluation.average_precision")  # the package has a function of this name
 
 devices = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 
@@ -70,17 +73,24 @@ def tied_galleries(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
     return scores, relevant.contiguous()
 
 
-@settings(max_examples=200, deadline=None)
-@given(gallery=tied_galleries(), block=st.integers(1, 5))
-def test_every_layout_equals_plain_loops_and_leaves_the_scores(
-    gallery: tuple[torch.Tensor, torch.Tensor], block: int
+@pytest.mark.parametrize("sort", [10**9, -1], ids=["by counting", "by sorting"])
+def test_counting_and_sorting_equal_plain_loops_and_leave_the_scores(
+    sort: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores, relevant = gallery
-    columns = zip(scores.T.tolist(), relevant.T.tolist(), strict=True)
-    expected = [average_precision_by_loops(s, r) for s, r in columns]
-    before = scores.clone()
-    assert average_precision(scores, relevant, block).tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
-    assert torch.equal(scores, before)
+    monkeypatch.setattr(precision, "SORT", sort)
+    monkeypatch.setattr(precision, "TILE", 3)
+
+    @settings(max_examples=100, deadline=None)
+    @given(gallery=tied_galleries(), block=st.integers(1, 5))
+    def check(gallery: tuple[torch.Tensor, torch.Tensor], block: int) -> None:
+        scores, relevant = gallery
+        columns = zip(scores.T.tolist(), relevant.T.tolist(), strict=True)
+        expected = [average_precision_by_loops(s, r) for s, r in columns]
+        before = scores.clone()
+        assert average_precision(scores, relevant, block).tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True)
+        assert torch.equal(scores, before)
+
+    check()
 
 
 def test_long_galleries_of_few_and_of_many_relevant_images_equal_sklearn() -> None:

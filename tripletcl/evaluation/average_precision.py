@@ -14,6 +14,12 @@ from tripletcl.evaluation.cosine import cosine_rows, unit_blocks
 CELLS_PER_BLOCK, FACTS_PER_BLOCK = 12_800_000, 128
 """The most scores and the most facts of a block: 128 x 100,000 images take some 250 MB in addition to the vectors."""
 
+TILE = 256
+"""Images to transpose at a time."""
+
+SORT, CALL = 32, 15_000
+"""On a CPU, sorting a row costs as much as 32 comparisons of it, and a call as much as comparing 15,000 scores."""
+
 
 def average_precision(scores: Tensor, relevant: Tensor, block: int | None = None) -> Tensor:
     """Compute the average precision of each fact over a gallery of images.
@@ -36,12 +42,11 @@ def average_precision(scores: Tensor, relevant: Tensor, block: int | None = None
         UserError: a score is NaN.
     """
     _check_shapes(scores.shape, relevant)
-    exact = scores.dtype in (torch.float16, torch.bfloat16, torch.float32)  # others would be rounded by float32
-    scores, block = scores.detach(), block or facts_per_block(len(scores))
-    blocks = zip(scores.split(block, dim=1), relevant.split(block, dim=1), strict=True)
-    return torch.cat(
-        [average_precision_of_rows(s.T.to(torch.float32 if exact else torch.float64), *_pairs(r)) for s, r in blocks]
-    )
+    exact = scores.dtype in (torch.float16, torch.bfloat16, torch.float32)  # float32 would round others
+    dtype, block = torch.float32 if exact else torch.float64, block or facts_per_block(len(scores))
+    blocks = zip(scores.detach().cpu().split(block, dim=1), relevant.split(block, dim=1), strict=True)
+    ap = [average_precision_of_rows(_transpose(s.to(dtype)), *_pairs(r)) for s, r in blocks]
+    return torch.cat(ap).to(scores.device)
 
 
 def average_precision_of(
@@ -84,23 +89,36 @@ def average_precision_of_rows(rows: Tensor, facts: Tensor, images: Tensor) -> Te
     Raises:
         UserError: a score is NaN.
     """
+    if not rows.numel():
+        return torch.full((len(rows),), torch.nan, dtype=torch.float64, device=rows.device)
     scores, fact_ids, image_ids = (tensor.cpu().numpy() for tensor in (rows, facts, images))
-    if scores.size and np.isnan(scores.max()):  # the maximum is NaN if any score is
+    if np.isnan(scores.max()):  # the maximum is NaN if any score is
         raise UserError("a score is NaN: the model's outputs are not finite, so they cannot be ranked")
-    ends = np.bincount(fact_ids, minlength=len(scores)).cumsum()  # [F] where each fact ends among the sorted pairs
-    relevant = np.split(image_ids[np.argsort(fact_ids, kind="stable")], ends[:-1])  # F arrays [P_f]
-    ap = [_of_fact(row, positives) for row, positives in zip(scores, relevant, strict=True)]
-    return torch.tensor(ap, dtype=torch.float64, device=rows.device)
+    return torch.from_numpy(_of_pairs(scores, fact_ids, image_ids)).to(rows.device)
 
 
-def _of_fact(row: np.ndarray, relevant: np.ndarray) -> float:
-    """The average precision of one fact from the scores `[N]` of all images and its relevant images `[P]`."""
-    if not len(relevant):
-        return math.nan
-    positives = np.sort(row[relevant])  # [P] ascending
-    above = len(row) - np.sort(row).searchsorted(positives)  # [P] images with at least this score
-    hits = len(positives) - positives.searchsorted(positives)  # [P] relevant ones among them
-    return float((hits / above).mean())
+def _of_pairs(scores: np.ndarray, facts: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """`average_precision_of_rows` of scores `[F, N]` with at least one image."""
+    positives = scores[facts, images]  # [R]
+    order = np.lexsort((positives, facts))  # by fact, then by score ascending
+    facts, positives = facts[order], positives[order]
+    count = np.bincount(facts, minlength=len(scores))  # [F] relevant images of each fact
+    ends = count.cumsum()  # [F] where each fact ends among the pairs
+    bounds = zip(scores, (ends - count).tolist(), ends.tolist(), strict=True)
+    above = np.concatenate([_count_at_least(row, positives[start:end]) for row, start, end in bounds])  # [R]
+    tied = np.zeros(len(facts), dtype=bool)  # [R] True if the pair before has the same fact and score
+    tied[1:] = (facts[1:] == facts[:-1]) & (positives[1:] == positives[:-1])
+    first = np.maximum.accumulate(np.where(tied, 0, np.arange(len(facts))))  # [R] the first pair of each tie
+    hits = ends[facts] - first  # [R] relevant images with at least this score
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
+        return np.bincount(facts, hits / above, minlength=len(scores)) / count
+
+
+def _count_at_least(row: np.ndarray, thresholds: np.ndarray) -> np.ndarray | list[int]:
+    """The number of scores in a row `[N]` that are at least as high as each threshold `[P]`."""
+    if len(thresholds) * (len(row) + CALL) <= SORT * len(row):
+        return [int(np.count_nonzero(row >= threshold)) for threshold in thresholds]
+    return len(row) - np.sort(row).searchsorted(thresholds)
 
 
 def mean_average_precision(ap: Tensor) -> float:
@@ -123,10 +141,24 @@ def facts_per_block(images: int) -> int:
     return min(FACTS_PER_BLOCK, max(1, CELLS_PER_BLOCK // max(1, images)))
 
 
+def _transpose(scores: Tensor) -> Tensor:
+    """Rows `[F, N]` of scores `[N, F]`, contiguous; copied in tiles, which stay in the processor's cache."""
+    if scores.T.is_contiguous():
+        return scores.T
+    columns = scores.numpy()
+    rows = np.empty(columns.shape[::-1], columns.dtype)
+    for start in range(0, len(columns), TILE):
+        rows[:, start : start + TILE] = columns[start : start + TILE].T
+    return torch.from_numpy(rows)
+
+
 def _pairs(relevant: Tensor) -> tuple[Tensor, Tensor]:
     """Facts `[R]` and images `[R]` of the True entries of `[N, F]`."""
-    facts, images = relevant.T.nonzero(as_tuple=True)
-    return facts, images
+    by_fact = np.ascontiguousarray(relevant.cpu().numpy().T)  # [F, N]
+    facts, images = np.divmod(
+        np.flatnonzero(by_fact), max(1, by_fact.shape[1])
+    )  # faster than nonzero in two dimensions
+    return torch.from_numpy(facts), torch.from_numpy(images)
 
 
 def _check_shapes(scores: tuple[int, ...], relevant: Tensor) -> None:
