@@ -100,7 +100,9 @@ def _signals_raise() -> Iterator[None]:
     def leave(number: int, _: Any) -> None:
         sys.exit(128 + number)
 
-    default = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names]
+    default = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
     for number in default:
         signal.signal(number, leave)
     try:
