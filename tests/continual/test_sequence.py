@@ -3,15 +3,19 @@ from __future__ import annotations
 import gc
 import itertools
 import weakref
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from toy import ToyLearner, ToySource, assert_same, run_toy, toy_tasks, weights
 
-from tripletcl.continual import Method, RunFolder, Task, Training, sequence
+from tripletcl.continual import Method, RunFolder, SequenceRunner, Task, Training, sequence
+from tripletcl.continual.device import compute_on
 from tripletcl.continual.optimization import build_optimizer, learning_rate
 from tripletcl.continual.task import epoch_batches
 from tripletcl.errors import UserError
@@ -156,3 +160,36 @@ def test_the_trunk_has_its_own_learning_rate(tmp_path: Path, optimizer: str) -> 
     torch.testing.assert_close(2 * moved[0.5]["net.0.weight"], moved[1.0]["net.0.weight"])
     assert moved[1.0]["net.0.weight"].any()
     assert torch.equal(moved[0.0]["net.3.weight"], moved[1.0]["net.3.weight"])
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_method_is_checked_once_before_the_commit_and_the_training(tmp_path: Path, refused: bool) -> None:
+    calls: list[str] = []
+
+    class Checked(Method):
+        def check(self, tasks: Sequence[Task]) -> None:
+            calls.append("check")
+            if refused:
+                raise UserError("not these tasks")
+
+        def before_task(self, task: Task) -> None:
+            calls.append(task.name)
+
+    def finish_stage(stage: int) -> dict[str, Any]:
+        calls.append(f"stage {stage}")
+        return {}
+
+    runner = SequenceRunner(
+        ToyLearner(),
+        toy_tasks(2),
+        Checked(),
+        ToySource(),
+        Training(epochs=1, batch_size=60),
+        compute_on("cpu"),
+        RunFolder(tmp_path / "run", "toy: 1\n"),
+        finish_stage,
+    )
+    with pytest.raises(UserError) if refused else nullcontext():
+        runner.run(commit=lambda: calls.append("commit"))
+    learned = ["commit", "stage 0", "task 1", "stage 1", "task 2", "stage 2"]
+    assert calls == ["check", *([] if refused else learned)]
