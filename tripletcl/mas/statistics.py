@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ Scalar = Callable[[Tensor], Tensor]
 Engine = Literal["hooks", "loop"]
 Scope = Literal["global", "local", "rectified"]
 
-ENGINES, SCOPES = ("hooks", "loop"), ("global", "local", "rectified")
+ENGINES, SCOPES = get_args(Engine), get_args(Scope)
 
 IN_PLACE: dict[Statistic, Statistic] = {abs: torch.abs_, torch.abs: torch.abs_, torch.square: torch.square_}
 """The statistics, each with its in-place form."""
