@@ -13,6 +13,7 @@ import gradio as gr
 
 from tripletcl.errors import UserError
 from tripletcl.web import views
+from tripletcl.web.server import asset
 from tripletcl.web.state import LiveState
 
 log = logging.getLogger("tripletcl")
@@ -27,52 +28,8 @@ that comes at that very moment is lost.
 SLOW = QUIET | {"show_progress": "minimal"}
 """Settings of an event that may take more than a moment."""
 
-PHOTO_CLICKS = """
-element.addEventListener('click', event => {
-  const button = event.target.closest('button, td.cell');
-  if (!button) return;
-  const photo = button.dataset.photo;
-  if (button.classList.contains('pick')) {
-    const picked = button.getAttribute('aria-pressed') !== 'true';
-    const same = document.querySelectorAll(`.pick[data-photo="${photo}"]`);
-    same.forEach(one => one.setAttribute('aria-pressed', picked));
-    window.lastPick = {photo, picked};
-    trigger('select', {});
-  } else if (button.classList.contains('out')) {
-    trigger('delete', {photo});
-  } else if (button.classList.contains('look')) {
-    trigger('click', {photo});
-  } else if (button.dataset.stage) {
-    trigger('select', {stage: Number(button.dataset.stage)});
-  }
-});
-"""
-"""Reports to Python which photo was picked, taken out or opened, and the stage of a click in a matrix."""
-
-PICK = """\
-(picked) => {
-  const {photo, picked: on} = window.lastPick;
-  const others = (picked || []).filter(key => key !== photo);
-  return [on ? [...others, photo] : others];
-}
-"""
-"""The keys of the photos picked, after a click on a photo's +."""
-
-OPEN_DIALOG = (
-    PHOTO_CLICKS
-    + """
-const open = () => {
-  const dialog = element.querySelector('dialog');
-  if (dialog && !dialog.open) dialog.showModal();
-};
-watch('value', open);
-element.addEventListener('click', event => {
-  const dialog = element.querySelector('dialog');
-  if (dialog && (event.target === dialog || event.target.closest('.close'))) dialog.close();
-});
-"""
-)
-"""Opens a dialog when Python sends one, and closes it by its button or a click next to it."""
+PHOTO_CLICKS, PICK = asset("photo_clicks.js"), asset("pick.js")
+OPEN_DIALOG = PHOTO_CLICKS + asset("dialog.js")
 
 
 def client_state(value: list[Any]) -> gr.JSON:

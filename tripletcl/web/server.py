@@ -28,14 +28,10 @@ FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "A
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
 """Fonts of the system: those of Gradio would be fetched, or shipped."""
 
-CSS = Path(__file__).parent / "templates" / "page.css"
 
-ON_LOAD = """
-() => document.addEventListener('keydown', event => {
-  if (event.key === 'Tab' && event.target.matches('input[role=combobox]')) event.stopImmediatePropagation();
-}, true)
-"""
-"""A dropdown that is left by Tab closes; Gradio would open its list again after it was left."""
+def asset(name: str) -> str:
+    """Read a style sheet or a script of the page."""
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
 def check_gradio() -> None:
@@ -101,8 +97,8 @@ def build_app(page: gr.Blocks, uploads: Path, host: str = "127.0.0.1") -> FastAP
         pwa=False,
         mcp_server=False,
         theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO),
-        css=CSS.read_text(encoding="utf-8"),
-        js=ON_LOAD,
+        css=asset("page.css"),
+        js=asset("on_load.js"),
     )
 
 
