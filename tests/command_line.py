@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
-class Said(NamedTuple):
+class Output(NamedTuple):
     """The end of a command: its exit code and what it printed."""
 
     code: int
@@ -14,5 +14,5 @@ class Said(NamedTuple):
     err: str
 
 
-Command = Callable[..., Said]
+Command = Callable[..., Output]
 """Runs `tripletcl` with the given words."""

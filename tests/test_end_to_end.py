@@ -1,4 +1,4 @@
-"""The whole way as a user goes it, on a handful of drawn scenes: commands in, files and printed results out."""
+"""The main commands one after another, as a user runs them, on a handful of drawn scenes."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ SETTINGS = {
 
 
 @dataclass
-class Ended:
-    """What a command printed."""
+class Output:
+    """The printed output of a command."""
 
     stdout: str
     stderr: str
@@ -45,7 +45,7 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a config, made the working folder; the cache lies in it, too."""
+    """The working folder: it holds a config, and the cache."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "small.yaml").write_text("compare: {methods: [finetune, {name: mas, lam: 3}, joint], seeds: [0]}\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -56,18 +56,18 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def tripletcl(*arguments: str, code: int = 0) -> Ended:
-    """Run a command to its end in this process (importing torch anew costs seconds) and check its exit code."""
+def tripletcl(*arguments: str, code: int = 0) -> Output:
+    """Run a command in this process, where torch is imported already, and check its exit code."""
     stdout, stderr = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
         patch.setattr(sys, "argv", ["tripletcl", *arguments])
         try:
             main()
-            ended: object = 0
+            exit_code: object = 0
         except SystemExit as exit_:
-            ended = exit_.code or 0
-    assert ended == code, stderr.getvalue()
-    return Ended(stdout.getvalue(), stderr.getvalue())
+            exit_code = exit_.code or 0
+    assert exit_code == code, stderr.getvalue()
+    return Output(stdout.getvalue(), stderr.getvalue())
 
 
 def settings(**changes: object) -> list[str]:
@@ -77,8 +77,8 @@ def settings(**changes: object) -> list[str]:
 @pytest.fixture(scope="module")
 def compared(workplace: Path) -> Path:
     """A finished comparison."""
-    ended = tripletcl("compare", "small.yaml", *settings(), "--out", "runs", "--json")
-    rows = json.loads(ended.stdout)
+    output = tripletcl("compare", "small.yaml", *settings(), "--out", "runs", "--json")
+    rows = json.loads(output.stdout)
     assert [row["method"] for row in rows] == ["finetune", "mas", "joint"]
     return workplace / "runs"
 
@@ -107,8 +107,8 @@ def test_finished_runs_are_reused(workplace: Path, compared: Path) -> None:
 
 
 def test_a_run_of_another_config_is_refused(workplace: Path, compared: Path) -> None:
-    ended = tripletcl("compare", "small.yaml", *settings(**{"training.lr": 0.5}), "--out", "runs", code=2)
-    assert "holds a run of another config" in ended.stderr
+    output = tripletcl("compare", "small.yaml", *settings(**{"training.lr": 0.5}), "--out", "runs", code=2)
+    assert "holds a run of another config" in output.stderr
 
 
 def test_evaluate_gives_the_figures_of_the_run(workplace: Path, compared: Path) -> None:
@@ -128,20 +128,20 @@ def test_index_query_describe(workplace: Path, compared: Path) -> None:
     facts = json.loads((compared / "mas-split0-seed0" / "stages" / "stage-02" / "embedder.json").read_text())["facts"]
     subject, predicate, object_ = max(facts, key=lambda fact: sum(unit is not None for unit in fact))
     for words in ([subject, predicate, object_], ["?", predicate, "?"], [f"{subject}, {predicate}, ?"]):
-        found = json.loads(tripletcl("query", "runs/mas-split0-seed0", *words, "-k", "3", "--json").stdout)
-        assert len(found["hits"]) == 3
-        assert all(Path(hit["path"]).is_file() for hit in found["hits"])
-        assert found["notes"] == []
+        answer = json.loads(tripletcl("query", "runs/mas-split0-seed0", *words, "-k", "3", "--json").stdout)
+        assert len(answer["hits"]) == 3
+        assert all(Path(hit["path"]).is_file() for hit in answer["hits"])
+        assert answer["notes"] == []
     unknown = json.loads(tripletcl("query", "runs/mas-split0-seed0", "zebra", "--json").stdout)
     assert "never trained" in unknown["notes"][0]
-    image = found["hits"][0]["path"]
+    image = answer["hits"][0]["path"]
     (described,) = json.loads(tripletcl("describe", "runs/mas-split0-seed0", image, "--json").stdout)
     assert all(row["fact"] in facts for row in described["facts"])
     probabilities = [row["probability"] for row in described["facts"]]
     assert probabilities == sorted(probabilities, reverse=True)
 
 
-def test_an_index_follows_its_folder(workplace: Path, compared: Path) -> None:
+def test_an_index_is_synced_with_its_folder(workplace: Path, compared: Path) -> None:
     run, album = "runs/mas-split0-seed0", workplace / "album"
     album.mkdir()
     pictures = sorted(next((workplace / "cache" / "scenes").glob("*/images")).glob("*"))[:5]
@@ -182,7 +182,7 @@ def test_from_a_script(workplace: Path, compared: Path) -> None:
 
 
 def test_from_augmented_images_with_forked_branches_and_a_trained_text_side(workplace: Path) -> None:
-    """What the cached features leave out: images as inputs, Model 2, a text projection, importance on other images."""
+    """Without cached features: images as inputs, Model 2, a text projection, importance on other images."""
     changes = {
         "data.cache_features": "false",
         "data.augmentation": "{flip: true, crop: [0.6, 1.0], jitter: 0.2}",
@@ -196,8 +196,8 @@ def test_from_augmented_images_with_forked_branches_and_a_trained_text_side(work
         "training.epochs": 1,
         "method": "mas",
     }
-    ended = tripletcl("train", "small.yaml", *settings(**changes), "--out", "images", "--json")
-    result = json.loads(ended.stdout)
+    output = tripletcl("train", "small.yaml", *settings(**changes), "--out", "images", "--json")
+    result = json.loads(output.stdout)
     assert result["split"] == "semantic-0"
     stages = [load_file(workplace / "images" / "stages" / f"stage-0{i}" / "model.safetensors") for i in range(3)]
     for name in ("text.projection.weight", "image.heads.1.weight", "image.branches.1.head.conv_head.weight"):
@@ -207,8 +207,8 @@ def test_from_augmented_images_with_forked_branches_and_a_trained_text_side(work
     assert again["map_all"] == pytest.approx(result["map_all"][-1], rel=1e-4)
 
 
-def test_killed_at_any_moment_the_numbers_stay(workplace: Path, compared: Path) -> None:
-    """kill -9 twice in mid-task; the third start ends with the files of the uninterrupted run, bit for bit."""
+def test_a_killed_run_ends_with_the_same_numbers(workplace: Path, compared: Path) -> None:
+    """After kill -9 twice within a task, the third start ends with the files of the uninterrupted run, bit for bit."""
     run = workplace / "killed"
     arguments = ["train", "runs/mas-split0-seed0/config.yaml", "--out", str(run), "--quiet"]
     for wanted in (2, 5):
@@ -219,7 +219,7 @@ def test_killed_at_any_moment_the_numbers_stay(workplace: Path, compared: Path) 
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
-    # In a process of its own, as before: this one may use more threads, which sum in another order.
+    # In a process of its own, as the others: this one may use more threads, which sum in another order.
     subprocess.run([sys.executable, "-m", "tripletcl", *arguments], check=True)
     whole = compared / "mas-split0-seed0"
     for name in ("stages/stage-01/model.safetensors", "stages/stage-02/model.safetensors"):
@@ -246,9 +246,9 @@ def test_killed_at_any_moment_the_numbers_stay(workplace: Path, compared: Path) 
         (["report", "cache"], "no run folder"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_code_2(
+def test_a_users_error_is_one_sentence_and_code_2(
     workplace: Path, compared: Path, arguments: list[str], words: str
 ) -> None:
-    ended = tripletcl(*arguments, code=2)
-    assert words in ended.stderr
-    assert len([line for line in ended.stderr.splitlines() if line.startswith("tripletcl:")]) == 1
+    output = tripletcl(*arguments, code=2)
+    assert words in output.stderr
+    assert len([line for line in output.stderr.splitlines() if line.startswith("tripletcl:")]) == 1

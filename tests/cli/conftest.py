@@ -8,7 +8,7 @@ from pathlib import Path
 
 import field
 import pytest
-from command_line import Command, Said
+from command_line import Command, Output
 
 from tripletcl.cli import main
 from tripletcl.runs.train import train
@@ -18,12 +18,12 @@ from tripletcl.runs.train import train
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run `tripletcl` with these words."""
 
-    def run(*words: object) -> Said:
+    def run(*words: object) -> Output:
         monkeypatch.setattr("sys.argv", ["tripletcl", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
-        return Said(int(ended.value.code or 0), *capsys.readouterr())
+        return Output(int(ended.value.code or 0), *capsys.readouterr())
 
     return run
 

@@ -44,21 +44,21 @@ def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_and_continue(finished: Path, tmp_path: Path, command: Command) -> None:
     (tmp_path / "tiny.yaml").write_text(dump_config(field.settings(finished)))
     run = tmp_path / "tiny"
-    said = command("train", tmp_path / "tiny.yaml", "--out", run)
-    assert said.code == 0
-    assert f"run folder: {run}" in said.out
-    assert "task 2" in said.err, "progress goes to the terminal"
+    output = command("train", tmp_path / "tiny.yaml", "--out", run)
+    assert output.code == 0
+    assert f"run folder: {run}" in output.out
+    assert "task 2" in output.err, "progress goes to the terminal"
     assert command("train", tmp_path / "tiny.yaml", "training.epochs=1", "--out", run).code == 2
     more = field.table(tmp_path, "more", ["purple", "cyan"])
-    said = command("train", "--continue", run, more, "training.epochs=1", "--json")
-    assert json.loads(said.out)["tasks"] == ["task 1", "task 2", "task 3"]
+    output = command("train", "--continue", run, more, "training.epochs=1", "--json")
+    assert json.loads(output.out)["tasks"] == ["task 1", "task 2", "task 3"]
     assert command("train", "--continue", run, "--out", run).code == 2
 
 
 def test_evaluate(run: Path, command: Command) -> None:
-    said = command("evaluate", run)
-    assert said.code == 0
-    (own,) = [line.split()[2:] for line in said.out.splitlines() if line.startswith("own images")]
+    output = command("evaluate", run)
+    assert output.code == 0
+    (own,) = [line.split()[2:] for line in output.out.splitlines() if line.startswith("own images")]
     assert len(own) == 2
     assert all(0 <= float(score) <= 1 for score in own)
     (latest,) = json.loads(command("evaluate", run, "--json").out)
@@ -76,18 +76,18 @@ def test_evaluate_prints_a_dash_for_a_task_without_test_photos(
     for photo in (place / "base").iterdir():
         photo.unlink()
 
-    said = command("evaluate", place / "run")
-    assert said.code == 0
-    rows = [line.split() for line in said.out.splitlines() if line.startswith(("own images", "all test images"))]
+    output = command("evaluate", place / "run")
+    assert output.code == 0
+    rows = [line.split() for line in output.out.splitlines() if line.startswith(("own images", "all test images"))]
     assert rows == [["own", "images", MISSING, MISSING], ["all", "test", "images", *[MISSING] * 3]]
-    assert f"MRR {MISSING}" in said.out
+    assert f"MRR {MISSING}" in output.out
     (scores,) = json.loads(command("evaluate", place / "run", "--json").out)
     assert scores["map_tasks"] == [None, None]
 
 
 def test_report(run: Path, command: Command) -> None:
-    said = command("report", run)
-    assert said.out == f"page: {run / 'report.html'}\n"
+    output = command("report", run)
+    assert output.out == f"page: {run / 'report.html'}\n"
     assert (run / "report.html").read_text().lstrip().startswith("<!doctype html>")
 
 
@@ -99,47 +99,47 @@ def test_methods_and_sets(command: Command) -> None:
 
 
 def test_data_check_and_scenes(finished: Path, tmp_path: Path, command: Command) -> None:
-    said = command("data", "check", finished / "base.csv")
-    assert said.code == 0
-    assert "no problem found" in said.out
+    output = command("data", "check", finished / "base.csv")
+    assert output.code == 0
+    assert "no problem found" in output.out
     (tmp_path / "bad.csv").write_text("image,subject,predicate,object,split\nnowhere.png,dog,,,train\n")
-    said = command("data", "check", tmp_path / "bad.csv")
-    assert said.code == 1
-    assert "nowhere.png" in said.out
+    output = command("data", "check", tmp_path / "bad.csv")
+    assert output.code == 1
+    assert "nowhere.png" in output.out
     assert not json.loads(command("data", "check", tmp_path / "bad.csv", "--json").out)["ok"]
     scenes = tmp_path / "scenes"
-    said = command("data", "scenes", scenes, "--facts", "12", "--train", "1", "--test", "1", "--size", "32")
-    assert said.out == f"{scenes / 'facts.csv'}\n"
+    output = command("data", "scenes", scenes, "--facts", "12", "--train", "1", "--test", "1", "--size", "32")
+    assert output.out == f"{scenes / 'facts.csv'}\n"
     assert len(list((scenes / "images").iterdir())) == 24
 
 
 def test_index_query_and_describe(run: Path, photos: Path, command: Command) -> None:
-    said = command("index", run, photos)
-    assert said.code == 0
-    assert f"3 photos in {run / 'index'}: 3 added, 0 changed, 0 removed, 1 skipped" in said.out
-    assert f"skipped: {photos / 'broken.png'}: not an image" in said.out
+    output = command("index", run, photos)
+    assert output.code == 0
+    assert f"3 photos in {run / 'index'}: 3 added, 0 changed, 0 removed, 1 skipped" in output.out
+    assert f"skipped: {photos / 'broken.png'}: not an image" in output.out
     extra = field.photo(photos.parent / "extra.png", "blue", 1)
     assert json.loads(command("index", "add", run, extra, "--json").out)["photos"] == 4
     assert command("index", "add", run, photos / "missing.png").code == 2
     assert json.loads(command("index", "remove", run, extra, "--json").out)["removed"] == 1
     assert "kind      flat" in command("index", "info", run).out
 
-    said = command("query", run, "?", "lying", "-k", "2", "--sheet", photos.parent / "sheet.png")
-    assert said.code == 0
-    assert said.out.startswith("understood as <?, lying, ?>")
-    assert len([line for line in said.out.splitlines() if line.endswith(".png") and "photos/" in line]) == 2
+    output = command("query", run, "?", "lying", "-k", "2", "--sheet", photos.parent / "sheet.png")
+    assert output.code == 0
+    assert output.out.startswith("understood as <?, lying, ?>")
+    assert len([line for line in output.out.splitlines() if line.endswith(".png") and "photos/" in line]) == 2
     assert (photos.parent / "sheet.png").exists()
-    found = json.loads(command("query", run, "--like", photos / "red-0.png", "--json").out)
-    assert found["stage"] == 2
-    assert len(found["hits"]) == 2, "the example is not found itself"
+    answer = json.loads(command("query", run, "--like", photos / "red-0.png", "--json").out)
+    assert answer["stage"] == 2
+    assert len(answer["hits"]) == 2, "the example is not found itself"
 
-    said = command("describe", run, photos / "red-0.png", photos / "broken.png", "-k", "1")
-    assert said.code == 0
-    assert re.search(r"^\.\d{3}  <", said.out, re.MULTILINE)
-    assert "not an image" in said.out
-    said = command("describe", run, photos / "broken.png")
-    assert said.code == 2
-    assert "not an image" in said.err
+    output = command("describe", run, photos / "red-0.png", photos / "broken.png", "-k", "1")
+    assert output.code == 0
+    assert re.search(r"^\.\d{3}  <", output.out, re.MULTILINE)
+    assert "not an image" in output.out
+    output = command("describe", run, photos / "broken.png")
+    assert output.code == 2
+    assert "not an image" in output.err
 
 
 def test_upgrade_and_drift(run: Path, photos: Path, command: Command) -> None:
@@ -150,25 +150,25 @@ def test_upgrade_and_drift(run: Path, photos: Path, command: Command) -> None:
     upgraded = json.loads(command("index", "upgrade", run, "--images", photos.parent / "more", "--json").out)
     assert (upgraded["from_stage"], upgraded["stage"], upgraded["learned_from"]) == (1, 2, 24)
     assert "are of stage 2 already" in command("index", "upgrade", run).out
-    said = command("drift", run)
-    assert said.code == 0
-    assert "stage 1" in said.out
+    output = command("drift", run)
+    assert output.code == 0
+    assert "stage 1" in output.out
     (drift,) = json.loads(command("drift", run, "--json").out)
     assert drift["stages"] == [1, 2]
 
 
 def test_adapt_teach_and_tasks(run: Path, photos: Path, command: Command) -> None:
-    said = command("adapt", run, "--images", photos)
-    assert said.code == 0
-    assert "importance measured on 3 photos" in said.out
-    assert "broken.png: not an image" in said.out
-    said = command("teach", run, "cyan lying", photos)
-    assert said.code == 0
-    assert "<cyan, lying> learned from three photos: stage 3" in said.out
-    assert "broken.png: not an image" in said.out
-    said = command("tasks", run)
-    assert "taught: <cyan, l" in said.out
-    assert "adapted" in said.out
+    output = command("adapt", run, "--images", photos)
+    assert output.code == 0
+    assert "importance measured on 3 photos" in output.out
+    assert "broken.png: not an image" in output.out
+    output = command("teach", run, "cyan lying", photos)
+    assert output.code == 0
+    assert "<cyan, lying> learned from three photos: stage 3" in output.out
+    assert "broken.png: not an image" in output.out
+    output = command("tasks", run)
+    assert "taught: <cyan, l" in output.out
+    assert "adapted" in output.out
     known = json.loads(command("tasks", run, "--json").out)
     assert (len(known["tasks"]), len(known["adaptations"])) == (3, 1)
     assert "<cyan, lying> is undone: stage 2 is the latest again" in command("teach", run, "--undo").out
@@ -176,27 +176,27 @@ def test_adapt_teach_and_tasks(run: Path, photos: Path, command: Command) -> Non
     assert command("teach", run).code == 2
 
 
-def test_recognise(recogniser: Path, photos: Path, command: Command) -> None:
-    shown = [recogniser / "red" / "test" / f"class{number}" / "0.png" for number in range(3)]
-    said = command("recognise", recogniser / "run", *shown)
-    assert said.code == 0
-    assert [line.partition(": ")[0] for line in said.out.splitlines()] == list(map(str, shown))
-    assert re.search(r": class\d \.\d\d, class\d \.\d\d, class\d \.\d\d$", said.out.splitlines()[0])
+def test_recognise(recogniser: Path, command: Command) -> None:
+    photos = [recogniser / "red" / "test" / f"class{number}" / "0.png" for number in range(3)]
+    output = command("recognise", recogniser / "run", *photos)
+    assert output.code == 0
+    assert [line.partition(": ")[0] for line in output.out.splitlines()] == list(map(str, photos))
+    assert re.search(r": class\d \.\d\d, class\d \.\d\d, class\d \.\d\d$", output.out.splitlines()[0])
 
 
 def test_recognise_passes_over_a_broken_photo_and_names_it(recogniser: Path, photos: Path, command: Command) -> None:
     run, whole, broken = recogniser / "run", recogniser / "red" / "test" / "class0" / "0.png", photos / "broken.png"
-    said = command("recognise", run, broken, whole)
-    assert said.code == 0
-    assert said.out.splitlines()[0].startswith(f"{broken}: not an image")
-    assert said.out.splitlines()[1].startswith(f"{whole}: class")
+    output = command("recognise", run, broken, whole)
+    assert output.code == 0
+    assert output.out.splitlines()[0].startswith(f"{broken}: not an image")
+    assert output.out.splitlines()[1].startswith(f"{whole}: class")
     first, second = json.loads(command("recognise", run, broken, whole, "--json").out)
     assert set(first) == {"image", "error"}
     assert second["image"] == str(whole)
     assert "label" in second
-    said = command("recognise", run, broken)
-    assert said.code == 2
-    assert said.err == f"tripletcl: {broken}: not an image, or of a format that Pillow cannot read\n"
+    output = command("recognise", run, broken)
+    assert output.code == 2
+    assert output.err == f"tripletcl: {broken}: not an image, or of a format that Pillow cannot read\n"
 
 
 def test_names_in_tables_are_no_markup(run: Path, tmp_path: Path, command: Command) -> None:
@@ -214,6 +214,6 @@ def test_help_names_every_command_and_describes_it(words: tuple[str, ...], comma
     names = re.findall(r"^  ([a-z]+)  +[A-Z]", overview.partition("Commands:")[2], re.MULTILINE)
     assert len(names) >= 3
     for name in names:
-        said = command(*words, name, "--help")
-        assert said.code == 0
-        assert said.out.startswith("Usage: ")
+        output = command(*words, name, "--help")
+        assert output.code == 0
+        assert output.out.startswith("Usage: ")

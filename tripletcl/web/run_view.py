@@ -168,17 +168,30 @@ class RunView:
         return StageModel(folder, tuple(self.run.taught(stage)), words)
 
 
+def open_view(run: FactRun, main: RunView | None = None) -> RunView:
+    """Read a run's stages and figures.
+
+    Args:
+        run: The run.
+        main: The run that it is shown next to; two of one method are distinguished by the folder's name.
+
+    Raises:
+        UserError: it has no model yet, or its table is missing or damaged.
+    """
+    if not any(run.stages):
+        raise UserError(f"{run.path} has no model of any stage yet; train it first")
+    method, result = method_key(run), named_result(run)
+    if main is not None and method == main.method:
+        method = f"{method} ({run.path.name})"
+    shared = main is not None and run.own_settings.data == main.run.own_settings.data
+    table = main.table if main is not None and shared else run.table()
+    return RunView(run, table, method, tuple(run.stages), result and replace(result, method=method))
+
+
 def method_key(run: FactRun) -> str:
     """The method's name in tables and for its colour: that of its folder where a comparison gave it one."""
     result = named_result(run)
     return method_name(run.settings.method) if result is None else result.method
-
-
-def view_of(run: FactRun, table: FactTable, method: str) -> RunView:
-    """Read a run's stages and figures."""
-    result = named_result(run)
-    named = None if result is None else replace(result, method=method)
-    return RunView(run, table, method, tuple(run.stages), named)
 
 
 def same_tasks(run: FactRun, other: FactRun) -> bool:

@@ -16,7 +16,7 @@ from tripletcl.report.grouping import method_order
 from tripletcl.runs.layout import RESULT, VECTORS, stage_folders
 from tripletcl.runs.stored import FactRun
 from tripletcl.web.galleries import Gallery, OwnPhotos, TestImages
-from tripletcl.web.run_view import RunView, method_key, same_tasks, siblings, view_of
+from tripletcl.web.run_view import RunView, method_key, open_view, same_tasks, siblings
 
 NO_OTHER = "none"
 """The choice of no other method next to the run."""
@@ -132,10 +132,10 @@ def open_state(run: Path, other: Path | None = None, index: Path | None = None) 
     given += sorted(siblings(opened), key=lambda sibling: method_key(sibling) != LOWER_BOUND)
     # Before anything else is read: a change from now on is noticed by `LiveState.follow`.
     versions = {each.path: _version(each.path) for each in (opened, *given)}
-    main = _view(opened)
+    main = open_view(opened)
     others: dict[str, RunView] = {}
     for each in given:
-        view = _view(each, main)
+        view = open_view(each, main)
         others.setdefault(view.method, view)
     galleries: list[Gallery] = [TestImages(main), *([OwnPhotos(main, index)] if index is not None else [])]
     groups = opened.read_tasks()
@@ -152,19 +152,6 @@ def _modified(file: Path) -> int:
         return file.stat().st_mtime_ns
     except OSError:
         return 0  # not written yet, or deleted meanwhile
-
-
-def _view(run: FactRun, main: RunView | None = None) -> RunView:
-    """Read a run, next to the main one where that is given; two of one method are told apart by their folders."""
-    if not any(run.stages):
-        raise UserError(f"{run.path} has no model of any stage yet; train it first")
-    method = method_key(run)
-    if main is None:
-        return view_of(run, run.table(), method)
-    if method == main.method:
-        method = f"{method} ({run.path.name})"
-    same_data = run.own_settings.data == main.run.own_settings.data
-    return view_of(run, main.table if same_data else run.table(), method)
 
 
 def _check_alike(run: FactRun, other: FactRun) -> None:
