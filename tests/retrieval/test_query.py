@@ -31,6 +31,12 @@ from tripletcl.retrieval import Query, UnknownUnit, parse_query, query_vectors, 
         ("black dog, running, ?", ("black dog", "running", None)),
         ('"black dog" , chasing,"red ball"', ("black dog", "chasing", "red ball")),
         ("the dog's bowl, ?", ("the dog's bowl", None, None)),
+        ('"dog, small" running', ("dog, small", "running", None)),
+        ('"dog, small", running', ("dog, small", "running", None)),
+        (
+            "\N{LEFT DOUBLE QUOTATION MARK}black dog\N{RIGHT DOUBLE QUOTATION MARK} running",
+            ("black dog", "running", None),
+        ),
         ("<person> riding horse", ("<person>", "riding", "horse")),
     ],
 )
@@ -53,6 +59,25 @@ def test_only_wildcards_ask_for_nothing(words: str | list[str]) -> None:
 def test_an_open_quote_is_named() -> None:
     with pytest.raises(UserError, match="quote that is not closed"):
         parse_query('"black dog running')
+
+
+def test_a_query_of_any_origin_is_bounded_and_its_message_too() -> None:
+    for make in (lambda text: Query(text), lambda text: parse_query(text), lambda text: parse_query([text, "?"])):
+        with pytest.raises(UserError, match="at most 2,000 are read") as refused:
+            make("x" * 10_000_000)
+        assert len(str(refused.value)) < 200
+    with pytest.raises(UserError, match="no text in this terminal's encoding"):
+        Query("dog\udcff")
+    with pytest.raises(UserError, match="has 300 units") as refused:
+        parse_query("a " * 300)
+    assert len(str(refused.value)) < 300
+
+
+def test_other_types_are_refused_in_a_sentence() -> None:
+    with pytest.raises(UserError, match="a query is a text, a Query or a Fact, not int"):
+        as_query(5)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="the predicate of a query is a text or None, not 5"):
+        Query("dog", 5)  # type: ignore[arg-type]
 
 
 def test_a_query_tidies_its_units_and_shows_its_wildcards() -> None:

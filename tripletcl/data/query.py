@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tripletcl.data.facts import UNITS, Fact
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, excerpt
 
 WILDCARD = "?"
 USAGE = 'write a query as up to three words, person riding horse, with "?" for any, and quote or separate by commas a '
 USAGE += 'unit of several words: "black dog" running ?, or black dog, running, ?'
+
+LONGEST_REQUEST = 2000
+"""Characters of a query, a request or a phrase, however it is given."""
+
+CURLY_QUOTES = str.maketrans("\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}", '""')
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,7 @@ class Query:
     """A fact to search for; a unit that is None (or "?") may be anything.
 
     Raises:
-        UserError: no unit is given.
+        UserError: no unit is given, one is no text, or they are too long.
     """
 
     subject: str | None = None
@@ -27,6 +32,10 @@ class Query:
     object: str | None = None
 
     def __post_init__(self) -> None:
+        for unit in UNITS:
+            if not isinstance(getattr(self, unit), str | None):
+                raise UserError(f"the {unit} of a query is a text or None, not {getattr(self, unit)!r:.60}")
+        check_request(" ".join(unit or "" for unit in self.units))
         for unit in UNITS:
             text = " ".join((getattr(self, unit) or "").split())
             object.__setattr__(self, unit, None if text in ("", WILDCARD) else text)
@@ -57,22 +66,52 @@ def parse_query(words: str | Sequence[str]) -> Query:
     Raises:
         UserError: there are more than three units, only wildcards, or a quote is not closed.
     """
-    text = words if isinstance(words, str) else " ".join(words)
+    text = check_request(words if isinstance(words, str) else " ".join(words))
     units = _typed_units(text) if isinstance(words, str) or "," in text else list(words)
     if len(units) > len(UNITS):
-        raise UserError(f"the query {text!r} has {len(units)} units, and a fact has three; {USAGE}")
+        raise UserError(f"the query {excerpt(text)} has {len(units)} units, and a fact has three; {USAGE}")
     return Query(*units)
 
 
 def as_query(query: str | Query | Fact) -> Query:
-    """Convert a string (parsed) or a fact (a unit that it lacks becomes a wildcard) to a query."""
+    """Convert a string (parsed) or a fact (a unit that it lacks becomes a wildcard) to a query.
+
+    Raises:
+        UserError: it is none of these, or the string cannot be read.
+    """
     if isinstance(query, str):
         return parse_query(query)
+    if not isinstance(query, Query | Fact):
+        raise UserError(f"a query is a text, a Query or a Fact, not {type(query).__name__}")
     return Query(*query.units) if isinstance(query, Fact) else query
 
 
+def check_request(text: str) -> str:
+    """Return a text as typed, with straight quotes.
+
+    Raises:
+        UserError: it is longer than LONGEST_REQUEST, or no Unicode.
+    """
+    if len(text) > LONGEST_REQUEST:
+        raise UserError(
+            f"the request {excerpt(text)} has {len(text):,} characters, and at most {LONGEST_REQUEST:,} are read"
+        )
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes of a command line that are no UTF-8
+        raise UserError(f"the request {excerpt(text)} has bytes that are no text in this terminal's encoding")
+    return text.translate(CURLY_QUOTES)
+
+
 def _typed_units(text: str) -> list[str]:
+    """The units of a text: between commas if there is one outside quotes, else between spaces."""
     if text.count('"') % 2:
-        raise UserError(f"the query {text!r} has a quote that is not closed; {USAGE}")
-    units = text.split(",") if "," in text else re.findall(r'"[^"]*"|[^\s"]+', text)
+        raise UserError(f"the query {excerpt(text)} has a quote that is not closed; {USAGE}")
+    pieces = re.findall(r'"[^"]*"|,|[^,"]+', text)
+    if "," not in pieces:
+        return [unit.strip('"') for unit in re.findall(r'"[^"]*"|[^\s"]+', text)]
+    units = [""]
+    for piece in pieces:
+        if piece == ",":
+            units.append("")
+        else:
+            units[-1] += piece
     return [unit.strip().strip('"') for unit in units]
