@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tripletcl.data.facts import Fact
+from tripletcl.data.query import LONGEST_REQUEST
 from tripletcl.errors import UserError
 from tripletcl.retrieval.lexicon import Lexicon, stem
 from tripletcl.retrieval.phrases import read_phrase
@@ -144,7 +146,87 @@ def test_a_phrase_that_asks_for_nothing(phrase: str) -> None:
         read_phrase(phrase, FACTS)
 
 
-@pytest.mark.parametrize("phrase", ["a dog without a ball", "no dogs", "a dog that isn't running"])
+ODD_FACTS = [
+    Fact(*fact.split(" | "))
+    for fact in [
+        "person | not wearing | helmet",
+        "person | riding | four wheeler",
+        "person | wearing | hat",
+        "digit 7",
+        "digit 3",
+        "sky | is | blue",
+        "dog, small | running",
+        "truck or bus | parked",
+        "person | with no | shoes",
+        "rock and roll | playing",
+    ]
+]
+
+
+@pytest.mark.parametrize(
+    ("phrase", "queries"),
+    [
+        ("person not wearing helmet", "<person, not wearing, helmet>"),
+        ("people not wearing helmets", "<person, not wearing, helmet>"),
+        ("a person not wearing a hat", "<person, not wearing, hat>"),
+        ("not wearing helmet", "<?, not wearing, helmet>"),
+        ("person riding four wheeler", "<person, riding, four wheeler>"),
+        ("a child riding two four wheelers", "<child, riding, four wheeler>"),
+        ("digit 7", "<digit 7, ?, ?>"),
+        ("a photo of digit 7 and digit 3", "<digit 7, ?, ?> + <digit 3, ?, ?>"),
+        ("sky is blue", "<sky, is, blue>"),
+        ("The sky is blue.", "<sky, is, blue>"),
+        ("dog, small running", "<dog, small, running, ?>"),
+        ("truck or bus parked", "<truck or bus, parked, ?>"),
+        ("a truck or bus riding a hat", "<truck or bus, riding, hat>"),
+        ("a person with no shoes", "<person, with no, shoes>"),
+        ("rock and roll", "<rock and roll, ?, ?>"),
+    ],
+)
+def test_known_facts_are_found_whatever_their_words(phrase: str, queries: str) -> None:
+    assert " + ".join(map(str, read_phrase(phrase, ODD_FACTS).queries)) == queries
+
+
+@pytest.mark.parametrize("fact", ODD_FACTS, ids=str)
+def test_every_odd_fact_is_read_as_itself(fact: Fact) -> None:
+    (query,) = read_phrase(" ".join(unit for unit in fact.units if unit), ODD_FACTS).queries
+    assert query.units == fact.units
+
+
+@pytest.mark.parametrize("phrase", ["dog or horse", "either a dog or a horse", "a person riding a horse or a bicycle"])
+def test_alternatives_are_refused_with_advice(phrase: str) -> None:
+    with pytest.raises(UserError, match="search for one thing at a time"):
+        read_phrase(phrase, FACTS)
+
+
+def test_a_phrase_is_read_in_linear_time() -> None:
+    phrase = "dog and " * (LONGEST_REQUEST // 8)
+    started = time.process_time()
+    for _ in range(5):
+        read_phrase(phrase, FACTS)
+        read_phrase(phrase.replace("and", "the"), FACTS)
+        read_phrase(phrase.replace("and", "in"), FACTS)
+    assert time.process_time() - started < 2.5
+
+
+def test_a_long_phrase_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UserError, match=r"15,000,000 characters, and at most 2,000") as refused:
+        read_phrase("dog" * 5_000_000, FACTS)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "a dog without a ball",
+        "no dogs",
+        "a dog that isn't running",
+        "a dog that isn\N{RIGHT SINGLE QUOTATION MARK}t running",
+        "nobody riding a horse",
+        "nothing on the beach",
+        "neither dog nor horse",
+    ],
+)
 def test_negations_are_refused_with_advice(phrase: str) -> None:
     with pytest.raises(UserError, match="after a minus"):
         read_phrase(phrase, FACTS)

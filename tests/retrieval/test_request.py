@@ -67,10 +67,33 @@ CALIBRATION = Calibration("colours-1", CURVES, {"any": Isotonic([0], [0])}, 1)
         ("a brown dog running - snow", "<dog, running, ?> + <dog, brown, ?> - <?, ?, snow>"),
         ('"a + b", ? - snow', "<a + b, ?, ?> - <?, ?, snow>"),
         ("hang-glider", "<hang-glider, ?, ?>"),
+        # Signs as people type them
+        ("dog -snow", "<dog, ?, ?> - <?, ?, snow>"),
+        (["dog", "-snow"], "<dog, ?, ?> - <?, ?, snow>"),
+        ("dog -snow running", "<dog, running, ?> - <?, ?, snow>"),
+        ("dog running !snow", "<dog, running, ?> - <?, ?, snow>"),
+        ('dog running -"brown horse" ?', "<dog, running, ?> - <brown horse, ?, ?>"),
+        ("dog running \N{EN DASH} snow", "<dog, running, ?> - <?, ?, snow>"),
+        ("dog running \N{MINUS SIGN}snow", "<dog, running, ?> - <?, ?, snow>"),
+        ('"dog, small" running', "<dog, small, running, ?>"),
+        ("\N{LEFT DOUBLE QUOTATION MARK}brown dog\N{RIGHT DOUBLE QUOTATION MARK} running", "<brown dog, running, ?>"),
     ],
 )
 def test_parse_request(words: str | list[str], expected: str) -> None:
     assert str(parse_request(words, FACTS)) == expected
+
+
+def test_a_known_text_with_a_comma_is_a_unit_of_a_command_line() -> None:
+    facts = [*FACTS, Fact("dog, small", "running")]
+    for words in (["dog, small", "running"], ["dog, small running"], "dog, small running", '"dog, small", running'):
+        assert parse_request(words, facts).terms == (Term(Query("dog, small", "running")),)
+
+
+def test_messages_repeat_an_excerpt_only() -> None:
+    for words in ('"' + "dog " * 400, "dog +" + " a" * 900 + " +", "dog - " + "a brown dog running " * 80):
+        with pytest.raises(UserError) as refused:
+            parse_request(words, FACTS)
+        assert len(str(refused.value)) < 300
 
 
 def test_photos_are_terms() -> None:
@@ -96,6 +119,9 @@ def test_photos_are_terms() -> None:
         ('"dog', "not closed"),
         ("dog - a brown dog running", "put a minus before each"),
         ("a dog without snow", "after a minus"),
+        ("dog or snow", "one thing at a time"),
+        ("dog + " * 1000, "at most 2,000 are read"),
+        ("dog\udcff", r"'dog\\udcff' has bytes that are no text"),
     ],
 )
 def test_a_request_that_cannot_be_read_is_refused_in_a_sentence(words: str | list[str], message: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Any
 
 from tripletcl.data.facts import UNITS, Fact
@@ -45,6 +46,11 @@ people persons, scarf scarves, shelf shelves, thief thieves, tooth teeth, wife w
 """English verbs and nouns whose forms share no stem, the plain form first. A form of two words (`lay`) belongs to the
 first."""
 
+ARTICLES = word_set("a an the")
+
+SHAPES = ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
+"""The units that a phrase may name: one before several, so that the longest known text is preferred."""
+
 _local = threading.local()
 """A stemmer for each thread: a stemmer works on one word at a time."""
 
@@ -65,18 +71,52 @@ class Lexicon:
         self.facts = facts
         self._spelled: list[dict[tuple[str, ...], str]] = [{} for _ in UNITS]
         self._stemmed: list[dict[tuple[str, ...], str]] = [{} for _ in UNITS]
-        for unit, text in ((unit, text) for fact in facts for unit, text in enumerate(fact.units) if text):
-            words = content_words(text.casefold().split()) or text.casefold().split()
+        self._whole: dict[tuple[str, ...], str] = {}  # texts by the stems of all their words, fillers included
+        units = dict.fromkeys((unit, text) for fact in facts for unit, text in enumerate(fact.units) if text)
+        for unit, text in units:
+            every = text.casefold().split()
+            words = content_words(every) or every
             self._spelled[unit].setdefault(tuple(words), text)
+            self._spelled[unit].setdefault((" ".join(every),), text)
             self._stemmed[unit].setdefault(tuple(map(stem, words)), text)
-        self._longest = max((len(words) for texts in self._spelled for words in texts), default=0)
+            self._whole.setdefault(tuple(map(stem, every)), " ".join(every))
+        keys = chain(self._whole, *self._spelled)
+        self._longest = max(map(len, keys), default=0)
         self._with_object = {fact.predicate for fact in facts if fact.object is not None}
+        self._known: dict[str, tuple[str | None, ...]] = {}
+        for shape in SHAPES:
+            for fact in facts:
+                chosen = tuple(text if unit in shape else None for unit, text in enumerate(fact.units))
+                if all(chosen[unit] for unit in shape):
+                    self._known.setdefault(_plain(filter(None, chosen)), chosen)
+
+    def fact_named(self, text: str) -> tuple[str | None, ...] | None:
+        """The units of a known fact that a text spells one after another, whatever their words; None if it does not."""
+        return self._known.get(_plain([text]))
+
+    def join_known(self, words: Sequence[str], special: Callable[[str], bool]) -> list[str]:
+        """Replace known texts that have a special word by one word each, the longest first: `four wheeler`."""
+        stems, joined, start = [stem(word) for word in words], [], 0
+        while start < len(words):
+            ends = range(min(start + self._longest, len(words)), start, -1)
+            spans = (end for end in ends if tuple(stems[start:end]) in self._whole)
+            end = next((end for end in spans if any(map(special, words[start:end]))), start)
+            joined.append(self._whole[tuple(stems[start:end])] if end > start else words[start])
+            start = max(end, start + 1)
+        return joined
+
+    def end_of(self, words: Sequence[str], *units: int) -> int:
+        """The position where the longest known text at the end of some words begins; their number without one."""
+        starts = range(max(0, len(words) - self._longest), len(words))
+        return next((start for start in starts if self.find(words[start:], *units)), len(words))
 
     def find(self, words: Sequence[str], *units: int) -> str | None:
         """Find the known text with these words, in any form, in the first of the units that has it.
 
         Words that spell any known text are no form of another: `drink` is not `drinking`.
         """
+        if len(words) > self._longest:
+            return None
         spelled = tuple(word.casefold() for word in words)
         if any(spelled in texts for texts in self._spelled):
             return next((self._spelled[unit][spelled] for unit in units if spelled in self._spelled[unit]), None)
@@ -103,6 +143,10 @@ class Lexicon:
             (word.casefold(),) in texts for word, texts in zip(words, self._spelled, strict=False)
         )
 
+    def has(self, word: str) -> bool:
+        """True if a word, as spelled, is a known text."""
+        return any((word.casefold(),) in texts for texts in self._spelled)
+
     def attribute(self, words: Sequence[str]) -> str | None:
         """Find the known predicate with these words, if it describes a property (`brown`) and no action.
 
@@ -126,9 +170,21 @@ class Lexicon:
         )
 
 
+@lru_cache(maxsize=4)
+def lexicon_of(facts: tuple[Fact, ...]) -> Lexicon:
+    """The lexicon of some facts; it is kept, since every phrase that is typed needs it."""
+    return Lexicon(facts)
+
+
+def _plain(texts: Iterable[str]) -> str:
+    words = " ".join(texts).casefold().split()
+    return " ".join(word for word in words if word not in ARTICLES)
+
+
 # --- stems -----------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=2**16)
 def stem(word: str) -> str:
     """The common part of all forms of a word; only for comparison with other stems.
 

@@ -8,19 +8,32 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tripletcl.data.facts import UNITS, Fact
-from tripletcl.data.query import Query
-from tripletcl.errors import UserError
-from tripletcl.retrieval.lexicon import OBJECT, PREDICATE, SUBJECT, Lexicon, content_words, word_set
+from tripletcl.data.query import Query, check_request
+from tripletcl.errors import UserError, excerpt
+from tripletcl.retrieval.lexicon import (
+    FILLERS,
+    OBJECT,
+    PREDICATE,
+    SUBJECT,
+    Lexicon,
+    content_words,
+    lexicon_of,
+    word_set,
+)
 
 OPENING = re.compile(r"^\W*((an?|the|some|all)\s+)?(photo|picture|image)(graph)?s?\s+(of|showing|with)\b", re.I)
 COUNTS = word_set("one two three four five six seven eight nine ten several many few both")
 GROUPS = word_set("group groups couple pair pairs crowd bunch lot lots number")
 """Counts if "of" follows."""
-NEGATIONS = word_set("no not without except never")
+NEGATIONS = word_set("no not without except never cannot nobody none nothing nowhere neither nor lacking minus")
+ALTERNATIVES = word_set("or either | ||")
 PREPOSITIONS = word_set(
     "about above across against along among around at behind below beneath beside between by down for from in inside "
     "into near of off on onto out outside over past through to towards under up upon with"
 )
+
+PUNCTUATION = ".,;:!?'\"()\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
+"""Characters at the ends of words that mean nothing."""
 
 Words = Sequence[str]
 
@@ -60,28 +73,45 @@ def read_phrase(phrase: str, facts: Sequence[Fact] = ()) -> Reading:
         facts: The facts that the model knows; without any, up to three words are the units in order.
 
     Raises:
-        UserError: the phrase has no content, or a negation.
+        UserError: the phrase is too long, or has no content, a negation or an alternative.
     """
-    lexicon = Lexicon(facts)
-    readings = [_read_clause(clause, lexicon) for clause in _clauses(_words(phrase), lexicon)]
+    phrase, lexicon = check_request(phrase), lexicon_of(tuple(facts))
+    if known := lexicon.fact_named(OPENING.sub("", phrase).strip(PUNCTUATION)):
+        return Reading((Query(*known),))
+    readings = [_read_clause(clause, lexicon) for clause in _clauses(_words(phrase, lexicon), lexicon)]
     queries = dict.fromkeys(query for reading in readings for query in reading.queries)
     if not queries:
-        raise UserError(f"the phrase {phrase!r} asks for nothing; say what a photo shows, as in 'a dog on the beach'")
+        raise UserError(
+            f"the phrase {excerpt(phrase)} asks for nothing; say what a photo shows, as in 'a dog on the beach'"
+        )
     return Reading(tuple(queries), tuple(word for reading in readings for word in reading.left_out))
 
 
 # --- from a phrase to clauses ----------------------------------------------------------------------------------------
 
 
-def _words(phrase: str) -> list[str]:
-    words = [word.strip(".,;:!?'\"“”()") for word in OPENING.sub("", phrase).split()]
-    for word in words:
-        if word.casefold() in NEGATIONS or word.casefold().endswith("n't"):
+def _words(phrase: str, lexicon: Lexicon) -> list[str]:
+    words = [word.strip(PUNCTUATION) for word in OPENING.sub("", phrase).split()]
+    words = lexicon.join_known(["and" if word == "&" else word for word in words if word], _is_special)
+    for word in (word for word in words if not lexicon.has(word)):
+        form = word.casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+        if form in NEGATIONS or form.endswith("n't"):
             raise UserError(
-                f"{word!r} in {phrase!r} cannot be read; write what a photo must not show after a minus, as in "
-                "dog running ? - ? ? snow"
+                f"{excerpt(word)} in {excerpt(phrase)} cannot be read; write what a photo must not show after a minus, "
+                "as in dog running ? - ? ? snow"
+            )
+        if form in ALTERNATIVES:
+            raise UserError(
+                f"{excerpt(word)} in {excerpt(phrase)} cannot be read; search for one thing at a time, as in dog "
+                "running, then horse running"
             )
     return content_words(words)
+
+
+def _is_special(word: str) -> bool:
+    """True for a word that is no part of a unit unless a known text has it."""
+    word = word.casefold()
+    return word.isdigit() or any(word in words for words in (COUNTS, NEGATIONS, ALTERNATIVES, FILLERS))
 
 
 def _clauses(words: Words, lexicon: Lexicon) -> Iterator[Words]:
@@ -99,7 +129,9 @@ def _clauses(words: Words, lexicon: Lexicon) -> Iterator[Words]:
 
 
 def _read_clause(words: Words, lexicon: Lexicon) -> Reading:
-    words, counts = _split_counts(words)
+    words, counts = _split_counts(words, lexicon)
+    if known := lexicon.fact_named(" ".join(words)):
+        return Reading((Query(*known),), counts)
     if lexicon.in_order(words) or (not lexicon.facts and len(words) <= len(UNITS)):
         return Reading((Query(*words),) if words else (), counts)
     before, verb, after = _split_at_verb(words, lexicon)
@@ -120,16 +152,18 @@ def _read_clause(words: Words, lexicon: Lexicon) -> Reading:
     return Reading(tuple(queries), tuple(left_out))
 
 
-def _split_counts(words: Words) -> tuple[Words, tuple[str, ...]]:
+def _split_counts(words: Words, lexicon: Lexicon) -> tuple[Words, tuple[str, ...]]:
     """Separate counts from the other words: the text vectors of "two dogs" and "three dogs" rank photos alike."""
-    words = list(words)
+    kept: list[str] = []
     counts: list[str] = []
-    for position in reversed(range(len(words))):
+    position = 0
+    while position < len(words):
         word, of = words[position].casefold(), words[position + 1 : position + 2] == ["of"]
-        if word.isdigit() or word in COUNTS or (of and word in GROUPS):
-            counts[:0] = words[position : position + 1 + of]
-            del words[position : position + 1 + of]
-    return words, tuple(counts)
+        counted = (word.isdigit() or word in COUNTS or (of and word in GROUPS)) and not lexicon.has(word)
+        end = position + 1 + (counted and of)
+        (counts if counted else kept).extend(words[position:end])
+        position = end
+    return kept, tuple(counts)
 
 
 def _split_at_verb(words: Words, lexicon: Lexicon) -> tuple[Words, Words, Words]:
@@ -179,8 +213,8 @@ def _split_without_verb(words: Words, lexicon: Lexicon) -> tuple[Words, Words, W
         return words[:1], words[1:2], words[2:]
     if lexicon.find(words, PREDICATE) and not nouns:
         return (), words, ()  # "brown"
-    units = (unit for start in range(len(words)) for unit in (SUBJECT, OBJECT) if lexicon.find(words[start:], unit))
-    return ((), (), words) if next(units, SUBJECT) == OBJECT else (words, (), ())
+    is_object = lexicon.end_of(words, OBJECT) < lexicon.end_of(words, SUBJECT)
+    return ((), (), words) if is_object else (words, (), ())
 
 
 def _verb_text(verb: Words, lexicon: Lexicon) -> str | None:
@@ -198,7 +232,7 @@ def _read_noun(words: Words, lexicon: Lexicon, unit: int) -> _Noun:
     cuts = [at for at, word in enumerate(words) if word.casefold() in PREPOSITIONS and at not in known_words]
     phrases = tuple(tuple(words[start:end]) for start, end in pairwise([*cuts, len(words)]))
     head = list(words[: cuts[0]]) if cuts else list(words)
-    start = next((start for start in range(len(head)) if lexicon.find(head[start:], *units)), len(head))
+    start = lexicon.end_of(head, *units)
     attributes = head[: min(start, len(head) - 1)] if unit == SUBJECT else []
     spans = (span for span in lexicon.spans(attributes, PREDICATE) if lexicon.attribute(attributes[slice(*span)]))
     first, last = next(spans, (0, 0))

@@ -11,12 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl.data.facts import UNITS, Fact
-from tripletcl.data.query import WILDCARD, Query, parse_query
-from tripletcl.errors import UserError
+from tripletcl.data.query import WILDCARD, Query, check_request, parse_query
+from tripletcl.errors import UserError, excerpt
+from tripletcl.retrieval.lexicon import lexicon_of
 from tripletcl.retrieval.model import Embedder
 from tripletcl.retrieval.phrases import read_phrase
 
 PLUS, MINUS = "+", "-"
+
+DASHES = dict.fromkeys("-\N{MINUS SIGN}\N{EN DASH}\N{EM DASH}!", MINUS)
+"""A minus as it is typed, or as an editor replaces it."""
+
+SIGNS = {"+": PLUS, **DASHES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +70,11 @@ def parse_request(
 ) -> Request:
     """Parse a request as typed.
 
-    Terms are joined by a `+` or a `-` between spaces; a term after a `-` is excluded. A term with a comma, quotes, or a
-    `?` between spaces is a query of units, exactly as written (`parse_query`): `person, riding, ?`. Any other term is
-    English (`read_phrase`): `a person riding a brown horse`. Up to three words that are known, each in its place, have
-    the same meaning in both.
+    Terms are joined by a `+` or a `-` between spaces; a term after a `-` is excluded. In front of a word or a quoted
+    text, `-` and `!` exclude only that: `dog -snow`. A term that spells a known fact is that fact. A term with a comma,
+    quotes, or a `?` between spaces is a query of units, exactly as written (`parse_query`): `person, riding, ?`. Any
+    other term is English (`read_phrase`): `a person riding a brown horse`. Up to three words that are known, each in
+    its place, have the same meaning in both.
 
     Args:
         words: One string, or the words of a command line, where a word with spaces is a unit of several words.
@@ -76,14 +83,17 @@ def parse_request(
         unlike: Example photos of what it should not show.
 
     Raises:
-        UserError: a term is empty or cannot be read, there is no term, or all are excluded.
+        UserError: a term is empty or cannot be read, there is no term, all are excluded, or they are too long.
     """
     terms: list[Term] = []
     left_out: list[str] = []
-    for excluded, term in _signed_terms(words if isinstance(words, str) else _join_words(words)):
+    text = check_request(words if isinstance(words, str) else _join_words(words, facts))
+    for excluded, term in _signed_terms(text):
         queries, unused = _read_term(term, facts)
         if excluded and len(queries) > 1:
-            raise UserError(f"{term!r} asks for several things; put a minus before each that a photo must not show")
+            raise UserError(
+                f"{excerpt(term)} asks for several things; put a minus before each that a photo must not show"
+            )
         terms += [Term(query, excluded) for query in queries]
         left_out += unused
     terms += [Term(Path(photo)) for photo in like] + [Term(Path(photo), excluded=True) for photo in unlike]
@@ -175,42 +185,50 @@ def _find_nearest(unit: str, text: str, known: list[str], embedder: Embedder) ->
 # --- parsing ---------------------------------------------------------------------------------------------------------
 
 
-def _join_words(words: Sequence[str]) -> str:
+def _join_words(words: Sequence[str], facts: Sequence[Fact]) -> str:
     """The words of a command line as one string; a word that is a whole term may be a phrase."""
     joined: list[str] = []
-    for signs, group in itertools.groupby(words, key=lambda word: word in (PLUS, MINUS)):
+    for signs, group in itertools.groupby(words, key=lambda word: word in SIGNS):
         term = list(group)
-        joined += term if signs or len(term) == 1 else map(_quote, term)
+        joined += term if signs or len(term) == 1 else (_quote(word, facts) for word in term)
     return " ".join(joined)
+
+
+def _quote(word: str, facts: Sequence[Fact]) -> str:
+    """A word of several words in quotes; one with a comma only if it is a known text, as commas separate units."""
+    if '"' in word or not {" ", ","} & set(word) or word[0] in DASHES:
+        return word
+    return f'"{word}"' if "," not in word or lexicon_of(tuple(facts)).has(word) else word
 
 
 def _signed_terms(text: str) -> Iterator[tuple[bool, str]]:
     """(excluded, words) of each term."""
     if text.count('"') % 2:
-        raise UserError(f"the request {text!r} has a quote that is not closed")
+        raise UserError(f"the request {excerpt(text)} has a quote that is not closed")
     parts: list[tuple[bool, list[str]]] = [(False, [])]
+    signed: list[tuple[bool, list[str]]] = []  # the words that have a minus in front of them, a term each
     for word in re.findall(r'[^\s"]*"[^"]*"[^\s"]*|\S+', text):
-        if word in (PLUS, MINUS):
-            parts.append((word == MINUS, []))
+        if word in SIGNS:
+            parts.append((SIGNS[word] == MINUS, []))
+        elif word[0] in DASHES and re.match(r'[^\W\d]|"', word[1:]):
+            signed.append((True, [word[1:]]))
         else:
             parts[-1][1].append(word)
     if not parts[0][1]:  # the text begins with a sign
         parts = parts[1:]
     for excluded, words in parts:
         if not words:
-            raise UserError(f"nothing follows a {MINUS if excluded else PLUS} in the request {text!r}")
+            raise UserError(f"nothing follows a {MINUS if excluded else PLUS} in the request {excerpt(text)}")
+    for excluded, words in (*parts, *signed):
         yield excluded, " ".join(words)
 
 
 def _read_term(term: str, facts: Sequence[Fact]) -> tuple[tuple[Query, ...], tuple[str, ...]]:
-    if '"' in term or "," in term or WILDCARD in term.split():
+    known = lexicon_of(tuple(facts)).fact_named(term)
+    if known is None and ('"' in term or "," in term or WILDCARD in term.split()):
         return (parse_query(term),), ()
     reading = read_phrase(term, facts)
     return reading.queries, reading.left_out
-
-
-def _quote(word: str) -> str:
-    return f'"{word}"' if " " in word and "," not in word and '"' not in word else word
 
 
 def _wanted_text(wanted: Query | Path) -> str:
