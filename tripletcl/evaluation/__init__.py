@@ -6,7 +6,6 @@ from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
 from tripletcl.evaluation.evaluator import FactEvaluator, StageScores
 from tripletcl.evaluation.matrix import backward_transfer, forgetting, forward_transfer
 from tripletcl.evaluation.result import (
-    MethodSummary,
     RunResult,
     Spread,
     gap_closed,
@@ -19,7 +18,6 @@ from tripletcl.evaluation.unseen import UnseenScores, score_unseen, unseen_facts
 
 __all__ = [
     "FactEvaluator",
-    "MethodSummary",
     "RunResult",
     "Spread",
     "StageScores",

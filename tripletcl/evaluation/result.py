@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -208,57 +208,43 @@ class Spread:
         return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
 
 
-@dataclass(frozen=True)
-class MethodSummary:
-    """One method over all its seeds and splits; a number is None if it is undefined for the method.
-
-    Attributes:
-        method: The method's name.
-        runs: Number of runs.
-        overall: The overall score: MAP of all facts over all test images, or the mean accuracy.
-        mean_score: The tasks' scores on their own test images, averaged over tasks within each run.
-        forgetting: See `tripletcl.evaluation.forgetting`.
-        backward_transfer: See `tripletcl.evaluation.backward_transfer`.
-        drop: See `RunResult.drop`.
-        new_tasks: See `new_tasks_among`.
-        forward_transfer: See `tripletcl.evaluation.forward_transfer`.
-        gap_closed: See `gap_closed_among`.
-        recall: Image-to-fact recall at "1", "5" and "10".
-        mrr: Image-to-fact mean reciprocal rank.
-        seconds: Wall-clock time.
-        map_open: `RunResult.map_open` at the last stage; so are the next two.
-        map_subset: `RunResult.map_subset`.
-        method_bytes: `RunResult.method_bytes`.
-    """
-
-    method: str
-    runs: int
-    overall: Spread | None
-    mean_score: Spread | None
-    forgetting: Spread | None
-    backward_transfer: Spread | None
-    drop: Spread | None
-    new_tasks: Spread | None
-    forward_transfer: Spread | None
-    gap_closed: Spread | None
-    recall: dict[str, Spread | None]
-    mrr: Spread | None
-    seconds: Spread | None
-    map_open: Spread | None
-    map_subset: Spread | None
-    method_bytes: Spread | None
+MEASURES: dict[str, Callable[[RunResult, Sequence[RunResult]], float | None]] = {
+    "overall": lambda run, runs: run.final,
+    "mean_score": lambda run, runs: run.mean_score,
+    "forgetting": lambda run, runs: run.forgetting,
+    "backward_transfer": lambda run, runs: run.backward_transfer,
+    "drop": lambda run, runs: run.drop,
+    "new_tasks": new_tasks_among,
+    "forward_transfer": lambda run, runs: run.forward_transfer,
+    "gap_closed": gap_closed_among,
+    "recall@5": lambda run, runs: run.recall.get("5"),
+    "mrr": lambda run, runs: run.mrr,
+    "seconds": lambda run, runs: run.seconds,
+    "map_open": lambda run, runs: _last(run.map_open),
+    "map_subset": lambda run, runs: _last(run.map_subset),
+    "method_bytes": lambda run, runs: _last(run.method_bytes),
+}
+"""The numbers of a run among others that `summarise` gives, by name; None where a number is undefined."""
 
 
-def summarise(results: Iterable[RunResult]) -> list[MethodSummary]:
-    """Compute mean and sample standard deviation over seeds and splits, one row per method in order of appearance.
+def summarise(results: Iterable[RunResult]) -> dict[str, dict[str, Spread | None]]:
+    """Compute mean and sample standard deviation over seeds and splits.
+
+    Returns:
+        For each method, in order of appearance, the `Spread` of each of the MEASURES.
 
     Raises:
         UserError: a run given twice, see `check_distinct`.
     """
-    everything = list(results)
-    check_distinct(everything)
-    methods = dict.fromkeys(run.method for run in everything)
-    return [_summary([run for run in everything if run.method == method], everything) for method in methods]
+    runs = list(results)
+    check_distinct(runs)
+    return {
+        method: {
+            name: Spread.of([measure(run, runs) for run in runs if run.method == method])
+            for name, measure in MEASURES.items()
+        }
+        for method in dict.fromkeys(run.method for run in runs)
+    }
 
 
 def check_distinct(results: Iterable[RunResult]) -> None:
@@ -273,27 +259,6 @@ def check_distinct(results: Iterable[RunResult]) -> None:
         if key in seen:
             raise UserError(f"two results of method {key[0]}, seed {key[1]}, split {key[2]}; each may count only once")
         seen.add(key)
-
-
-def _summary(runs: list[RunResult], everything: Sequence[RunResult]) -> MethodSummary:
-    return MethodSummary(
-        method=runs[0].method,
-        runs=len(runs),
-        overall=Spread.of([run.final for run in runs]),
-        mean_score=Spread.of([run.mean_score for run in runs]),
-        forgetting=Spread.of([run.forgetting for run in runs]),
-        backward_transfer=Spread.of([run.backward_transfer for run in runs]),
-        drop=Spread.of([run.drop for run in runs]),
-        new_tasks=Spread.of([new_tasks_among(run, everything) for run in runs]),
-        forward_transfer=Spread.of([run.forward_transfer for run in runs]),
-        gap_closed=Spread.of([gap_closed_among(run, everything) for run in runs]),
-        recall={k: Spread.of([run.recall.get(k) for run in runs]) for k in runs[0].recall},
-        mrr=Spread.of([run.mrr for run in runs]),
-        seconds=Spread.of([run.seconds for run in runs]),
-        map_open=Spread.of([_last(run.map_open) for run in runs]),
-        map_subset=Spread.of([_last(run.map_subset) for run in runs]),
-        method_bytes=Spread.of([_last(run.method_bytes) for run in runs]),
-    )
 
 
 def _last(stages: Sequence[float | None]) -> float | None:

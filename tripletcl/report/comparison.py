@@ -22,21 +22,22 @@ def comparison_rows(results: Sequence[RunResult]) -> list[Row]:
         results: The runs; several of a method (seeds, splits) give a mean and a sample standard deviation.
 
     Returns:
-        Dicts with the fields of `MethodSummary` by their names, `metric` (as in `RunResult`), `tasks` (task name to
-        `Spread`; the score on the task's own test images at the last stage), `recall@5`, and `lams`, the weights
-        chosen, see `chosen_lams`.
+        Dicts with `method`, the number of `runs`, the `MEASURES` of `tripletcl.evaluation.result` by their names,
+        `metric` (as in `RunResult`), `tasks` (task name to `Spread`; the score on the task's own test images at the
+        last stage), and `lams`, the weights chosen, see `chosen_lams`.
 
     Raises:
         UserError: no runs, a run given twice, or runs of different numbers of tasks or metrics.
     """
     groups, names = group_by_method(results), task_names(results)
-    summaries = {summary.method: summary for summary in summarise(results)}
+    summaries = summarise(results)
     return [
         {
-            **vars(summaries[method]),
+            "method": method,
+            "runs": len(group),
+            **summaries[method],
             "metric": group[0].metric,
             "tasks": {name: Spread.of([run.scores[task] for run in group]) for task, name in enumerate(names)},
-            "recall@5": summaries[method].recall.get("5"),
             "lams": chosen_lams(group),
         }
         for method, group in groups.items()
