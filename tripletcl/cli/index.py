@@ -132,21 +132,21 @@ def upgrade(
         from tripletcl.retrieval.upgrade import KEEP
         from tripletcl.runs.photo_index import upgrade_index
 
-        done = upgrade_index(run, out, stage, images, keep=KEEP if keep is None else keep)
+        result = upgrade_index(run, out, stage, images, keep=KEEP if keep is None else keep)
     if as_json:
-        print(json.dumps({"index": str(done.index), "from_stage": done.from_stage, **asdict(done.upgraded)}))
+        print(json.dumps({"index": str(result.index), "from_stage": result.from_stage, **asdict(result.upgraded)}))
     else:
-        _print_upgrade(done)
+        _print_upgrade(result)
 
 
-def _print_upgrade(done: IndexUpgraded) -> None:
+def _print_upgrade(result: IndexUpgraded) -> None:
     from tripletcl.report.formatting import fraction
 
-    upgraded, photos = done.upgraded, f"{done.upgraded.photos:,} photos in {done.index}"
+    upgraded, photos = result.upgraded, f"{result.upgraded.photos:,} photos in {result.index}"
     if upgraded.how == "nothing":
-        print(f"{photos} are of stage {done.stage} already")
+        print(f"{photos} are of stage {result.stage} already")
         return
-    moved = f"{photos}: stage {done.from_stage} -> {done.stage}"
+    moved = f"{photos}: stage {result.from_stage} -> {result.stage}"
     if upgraded.how == "exact":
         print(f"{moved}, exactly, from the features that the index stores")
         return
@@ -173,8 +173,8 @@ def _print_changes(folder: Path, index: FactIndex, changes: Changes, as_json: bo
     if as_json:
         print(json.dumps(_describe(folder, index) | counts | {"skipped": skipped_entries(changes.skipped)}))
         return
-    done = ", ".join(f"{count:,} {key}" for key, count in (counts | {"skipped": len(changes.skipped)}).items())
-    print(f"{len(index):,} photos in {folder}: {done}")
+    changed = ", ".join(f"{count:,} {key}" for key, count in (counts | {"skipped": len(changes.skipped)}).items())
+    print(f"{len(index):,} photos in {folder}: {changed}")
     print(index.why)
     print_skipped(changes.skipped)
 

@@ -109,18 +109,18 @@ def describe(run: RunArgument, images: Images, k: Top = 5, stage: Stage = None, 
             continue
         if len(images) > 1:
             print(image)
-        for shown in facts[image]:
-            _print_fact(shown)
+        for entry in facts[image]:
+            _print_fact(entry)
 
 
-def _fact(shown: ShownFact) -> dict[str, Any]:
-    return {"fact": shown.fact.units, "probability": shown.probability, "score": shown.score}
+def _fact(entry: ShownFact) -> dict[str, Any]:
+    return {"fact": entry.fact.units, "probability": entry.probability, "score": entry.score}
 
 
-def _print_fact(shown: ShownFact) -> None:
+def _print_fact(entry: ShownFact) -> None:
     from tripletcl.report.formatting import fraction
 
-    print(f"{fraction(shown.score if shown.probability is None else shown.probability)}  {shown.fact}")
+    print(f"{fraction(entry.score if entry.probability is None else entry.probability)}  {entry.fact}")
 
 
 def recognise(

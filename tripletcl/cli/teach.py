@@ -33,13 +33,13 @@ def adapt(
         from tripletcl.runs.adapt import adapt as measure
 
         keep_freed_memory()
-        done = measure(run, images, weight, recompute)
+        result = measure(run, images, weight, recompute)
     if as_json:
-        about = {"images": done.images, "stage": done.stage, "weight": done.weight, "recompute": recompute}
-        print(json.dumps(about | {"skipped": skipped_entries(done.skipped)}))
+        about = {"images": result.images, "stage": result.stage, "weight": result.weight, "recompute": recompute}
+        print(json.dumps(about | {"skipped": skipped_entries(result.skipped)}))
         return
-    print(f"importance measured on {done.images} photos with stage {done.stage}, weight {done.weight:g}")
-    print_skipped(done.skipped)
+    print(f"importance measured on {result.images} photos with stage {result.stage}, weight {result.weight:g}")
+    print_skipped(result.skipped)
 
 
 def teach(
@@ -61,30 +61,30 @@ def teach(
 
         keep_freed_memory()
         if take_back:
-            done = undo(run, index=index)
+            result = undo(run, index=index)
         elif fact is None:
             raise UserError('say what the photos show: tripletcl teach RUN "person riding unicycle" PHOTO...')
         else:
-            done = learn(run, fact, photo_files(photos or []), index=index, hold_out=not learn_all)
+            result = learn(run, fact, photo_files(photos or []), index=index, hold_out=not learn_all)
     if as_json:
-        print(json.dumps({**vars(done), "fact": done.fact.units, "skipped": skipped_entries(done.skipped)}))
+        print(json.dumps({**vars(result), "fact": result.fact.units, "skipped": skipped_entries(result.skipped)}))
     else:
-        _print_lesson(done, take_back)
+        _print_lesson(result, take_back)
 
 
-def _print_lesson(done: Taught, undone: bool) -> None:
+def _print_lesson(result: Taught, undone: bool) -> None:
     from tripletcl.report.formatting import counted, duration, fraction
 
     if undone:
-        print(f"{done.fact} is undone: stage {done.stage} is the latest again ({duration(done.seconds)})")
+        print(f"{result.fact} is undone: stage {result.stage} is the latest again ({duration(result.seconds)})")
     else:
-        photos = counted(done.photos, "photo")
-        print(f"{done.fact} learned from {photos}: stage {done.stage} ({duration(done.seconds)})")
-        held_out = f"MAP on {counted(done.held_out, 'held-out photo')}: {fraction(done.map_held_out)}"
-        print(held_out if done.held_out else "no photo was held out: of every five photos one is")
-    if done.index is not None:
-        print(f"index: {done.index}")
-    print_skipped(done.skipped)
+        photos = counted(result.photos, "photo")
+        print(f"{result.fact} learned from {photos}: stage {result.stage} ({duration(result.seconds)})")
+        held_out = f"MAP on {counted(result.held_out, 'held-out photo')}: {fraction(result.map_held_out)}"
+        print(held_out if result.held_out else "no photo was held out: of every five photos one is")
+    if result.index is not None:
+        print(f"index: {result.index}")
+    print_skipped(result.skipped)
 
 
 def tasks(run: RunArgument, as_json: AsJson = False) -> None:
@@ -92,20 +92,20 @@ def tasks(run: RunArgument, as_json: AsJson = False) -> None:
     ready()
     from tripletcl.runs.history import adaptations, known_tasks
 
-    known, adapted = known_tasks(run), adaptations(run)
+    records, events = known_tasks(run), adaptations(run)
     if as_json:
-        entries = [{**vars(task), "change": task.change} for task in known]
-        print(json.dumps({"tasks": entries, "adaptations": [vars(event) for event in adapted]}))
+        entries = [{**vars(task), "change": task.change} for task in records]
+        print(json.dumps({"tasks": entries, "adaptations": [vars(event) for event in events]}))
         return
-    _print_tasks(known, adapted)
+    _print_tasks(records, events)
 
 
-def _print_tasks(known: list[KnownTask], adapted: list[Adaptation]) -> None:
+def _print_tasks(records: list[KnownTask], events: list[Adaptation]) -> None:
     from rich.console import Console
 
     from tripletcl.report.formatting import shortened
 
-    rows = [row for task in known for row in _rows(task, [event for event in adapted if event.after == task.number])]
+    rows = [row for task in records for row in _rows(task, [event for event in events if event.after == task.number])]
     console, titles = Console(), ("", "task", "facts", "images", "learned", "MAP then", "MAP now", "change")
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     widths[1] = min(widths[1], NAME_WIDTH)
@@ -118,7 +118,7 @@ def _print_tasks(known: list[KnownTask], adapted: list[Adaptation]) -> None:
     print_rows(console, table, ([shortened(cell, w) for cell, w in zip(row, widths, strict=True)] for row in rows))
 
 
-def _rows(task: KnownTask, adapted: list[Adaptation]) -> list[tuple[str, ...]]:
+def _rows(task: KnownTask, events: list[Adaptation]) -> list[tuple[str, ...]]:
     """A task's row, and one for each time that importance was measured on photos after it."""
     from tripletcl.report.formatting import MISSING, fraction, signed
 
@@ -126,7 +126,7 @@ def _rows(task: KnownTask, adapted: list[Adaptation]) -> list[tuple[str, ...]]:
     facts = f"{len(task.facts)}: {', '.join(task.facts)}"
     scores = fraction(task.map_then), fraction(task.map_now), signed(task.change)
     rows: list[tuple[str, ...]] = [(str(task.number), task.name, facts, images, _day(task.learned), *scores)]
-    for event in adapted:
+    for event in events:
         how = "replaces the tasks'" if event.recompute else f"weight {event.weight:g}"
         rows.append(("", "adapted", f"{how}: {event.folder}", f"{event.images:,}", _day(event.time), "", "", ""))
     return rows

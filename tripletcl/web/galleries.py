@@ -113,8 +113,8 @@ class TestImages(Gallery):
     def _read(self, view: RunView, stage: int, _folder: Path, _saved_at: int) -> EmbeddedPhotos:
         vectors = view.run.vectors(stage)
         row_of = {view.table.paths[image]: row for row, image in enumerate(vectors["image_ids"].tolist())}
-        known = {self._numbers[path]: row for path, row in row_of.items() if path in self._numbers}
-        rows, numbers = list(known.values()), np.array(list(known))
+        row_by_number = {self._numbers[path]: row for path, row in row_of.items() if path in self._numbers}
+        rows, numbers = list(row_by_number.values()), np.array(list(row_by_number))
         index = FactIndex(kind="flat")
         index.add([self.paths[number] for number in numbers], vectors["images"][rows])
         index.embedder = view.model(stage)

@@ -125,11 +125,11 @@ class RunView:
         """The latest stage."""
         return self.stages[-1]
 
-    def stage(self, shown: int) -> int:
+    def stage(self, other: int) -> int:
         """The run's own stage next to another run's: the latest up to it; joint training has one for all tasks."""
-        if self.joint and shown > 0:
+        if self.joint and other > 0:
             return self.last
-        return max(stage for stage in self.stages if stage <= max(shown, self.stages[0]))
+        return max(stage for stage in self.stages if stage <= max(other, self.stages[0]))
 
     def folder(self, stage: int) -> Path:
         """The folder of a stage's model."""

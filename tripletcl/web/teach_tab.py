@@ -41,18 +41,18 @@ def teach_tab(page: gr.Blocks, live: LiveState, shared: Shared, search: Search) 
     def run_lesson(s: str, p: str, o: str, picked: Any, files: Any, bar: Any = gr.Progress()) -> tuple[Any, ...]:
         fact, photos = lesson([s, p, o], [*live.current.photo_paths(picked), *map(Path, files or [])])
         with listening(_progress_bar(bar)):
-            taught = teach(live.run, fact, photos, index=live.index)
+            result = teach(live.run, fact, photos, index=live.index)
         state = live.follow()
-        words, last = [text or WILDCARD for text in taught.fact.units], state.main.last
+        words, last = [text or WILDCARD for text in result.fact.units], state.main.last
         slider = gr.update(maximum=last, value=last)
-        return views.taught(taught), _tasks(live), slider, words, [], None, *_boxes(state, words)
+        return views.taught(result), _tasks(live), slider, words, [], None, *_boxes(state, words)
 
     def run_undo(bar: Any = gr.Progress()) -> tuple[Any, ...]:
         with listening(_progress_bar(bar)):
-            undone = undo(live.run, index=live.index)
+            result = undo(live.run, index=live.index)
         state = live.follow()
         slider, unchanged = gr.update(value=state.main.last), [gr.skip()] * 3
-        return views.undone(undone), _tasks(live), slider, *unchanged, *_boxes(state, None)
+        return views.undone(result), _tasks(live), slider, *unchanged, *_boxes(state, None)
 
     outputs = [outcome, tasks, shared.stage, search.typed, shared.picked, dropped, *names, *search.units]
     event: dict[str, Any] = {**WRITER, "outputs": outputs, "show_progress_on": outcome}
@@ -94,9 +94,9 @@ def _boxes(state: AppState, words: list[str] | None) -> list[Any]:
     """The choices of the boxes of a lesson and of the search, and the words of the search's where given."""
     values: list[dict[str, Any]] = [{}] * len(UNITS) if words is None else [{"value": word} for word in words]
     vocabulary = state.vocabulary()
-    lesson_boxes = [gr.update(choices=known) for known in vocabulary]
+    lesson_boxes = [gr.update(choices=texts) for texts in vocabulary]
     return lesson_boxes + [
-        gr.update(choices=[WILDCARD, *known], **value) for known, value in zip(vocabulary, values, strict=True)
+        gr.update(choices=[WILDCARD, *texts], **value) for texts, value in zip(vocabulary, values, strict=True)
     ]
 
 

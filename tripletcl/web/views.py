@@ -71,10 +71,10 @@ def _columns(state: AppState, stage: int, other: str, content: Callable[[RunView
     styles = state.styles(other)
     columns = []
     for view in state.methods(other):
-        if (shown := content(view)) is not None:
-            note = ", ".join(filter(None, [_when(view, stage), shown[0]]))
+        if (column := content(view)) is not None:
+            note = ", ".join(filter(None, [_when(view, stage), column[0]]))
             color = styles[view.method].color
-            columns.append({"color": color, "label": view.label, "note": note, "content": shown[1]})
+            columns.append({"color": color, "label": view.label, "note": note, "content": column[1]})
     return _parts().sides(columns)
 
 
@@ -291,7 +291,7 @@ def _side_effects(lesson: Taught) -> Markup:
     return _parts().sentences([*skipped, *([f"Your photos' index: {lesson.index}."] if lesson.index else [])])
 
 
-def tasks(known: Sequence[KnownTask]) -> Markup:
+def tasks(records: Sequence[KnownTask]) -> Markup:
     """What the run knows, a row per task."""
     titles = ("task", "", "facts", "images", "MAP then", "MAP now", "learned")
     rows = [
@@ -304,7 +304,7 @@ def tasks(known: Sequence[KnownTask]) -> Markup:
             fraction(task.map_now),
             task.learned[:16].replace("T", " "),
         )
-        for task in known
+        for task in records
     ]
     table = Table([Column(title) for title in titles], [[Cell(text) for text in row] for row in rows])
     return _parts().table(table, "tasks")
