@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,19 @@ def test_a_resumed_run_keeps_the_random_layer_of_its_sums(tmp_path: Path, monkey
 def test_bad_settings(settings: dict[str, float]) -> None:
     with pytest.raises(UserError, match="greater than 0"):
         Analytic(**settings)
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_a_task_that_does_not_mention_earlier_classes_leaves_their_solution_as_it_was(
+    tmp_path: Path, few: bool
+) -> None:
+    """Its images may show them: zeros as targets would deny it."""
+    first, second, third = toy_tasks(3)
+    lesson = replace(third, items=first.items[:4], targets=np.full_like(third.targets[:4], third.classes[0]))
+    features = 4 * 32 if few else 50  # few: the rows are pending; else they enter the sums
+    before = run_toy(tmp_path / "before", Analytic(features=features), tasks=[first, second])[0].analytic.weight
+    for unknown, name in ((True, "unknown"), (False, "absent")):
+        tasks = [first, second, replace(lesson, earlier_unknown=unknown)]
+        after = run_toy(tmp_path / name, Analytic(features=features), tasks=tasks)[0].analytic.weight
+        assert torch.allclose(after[:, :2], before, atol=1e-6) is unknown
+        assert after[:, 2].abs().max() > 0.01

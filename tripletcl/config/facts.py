@@ -36,6 +36,9 @@ class Further(Section):
     """The fact, if the table was made from a few photos (`tripletcl teach`)."""
     training: Training | None = None
     """How this task is trained; null is as the others."""
+    complete: bool = False
+    """True if the table also lists the facts of earlier tasks that its images show. Otherwise these are unknown, and
+    the analytic readout leaves its answers for earlier facts as they are."""
 
 
 class Data(Section):

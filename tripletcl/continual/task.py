@@ -36,6 +36,8 @@ class Task:
         validation_items: `[V]` ids of the inputs that are held out of training, for choosing settings.
         validation_targets: `[V, ...]` their targets.
         chooses_weight: False for a task with too few items for `lam: auto`: the weight chosen last is kept.
+        earlier_unknown: True if the labels do not mention the classes of earlier tasks: whether an item shows one of
+            them is then unknown; otherwise it shows none.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Task:
     validation_items: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     validation_targets: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     chooses_weight: bool = True
+    earlier_unknown: bool = False
 
     def __len__(self) -> int:
         return len(self.items)

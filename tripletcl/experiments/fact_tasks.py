@@ -177,6 +177,7 @@ def fact_tasks(
             table.relevance("train", items, facts),
             facts,
             earlier_classes=np.concatenate([np.empty(0, np.int64), *groups[:number]]),
+            earlier_unknown=origin is not None and origin > 0 and not config.data.further[origin - 1].complete,
             importance_items=sample(np.union1d(unlabelled, labelled), config.data.importance_images, seed),
             importance_subset=subset is not None,
             validation_items=validation,

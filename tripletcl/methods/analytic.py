@@ -16,6 +16,14 @@ A task of a few images (few-shot) does not change the sums: its rows P, Y are st
 is the solution of everything, without another factorisation of A. So the sums, which are large, stay unchanged on disk,
 and the latest task can be undone by leaving its rows out.
 
+A task whose labels do not mention the classes of earlier tasks (`Task.earlier_unknown`: a few-shot lesson, a follow-up
+table) has no targets for their columns. Zeros would state that its images show none of them. The columns get the
+current outputs `P W` as targets instead. Since
+
+    (A + P^T P) W = C + P^T (P W),
+
+their solution then stays exactly as it was: such a task adds its own classes and changes no other.
+
 Targets, for facts: the indicators of the facts themselves ("indicators", closed vocabulary), their unit text vectors
 ("text", open vocabulary: a linear function of the same W), or the sum of both scores ("both").
 
@@ -103,12 +111,15 @@ class Analytic(Method):
     @torch.no_grad()
     def after_task(self, task: Task) -> None:
         self.learner.eval()
+        earlier = self.solution() if task.earlier_unknown and self.has_learned else None
         columns = self._columns_of(task.classes)
+        rows = self._rows(task) if earlier is None else self._complete_rows(task, columns, earlier)
+        columns = columns if earlier is None else list(range(len(self.classes)))
         pending = len(self.pending["phi"]) if self.pending else 0
         if self.has_learned and (pending + len(task)) * FEATURES_PER_ROW <= self.features:
-            self._append_pending(columns, *map(torch.cat, zip(*self._rows(task), strict=True)))
+            self._append_pending(columns, *map(torch.cat, zip(*rows, strict=True)))
         else:
-            self._add_to_sums(columns, self._rows(task))
+            self._add_to_sums(columns, rows)
         self.has_learned = True
         self.learner.set_readout(self.solution(), np.array(self.classes))
 
@@ -146,6 +157,15 @@ class Analytic(Method):
             targets = torch.from_numpy(task.targets[rows]).to(inputs.device)
             batch = Batch(inputs, targets, task.items[rows])
             yield self.learner.expand(self.learner.represent(inputs).float()), self.learner.indicators(batch)
+
+    def _complete_rows(self, task: Task, columns: list[int], earlier: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield random features `[B, M]` and targets `[B, K]` for all classes: outputs of an earlier solution `[M, K']`
+        for those that the task's labels do not mention.
+        """
+        for phi, indicators in self._rows(task):
+            targets = self._with_all_columns((phi.to(earlier) @ earlier).to(phi))  # [B, K]
+            targets[:, columns] = indicators
+            yield phi, targets
 
     def _columns_of(self, classes: np.ndarray) -> list[int]:
         """The columns of these classes; new classes get new columns."""
