@@ -2,7 +2,7 @@
 
 from tripletcl.config.base import Config
 from tripletcl.config.facts import FactConfig
-from tripletcl.config.load import change_config, dump_config, load_config, parse_config, read_config, shipped_configs
+from tripletcl.config.load import change_config, dump_config, load_config, parse_config, read_values, shipped_configs
 from tripletcl.config.objects import ObjectConfig
 
 __all__ = [
@@ -13,6 +13,6 @@ __all__ = [
     "dump_config",
     "load_config",
     "parse_config",
-    "read_config",
+    "read_values",
     "shipped_configs",
 ]

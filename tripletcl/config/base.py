@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -62,6 +62,9 @@ def check_unique(entries: list[Any]) -> list[Any]:
 
 class Config(Section):
     """The settings of every run, whatever it learns."""
+
+    if TYPE_CHECKING:
+        learns: str = ""  # each kind of settings has it, as a field
 
     seed: int = 0
     """Seed of the weights, the order of batches and the augmentation."""

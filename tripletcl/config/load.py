@@ -42,19 +42,10 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: there is no such file, it is not YAML, or settings are wrong: all of them in one message.
     """
-    values = _read(source)
+    values = read_values(source)
     for override in overrides:
         _apply(values, override)
     return parse_config(_expand(values), str(source))
-
-
-def read_config(path: Path) -> Config:
-    """Read the complete settings of a run; environment variables were expanded when they were written.
-
-    Raises:
-        UserError: the file cannot be read, is not YAML, or has wrong settings.
-    """
-    return parse_config(_read(path), str(path))
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
@@ -92,7 +83,12 @@ def _expand(value: Any) -> Any:
     return os.path.expandvars(value) if isinstance(value, str) else value
 
 
-def _read(source: str | Path) -> dict[str, Any]:
+def read_values(source: str | Path) -> dict[str, Any]:
+    """Read the settings in a YAML file, or in a shipped config by its name, without checking them.
+
+    Raises:
+        UserError: no such file, or no YAML.
+    """
     path = Path(source)
     if path.suffix not in (".yaml", ".yml") and not path.is_file():
         if str(source) not in shipped_configs():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from tripletcl.config import FactConfig, change_config
@@ -105,7 +104,7 @@ def learn_table(
     further = [*run.settings.data.further, entry]
     write_table(follow_up_table(run.path, len(further)), rows)
     settings = with_further(run.settings, further)
-    planned = replace(run, settings=settings)
+    planned = FactRun(run.path, settings, run.folder)
     result, experiment = learn(planned, cached_only=cached_only, commit=lambda: run.change(settings))
     assert isinstance(experiment, FactExperiment)
     return result, experiment

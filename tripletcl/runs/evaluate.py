@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tripletcl.methods import method_name
-from tripletcl.runs.kinds import kind_of, open_run
+from tripletcl.runs.kinds import KINDS, open_run
 
 
 def evaluate(path: Path, stage: int | None = None) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def evaluate(path: Path, stage: int | None = None) -> dict[str, Any]:
         "method": method_name(run.settings.method),
         "seed": run.settings.seed,
         "stage": number,
-        **kind_of(run.settings).evaluate(run, number),
+        **KINDS[run.learns].evaluate(run, number),
         "forgetting": finished.forgetting if finished else None,
         "seconds": finished.seconds if finished else None,
     }

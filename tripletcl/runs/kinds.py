@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from safetensors.torch import save_file
 
-from tripletcl.config import Config, FactConfig, ObjectConfig
+from tripletcl.config import FactConfig, ObjectConfig
 from tripletcl.continual import InputSource, Learner, Task, Training
 from tripletcl.continual.device import Compute
 from tripletcl.data.tables import write_table
@@ -25,7 +25,7 @@ from tripletcl.experiments.tables import split_name
 from tripletcl.files import write_atomically, write_text
 from tripletcl.methods import method_name
 from tripletcl.runs.layout import BASE_TABLE, FEATURES, TASKS, TEXTS, VECTORS, follow_up_table
-from tripletcl.runs.stored import FactRun, ObjectRun, StoredRun, read_settings, started
+from tripletcl.runs.stored import FactRun, ObjectRun, StoredRun, started, stored_values
 
 PATHS_STORED = 8
 """Training images of each task that the run's folder names, for pages to show."""
@@ -61,26 +61,23 @@ class Kind(NamedTuple):
         evaluate: (run, stage) to the figures of a stored stage, computed again.
     """
 
-    run: type[StoredRun]
+    run: type[StoredRun[Any]]
     prepare: Callable[[Any, int, bool], Experiment]
     finish_stage: Callable[[Any, Any, int], dict[str, Any]]
     result: Callable[[Any, Sequence[Mapping[str, Any]], list[str]], RunResult]
     evaluate: Callable[[Any, int], dict[str, Any]]
 
 
-def kind_of(settings: Config) -> Kind:
-    """Return what a run with these settings learns."""
-    return KINDS[type(settings)]
-
-
-def open_run(path: Path) -> StoredRun:
+def open_run(path: Path) -> StoredRun[Any]:
     """Open a run, whatever it learns.
 
     Raises:
         UserError: the folder holds no run.
     """
-    settings = read_settings(Path(path))
-    return kind_of(settings).run(Path(path), settings)
+    learns = stored_values(Path(path)).get("learns", "facts")
+    if learns not in KINDS:
+        raise UserError(f"{path}: learns is {learns!r}; allowed are {', '.join(KINDS)}")
+    return KINDS[learns].run.open(path)
 
 
 # --- facts -----------------------------------------------------------------------------------------------------------
@@ -246,7 +243,8 @@ def evaluate_objects(run: ObjectRun, stage: int) -> dict[str, Any]:
     }
 
 
-KINDS: dict[type[Config], Kind] = {
-    FactConfig: Kind(FactRun, prepare_facts, finish_fact_stage, fact_result, evaluate_facts),
-    ObjectConfig: Kind(ObjectRun, prepare_objects, finish_object_stage, object_result, evaluate_objects),
+KINDS = {
+    "facts": Kind(FactRun, prepare_facts, finish_fact_stage, fact_result, evaluate_facts),
+    "objects": Kind(ObjectRun, prepare_objects, finish_object_stage, object_result, evaluate_objects),
 }
+"""By `learns` in the settings."""

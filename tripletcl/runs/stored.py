@@ -7,18 +7,17 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config, read_config
+from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config, parse_config, read_values
 from tripletcl.continual import RunFolder
 from tripletcl.data import Fact, FactTable
 from tripletcl.embedding import FactEmbedder
@@ -41,31 +40,30 @@ from tripletcl.runs.layout import (
     run_folders,
 )
 
+Settings = TypeVar("Settings", bound=Config)
 
-@dataclass
-class StoredRun:
+
+class StoredRun(Generic[Settings]):
     """A run in a folder, whatever it learns.
 
-    Attributes:
+    Args:
         path: The folder.
-        settings: As given; read and checked once, when the run is opened.
+        settings: As given; read from the folder, and checked, when they are first needed.
         folder: The files that every run has.
     """
 
-    path: Path
-    settings: Config
-    folder: RunFolder = field(default=None, repr=False)  # type: ignore[assignment]  # set below
-
-    settings_type: ClassVar[type[Config]]
+    learns: ClassVar[str]
+    """See `Config`."""
     last_file: ClassVar[str]
     """The file of a stage's folder that is written last."""
     refusal: ClassVar[str]
     """The message for a run that learned something else."""
 
-    def __post_init__(self) -> None:
-        self.path = Path(self.path)
-        if self.folder is None:
-            self.folder = RunFolder(self.path, last_file=self.last_file)
+    def __init__(self, path: Path, settings: Settings | None = None, folder: RunFolder | None = None) -> None:
+        self.path = Path(path)
+        self.folder = folder or RunFolder(self.path, last_file=self.last_file)
+        if settings is not None:
+            self.settings = settings
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -74,13 +72,13 @@ class StoredRun:
         Raises:
             UserError: the folder holds no run, or one that learned something else.
         """
-        settings = read_settings(Path(path))
-        if not isinstance(settings, cls.settings_type):
+        run = cls(path)
+        if run.values.get("learns", "facts") != cls.learns:
             raise UserError(f"{path} {cls.refusal}")
-        return cls(Path(path), settings)
+        return run
 
     @classmethod
-    def create(cls, path: Path, settings: Config) -> Self:
+    def create(cls, path: Path, settings: Settings) -> Self:
         """Open the run with these settings in a folder, or create it.
 
         Raises:
@@ -88,6 +86,16 @@ class StoredRun:
         """
         folder = RunFolder(path, settings_text(settings, path), environment(), last_file=cls.last_file)
         return cls(path, settings, folder)
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The settings as they were given, unchecked."""
+        return stored_values(self.path)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings as they were given; checked when they are first needed."""
+        return parse_config(self.values, str(self.path / SETTINGS))  # type: ignore[return-value]  # by `learns`
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the run against other processes."""
@@ -135,13 +143,10 @@ class StoredRun:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
-@dataclass
-class FactRun(StoredRun):
+class FactRun(StoredRun[FactConfig]):
     """A run that learns facts."""
 
-    settings: FactConfig
-
-    settings_type: ClassVar[type[Config]] = FactConfig
+    learns: ClassVar[str] = "facts"
     last_file: ClassVar[str] = VECTORS
     refusal: ClassVar[str] = (
         "learned to recognise objects, and this is asked of runs that learned facts; such a run can be trained, "
@@ -156,12 +161,10 @@ class FactRun(StoredRun):
         Raises:
             UserError: the folder holds no run of facts, or another process holds it.
         """
-        check_run(path)
-        folder = RunFolder(path, last_file=cls.last_file)
-        with folder.locked():
-            run = cls.open(path)
-            run.folder = folder
-            folder.kept_from = run.undo_stage
+        cls.open(path)  # what is no run of facts is refused before it is locked
+        run = cls(path)
+        with run.locked():
+            run.folder.kept_from = run.undo_stage
             yield run
 
     # --- settings and tables -----------------------------------------------------------------------------------------
@@ -263,13 +266,10 @@ class FactRun(StoredRun):
         return stage
 
 
-@dataclass
-class ObjectRun(StoredRun):
+class ObjectRun(StoredRun[ObjectConfig]):
     """A run that learns to recognise objects."""
 
-    settings: ObjectConfig
-
-    settings_type: ClassVar[type[Config]] = ObjectConfig
+    learns: ClassVar[str] = "objects"
     last_file: ClassVar[str] = CLASSIFIER
     refusal: ClassVar[str] = "learned facts: ask it with `tripletcl describe`"
 
@@ -283,26 +283,18 @@ def started(folder: Path) -> bool:
     return (folder / METRICS).exists()
 
 
-def check_run(folder: Path) -> None:
-    """Check that a folder holds a run.
+def stored_values(folder: Path) -> dict[str, Any]:
+    """Read the settings of a run as they were given, unchecked.
 
     Raises:
-        UserError: it holds none; runs that are directly below it are named.
+        UserError: the folder holds no run; runs that are directly below it are named.
     """
-    if not (folder / SETTINGS).exists():
+    path = folder / SETTINGS
+    if not path.exists():
         below = [run.name for run in run_folders(folder)]
         hint = f"; there are runs below it: {', '.join(below)}" if below else ""
         raise UserError(f"{folder} is no run folder (it has no {SETTINGS}){hint}")
-
-
-def read_settings(folder: Path) -> Config:
-    """Read the settings of a run, as they were given.
-
-    Raises:
-        UserError: the folder holds no run.
-    """
-    check_run(folder)
-    return read_config(folder / SETTINGS)
+    return read_values(path)
 
 
 def settings_text(config: Config, folder: Path) -> str:
@@ -311,7 +303,7 @@ def settings_text(config: Config, folder: Path) -> str:
     Another version writes the same settings in another way. What `tripletcl compare` runs is no part of a run.
     """
     path = folder / SETTINGS
-    same = path.exists() and _single(read_settings(folder)) == _single(config)
+    same = path.exists() and _single(parse_config(stored_values(folder), str(path))) == _single(config)
     return path.read_text(encoding="utf-8") if same else dump_config(config)
 
 

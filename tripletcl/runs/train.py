@@ -11,9 +11,9 @@ from tripletcl.continual import SequenceRunner
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.methods import build_method
-from tripletcl.runs.kinds import Experiment, kind_of
+from tripletcl.runs.kinds import KINDS, Experiment
 from tripletcl.runs.layout import SETTINGS
-from tripletcl.runs.stored import StoredRun, read_settings
+from tripletcl.runs.stored import FactRun, StoredRun
 
 
 def train(config: Config, folder: Path) -> RunResult:
@@ -22,24 +22,22 @@ def train(config: Config, folder: Path) -> RunResult:
     Raises:
         UserError: the folder holds a run of another config, the data is bad, or training diverged.
     """
-    if (folder / SETTINGS).exists():
-        _check_not_continued(config, folder)
-    run = kind_of(config).run.create(folder, config)
+    if isinstance(config, FactConfig) and (folder / SETTINGS).exists():
+        _check_not_continued(config, FactRun.open(folder))
+    run = KINDS[config.learns].run.create(folder, config)
     return run.result or learn(run)[0]
 
 
-def _check_not_continued(config: Config, folder: Path) -> None:
+def _check_not_continued(config: FactConfig, run: FactRun) -> None:
     """Refuse a run that has learned follow-up tables since it was trained with this config."""
-    stored = read_settings(folder)
-    if not isinstance(stored, FactConfig) or stored == config or not stored.data.further:
-        return
+    stored, folder = run.settings, run.path
     first = stored.data.model_copy(update={"further": []})
-    if stored.model_copy(update={"data": first}) == config:
+    if stored != config and stored.data.further and stored.model_copy(update={"data": first}) == config:
         raise UserError(f"{folder} has learned further tables since; go on with `tripletcl train --continue {folder}`")
 
 
 def learn(
-    run: StoredRun, *, cached_only: bool = False, commit: Callable[[], None] | None = None
+    run: StoredRun[Any], *, cached_only: bool = False, commit: Callable[[], None] | None = None
 ) -> tuple[RunResult, Experiment]:
     """Learn every task that a run has not learned yet, and write the run's figures.
 
@@ -53,7 +51,7 @@ def learn(
     Raises:
         UserError: the data is bad, the method refuses the tasks, or training diverged.
     """
-    kind, settings = kind_of(run.settings), run.settings
+    kind, settings = KINDS[run.learns], run.settings
     with run.locked():
         checkpoint, method = run.folder.latest(), build_method(settings.method)
         if checkpoint is None and commit is not None:

@@ -217,6 +217,8 @@ def siblings(run: FactRun) -> list[FactRun]:
 def _open_facts(folder: Path) -> FactRun | None:
     """Open a run; None where it learned objects, or its settings cannot be read."""
     try:
-        return FactRun.open(folder)
+        run = FactRun.open(folder)
+        _ = run.settings  # read here, where an error is caught
     except UserError:
         return None
+    return run
