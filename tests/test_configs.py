@@ -16,7 +16,7 @@ from tripletcl.config import FactConfig, ObjectConfig, dump_config, load_config,
 from tripletcl.errors import UserError
 from tripletcl.experiments.tables import load_table
 from tripletcl.methods import METHODS
-from tripletcl.runs.stored import read_settings
+from tripletcl.runs.kinds import open_run
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -86,7 +86,7 @@ def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
 def test_settings_of_a_run_that_are_damaged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(UserError, match=r"config\.yaml"):
-        read_settings(tmp_path)
+        _ = open_run(tmp_path).settings
 
 
 @pytest.mark.parametrize(

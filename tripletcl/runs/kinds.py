@@ -24,7 +24,7 @@ from tripletcl.experiments.objects import ObjectExperiment, build_objects
 from tripletcl.experiments.tables import split_name
 from tripletcl.files import write_atomically, write_text
 from tripletcl.methods import method_name
-from tripletcl.runs.layout import BASE_TABLE, FEATURES, TASKS, TEXTS, VECTORS, follow_up_table
+from tripletcl.runs.layout import BASE_TABLE, FEATURES, SETTINGS, TASKS, TEXTS, VECTORS, follow_up_table
 from tripletcl.runs.stored import FactRun, ObjectRun, StoredRun, started, stored_values
 
 PATHS_STORED = 8
@@ -74,9 +74,10 @@ def open_run(path: Path) -> StoredRun[Any]:
     Raises:
         UserError: the folder holds no run.
     """
-    learns = stored_values(Path(path)).get("learns", "facts")
+    path = Path(path)
+    learns = stored_values(path).get("learns", "facts")
     if learns not in KINDS:
-        raise UserError(f"{path}: learns is {learns!r}; allowed are {', '.join(KINDS)}")
+        raise UserError(f"{path / SETTINGS}: learns is {learns!r}; allowed are {', '.join(KINDS)}")
     return KINDS[learns].run.open(path)
 
 
