@@ -208,6 +208,25 @@ def test_list_images(tmp_path: Path) -> None:
         list_images(tmp_path / "no")
 
 
+def test_list_images_follows_links_to_folders_once(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for name in ("root/a.png", "root/sub/b.jfif", "outside/c.png", "outside/deep/d.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (root / "again").symlink_to(root / "sub")
+    (root / "linked").symlink_to(outside)
+    (root / "twice").symlink_to(outside / "deep")
+    (root / "sub" / "loop").symlink_to(root)
+    (outside / "back").symlink_to(tmp_path)
+    (root / "nowhere").symlink_to(tmp_path / "missing")
+    assert list_images(root) == [
+        root / "a.png",
+        root / "linked" / "c.png",
+        root / "linked" / "deep" / "d.jpg",
+        root / "sub" / "b.jfif",
+    ]
+
+
 def test_map_in_threads_keeps_order_and_a_short_queue() -> None:
     started = []
     gate = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -19,8 +20,14 @@ from PIL import Image, UnidentifiedImageError
 from tripletcl.errors import UserError
 from tripletcl.progress import report
 
+log = logging.getLogger("tripletcl")
+
 SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    f".{suffix}"
+    for suffix in (
+        *("apng", "avif", "avifs", "bmp", "dib", "gif", "j2c", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpf", "jpg"),
+        *("jpx", "pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
+    )
 )
 """The suffixes of image files, in lower case."""
 
@@ -76,17 +83,50 @@ def decode_image(source: ImageLike, size: int, name: str | None = None) -> np.nd
 def list_images(folder: str | Path) -> list[Path]:
     """List every image file below a folder, by its suffix (`SUFFIXES`), sorted, without hidden files and folders.
 
+    A link to a folder is followed, unless it leads to a folder that was listed already. A subfolder that cannot be read
+    is passed over with a warning.
+
     Raises:
-        UserError: There is no such folder.
+        UserError: There is no such folder, or it cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"the image folder {folder} does not exist")
     paths: list[Path] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths.extend(Path(parent, file) for file in files if not file.startswith("."))
+    listed: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        links: list[Path] = []
+        for start in waiting:  # real folders first, so that their photos keep their names
+            if _identity(start) not in listed:
+                _walk(start, listed, paths, links)
+        waiting = sorted(links)
     return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
+
+
+def _walk(top: Path, listed: set[tuple[int, int]], paths: list[Path], links: list[Path]) -> None:
+    """Add the files below a folder to `paths`, its links to folders to `links`, and what it lists to `listed`."""
+
+    def warn(error: OSError) -> None:
+        if error.filename == str(top) and not listed:
+            raise UserError(f"the image folder {top} cannot be read: {error.strerror}") from error
+        log.warning("%s cannot be read and is passed over: %s", error.filename, error.strerror)
+
+    for parent, folders, files in os.walk(top, onerror=warn):
+        listed.add(_identity(Path(parent)))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links.extend(path for name in folders if (path := Path(parent, name)).is_symlink())
+        folders[:] = [name for name in folders if _identity(Path(parent, name)) not in listed]
+        paths.extend(Path(parent, file) for file in files if not file.startswith("."))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Device and number of a folder, the same by whichever path or link it is reached."""
+    try:
+        stat = folder.stat()
+    except OSError:
+        return (-1, -1)
+    return stat.st_dev, stat.st_ino
 
 
 def map_in_threads(
