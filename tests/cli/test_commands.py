@@ -142,6 +142,17 @@ def test_index_query_and_describe(run: Path, photos: Path, command: Command) -> 
     assert "not an image" in output.err
 
 
+def test_photos_without_a_file_are_said(run: Path, photos: Path, command: Command) -> None:
+    command("index", run, photos)
+    moved = photos.rename(photos.parent / "moved")
+    removal = f"tripletcl index remove {run} {photos}"
+    assert f"3 of these photos have no file any more, {photos / 'red-0.png'} first" in command("index", run, moved).out
+    assert removal in command("query", run, "red").out
+    assert command("index", run, photos).code == 2
+    assert command(*removal.split()[1:]).code == 0
+    assert "no file any more" not in command("query", run, "red").out
+
+
 def test_upgrade_and_drift(run: Path, photos: Path, command: Command) -> None:
     assert command("index", run, photos, "--stage", "1").code == 0
     assert command("query", run, "red").out.count("tripletcl index upgrade") == 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,6 +135,59 @@ def test_an_empty_or_missing_folder_empties_no_index(opened: Opened, photos: Pat
             index.sync(photos)
         photos.mkdir(exist_ok=True)
     with opened() as index:
+        assert len(index) == 4
+
+
+def test_photos_of_a_subfolder_that_cannot_be_read_stay(
+    opened: Opened, photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened() as index:
+        index.sync(photos)
+    shut, scandir, stat = photos / "trip", os.scandir, os.stat
+
+    def refuse(path: Any, real: Callable[..., Any], *rest: Any, **options: Any) -> Any:
+        if not isinstance(path, int) and Path(path).is_relative_to(shut) and (real is scandir or Path(path) != shut):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *rest, **options)
+
+    with monkeypatch.context() as patch, opened() as index:
+        patch.setattr(os, "scandir", lambda path=".": refuse(path, scandir))
+        patch.setattr(os, "stat", lambda path, *rest, **options: refuse(path, stat, *rest, **options))
+        assert index.sync(photos) == Changes()
+        assert len(index) == 4
+    assert f"{shut} cannot be read and is passed over: Permission denied" in caplog.text
+    with opened() as index:
+        assert index.sync(photos) == Changes()
+
+
+def test_a_photo_added_by_its_path_stays_whatever_its_suffix(opened: Opened, photos: Path) -> None:
+    odd = photos / "odd.picture"
+    odd.write_bytes((photos / "0.png").read_bytes())
+    with opened() as index:
+        index.sync(photos)
+        assert index.add_photos([odd]).added == [odd]
+    with opened() as index:
+        assert index.sync(photos) == Changes()
+    touch(odd)
+    with opened() as index:
+        assert index.sync(photos) == Changes(changed=[odd])
+    odd.unlink()
+    with opened() as index:
+        assert index.sync(photos) == Changes(removed=[odd])
+
+
+def test_photos_of_a_moved_folder_are_named(opened: Opened, photos: Path, tmp_path: Path) -> None:
+    with opened() as index:
+        index.sync(photos)
+    photos.rename(tmp_path / "moved")
+    with opened() as index:
+        index.sync(tmp_path / "moved")
+        assert sorted(index.missing()) == [*(photos / f"{n}.png" for n in range(3)), photos / "trip" / "3.png"]
+    with pytest.raises(UserError, match=r"holds 4 photos of it; .*`tripletcl index remove RUN"), opened() as index:
+        index.sync(photos)
+    with opened() as index:
+        index.remove([photos])
+        assert index.missing() == []
         assert len(index) == 4
 
 

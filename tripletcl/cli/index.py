@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from tripletcl.cli.options import AsJson, Photos, RunArgument, Stage, photo_files, ready, working
-from tripletcl.cli.output import print_skipped, skipped_entries
+from tripletcl.cli.output import missing_note, print_skipped, skipped_entries
 from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def sync(
         with writing(folder, model.load(), stage=model.stage, kind=kind) as index:
             changes = index.sync(_absolute(images))
     _print_changes(folder, index, changes, as_json)
+    if not as_json and (note := missing_note(run, index.missing())):
+        print(note)
 
 
 @index_app.command()

@@ -58,3 +58,16 @@ def print_skipped(skipped: Iterable[tuple[Path, str]]) -> None:
     """Name the photos that could not be read, and why."""
     for path, reason in skipped:
         print(f"skipped: {path}: {reason}")
+
+
+def missing_note(run: Path, missing: Sequence[Path]) -> str | None:
+    """Say which photos of an index have no file, and how to remove them; None if all have."""
+    if not missing:
+        return None
+    folder = missing[0]
+    while folder.parent != folder and not folder.parent.exists():
+        folder = folder.parent  # up to the one that was moved or deleted
+    return (
+        f"{len(missing):,} of these photos {'has' if len(missing) == 1 else 'have'} no file any more, {missing[0]} "
+        f"first; to remove what is below {folder}: tripletcl index remove {run} {folder}"
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, Stage, Top, ready
-from tripletcl.cli.output import new_table, print_rows
+from tripletcl.cli.output import missing_note, new_table, print_rows
 from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def query(
     `... "two dogs on the beach"`, `... dog running "?" - "?" "?" snow`, `... --like photo.jpg`."""
     ready()
     from tripletcl.retrieval import answer, contact_sheet, notes_on, parse_request
+    from tripletcl.retrieval.table import is_missing
     from tripletcl.runs.photo_index import open_collection
 
     photos = open_collection(run, index, stage)
@@ -55,6 +56,8 @@ def query(
         contact_sheet(hits, sheet, str(wanted))
     if photos.newer:
         notes.insert(0, photos.newer)
+    if note := missing_note(run, [hit.path for hit in hits if is_missing(hit.path)]):
+        notes.append(note)
     if as_json:
         entries = [{"path": str(hit.path), "score": hit.score} for hit in hits]
         print(json.dumps({"query": str(wanted), "stage": photos.stage, "notes": notes, "hits": entries}))

@@ -25,13 +25,15 @@ from tripletcl.retrieval.store import Contents, Writer, open_reader, open_writer
 from tripletcl.retrieval.structures import KINDS
 from tripletcl.retrieval.table import (
     FEATURES,
+    UNKNOWN,
     VECTORS,
     Changes,
     Paths,
     Table,
     blocks_of,
     changed_photos,
-    missing_photos,
+    is_missing,
+    photos_below,
     stamp_of,
 )
 
@@ -247,7 +249,8 @@ class FactIndex:
         """Make the index agree with a folder and its subfolders.
 
         New photos are added, those whose file has another size or time of modification are encoded again, and those
-        whose file is missing are removed. Photos of other folders stay.
+        whose file is missing are removed. Photos in a subfolder that cannot be read stay, and so do those of other
+        folders.
 
         Args:
             folder: Written as before: paths are compared as text.
@@ -257,8 +260,16 @@ class FactIndex:
             UserError: there is no photo (a drive that is not mounted empties no index), none can be read, or another
                 model made the index.
         """
+        if is_missing(folder) and (left := photos_below(self._table, Path(folder))):
+            raise UserError(
+                f"the image folder {folder} does not exist, and the index holds {len(left):,} photos of it; if it was "
+                f"moved, `tripletcl index remove RUN {folder}` removes them"
+            )
         names = [str(path) for path in find_photos(folder)]
-        missing = missing_photos(self._table, names, Path(folder))
+        listed = set(names)
+        others = [name for name in photos_below(self._table, Path(folder)) if name not in listed]
+        missing = [name for name in others if is_missing(name)]
+        names += [name for name in others if stamp_of(name) != UNKNOWN]  # added by their path
         changes = self._encode(changed_photos(self._table, names), names, batch_size)
         rows = [row for name in missing if (row := self._table.row_of.get(name)) is not None]
         removed = [self.paths[row] for row in rows]
@@ -299,6 +310,10 @@ class FactIndex:
         self._rows.describe(replace(self._rows.about, trunk=None))
         photos = [(name, stamp_of(name)) for name in names]
         append_batch(self._rows, Encoded(photos, rows, rows[:, :0], {}))
+
+    def missing(self) -> list[Path]:
+        """List the photos of any folder whose file is missing."""
+        return [path for path in self.photos if is_missing(path)]
 
     def remove(self, paths: Iterable[str | Path]) -> list[Path]:
         """Remove photos, or all photos below a folder, and return them.

@@ -49,7 +49,7 @@ def find_photos(folder_or_paths: str | Path | Iterable[str | Path]) -> list[Path
         return list(dict.fromkeys(map(Path, folder_or_paths)))
     photos = list_images(folder_or_paths)
     if not photos:
-        raise UserError(f"no photo in {folder_or_paths}; photos end in {', '.join(sorted(SUFFIXES))}")
+        raise UserError(f"no photo in {folder_or_paths}; photos end in {' '.join(sorted(SUFFIXES))}")
     return photos
 
 

@@ -187,11 +187,20 @@ def changed_photos(table: Table, names: Sequence[str]) -> list[str]:
     return [name for name in names if not _is_known(table, name)]
 
 
-def missing_photos(table: Table, names: Sequence[str], folder: Path) -> list[str]:
-    """The photos of a table, readable or not, that are below a folder and not among its photos `names`."""
-    present = set(names)
-    known = (*table.row_of, *table.broken)
-    return [name for name in known if name not in present and Path(name).is_relative_to(folder)]
+def photos_below(table: Table, folder: Path) -> list[str]:
+    """The photos of a table, readable or not, that are below a folder."""
+    return [name for name in (*table.row_of, *table.broken) if Path(name).is_relative_to(folder)]
+
+
+def is_missing(path: str | Path) -> bool:
+    """True if there is surely no such file; False for one in a folder without permission, or on a broken share."""
+    try:
+        stat_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def stamp_of(path: str) -> FileStamp:
