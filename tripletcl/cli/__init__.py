@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 
@@ -25,14 +24,14 @@ def main() -> None:
     for name, value in IDLE_THREADS.items():  # read when torch or faiss is imported
         os.environ.setdefault(name, value)
     from tripletcl.cli.app import app
+    from tripletcl.cli.output import open_for_any_name, printable
 
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")  # the names of photos need not be Unicode
+        open_for_any_name(stream)
     try:
         app()
     except UserError as error:
-        print(f"tripletcl: {error}", file=sys.stderr)
+        print(f"tripletcl: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except SystemExit as end:
         if end.code == CTRL_C:

@@ -13,6 +13,7 @@ from tripletcl.cli.data import data_app
 from tripletcl.cli.evaluate import drift, evaluate
 from tripletcl.cli.index import index_app
 from tripletcl.cli.options import AsJson, ConfigArgument, Overrides, ready, working
+from tripletcl.cli.output import say
 from tripletcl.cli.query import describe, query, recognise
 from tripletcl.cli.serve import serve
 from tripletcl.cli.teach import adapt, tasks, teach
@@ -62,12 +63,12 @@ def train(
         keep_freed_memory()
         result, folder = _train(config, overrides or [], out, go_on)
     if as_json:
-        print(json.dumps(result.to_dict()))
+        say(json.dumps(result.to_dict()))
     elif not quiet:
         from tripletcl.report import print_tables
 
         print_tables([result])
-        print(f"run folder: {folder}")
+        say(f"run folder: {folder}")
 
 
 def _train(config: str | None, overrides: list[str], out: Path | None, go_on: Path | None) -> tuple[RunResult, Path]:
@@ -116,10 +117,10 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool)
     by_folder = {run.folder: result for run, result in zip(plan(settings, out), results, strict=True)}
     page = write_page(by_folder, out / "report.html", command=shlex.join(words))
     if as_json:
-        print(json.dumps(comparison_objects(results)))
+        say(json.dumps(comparison_objects(results)))
         return
     print_tables(results)
-    print(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex, properties.md; compare.json")
+    say(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex, properties.md; compare.json")
 
 
 def report(
@@ -134,7 +135,7 @@ def report(
 
     page = out or runs[0] / "report.html"
     write_summary(runs, page)
-    print(f"page: {page}")
+    say(f"page: {page}")
 
 
 def methods(as_json: AsJson = False) -> None:
@@ -144,7 +145,7 @@ def methods(as_json: AsJson = False) -> None:
 
     described = described_methods()
     if as_json:
-        print(json.dumps(described))
+        say(json.dumps(described))
         return
     for method in described:
         _print_method(method)
@@ -156,13 +157,13 @@ def _print_method(method: dict[str, Any]) -> None:
     from tripletcl.report import PROPERTY_TITLES
 
     properties = [PROPERTY_TITLES[key] for key, value in method["properties"].items() if value and not method["joint"]]
-    print(f"{method['name']}: {method['summary']}")
+    say(f"{method['name']}: {method['summary']}")
     settings = [f"{key} {_setting(setting)}" for key, setting in method["settings"].items()]
     for title, entries in (("properties", properties), ("settings", settings)):
         if entries:
             whole = ", ".join(entry.replace(" ", "\N{NO-BREAK SPACE}") for entry in entries)  # lines break between them
             lines = textwrap.fill(f"{title}: {whole}", 96, initial_indent="  ", subsequent_indent="    ")
-            print(lines.replace("\N{NO-BREAK SPACE}", " "))
+            say(lines.replace("\N{NO-BREAK SPACE}", " "))
 
 
 def _setting(setting: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tripletcl.cli.options import AsJson, working
-from tripletcl.cli.output import print_table
+from tripletcl.cli.output import print_table, say
 
 if TYPE_CHECKING:
     from tripletcl.data import CheckReport
@@ -33,7 +33,7 @@ def check(
 
         report = check_table(file, root)
     if as_json:
-        print(json.dumps(report.to_dict()))
+        say(json.dumps(report.to_dict()))
     else:
         _print_report(report)
     if not report.ok:
@@ -41,18 +41,18 @@ def check(
 
 
 def _print_report(report: CheckReport) -> None:
-    print(f"{report.path}: {report.rows} rows, {report.images} images, {report.facts} facts")
+    say(f"{report.path}: {report.rows} rows, {report.images} images, {report.facts} facts")
     orders = ", ".join(f"{count} of order {order}" for order, count in report.facts_by_order.items())
     spread = ", ".join(f"{name} {value:.3g}" for name, value in report.rows_per_image.items())
-    print(f"facts: {orders}; rows per image: {spread}")
+    say(f"facts: {orders}; rows per image: {spread}")
     counts = ("rows", "images", "facts")
     splits = report.splits.items()
     print_table(["split", *counts], [[split, *(str(of_split[key]) for key in counts)] for split, of_split in splits])
     for problem in report.problems:
         rows = ", ".join(map(str, problem.rows[:MOST_ROWS])) + (", ..." if len(problem.rows) > MOST_ROWS else "")
-        print(f"{problem.kind} ({report.counted_in} {rows}): {problem.message}")
+        say(f"{problem.kind} ({report.counted_in} {rows}): {problem.message}")
     count = len(report.problems)
-    print("no problem found" if report.ok else f"{count} problem{'s' * (count > 1)}")
+    say("no problem found" if report.ok else f"{count} problem{'s' * (count > 1)}")
 
 
 @data_app.command()
@@ -69,7 +69,7 @@ def scenes(
         from tripletcl.scenes import write_scenes
 
         table = write_scenes(folder, facts=facts, train=train, test=test, size=size, seed=seed)
-    print(table)
+    say(table)
 
 
 @data_app.command()
@@ -83,8 +83,8 @@ def sets(as_json: AsJson = False) -> None:
             {"set": kind, **{key: getattr(source, key) for key in keys}, "download": source.download is not None}
             for kind, source in OBJECT_SETS.items()
         ]
-        print(json.dumps(entries))
+        say(json.dumps(entries))
         return
     for kind, source in OBJECT_SETS.items():
         download = "; `download: true` downloads it" if source.download is not None else ""
-        print(f"{kind}: {source.what}\n  from: {source.address}{download}\n  below the root: {source.layout}")
+        say(f"{kind}: {source.what}\n  from: {source.address}{download}\n  below the root: {source.layout}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tripletcl.cli.options import AsJson, RunArgument, Stage, ready, working
-from tripletcl.cli.output import print_table
+from tripletcl.cli.output import print_table, say
 from tripletcl.errors import UserError
 
 
@@ -36,7 +36,7 @@ def evaluate(
         scores = compute(run, stage)
     title = f"{run}, after task {scores['stage']}"
     if as_json:
-        print(json.dumps([scores]))
+        say(json.dumps([scores]))
     elif "accuracy_tasks" in scores:
         _print_accuracies(title, scores)
     else:
@@ -58,7 +58,7 @@ def _print_maps(title: str, scores: dict[str, Any]) -> None:
     rows = [["own images", *own, ""], ["all test images", *of_all, fraction(scores["map_all"])]]
     print_table(["gallery", *scores["tasks"], "all facts"], rows, title)
     recall = ", ".join(f"recall@{k} {fraction(value)}" for k, value in scores["recall"].items())
-    print(f"image to fact: {recall}, MRR {fraction(scores['mrr'])}")
+    say(f"image to fact: {recall}, MRR {fraction(scores['mrr'])}")
 
 
 def _evaluate_unseen(path: Path, stage: int | None, as_json: bool) -> None:
@@ -75,7 +75,7 @@ def _evaluate_unseen(path: Path, stage: int | None, as_json: bool) -> None:
     number = run.stage(stage)
     scores = stage_unseen(run, number)
     if as_json:
-        print(json.dumps([{"stage": number, **asdict(scores)}]))
+        say(json.dumps([{"stage": number, **asdict(scores)}]))
         return
     if scores.map_unseen is None:
         raise UserError(
@@ -87,9 +87,9 @@ def _evaluate_unseen(path: Path, stage: int | None, as_json: bool) -> None:
         ("taught", str(scores.taught), fraction(scores.map_taught)),
     ]
     print_table(["facts", "number", "MAP"], rows, f"{path}, after task {number}")
-    print(f"chance {fraction(scores.chance)}; by vectors only, over all test images")
+    say(f"chance {fraction(scores.chance)}; by vectors only, over all test images")
     for fact, ap in sorted(scores.ap, key=lambda pair: -pair[1]):
-        print(f"{fraction(ap)}  {fact}")
+        say(f"{fraction(ap)}  {fact}")
 
 
 def drift(
@@ -110,7 +110,7 @@ def drift(
             stored = None if again or stage else read_drift(run)
             results.append({"run": str(run), **(stored or measure_drift(run, stage))})
     if as_json:
-        print(json.dumps(results))
+        say(json.dumps(results))
         return
     for result in results:
         _print_drift(result)
@@ -135,4 +135,4 @@ def _print_drift(result: dict[str, Any]) -> None:
         for name in ("AC", "AA")
         for group in ("all", "old")
     ]
-    print(f"backward compatibility of the {len(result['stages'])} stages: {', '.join(figures)}")
+    say(f"backward compatibility of the {len(result['stages'])} stages: {', '.join(figures)}")

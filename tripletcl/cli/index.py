@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from tripletcl.cli.options import AsJson, Photos, RunArgument, Stage, photo_files, ready, working
-from tripletcl.cli.output import missing_note, print_skipped, skipped_entries
+from tripletcl.cli.output import missing_note, print_skipped, say, skipped_entries
 from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def sync(
             changes = index.sync(_absolute(images))
     _print_changes(folder, index, changes, as_json)
     if not as_json and (note := missing_note(run, index.missing())):
-        print(note)
+        say(note)
 
 
 @index_app.command()
@@ -106,11 +106,11 @@ def info(run: RunArgument, out: Out = None, as_json: AsJson = False) -> None:
     index = FactIndex.load(folder)
     about = _describe(folder, index)
     if as_json:
-        print(json.dumps(about | {"skipped": skipped_entries(index.skipped)}))
+        say(json.dumps(about | {"skipped": skipped_entries(index.skipped)}))
         return
     for key in ("photos", "model", "stage", "features", "width", "kind", "bytes"):
-        print(f"{key:9} {about[key]:,}" if isinstance(about[key], int) else f"{key:9} {about[key] or '-'}")
-    print(index.why)
+        say(f"{key:9} {about[key]:,}" if isinstance(about[key], int) else f"{key:9} {about[key] or '-'}")
+    say(index.why)
     print_skipped(index.skipped)
 
 
@@ -136,7 +136,7 @@ def upgrade(
 
         result = upgrade_index(run, out, stage, images, keep=KEEP if keep is None else keep)
     if as_json:
-        print(json.dumps({"index": str(result.index), "from_stage": result.from_stage, **asdict(result.upgraded)}))
+        say(json.dumps({"index": str(result.index), "from_stage": result.from_stage, **asdict(result.upgraded)}))
     else:
         _print_upgrade(result)
 
@@ -146,17 +146,17 @@ def _print_upgrade(result: IndexUpgraded) -> None:
 
     upgraded, photos = result.upgraded, f"{result.upgraded.photos:,} photos in {result.index}"
     if upgraded.how == "nothing":
-        print(f"{photos} are of stage {result.stage} already")
+        say(f"{photos} are of stage {result.stage} already")
         return
     moved = f"{photos}: stage {result.from_stage} -> {result.stage}"
     if upgraded.how == "exact":
-        print(f"{moved}, exactly, from the features that the index stores")
+        say(f"{moved}, exactly, from the features that the index stores")
         return
     kept = f"; {upgraded.keep:.0%} of each old vector is kept" if upgraded.keep else ""
-    print(f"{moved} by the map {upgraded.how!r}, learned from {upgraded.learned_from:,} other photos{kept}")
+    say(f"{moved} by the map {upgraded.how!r}, learned from {upgraded.learned_from:,} other photos{kept}")
     errors = sorted(upgraded.held_out_error.items(), key=lambda item: item[1])
     by_map = ", ".join(f"{name} {fraction(error)}" for name, error in errors)
-    print(f"1 - cosine on {upgraded.held_out:,} held-out photos: {by_map}")
+    say(f"1 - cosine on {upgraded.held_out:,} held-out photos: {by_map}")
 
 
 def _folder(run: Path, out: Path | None) -> Path:
@@ -173,11 +173,11 @@ def _absolute(path: Path) -> Path:
 def _print_changes(folder: Path, index: FactIndex, changes: Changes, as_json: bool) -> None:
     counts = {key: len(getattr(changes, key)) for key in ("added", "changed", "removed")}
     if as_json:
-        print(json.dumps(_describe(folder, index) | counts | {"skipped": skipped_entries(changes.skipped)}))
+        say(json.dumps(_describe(folder, index) | counts | {"skipped": skipped_entries(changes.skipped)}))
         return
     changed = ", ".join(f"{count:,} {key}" for key, count in (counts | {"skipped": len(changes.skipped)}).items())
-    print(f"{len(index):,} photos in {folder}: {changed}")
-    print(index.why)
+    say(f"{len(index):,} photos in {folder}: {changed}")
+    say(index.why)
     print_skipped(changes.skipped)
 
 

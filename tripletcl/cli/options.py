@@ -30,7 +30,15 @@ def ready() -> Console:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from rich.console import Console
 
-    logging.basicConfig(format="%(message)s")
+    from tripletcl.cli.output import printable
+
+    class PrintableFormatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printable(super().format(record))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("tripletcl").setLevel(logging.INFO)
     return Console(stderr=True)
 

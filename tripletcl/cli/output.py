@@ -1,7 +1,10 @@
-"""Output that several commands share: tables, and photos that were skipped."""
+"""Output of all commands: every text that may hold a user's names passes `printable`, `say` or `print_rows`."""
 
 from __future__ import annotations
 
+import codecs
+import io
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +12,58 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+DIRECTIONS = frozenset("\N{LEFT-TO-RIGHT OVERRIDE}\N{RIGHT-TO-LEFT OVERRIDE}\N{RIGHT-TO-LEFT EMBEDDING}")
+"""Characters that make a terminal show a name in another order."""
+
+
+def printable(text: str, kept: str = "\n\t") -> str:
+    """Escape control characters, so that a photo's name does not command the terminal; those `kept` stay."""
+    if text.isprintable():
+        return text
+    harmful = (letter not in kept and (unicodedata.category(letter) == "Cc" or letter in DIRECTIONS) for letter in text)
+    return "".join(
+        letter.encode("unicode_escape").decode() if escaped else letter
+        for letter, escaped in zip(text, harmful, strict=True)
+    )
+
+
+def say(text: object = "") -> None:
+    """Print a text with names in it."""
+    print(printable(str(text)), flush=True)
+
+
+def open_for_any_name(stream: object) -> None:
+    """Let a stream take characters that its encoding lacks: they are escaped.
+
+    Bytes of a photo's name that are no Unicode go through as they are, but to a terminal.
+    """
+    if isinstance(stream, io.TextIOWrapper):
+        codecs.register_error("tripletcl.escape", _escape)
+        codecs.register_error("tripletcl.bytes", _pass_bytes)
+        stream.reconfigure(errors="tripletcl.escape" if stream.isatty() else "tripletcl.bytes")
+
+
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    letters = error.object[error.start : error.end]
+    return "".join(f"\\x{ord(each) - 0xDC00:02x}" if _is_byte(each) else _code(each) for each in letters), error.end
+
+
+def _pass_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    letters = error.object[error.start : error.end]
+    data = (bytes([ord(each) - 0xDC00]) if _is_byte(each) else _code(each).encode() for each in letters)
+    return b"".join(data), error.end
+
+
+def _is_byte(letter: str) -> bool:
+    """True for a byte of a file name that is no Unicode, as Python holds it."""
+    return "\udc80" <= letter <= "\udcff"
+
+
+def _code(letter: str) -> str:
+    return letter.encode("ascii", "backslashreplace").decode()
 
 
 def print_table(
@@ -37,7 +92,7 @@ def new_table(title: str = "", ruled: bool = True) -> Table:
     from rich.text import Text
 
     lines = box.SIMPLE_HEAD if ruled else None
-    return Table(title=Text(title, "italic") if title else None, box=lines, pad_edge=False, show_edge=False)
+    return Table(title=Text(printable(title), "italic") if title else None, box=lines, pad_edge=False, show_edge=False)
 
 
 def print_rows(console: Console, table: Table, rows: Iterable[Sequence[str]]) -> None:
@@ -45,7 +100,7 @@ def print_rows(console: Console, table: Table, rows: Iterable[Sequence[str]]) ->
     from rich.text import Text
 
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell, kept="")) for cell in row))
     console.print(table, highlight=False)
 
 
@@ -57,7 +112,7 @@ def skipped_entries(skipped: Iterable[tuple[Path, str]]) -> list[dict[str, str]]
 def print_skipped(skipped: Iterable[tuple[Path, str]]) -> None:
     """Name the photos that could not be read, and why."""
     for path, reason in skipped:
-        print(f"skipped: {path}: {reason}")
+        say(f"skipped: {path}: {reason}")
 
 
 def missing_note(run: Path, missing: Sequence[Path]) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, Stage, Top, ready
-from tripletcl.cli.output import missing_note, new_table, print_rows
+from tripletcl.cli.output import missing_note, new_table, print_rows, printable, say
 from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,15 +60,15 @@ def query(
         notes.append(note)
     if as_json:
         entries = [{"path": str(hit.path), "score": hit.score} for hit in hits]
-        print(json.dumps({"query": str(wanted), "stage": photos.stage, "notes": notes, "hits": entries}))
+        say(json.dumps({"query": str(wanted), "stage": photos.stage, "notes": notes, "hits": entries}))
         return
-    print(f"understood as {wanted}")
+    say(f"understood as {wanted}")
     for note in notes:
-        print(note)
+        say(note)
     several = len(wanted.terms) > 1
     _print_hits(hits, "cosines" if not several else "score" if photos.calibration is None else "probability")
     if sheet is not None:
-        print(f"contact sheet: {sheet}")
+        say(f"contact sheet: {sheet}")
 
 
 def _print_hits(hits: Sequence[Hit], number: str) -> None:
@@ -77,7 +77,7 @@ def _print_hits(hits: Sequence[Hit], number: str) -> None:
     from tripletcl.report.formatting import fraction
 
     if not hits:
-        print("no photo is found")
+        say("no photo is found")
         return
     table = new_table(ruled=False)
     for title in ("rank", number):
@@ -86,7 +86,7 @@ def _print_hits(hits: Sequence[Hit], number: str) -> None:
     scores = [fraction(hit.score) if abs(hit.score) >= 0.0005 else f"{hit.score:.0e}" for hit in hits]
     rows = [(str(rank), score, str(hit.path)) for rank, (score, hit) in enumerate(zip(scores, hits, strict=True), 1)]
     console = Console()
-    longest = max(len(path) for *_, path in rows)
+    longest = max(len(printable(path, kept="")) for *_, path in rows)
     console.width = max(console.width, len("rank") + len(number) + longest + 8)  # a path is there to be copied
     print_rows(console, table, rows)
 
@@ -105,13 +105,13 @@ def describe(run: RunArgument, images: Images, k: Top = 5, stage: Stage = None, 
         _print_entries(images, unreadable, {image: {"facts": list(map(_fact, facts[image]))} for image in facts})
         return
     if calibration is None:
-        print("scores are cosines, not probabilities: there are no test images to calibrate them with")
+        say("scores are cosines, not probabilities: there are no test images to calibrate them with")
     for image, reason in _with_reasons(images, unreadable):
         if reason is not None:
-            print(f"{image}: {reason}")
+            say(f"{image}: {reason}")
             continue
         if len(images) > 1:
-            print(image)
+            say(image)
         for entry in facts[image]:
             _print_fact(entry)
 
@@ -123,7 +123,7 @@ def _fact(entry: ShownFact) -> dict[str, Any]:
 def _print_fact(entry: ShownFact) -> None:
     from tripletcl.report.formatting import fraction
 
-    print(f"{fraction(entry.score if entry.probability is None else entry.probability)}  {entry.fact}")
+    say(f"{fraction(entry.score if entry.probability is None else entry.probability)}  {entry.fact}")
 
 
 def recognise(
@@ -150,10 +150,10 @@ def recognise(
         return
     for photo, reason in _with_reasons(photos, unreadable):
         if reason is not None:
-            print(f"{photo}: {reason}")
+            say(f"{photo}: {reason}")
             continue
         likeliest = sorted(predictions[photo].probabilities.items(), key=lambda entry: -entry[1])[:MOST_CLASSES]
-        print(f"{photo}: " + ", ".join(f"{label} {fraction(probability, 2)}" for label, probability in likeliest))
+        say(f"{photo}: " + ", ".join(f"{label} {fraction(probability, 2)}" for label, probability in likeliest))
 
 
 def _decode(photos: Sequence[Path], size: int) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
@@ -175,4 +175,4 @@ def _with_reasons(photos: Sequence[Path], unreadable: dict[Path, str]) -> Iterat
 def _print_entries(photos: Sequence[Path], unreadable: dict[Path, str], entries: dict[Path, dict[str, Any]]) -> None:
     """Print what is known of each photo as JSON, or why it cannot be read."""
     by_photo = [{"error": reason} if reason else entries[photo] for photo, reason in _with_reasons(photos, unreadable)]
-    print(json.dumps([{"image": str(photo), **entry} for photo, entry in zip(photos, by_photo, strict=True)]))
+    say(json.dumps([{"image": str(photo), **entry} for photo, entry in zip(photos, by_photo, strict=True)]))

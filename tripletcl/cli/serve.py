@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tripletcl.cli.options import RunArgument, ready
+from tripletcl.cli.output import say
 
 
 def serve(
@@ -54,5 +55,5 @@ def serve(
             whom = "see these photos and teach this run" if teach else "see these photos"
             console.print(f"warning: everyone who reaches {host} can {whom}; there is no password", style="bold")
         server = build_server(build_app(page, uploads, host))
-        print(f"page: {address_of(listening)}", flush=True)
+        say(f"page: {address_of(listening)}")
         server.run(sockets=[listening])

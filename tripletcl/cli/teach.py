@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, photo_files, ready, working
-from tripletcl.cli.output import new_table, print_rows, print_skipped, skipped_entries
+from tripletcl.cli.output import new_table, print_rows, print_skipped, say, skipped_entries
 from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def adapt(
         result = measure(run, images, weight, recompute)
     if as_json:
         about = {"images": result.images, "stage": result.stage, "weight": result.weight, "recompute": recompute}
-        print(json.dumps(about | {"skipped": skipped_entries(result.skipped)}))
+        say(json.dumps(about | {"skipped": skipped_entries(result.skipped)}))
         return
-    print(f"importance measured on {result.images} photos with stage {result.stage}, weight {result.weight:g}")
+    say(f"importance measured on {result.images} photos with stage {result.stage}, weight {result.weight:g}")
     print_skipped(result.skipped)
 
 
@@ -67,7 +67,7 @@ def teach(
         else:
             result = learn(run, fact, photo_files(photos or []), index=index, hold_out=not learn_all)
     if as_json:
-        print(json.dumps({**vars(result), "fact": result.fact.units, "skipped": skipped_entries(result.skipped)}))
+        say(json.dumps({**vars(result), "fact": result.fact.units, "skipped": skipped_entries(result.skipped)}))
     else:
         _print_lesson(result, take_back)
 
@@ -76,14 +76,14 @@ def _print_lesson(result: Taught, undone: bool) -> None:
     from tripletcl.report.formatting import counted, duration, fraction
 
     if undone:
-        print(f"{result.fact} is undone: stage {result.stage} is the latest again ({duration(result.seconds)})")
+        say(f"{result.fact} is undone: stage {result.stage} is the latest again ({duration(result.seconds)})")
     else:
         photos = counted(result.photos, "photo")
-        print(f"{result.fact} learned from {photos}: stage {result.stage} ({duration(result.seconds)})")
+        say(f"{result.fact} learned from {photos}: stage {result.stage} ({duration(result.seconds)})")
         held_out = f"MAP on {counted(result.held_out, 'held-out photo')}: {fraction(result.map_held_out)}"
-        print(held_out if result.held_out else "no photo was held out: of every five photos one is")
+        say(held_out if result.held_out else "no photo was held out: of every five photos one is")
     if result.index is not None:
-        print(f"index: {result.index}")
+        say(f"index: {result.index}")
     print_skipped(result.skipped)
 
 
@@ -95,7 +95,7 @@ def tasks(run: RunArgument, as_json: AsJson = False) -> None:
     records, events = known_tasks(run), adaptations(run)
     if as_json:
         entries = [{**vars(task), "change": task.change} for task in records]
-        print(json.dumps({"tasks": entries, "adaptations": [vars(event) for event in events]}))
+        say(json.dumps({"tasks": entries, "adaptations": [vars(event) for event in events]}))
         return
     _print_tasks(records, events)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, excerpt
 
 
 class WordVectors:
@@ -65,7 +65,7 @@ class WordVectors:
                 return vectors[form]
         parts = _parts(word)
         if not parts:
-            raise UserError(f"{self.path} has no vector for the word {word!r} of {text!r}")
+            raise UserError(f"{self.path} has no vector for the word {excerpt(word)} of {excerpt(text)}")
         return np.mean([self._vector(part, text, vectors) for part in parts], axis=0)
 
     def _find(self, words: set[str]) -> dict[str, np.ndarray]:
