@@ -1,4 +1,4 @@
-"""Commands side by side, each in a process of its own; when this process is stopped, so are they."""
+"""Runs commands in parallel, each in a process of its own; when this process is stopped, so are they."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LOOK_SECONDS = 0.1
-"""Between looks at which process has ended."""
-
 PATIENCE_SECONDS = 3.0
-"""What a process gets to end by itself: Ctrl-C in a terminal reaches it as it reaches this one."""
+"""The time that a process has to end by itself: Ctrl-C in a terminal reaches it as well as this one."""
 
 Environment = Mapping[str, str]
-"""Variables set for a process over those of this one."""
+"""Variables that are set for a process in addition to those of this one."""
+
+Process = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command; with a log, what it prints is added there instead of going to the terminal."""
+    """A command; with a log, its output is appended there instead of being printed."""
 
     command: Sequence[str]
     log: Path | None = None
@@ -38,28 +37,32 @@ def run_jobs(
     started: Callable[[int], None] = lambda index: None,
     ended: Callable[[int], None] = lambda index: None,
 ) -> None:
-    """Run all jobs, as many at once as there are places; one that fails does not keep the others from running.
+    """Run all jobs, at most as many at once as there are places; a job that fails does not stop the others.
 
     Args:
-        places: What sets apart the processes that run at the same time: the GPU of each, its number of threads.
-        started: Called with the index of a job that was started.
+        places: The variables of the processes that run at the same time: the GPU of each, its number of threads.
+        started: Called with the index of a job that has started.
         ended: Called with the index of a job that has ended, well or not.
     """
     waiting, free = list(range(len(jobs))), list(places)
-    running: dict[int, tuple[subprocess.Popen[bytes], Environment]] = {}
-    with _stopped_with_this_one(running):
-        while waiting or running:
-            while waiting and free:
-                index, place = waiting.pop(0), free.pop(0)
-                running[index] = _start(jobs[index], place), place
-                started(index)
-            time.sleep(LOOK_SECONDS)
-            for index in [index for index, (process, _) in running.items() if process.poll() is not None]:
-                free.append(running.pop(index)[1])
-                ended(index)
+    running: dict[Future[int], tuple[Process, int, Environment]] = {}
+    with _signals_raise(), ThreadPoolExecutor(max(len(places), 1)) as pool:
+        try:
+            while waiting or running:
+                while waiting and free:
+                    index, place = waiting.pop(0), free.pop(0)
+                    process = _start(jobs[index], place)
+                    running[pool.submit(process.wait)] = process, index, place
+                    started(index)
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    _, index, place = running.pop(future)
+                    free.append(place)
+                    ended(index)
+        finally:
+            _stop(running, [process for process, _, _ in running.values()])
 
 
-def _start(job: Job, place: Environment) -> subprocess.Popen[bytes]:
+def _start(job: Job, place: Environment) -> Process:
     environment = {**os.environ, **place}
     if job.log is None:
         return subprocess.Popen(job.command, stdin=subprocess.DEVNULL, env=environment)
@@ -69,40 +72,25 @@ def _start(job: Job, place: Environment) -> subprocess.Popen[bytes]:
         )
 
 
-@contextmanager
-def _stopped_with_this_one(running: Mapping[int, tuple[subprocess.Popen[bytes], Environment]]) -> Iterator[None]:
-    """Whatever ends the block, an error, Ctrl-C or a signal, ends the processes."""
-    with _signals_raise():
-        try:
-            yield
-        finally:
-            processes = [process for process, _ in running.values()]
-            for tell in (subprocess.Popen.terminate, subprocess.Popen.kill):
-                _wait(processes)
-                for process in processes:
-                    tell(process)  # one that has ended is left alone
-            _wait(processes)
-
-
-def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
+def _stop(ends: Collection[Future[int]], processes: Sequence[Process]) -> None:
+    """Wait for processes to end by themselves, then terminate, then kill those that have not."""
+    for stop in (subprocess.Popen.terminate, subprocess.Popen.kill):
+        if wait(ends, timeout=PATIENCE_SECONDS).not_done:
+            for process in processes:
+                stop(process)  # without effect on a process that has ended
 
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """A polite kill and a closed terminal leave the block as Ctrl-C does, instead of ending this process at once."""
-    if threading.current_thread() is not threading.main_thread():  # the only one that may set what a signal does
+    """SIGTERM and a closed terminal raise like Ctrl-C, instead of ending this process at once."""
+    if threading.current_thread() is not threading.main_thread():  # the only thread that may set signal handlers
         yield
         return
 
     def leave(number: int, _: Any) -> None:
         sys.exit(128 + number)
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
-    numbers = [getattr(signal, name) for name in names]
-    default = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    default = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
     for number in default:
         signal.signal(number, leave)
     try:
