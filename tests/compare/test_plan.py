@@ -203,7 +203,7 @@ def test_several_at_once_leave_their_words_in_their_folders(
     assert rows[0]["gap_closed"] is None  # joint is no better here
     assert compare(config, tmp_path, said.append) == results  # and nothing is started again
     assert len(quick) == 4
-    assert said[-1] == "4 of 4 runs are done already"
+    assert said[-1] == "4 of 4 runs are finished already"
 
 
 def test_one_at_a_time_speaks_to_the_terminal(

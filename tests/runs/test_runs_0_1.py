@@ -109,7 +109,7 @@ def assert_nothing_to_do(run: Path, lam: float) -> None:
     """`compare` and `train` by the config of version 0.1 return the stored figures, and a page is written."""
     expected, lines = stored_result(run), list[str]()
     assert compare(load_config("config.yaml"), Path("compared"), lines.append) == [expected]
-    assert lines == ["1 of 1 runs are done already"]
+    assert lines == ["1 of 1 runs are finished already"]
     assert train(load_config("config.yaml", ["method=mas", f"method.lam={lam}"]), run) == expected
     assert write_summary([Path("compared")], Path("page.html")).exists()
 

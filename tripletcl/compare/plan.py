@@ -1,4 +1,4 @@
-"""Methods x sequences x seeds, side by side: finished runs are reused, cut-off ones go on."""
+"""Plans and runs a comparison: methods x sequences x seeds. Finished runs are reused, interrupted ones resume."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tripletcl.runs.stored import settings_text
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a comparison; `str` is what messages call it."""
+    """One run of a comparison; `str` names it in messages."""
 
     label: str
     config: Config
@@ -40,12 +40,12 @@ class PlannedRun:
 
     @property
     def result(self) -> RunResult | None:
-        """Its figures under its label, or None while it is not finished."""
+        """The figures under the run's label, or None while it is not finished."""
         values = RunFolder(self.folder).result
         return None if values is None else replace(RunResult.from_dict(values), method=self.label)
 
     def claim(self) -> None:
-        """Create its folder, or check that it holds this run.
+        """Create the run's folder, or check that it holds this run.
 
         Raises:
             UserError: it holds a run of other settings, or something else.
@@ -54,15 +54,15 @@ class PlannedRun:
 
     @property
     def log(self) -> Path:
-        """Where it writes what it has to say while others run beside it."""
+        """The file of the run's output while others run in parallel."""
         return self.folder / TRAIN_LOG
 
 
 def plan(config: Config, out: Path) -> list[PlannedRun]:
-    """Every method on every sequence of tasks with every seed, in the order they are run: the methods change fastest.
+    """List the runs of every method on every sequence of tasks with every seed, the methods changing fastest.
 
     Raises:
-        UserError: the same method twice.
+        UserError: a method is listed twice.
     """
     return [
         planned_run(config, label, method, {**sequence, **importance}, seed, out)
@@ -73,20 +73,20 @@ def plan(config: Config, out: Path) -> list[PlannedRun]:
 
 
 def variants(compare: Compare) -> list[tuple[str, MethodSettings, dict[str, Any]]]:
-    """Every method's label and settings, once with each change of `data` that bears on it."""
-    found: list[tuple[str, MethodSettings, dict[str, Any]]] = []
+    """List each method's label and settings, once with each change of `data` that has an effect on it."""
+    entries: list[tuple[str, MethodSettings, dict[str, Any]]] = []
     for label, method in zip(method_labels(compare.methods), compare.methods, strict=True):
         if compare.importance and build_method(method).properties.adaptive:
-            found += [(f"{label}-{images}", method, {"importance": images}) for images in compare.importance]
+            entries += [(f"{label}-{images}", method, {"importance": images}) for images in compare.importance]
         else:
-            found.append((label, method, {}))
-    return found
+            entries.append((label, method, {}))
+    return entries
 
 
 def planned_run(
     config: Config, label: str, method: MethodSettings, data: dict[str, Any], seed: int, out: Path
 ) -> PlannedRun:
-    """The comparison's config for one method, with some settings of `data` changed; seed is added to the config's."""
+    """Plan the run of one method, with changes to the settings of `data`; seed is added to the config's."""
     values = config.model_dump(mode="json", exclude={"compare"})
     values |= {"method": method, "seed": config.seed + seed, "data": values["data"] | data}
     single = parse_config(values, "compare")
@@ -94,11 +94,11 @@ def planned_run(
 
 
 def method_labels(methods: Iterable[MethodSettings]) -> list[str]:
-    """A method's name, with its settings where a name comes twice: `mas`, or `mas-lam1.0` and `mas-lam3.0`."""
+    """Return each method's name, with settings if a name occurs twice: `mas`, or `mas-lam1.0` and `mas-lam3.0`."""
     methods = list(methods)
     names = [method_name(m) for m in methods]
     if len({json.dumps(m, sort_keys=True) for m in methods}) < len(methods):
-        raise UserError(f"compare.methods names the same method with the same settings twice: {', '.join(names)}")
+        raise UserError(f"compare.methods has the same method with the same settings twice: {', '.join(names)}")
     return [
         name if names.count(name) == 1 else _with_settings(m, [n for n in methods if method_name(n) == name])
         for name, m in zip(names, methods, strict=True)
@@ -106,9 +106,9 @@ def method_labels(methods: Iterable[MethodSettings]) -> list[str]:
 
 
 def _with_settings(method: MethodSettings, same: list[MethodSettings]) -> str:
-    """The name and the settings in which it differs from others of the same name."""
+    """Return a method's name with the settings in which it differs from others of the same name."""
     parts = [
-        value if isinstance(value, str) else f"{key}{value}"  # a word says by itself what it is: mas-local, imm-mean
+        value if isinstance(value, str) else f"{key}{value}"  # words need no key: mas-local, imm-mean
         for position, settings in enumerate(method)
         for key, value in settings.items()
         if len({str(other[position].get(key)) for other in same}) > 1
@@ -117,36 +117,36 @@ def _with_settings(method: MethodSettings, same: list[MethodSettings]) -> str:
 
 
 def method_properties(config: Config) -> dict[str, Properties | None]:
-    """The properties of each method of the comparison, by its label; None for joint training."""
+    """Return the properties of each method of the comparison, by its label; None for joint training."""
     return {label: properties_of(method) for label, method, _ in variants(config.compare)}
 
 
 def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda text: None) -> list[RunResult]:
-    """Run what is not done yet, each run in a process of its own, and return all results.
+    """Run what is not finished, each run in a process of its own, and return all results.
 
     Args:
         announce: Called with a line when a run starts and when it ends.
 
     Raises:
-        UserError: runs failed; the others' results are kept.
+        UserError: runs failed; the results of the others are stored.
     """
     runs = plan(config, out)
-    for run in runs:  # all before any time is spent
+    for run in runs:  # all folders before any training
         run.claim()
-    todo = [run for run in runs if run.result is None]
-    places = processes(config, len(todo))
-    jobs = [Job(_command(run), run.log if len(places) > 1 else None) for run in todo]
+    unfinished = [run for run in runs if run.result is None]
+    places = processes(config, len(unfinished))
+    jobs = [Job(_command(run), run.log if len(places) > 1 else None) for run in unfinished]
 
     def started(index: int) -> None:
-        announce(f"{index + 1}/{len(todo)} {todo[index]}: started")
+        announce(f"{index + 1}/{len(unfinished)} {unfinished[index]}: started")
 
     def ended(index: int) -> None:
-        announce(f"{index + 1}/{len(todo)} {todo[index]}: {_outcome(todo[index].result)}")
+        announce(f"{index + 1}/{len(unfinished)} {unfinished[index]}: {_outcome(unfinished[index].result)}")
 
-    if len(todo) < len(runs):
-        announce(f"{len(runs) - len(todo)} of {len(runs)} runs are done already")
+    if len(unfinished) < len(runs):
+        announce(f"{len(runs) - len(unfinished)} of {len(runs)} runs are finished already")
     run_jobs(jobs, places, started, ended)
-    _check([(run, job.log) for run, job in zip(todo, jobs, strict=True) if run.result is None], len(runs))
+    _check([(run, job.log) for run, job in zip(unfinished, jobs, strict=True) if run.result is None], len(runs))
     results = [result for run in runs if (result := run.result) is not None]
     write_text(out / COMPARISON, json.dumps(comparison_objects(results), indent=1))
     return results
@@ -165,7 +165,12 @@ def _outcome(result: RunResult | None) -> str:
 
 
 def _check(failed: Sequence[tuple[PlannedRun, Path | None]], count: int) -> None:
-    """Say which runs have no result, where each says why, and what the first one says."""
+    """Raise an error that names the failed runs and their logs, and quotes the first.
+
+    Args:
+        failed: Each with its log.
+        count: The number of all runs.
+    """
     if not failed:
         return
     names = "; ".join(f"{run} ({log or 'see above'})" for run, log in failed)
@@ -177,9 +182,9 @@ def _check(failed: Sequence[tuple[PlannedRun, Path | None]], count: int) -> None
 
 
 def processes(config: Config, runs: int) -> list[Environment]:
-    """What sets apart the processes that run at once, as many as `compare.jobs` says; one alone has the machine.
+    """Return the variables of each parallel process, as many as `compare.jobs`; none for a single one.
 
-    Each has a GPU to itself while there are enough, and its share of the cores: two processes of one thread train
+    Each gets a GPU of its own while there are enough, and its share of the cores: two processes of one thread train
     more than one of two threads.
     """
     gpus = visible_gpus() if config.device != "cpu" else []
@@ -197,54 +202,53 @@ def processes(config: Config, runs: int) -> list[Environment]:
 
 
 def visible_gpus() -> list[str]:
-    """The names by which CUDA_VISIBLE_DEVICES knows the GPUs that this process sees."""
+    """Return the names of this process's GPUs in CUDA_VISIBLE_DEVICES."""
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return (named.split(",") if named else [str(number) for number in range(count)])[:count]
 
 
 def comparison_objects(results: list[RunResult]) -> list[dict[str, Any]]:
-    """One object a run, for scripts. `gap_closed` is against the finetune and joint runs of the same split and seed."""
-    return [_of_facts(run, results) if run.metric == "MAP" else _of_objects(run, results) for run in results]
+    """Return the figures of each run for scripts.
+
+    `gap_closed` compares with the finetune and joint runs of the same split and seed, and `new_tasks` (objects only)
+    with the finetune run.
+    """
+    return [
+        {
+            "method": run.method,
+            "seed": run.seed,
+            "split": run.split,
+            **(_fact_figures(run) if run.metric == "MAP" else _object_figures(run, results)),
+            "forgetting": run.forgetting,
+            "backward_transfer": run.backward_transfer,
+            "gap_closed": gap_closed_among(run, results),
+            "seconds": run.seconds,
+            "method_bytes": run.method_bytes,
+            "lams": run.lams,
+        }
+        for run in results
+    ]
 
 
-def _of_facts(run: RunResult, results: list[RunResult]) -> dict[str, Any]:
+def _fact_figures(run: RunResult) -> dict[str, Any]:
     return {
-        "method": run.method,
-        "seed": run.seed,
-        "split": run.split,
         "map_tasks": run.scores,
         "map_all": run.final,
-        "forgetting": run.forgetting,
-        "backward_transfer": run.backward_transfer,
         "forward_transfer": run.forward_transfer,
         "recall": run.recall,
         "mrr": run.mrr,
-        "gap_closed": gap_closed_among(run, results),
         "map_open": run.map_open,
         "map_subset": run.map_subset,
-        "seconds": run.seconds,
-        "method_bytes": run.method_bytes,
-        "lams": run.lams,
     }
 
 
-def _of_objects(run: RunResult, results: list[RunResult]) -> dict[str, Any]:
-    """`new_tasks` is against the finetune run of the same tasks and seed."""
+def _object_figures(run: RunResult, results: list[RunResult]) -> dict[str, Any]:
     return {
-        "method": run.method,
-        "seed": run.seed,
-        "split": run.split,
         "tasks": run.tasks,
         "metric": run.metric,
         "accuracy_tasks": run.scores,
         "average_accuracy": run.final,
         "drops": run.drops,
-        "forgetting": run.forgetting,
-        "backward_transfer": run.backward_transfer,
         "new_tasks": new_tasks_among(run, results),
-        "gap_closed": gap_closed_among(run, results),
-        "seconds": run.seconds,
-        "method_bytes": run.method_bytes,
-        "lams": run.lams,
     }
