@@ -73,7 +73,7 @@ def train(
 
 def _train(config: str | None, overrides: list[str], out: Path | None, go_on: Path | None) -> tuple[RunResult, Path]:
     """Train a config, or continue a run; returns the result and the run's folder."""
-    from tripletcl.config import load_config
+    from tripletcl.config import load_config_to_train
     from tripletcl.methods import method_name
     from tripletcl.runs.continue_run import continue_run
     from tripletcl.runs.train import train
@@ -87,7 +87,7 @@ def _train(config: str | None, overrides: list[str], out: Path | None, go_on: Pa
         return continue_run(go_on, table, overrides), go_on
     if config is None:
         raise UserError("name a config to train, or a run to continue: tripletcl train --continue RUN TABLE")
-    settings = load_config(config, overrides)
+    settings = load_config_to_train(config, overrides)
     folder = out or Path("runs") / f"{Path(config).stem}-{method_name(settings.method)}-seed{settings.seed}"
     return train(settings, folder), folder
 

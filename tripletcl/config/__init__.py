@@ -2,7 +2,15 @@
 
 from tripletcl.config.base import Config
 from tripletcl.config.facts import FactConfig
-from tripletcl.config.load import change_config, dump_config, load_config, parse_config, read_values, shipped_configs
+from tripletcl.config.load import (
+    change_config,
+    dump_config,
+    load_config,
+    load_config_to_train,
+    parse_config,
+    read_values,
+    shipped_configs,
+)
 from tripletcl.config.objects import ObjectConfig
 
 __all__ = [
@@ -12,6 +20,7 @@ __all__ = [
     "change_config",
     "dump_config",
     "load_config",
+    "load_config_to_train",
     "parse_config",
     "read_values",
     "shipped_configs",

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tripletcl.config.base import Config
 from tripletcl.config.facts import FactConfig
 from tripletcl.config.legacy import translate
+from tripletcl.config.method import validate_methods
 from tripletcl.config.objects import ObjectConfig
 from tripletcl.errors import UserError
 
@@ -46,6 +47,39 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(values, override)
     return parse_config(_expand(values), str(source))
+
+
+def load_config_to_train(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config like `load_config`, with the one method that is to be trained.
+
+    This is `method` if it is set, else the only one of `compare.methods`.
+
+    Raises:
+        UserError: as in `load_config`; or no method is named, or several are compared.
+    """
+    config = load_config(source, overrides)
+    if "method" in config.model_fields_set:
+        return config
+    if "compare" not in config.model_fields_set or "methods" not in config.compare.model_fields_set:
+        raise UserError(f"{source} names no method to train: give one, for example method=mas")
+    if len(config.compare.methods) > 1:
+        proposals = " or ".join(_method_setting(method) for method in config.compare.methods)
+        raise UserError(f"{source} compares several methods: give one of {proposals}")
+    return config.model_copy(update={"method": config.compare.methods[0]})
+
+
+def _method_setting(method: list[dict[str, Any]]) -> str:
+    """The setting of a method as it is typed in a shell: `method=joint` or `'method={name: mas, lam: 3}'`."""
+    parts = [_without_defaults(part) for part in method]
+    if len(parts) == 1 and list(parts[0]) == ["name"]:
+        return f"method={parts[0]['name']}"
+    value = parts[0] if len(parts) == 1 else parts
+    return f"'method={yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip()}'"
+
+
+def _without_defaults(method: dict[str, Any]) -> dict[str, Any]:
+    defaults = validate_methods(method["name"])[0] | {"name": None}
+    return {key: value for key, value in method.items() if value != defaults[key]}
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
