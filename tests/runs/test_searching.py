@@ -19,6 +19,7 @@ from tripletcl.cli import main
 from tripletcl.config import parse_config
 from tripletcl.data import held_out_facts
 from tripletcl.embedding import saving
+from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.report.formatting import fraction
 from tripletcl.retrieval import Calibration, FactIndex, answer, parse_request
 from tripletcl.runs.calibrate import StageTruth, stage_calibration, stage_unseen
@@ -162,6 +163,16 @@ def test_mistakes_are_one_sentence(run: Path, arguments: list[str], words: str) 
     out, err = said("query", "run", *arguments, code=2)
     assert words in err
     assert (out, err.count("\n")) == ("", 1)
+
+
+def test_texts_that_the_run_has_encoded_are_not_encoded_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = said("describe", "run", "photos/red-0-0.png", "-k", "3")
+    encoded: list[str] = []
+    encode = WordVectors.encode
+    monkeypatch.setattr(WordVectors, "encode", lambda self, texts: (encoded.extend(texts), encode(self, texts))[1])
+    assert said("describe", "run", "photos/red-0-0.png", "-k", "3") == expected
+    assert asked("a purple lying")["hits"] != []
+    assert encoded == ["purple"]
 
 
 def test_an_index_is_asked_by_the_stage_that_made_it(run: Path, tmp_path: Path) -> None:

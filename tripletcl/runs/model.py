@@ -7,9 +7,10 @@ from pathlib import Path
 
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
+from tripletcl.experiments.feature_cache import load_texts
 from tripletcl.retrieval import Calibration, about_index
 from tripletcl.runs.calibrate import stage_calibration
-from tripletcl.runs.layout import EMBEDDER
+from tripletcl.runs.layout import EMBEDDER, TEXTS
 from tripletcl.runs.stored import FactRun
 
 
@@ -29,13 +30,20 @@ class StoredModel:
 
     def load(self) -> FactEmbedder:
         """Read the model."""
-        return FactEmbedder.from_pretrained(self.folder)
+        return FactEmbedder.from_pretrained(self.folder) if self.run is None else load_stage(self.folder)
 
     def calibration(self) -> Calibration | None:
         """The meaning of its scores; None if unknown."""
         if self.run is None or self.stage is None:
             return None
         return stage_calibration(self.run, self.stage)
+
+
+def load_stage(folder: Path) -> FactEmbedder:
+    """Read the model in a stage's folder, with the vectors of texts that its run has stored: encoding takes longer."""
+    embedder = FactEmbedder.from_pretrained(folder)
+    embedder.text.add_encoded(load_texts(folder.parents[1] / TEXTS))
+    return embedder
 
 
 def open_model(path: Path, stage: int | None = None, index: Path | None = None) -> StoredModel:

@@ -24,6 +24,7 @@ from tripletcl.report.formatting import method_label
 from tripletcl.retrieval import Calibration
 from tripletcl.runs.calibrate import stage_calibration
 from tripletcl.runs.layout import run_folders, stage_number
+from tripletcl.runs.model import load_stage
 from tripletcl.runs.stored import FactRun, saved_fingerprint
 
 MODELS_HELD = 4
@@ -44,7 +45,7 @@ def load_model(folder: Path) -> FactEmbedder:
 
 @lru_cache(MODELS_HELD)
 def _load(folder: Path, _saved_at: int) -> FactEmbedder:
-    model = FactEmbedder.from_pretrained(folder)
+    model = load_stage(folder)
     model.text.encoder = _encoders.setdefault(model.spec.text, model.text.encoder)
     return model
 
