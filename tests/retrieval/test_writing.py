@@ -380,7 +380,7 @@ def test_an_index_without_a_photo_leaves_no_file(tmp_path: Path, drawer: Drawer)
         index.sync(drawer.folder)
     with pytest.raises(UserError, match="no index in"):
         FactIndex.load(tmp_path / "index")
-    assert list((tmp_path / "index").iterdir()) == []
+    assert not (tmp_path / "index").exists()
 
 
 def test_vectors_are_replaced_atomically(folder: Path) -> None:
@@ -408,3 +408,51 @@ def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(UserError, match=words):
         FactIndex(kind="tree")
+
+
+@pytest.mark.parametrize(
+    "name", ["../victim.txt", "vectors-2.f32/../../victim.txt", "vectors-01.f32", "structure-2", ""]
+)
+def test_an_index_names_no_files_but_its_own(name: str, folder: Path, drawer: Drawer) -> None:
+    victim = folder.parent / "victim.txt"
+    victim.write_bytes(bytes(10**5))
+    with closing(sqlite3.connect(folder / "index.db", isolation_level=None)) as database:
+        database.execute("UPDATE files SET name = ? WHERE role = 'vectors'", [name])
+    drawer.draw("another.png")
+    for access in (FactIndex.load, lambda path: writing(path, ColourEmbedder()).__enter__()):
+        with pytest.raises(UserError, match=r"is damaged: .* is no file of an index") as refused:
+            access(folder)
+        assert "\n" not in str(refused.value)
+    assert victim.read_bytes() == bytes(10**5)
+
+
+def test_a_refused_command_leaves_no_folder(tmp_path: Path, drawer: Drawer) -> None:
+    new = tmp_path / "deep" / "index"
+    for photos in (tmp_path / "missing", drawer.folder):
+        with pytest.raises(UserError), writing(new, ColourEmbedder()) as index:
+            index.sync(photos)
+        assert not new.parent.exists()
+    new.mkdir(parents=True)
+    with pytest.raises(UserError), writing(new, ColourEmbedder()) as index:
+        index.sync(drawer.folder)
+    assert list(new.parent.iterdir()) == [new]
+    assert list(new.iterdir()) == []
+
+
+def test_an_index_that_is_upgraded_while_it_is_opened_is_read_again(folder: Path) -> None:
+    """Another process changes the model between the two reads."""
+    upgrades = iter(["colours-2", "colours-3"])
+    reads: list[str | None] = []
+
+    def read() -> FactIndex:
+        embedder = ColourEmbedder(about_index(folder).model or "")
+        reads.append(embedder.name)
+        if (other := next(upgrades, None)) is not None:
+            with writing(folder) as index:
+                index.replace_vectors(np.copy, model=other)
+        return FactIndex.load(folder, embedder)
+
+    assert store.read_together(folder, read).model == "colours-3"
+    assert reads == ["colours-1", "colours-2", "colours-3"]
+    with pytest.raises(UserError, match="was made by model colours-3, not by other"):
+        store.read_together(folder, lambda: FactIndex.load(folder, ColourEmbedder("other")))

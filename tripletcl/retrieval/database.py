@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,9 +22,12 @@ import numpy as np
 
 from tripletcl.errors import UserError
 from tripletcl.files import FileStamp, translate_errors
-from tripletcl.retrieval.table import Broken, GrowingArray, Origin, Table
+from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, GrowingArray, Origin, Table
 
 FORMAT = 2
+STRUCTURE = "structure"
+ROLES = (VECTORS, FEATURES, STRUCTURE)
+"""What a file of the index holds."""
 DATABASE, JOURNAL = "index.db", "index.db-journal"
 OLD_HEADER = "index.json"
 """The file that format 1 had instead of the database."""
@@ -128,7 +132,7 @@ class Database:
     def files(self) -> dict[str, StoredFile]:
         """Read the files of the index, by role."""
         with _translate_damage(self.folder):
-            return {role: StoredFile(*rest) for role, *rest in self._connection.execute("SELECT * FROM files")}
+            return {role: _stored_file(role, *rest) for role, *rest in self._connection.execute("SELECT * FROM files")}
 
     def table(self, rows: int) -> Table:
         """Read a table of `rows` rows, all but their arrays."""
@@ -201,6 +205,21 @@ class Database:
         """Delete all photos, those that could not be read included."""
         self._connection.execute("DELETE FROM photos")
         self._connection.execute("DELETE FROM broken")
+
+
+def file_name(role: str, number: int) -> str:
+    """The name of a file of the index: `vectors-1.f32`, `structure-2`."""
+    return f"{role}-{number}" + (".f32" if role != STRUCTURE else "")
+
+
+def _stored_file(role: str, name: str, *numbers: int) -> StoredFile:
+    """A file as the database describes it; only a name that a writer gives is believed, as files are written to."""
+    number = re.fullmatch(r"\w+-([1-9]\d*)(\.f32)?", name, re.ASCII)
+    if role not in ROLES or number is None or name != file_name(role, int(number[1])):
+        raise ValueError(f"{name[:60]!r} is no file of an index")
+    if not all(isinstance(each, int) and each >= 0 for each in numbers):
+        raise ValueError(f"the size of {name} is no number")
+    return StoredFile(name, *numbers)
 
 
 def open_for_write(folder: Path) -> tuple[Database, bool]:

@@ -22,9 +22,10 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,21 +33,28 @@ from tripletcl.errors import UserError
 from tripletcl.files import RACE_NS, FileStamp, locked, sync_to_disk, translate_errors, write_atomically
 from tripletcl.retrieval.database import (
     DATABASE,
+    STRUCTURE,
     About,
     Database,
     StoredFile,
     damaged,
+    file_name,
     open_for_read,
     open_for_write,
 )
 from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, GrowingArray, Origin, Table
 
+Read = TypeVar("Read")
+
 log = logging.getLogger("tripletcl")
 
-LOCK, STRUCTURE = "lock", "structure"
+LOCK = "lock"
 
 NUMBERED = re.compile(rf"\.?({VECTORS}|{FEATURES}|{STRUCTURE})-(\d+)\b.*")
 """Names of the index's files, also of one that a killed writer had not yet renamed."""
+
+UPGRADES = 3
+"""Upgrades by other processes that a reader waits for."""
 
 CHECKSUM_BYTES = 2**24
 """Bytes read at a time for a checksum."""
@@ -191,7 +199,7 @@ class Writer:
 
     def _new_file(self, role: str) -> StoredFile:
         self._number += 1
-        return StoredFile(f"{role}-{self._number}" + (".f32" if role != STRUCTURE else ""))
+        return StoredFile(file_name(role, self._number))
 
     def _sweep(self) -> None:
         """Remove files that the database does not name."""
@@ -210,15 +218,22 @@ def open_writer(folder: Path) -> Iterator[Writer]:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, and an index needs a folder")
-    with locked(folder / LOCK, busy=f"another process is writing the index in {folder}"):
-        database, new = open_for_write(folder)
-        with closing(database):
-            try:
-                yield Writer(folder, database)
-            except BaseException:
-                if new and not database.has_photos():
-                    (folder / DATABASE).unlink()
-                raise
+    absent = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        with locked(folder / LOCK, busy=f"another process is writing the index in {folder}"):
+            database, new = open_for_write(folder)
+            with closing(database):
+                try:
+                    yield Writer(folder, database)
+                except BaseException:
+                    if new and not database.has_photos():
+                        (folder / DATABASE).unlink()
+                    raise
+    except BaseException:
+        with suppress(OSError):  # a folder with photos in it stays
+            for each in absent:
+                each.rmdir()
+        raise
 
 
 @contextmanager
@@ -238,15 +253,31 @@ def about_index(folder: str | Path) -> About:
         return database.about()
 
 
+def read_together(folder: Path, read: Callable[[], Read]) -> Read:
+    """Read an index and the model that made it; read both again if another process upgraded it in between.
+
+    Raises:
+        UserError: as `read` does.
+    """
+    for _ in range(UPGRADES):
+        model = about_index(folder).model
+        try:
+            return read()
+        except UserError:
+            if about_index(folder).model == model:
+                raise
+    return read()
+
+
 def _read_contents(folder: Path, database: Database) -> Contents:
     about, files = database.about(), database.files()
     rows = files[VECTORS].rows if VECTORS in files else 0
+    arrays = [role for role in (VECTORS, FEATURES) if role in files]
+    for role in arrays:
+        if not files[role].holds_rows(rows) or not is_intact(folder, files[role]):
+            raise damaged(folder, f"{files[role].name} has changed since it was written")
     table = database.table(rows)
-    for role in (VECTORS, FEATURES):
-        if role in files:
-            if not files[role].holds_rows(rows) or not is_intact(folder, files[role]):
-                raise damaged(folder, f"{files[role].name} has changed since it was written")
-            table.arrays[role] = GrowingArray(memory_map(folder, files[role]))
+    table.arrays = {role: GrowingArray(memory_map(folder, files[role])) for role in arrays}
     structure = _structure_path(folder, files)
     return Contents(about, table, structure, files[STRUCTURE].rows if structure else 0)
 
