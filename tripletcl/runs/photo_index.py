@@ -14,10 +14,11 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.retrieval import Calibration, FactIndex, writing
 from tripletcl.retrieval.photos import find_photos
+from tripletcl.retrieval.store import read_together
 from tripletcl.retrieval.upgrade import EXACT, KEEP, NOTHING, Upgraded, upgrade
 from tripletcl.retrieval.vector_map import FEWEST_PHOTOS
 from tripletcl.runs.layout import INDEX
-from tripletcl.runs.model import open_model
+from tripletcl.runs.model import StoredModel, open_model
 from tripletcl.runs.stored import FactRun
 
 
@@ -51,10 +52,14 @@ def open_collection(path: Path, index: Path | None = None, stage: int | None = N
     Raises:
         UserError: there is no index, no such stage, or another model made the index.
     """
-    index = index or path / INDEX
-    model = open_model(path, stage, index)
-    embedder = model.load()
-    opened = FactIndex.load(index, embedder)
+    folder = index or path / INDEX
+
+    def read() -> tuple[StoredModel, FactEmbedder, FactIndex]:
+        model = open_model(path, stage, folder)
+        embedder = model.load()
+        return model, embedder, FactIndex.load(folder, embedder)
+
+    model, embedder, opened = read_together(folder, read)
     newer = None
     if model.run is not None and (latest := model.run.stage()) != model.stage:
         newer = f"this index is of stage {model.stage}, and the run has stage {latest}: tripletcl index upgrade {path}"

@@ -14,6 +14,7 @@ from torch import Tensor
 from tripletcl.data import UNITS, Fact
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, Query
+from tripletcl.retrieval.store import read_together
 from tripletcl.runs.stored import FactRun
 from tripletcl.web.run_view import RunView, load_model
 
@@ -137,8 +138,11 @@ class OwnPhotos(Gallery):
     key = "own"
 
     def __init__(self, view: RunView, folder: Path) -> None:
-        self.run, self.stage = view.run.path, view.run.stage_of_index(folder)
-        self.index = FactIndex.load(folder, view.model(self.stage))
+        def read() -> tuple[int, FactIndex]:
+            stage = view.run.stage_of_index(folder)
+            return stage, FactIndex.load(folder, view.model(stage))
+
+        self.run, (self.stage, self.index) = view.run.path, read_together(folder, read)
         self._rows = np.flatnonzero(~self.index.deleted)
         super().__init__([self.index.paths[row] for row in self._rows.tolist()])
         self.title = f"your {len(self):,} photos"
