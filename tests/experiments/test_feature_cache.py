@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from tripletcl.experiments.feature_cache import FeatureCache, load_texts, save_texts
 
@@ -36,6 +38,24 @@ def test_a_representation_is_found_while_trunk_and_file_are_the_same(tmp_path: P
     less = kept.without(paths[:1])
     assert less.rows(Trunk("one"), paths) == [None, None, 1]
     assert torch.equal(less.representation, rows[1:])
+
+
+def test_an_image_that_occurs_twice_shifts_no_row(tmp_path: Path) -> None:
+    a, b, c = paths = [tmp_path / f"{name}.jpg" for name in "abc"]
+    for path in paths:
+        path.write_text("a photo")
+    FeatureCache.of(Trunk("one"), [a, b, a, c], torch.arange(4.0)[:, None]).save(tmp_path / "features.safetensors")
+    cache = FeatureCache.load(tmp_path / "features.safetensors")
+    assert cache.rows(Trunk("one"), paths) == [0, 1, 3]
+    rest = cache.without([a])
+    assert rest.rows(Trunk("one"), paths) == [None, 0, 1]
+    assert rest.representation.flatten().tolist() == [1, 3]
+
+
+def test_a_file_with_fewer_stamps_than_rows_is_recomputed(tmp_path: Path) -> None:
+    about = {"trunk": "one", "stamps": json.dumps([[str(tmp_path / "a.jpg"), None], [str(tmp_path / "c.jpg"), None]])}
+    save_file({"representation": torch.zeros(3, 1)}, tmp_path / "features.safetensors", about)
+    assert FeatureCache.load(tmp_path / "features.safetensors").rows(Trunk("one"), [tmp_path / "c.jpg"]) == [None]
 
 
 def test_what_is_damaged_or_missing_is_nothing(tmp_path: Path) -> None:

@@ -25,13 +25,13 @@ class FeatureCache:
 
     Attributes:
         trunk: The trunk's fingerprint.
-        stamps: The stamp of each image's file, by its path and in the order of the rows.
+        stamps: (path, stamp) of each row's file; a file of several rows is in each of them.
         representation: `[N, C]`.
         is_saved: True if a file holds the cache as it is.
     """
 
     trunk: str = ""
-    stamps: dict[str, FileStamp | None] = field(default_factory=dict)
+    stamps: list[tuple[str, FileStamp | None]] = field(default_factory=list)
     representation: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     is_saved: bool = True
 
@@ -41,30 +41,32 @@ class FeatureCache:
         try:
             with safe_open(path, framework="pt") as file:
                 about = file.metadata()
-                stamps = {name: FileStamp(*stamp) if stamp else None for name, stamp in json.loads(about["stamps"])}
-                return cls(about["trunk"], stamps, file.get_tensor("representation"))
+                stamps = [(name, FileStamp(*stamp) if stamp else None) for name, stamp in json.loads(about["stamps"])]
+                representation = file.get_tensor("representation")
+                # Files with fewer stamps than rows do not say which row belongs to which image.
+                return cls(about["trunk"], stamps, representation) if len(stamps) == len(representation) else cls()
         except (SafetensorError, OSError, KeyError, TypeError):
             return cls()
 
     @classmethod
     def of(cls, embedder: FactEmbedder, paths: Sequence[Path], representation: Tensor) -> FeatureCache:
-        """Cache the representation `[N, C]` of images."""
-        stamps = {str(path.absolute()): _stamp(path) for path in paths}
+        """Cache the representation `[N, C]` of images; a path may occur more than once."""
+        stamps = [(str(path.absolute()), _stamp(path)) for path in paths]
         return cls(embedder.trunk_fingerprint(), stamps, representation.cpu().contiguous(), is_saved=False)
 
     def save(self, path: Path) -> None:
         """Write the cache, whole or not at all, unless it is stored already."""
         if self.is_saved:
             return
-        about = {"trunk": self.trunk, "stamps": json.dumps(list(self.stamps.items()))}
+        about = {"trunk": self.trunk, "stamps": json.dumps(self.stamps)}
         write_atomically(path, lambda temporary: save_file({"representation": self.representation}, temporary, about))
         self.is_saved = True
 
     def without(self, paths: Sequence[Path]) -> FeatureCache:
         """Return the cache without some images."""
         names = {str(path.absolute()) for path in paths}
-        rows = [row for row, name in enumerate(self.stamps) if name not in names]
-        stamps = {name: stamp for name, stamp in self.stamps.items() if name not in names}
+        rows = [row for row, (name, _) in enumerate(self.stamps) if name not in names]
+        stamps = [self.stamps[row] for row in rows]
         return FeatureCache(self.trunk, stamps, self.representation[rows], is_saved=False)
 
     def rows(self, embedder: FactEmbedder, paths: Sequence[Path]) -> list[int | None]:
@@ -74,12 +76,14 @@ class FeatureCache:
         """
         if not self.stamps or embedder.trunk_fingerprint() != self.trunk:
             return [None] * len(paths)
-        row_of = {name: row for row, name in enumerate(self.stamps)}
+        row_of: dict[str, int] = {}
+        for row, (name, _) in enumerate(self.stamps):
+            row_of.setdefault(name, row)
         rows = [(row_of.get(str(path.absolute())), path) for path in paths]
-        return [None if row is None or self._changed(path) else row for row, path in rows]
+        return [None if row is None or self._changed(row, path) else row for row, path in rows]
 
-    def _changed(self, path: Path) -> bool:
-        return _stamp(path) not in (None, self.stamps[str(path.absolute())])
+    def _changed(self, row: int, path: Path) -> bool:
+        return _stamp(path) not in (None, self.stamps[row][1])
 
 
 def _stamp(path: Path) -> FileStamp | None:
