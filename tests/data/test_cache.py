@@ -376,5 +376,38 @@ def test_a_stored_cache_opens_without_reading_the_photos(photos: list[Path], fol
     assert stored is not None
     assert stored.fingerprint == opened.fingerprint
     assert np.array_equal(stored[np.arange(12)], opened[np.arange(12)])
-    assert ImageCache.stored(photos[1:], SIZE, folder) is None
+    part = ImageCache.stored(photos[:0:-1], SIZE, folder)
+    assert part is not None
+    assert np.array_equal(part[np.arange(11)], opened[np.arange(11, 0, -1)])
+    assert ImageCache.stored([*photos, photos[0].with_name("other.png")], SIZE, folder) is None
     assert ImageCache.stored(photos, SIZE + 1, folder) is None
+
+
+def test_lists_of_the_same_folder_share_a_cache_without_loss(
+    photos: list[Path], folder: Path, decoded: list[str]
+) -> None:
+    first, second = photos[:8], photos[:4:-1]
+    fingerprint = ImageCache.open(first, SIZE, folder).fingerprint
+    ImageCache.open(second, SIZE, folder)
+    stored = ImageCache.stored(first, SIZE, folder)
+    assert stored is not None
+    assert stored.fingerprint == fingerprint
+    hold(stored, first)
+    for paths in (first, second, [photos[3], photos[9], photos[3]]):
+        hold(ImageCache.open(paths, SIZE, folder), paths)
+    assert sorted(decoded) == sorted(path.name for path in photos)
+
+
+def test_a_stamp_too_recent_to_be_trusted_stays_so_when_another_list_is_opened(tmp_path: Path, folder: Path) -> None:
+    recent, other = photo(tmp_path / "recent.png", 1), photo(tmp_path / "other.png", 2)
+    ImageCache.open([recent], SIZE, folder)
+    stamp = recent.stat()
+    replacement = photo(tmp_path / "replacement.png", 3).read_bytes()
+    assert len(replacement) == stamp.st_size
+    recent.write_bytes(replacement)  # of the same size and time
+    os.utime(recent, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
+    with pytest.MonkeyPatch.context() as patch:  # much later
+        now = time.time_ns() + 100 * 10**9
+        patch.setattr(time, "time_ns", lambda: now)
+        ImageCache.open([other], SIZE, folder)
+    hold(ImageCache.open([recent], SIZE, folder), [recent])

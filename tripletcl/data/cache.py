@@ -30,6 +30,9 @@ LEFTOVER_SECONDS = 3600
 
 ATTEMPTS = 5
 
+UNKNOWN = FileStamp(-1, 0)
+"""The stamp of no file: the content is compared at the next opening."""
+
 
 class ImageCache:
     """N decoded images of one size, as a memory-mapped uint8 array `[N, 3, size, size]`.
@@ -40,15 +43,16 @@ class ImageCache:
         fingerprint: A hash of the images' content, their order and the size.
     """
 
-    def __init__(self, pixels: np.ndarray, fingerprint: str) -> None:
-        self._pixels = pixels
+    def __init__(self, pixels: np.ndarray, rows: np.ndarray, fingerprint: str) -> None:
+        self._pixels, self._rows = pixels, rows
         self.fingerprint = fingerprint
 
     @classmethod
     def open(cls, paths: Sequence[str | Path], size: int, folder: str | Path) -> ImageCache:
         """Open the cache of these images in `folder`, and decode the images that it lacks.
 
-        A folder has one cache for each size and each common parent folder of images. An image whose stamp (size and
+        A folder has one cache for each size and each common parent folder of images. It holds every image that was ever
+        opened, so that several lists of the same images share it. An image whose stamp (size and
         modification time) is unchanged is trusted; otherwise its content is compared, and it is decoded again only if
         that changed: adding, renaming or touching images decodes no others. If two processes open the same cache, one
         builds it while the other waits; a new file is renamed into place, so that no process reads half of one.
@@ -71,27 +75,25 @@ class ImageCache:
             if stored is None:
                 with locked(place.with_name(f".{place.name}.lock")):
                     stored = _load_or_build(files, size, place)
-            return cls(stored.pixels, _fingerprint(stored.digests, size))
+            return stored.view(files, size)
         except OSError as error:
             raise UserError(f"the image cache cannot be kept in {folder}: {error.strerror or error}") from error
 
     @classmethod
     def stored(cls, paths: Sequence[str | Path], size: int, folder: str | Path) -> ImageCache | None:
-        """The cache of exactly these images as it is in the folder, or None; no image file is read.
+        """The cache of these images as it is in the folder, or None if it lacks any; no image file is read.
 
         For images that may be missing by now: the pixels are those of the time when they were last opened.
         """
         files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - as in `open`
         stored = _load(Path(folder) / f"images-{size}-{_key(files)}", size)
-        if stored is None or [entry[0] for entry in stored.manifest["images"]] != files:
-            return None
-        return cls(stored.pixels, _fingerprint(stored.digests, size))
+        return stored.view(files, size) if stored is not None and stored.entries.keys() >= set(files) else None
 
     def __len__(self) -> int:
-        return len(self._pixels)
+        return len(self._rows)
 
     def __getitem__(self, ids: np.ndarray | Sequence[int]) -> np.ndarray:
-        return self._pixels[np.asarray(ids)]
+        return self._pixels[self._rows[np.asarray(ids)]]
 
     @property
     def size(self) -> int:
@@ -132,6 +134,21 @@ class _Stored:
     def rows(self) -> dict[str, int]:
         return {digest: row for row, digest in enumerate(self.digests)}
 
+    def view(self, files: list[str], size: int) -> ImageCache:
+        """The images of some files, all of which have an entry."""
+        digests = [self.entries[file].digest for file in files]
+        rows = np.array([self.rows[digest] for digest in digests])
+        return ImageCache(self.pixels, rows, _fingerprint(digests, size))
+
+    def updated(self, files: list[str], entries: Sequence[_Entry | None]) -> dict[str, _Entry | None]:
+        """The entries of all stored files, with new ones for these; stamps that were not trusted stay untrusted."""
+        trusted_ns = self.manifest["checked_ns"] - RACE_NS
+        old = {
+            file: entry if entry.stamp.mtime_ns <= trusted_ns else _Entry(UNKNOWN, entry.digest)
+            for file, entry in self.entries.items()
+        }
+        return old | dict(zip(files, entries, strict=True))
+
 
 def _load_or_build(files: list[str], size: int, place: Path) -> _Stored:
     """The stored cache of the files' content, built if it is missing or outdated."""
@@ -148,12 +165,17 @@ def _load_current(files: list[str], size: int, place: Path, build: Callable[...,
     stored = _load(place, size)
     trusted = [_trusted_entry(file, stored) for file in files]
     entries = _known_entries(files, trusted, stored)
-    if stored is None or [entry and entry.digest for entry in entries] != stored.digests:
+    updated = dict(zip(files, entries, strict=True)) if stored is None else stored.updated(files, entries)
+    if stored is None or [entry and entry.digest for entry in updated.values()] != stored.digests:
         if build is not None:
-            build(files, entries, stored, size, place, checked_ns)
+            build(list(updated), list(updated.values()), stored, size, place, checked_ns)
         return None
     if None in trusted or stored.data_stamp != FileStamp(*stored.manifest["data_stat"]):
-        checked = {"data_stat": stored.data_stamp, "checked_ns": checked_ns, "images": _rows_of(files, entries)}
+        checked = {
+            "data_stat": stored.data_stamp,
+            "checked_ns": checked_ns,
+            "images": _rows_of(updated, updated.values()),
+        }
         with suppress(OSError):  # only saves the next opening the comparison, and the folder may be read-only
             _write_manifest(place, stored.manifest | checked)
     return stored
@@ -310,7 +332,7 @@ def _read_entry(file: str) -> _Entry | None:
     return None
 
 
-def _rows_of(files: list[str], entries: Sequence[_Entry | None]) -> list[list[str | int]]:
+def _rows_of(files: Iterable[str], entries: Iterable[_Entry | None]) -> list[list[str | int]]:
     """The entries as rows of the manifest: path, size, modification time, digest."""
     return [[file, *entry.stamp, entry.digest] for file, entry in zip(files, entries, strict=True) if entry is not None]
 

@@ -32,7 +32,7 @@ def cache_folder() -> Path:
 
 
 def own_folder(name: str, paths: Sequence[Path]) -> Path:
-    """Return a folder of the cache for these images only: a shared one holds one set of images per common parent."""
+    """Return a folder of the cache for these images only: a shared one holds all images of a common parent."""
     listed = "\n".join(str(path.absolute()) for path in paths)
     return cache_folder() / f"{name}-{hashlib.blake2b(os.fsencode(listed), digest_size=6).hexdigest()}"
 
