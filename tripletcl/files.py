@@ -6,6 +6,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             sync_to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path, name: str) -> bool:
+    """Tell whether a path is the temporary file of a process that was killed while it wrote a file of this name."""
+    return re.fullmatch(rf"\.{re.escape(name)}\.\d+\.tmp", path.name) is not None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -37,6 +37,23 @@ def test_only_one_process_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_a_process_with_other_settings_changes_nothing_while_another_prepares_its_data(tmp_path: Path) -> None:
+    """Nothing was computed yet, so the settings could be corrected: but not under the process that reads them."""
+    first = RunFolder(tmp_path / "run", "a: 1\n")
+    with first.locked():
+        with pytest.raises(UserError, match="another process"):
+            RunFolder(tmp_path / "run", "a: 2\n")
+        RunFolder(tmp_path / "run", "a: 1\n")
+    assert (tmp_path / "run" / "config.yaml").read_text() == "a: 1\n"
+
+
+@pytest.mark.parametrize("name", [".config.yaml.123.tmp", "lock"])
+def test_what_a_process_killed_in_its_first_write_left_is_no_obstacle(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("se")
+    RunFolder(tmp_path, "seed: 0\n")
+    assert (tmp_path / "config.yaml").read_text() == "seed: 0\n"
+
+
 def test_newest_whole_checkpoint_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = RunFolder(tmp_path / "run", "a: 1\n")
     for step in range(4):

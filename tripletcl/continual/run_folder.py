@@ -26,7 +26,7 @@ from typing import Any
 
 from tripletcl.continual.checkpoint import State, base_of, load_state, load_values, save_state
 from tripletcl.errors import UserError
-from tripletcl.files import append_line, locked, write_text
+from tripletcl.files import append_line, is_leftover, locked, write_text
 
 log = logging.getLogger("tripletcl")
 
@@ -107,17 +107,29 @@ class RunFolder:
             write_text(self.path / ENVIRONMENT, json.dumps(environment, indent=1))
 
     def _claim(self, config: str) -> None:
-        settings, started = self.path / SETTINGS, (self.path / METRICS).exists()
-        if started and settings.exists() and (stored := settings.read_text(encoding="utf-8")) != config:
-            raise UserError(
-                f"{self.path} holds a run of another config ({_difference(stored, config)}); "
-                "name another folder, or remove this one"
-            )
-        empty = not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
-        if not settings.exists() and not empty:
+        """Check the folder's settings, and write them where nothing was computed with others.
+
+        They are written under the lock: another process may be preparing its data with those that are stored.
+        """
+        settings = self.path / SETTINGS
+        if settings.exists() and settings.read_text(encoding="utf-8") == config:
+            return
+        if not settings.exists() and self._holds_something_else():
             raise UserError(f"{self.path} exists and is no run folder; name another one")
-        if not started:  # nothing was computed yet: the settings of a run that failed on its data may be corrected
-            write_text(settings, config)
+        with self.locked():
+            if settings.exists() and (self.path / METRICS).exists():
+                raise UserError(
+                    f"{self.path} holds a run of another config "
+                    f"({_difference(settings.read_text(encoding='utf-8'), config)}); "
+                    "name another folder, or remove this one"
+                )
+            write_text(settings, config)  # the settings of a run that failed on its data may be corrected
+
+    def _holds_something_else(self) -> bool:
+        """Tell whether the path is a file, or has files that no process left that was killed before the settings."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        return any(path.name != LOCK and not is_leftover(path, SETTINGS) for path in self.path.iterdir())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
