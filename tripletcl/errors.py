@@ -1,4 +1,6 @@
-"""The exception for a user's mistake."""
+"""The exception for a user's mistake, and what its messages share."""
+
+import operator
 
 
 class UserError(Exception):
@@ -12,3 +14,18 @@ class UserError(Exception):
 def excerpt(text: str, longest: int = 60) -> str:
     """A user's text as a message quotes it: at most `longest` characters, control characters escaped."""
     return repr(text if len(text) <= longest else text[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}")
+
+
+def check_count(name: str, value: object) -> int:
+    """Return a number that counts something.
+
+    Raises:
+        UserError: it is no whole number, or less than 1.
+    """
+    try:
+        count = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise UserError(f"{name} must be a whole number, not {value!r:.60}") from None
+    if count < 1:
+        raise UserError(f"{name} must be at least 1, not {count}")
+    return count

@@ -280,3 +280,19 @@ def test_the_spec_is_a_typed_section_of_a_config() -> None:
             Config.model_validate({"model": wrong})
     with pytest.raises(dataclasses.FrozenInstanceError):
         EmbedderSpec().width = 3  # type: ignore[misc]
+
+
+def test_arguments_of_other_types_are_refused_in_a_sentence(embedder: FactEmbedder, pictures: list[Path]) -> None:
+    for facts in (["dog"], "dog", [("dog", "running")], FACTS[0], [None]):
+        with pytest.raises(UserError, match=r"facts are a list of Fact, as in \[Fact\('dog', 'running'\)\], not"):
+            embedder.encode_facts(facts)
+    for texts in ("dog", [5]):
+        with pytest.raises(UserError, match="texts of units are a list"):
+            embedder.encode_units(texts)
+    for image in (pictures[0], str(pictures[0]), np.zeros((64, 64, 3), np.uint8)):
+        with pytest.raises(UserError, match=r"images are a list of images: give \[image\] instead of one"):
+            embedder.encode_images(image)
+    for batch_size, message in ((0, "at least 1, not 0"), (-1, "at least 1, not -1"), (1.5, "a whole number, not 1.5")):
+        with pytest.raises(UserError, match=f"batch_size must be {message}"):
+            embedder.encode_images(pictures, batch_size)
+    assert len(embedder.encode_images(np.zeros((2, 3, 64, 64), np.uint8))) == 2

@@ -319,3 +319,29 @@ def test_other_files_in_the_folder_stay(index: FactIndex, photos: Path) -> None:
     index.save(photos)
     index.save(photos)
     assert {path.name for path in set(photos.iterdir()) - before} == {"index.db", "vectors-2.f32"}
+
+
+def test_arguments_of_other_types_are_refused_in_a_sentence(
+    embedder: ColourEmbedder, photo: Callable[..., Path]
+) -> None:
+    folder = photo("1.png", "red", "green", "blue").parent
+    index = FactIndex.build(embedder, folder)
+    for query in (5, None, [5], [None], ["red", 5]):
+        with pytest.raises(UserError, match=r"a query is a text, a Query or a Fact, not (int|NoneType)"):
+            index.search(query)
+    for k, message in ((0, "at least 1, not 0"), (1.5, "a whole number, not 1.5"), (None, "a whole number, not None")):
+        with pytest.raises(UserError, match=f"k must be {message}"):
+            index.search("red", k)
+    for vectors in ("red", [["red"]], [[1.0], [1.0, 2.0]]):
+        with pytest.raises(UserError, match="query vectors"):
+            index.search_vectors(vectors)
+    for call in (
+        index.add_photos,
+        index.sync,
+        lambda paths, batch_size: FactIndex.build(embedder, paths, batch_size=batch_size),
+    ):
+        with pytest.raises(UserError, match="batch_size must be at least 1, not 0"):
+            call(folder, batch_size=0)
+    for paths in (5, [5]):
+        with pytest.raises(UserError, match="photos are a folder, or a list of paths"):
+            index.add_photos(paths)

@@ -106,7 +106,8 @@ class Classifier(SavedModel):
         names = list(self.heads.values())[number]
         predictions = []
         with eval_mode(self):
-            size, count = self.spec.image_size, batch_size or default_batch_size(self.device)
+            size = self.spec.image_size
+            count = default_batch_size(self.device) if batch_size is None else batch_size
             for pixels in pixel_batches(images, size, count, self.device):
                 inputs = pixels.mean(dim=1, keepdim=True) if self.trunk.channels == 1 else pixels
                 out = self.logits(self.trunk.represent(self.trunk.features(inputs)).float(), [number])

@@ -98,7 +98,8 @@ class FactEmbedder(SavedModel):
         Raises:
             UserError: an image cannot be decoded.
         """
-        batches = pixel_batches(images, self.image_size, batch_size or default_batch_size(self.device), self.device)
+        batch_size = default_batch_size(self.device) if batch_size is None else batch_size
+        batches = pixel_batches(images, self.image_size, batch_size, self.device)
         with eval_mode(self.image):
             blocks = [self.image.represent(self.image.features(pixels)).float() for pixels in batches]
         return torch.cat(blocks) if blocks else torch.zeros(0, sum(self.image.part_widths()), device=self.device)
@@ -118,7 +119,13 @@ class FactEmbedder(SavedModel):
 
     @torch.no_grad()
     def encode_units(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts of units as normalised vectors `[n, D]`."""
+        """Encode texts of units as normalised vectors `[n, D]`.
+
+        Raises:
+            UserError: `texts` is no list of texts.
+        """
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise UserError(f"texts of units are a list, as in ['dog', 'running'], not {texts!r:.60}")
         return F.normalize(self.text(texts), dim=-1)
 
     def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
@@ -252,7 +259,12 @@ def encode_facts(facts: Sequence[Fact], encode_units: Callable[[Sequence[str]], 
 
     Returns:
         Vectors `[F, 3, D]`, zero for a unit that a fact lacks, and which units are present, bool `[F, 3]`.
+
+    Raises:
+        UserError: `facts` is no list of facts.
     """
+    if isinstance(facts, str | Fact) or not all(isinstance(fact, Fact) for fact in facts):
+        raise UserError(f"facts are a list of Fact, as in [Fact('dog', 'running')], not {facts!r:.60}")
     texts = list(dict.fromkeys(text for fact in facts for text in fact.units if text is not None))
     row = {text: i for i, text in enumerate(texts)} | {None: -1}
     vectors = F.pad(encode_units(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from tripletcl.data.images import ImageLike, decode_image, map_in_threads
 from tripletcl.embedding.backbones import Backbone
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, check_count
 
 
 class Trunk(nn.Module):
@@ -184,8 +186,11 @@ def pixel_batches(
     """Yield batches `[B, 3, S, S]` in [0, 1]; threads decode the next one meanwhile.
 
     Raises:
-        UserError: an image cannot be decoded.
+        UserError: an image cannot be decoded, one image is given instead of several, or the batch size is none.
     """
+    if isinstance(images, str | Path | bytes | Image.Image) or getattr(images, "ndim", 4) < 4:
+        raise UserError(f"images are a list of images: give [image] instead of one {type(images).__name__}")
+    batch_size = check_count("batch_size", batch_size)
     decoded = map_in_threads(lambda image: decode(image, size), images)
     while batch := list(islice(decoded, batch_size)):
         yield torch.from_numpy(np.stack(batch)).to(device).float().div_(255)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tripletcl.data.facts import UNITS
 from tripletcl.data.query import Query
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, check_count
 from tripletcl.retrieval.calibration import ANY, PHOTO, Calibration, Logistic, pattern
 from tripletcl.retrieval.index import FactIndex, Hit
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
@@ -40,8 +40,7 @@ def answer(index: FactIndex, request: Request, k: int = 10, calibration: Calibra
     Raises:
         UserError: k is not positive, an example cannot be read, or the index has no embedder.
     """
-    if k < 1:
-        raise UserError(f"k must be at least 1, not {k}")
+    k = check_count("k", k)
     if not len(index):
         return []
     vectors = term_vectors(request.terms, index.embedder)

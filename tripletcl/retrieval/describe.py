@@ -12,7 +12,7 @@ from torch import Tensor
 from tripletcl.data.facts import Fact
 from tripletcl.data.images import ImageLike
 from tripletcl.embedding import FactEmbedder
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, check_count
 from tripletcl.evaluation.cosine import mean_cosines, unit_blocks
 from tripletcl.retrieval.calibration import ANY, Calibration, pattern
 
@@ -61,8 +61,7 @@ def describe(
     Raises:
         UserError: k is not positive.
     """
-    if k < 1:
-        raise UserError(f"k must be at least 1, not {k}")
+    k = check_count("k", k)
     device = image_vectors.device
     scores = mean_cosines(unit_blocks(image_vectors), unit_blocks(fact_vectors.to(device)), present.to(device))
     scores = (scores if closed is None else scores + closed.to(scores)).cpu()

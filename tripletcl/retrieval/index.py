@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.query import Query, as_query
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, check_count
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.exact_search import ScoredRows
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
@@ -187,10 +187,12 @@ class FactIndex:
             Hits, best first, ties by path; for a list of queries a list of them each.
 
         Raises:
-            UserError: k is not positive, the query cannot be read, or the index has no embedder.
+            UserError: k is not positive, the query cannot be read or is none, or the index has no embedder.
         """
         if isinstance(query, str | Query | Fact):
             return self.search([query], k)[0]
+        if not isinstance(query, Sequence):
+            as_query(query)  # the error of what is no query
         vectors = query_vectors([as_query(each) for each in query], self._model("queries"))
         return self.search_vectors(vectors, k)
 
@@ -207,9 +209,11 @@ class FactIndex:
         Raises:
             UserError: k is not positive, or the width is not the index's.
         """
-        if k < 1:
-            raise UserError(f"k must be at least 1, not {k}")
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        k = check_count("k", k)
+        try:
+            vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"query vectors are an array [Q, 3 * D] of numbers: {error}") from error
         if not len(self) or not len(vectors):
             return [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in vectors]
         width = self._table.vectors.shape[1]
@@ -282,7 +286,7 @@ class FactIndex:
         if not isinstance(embedder, PhotoEmbedder):
             raise TypeError(f"a {type(embedder).__name__} encodes no photos")
         _check_model(self.model, embedder.fingerprint())
-        return encode_into(self._rows, embedder, names, all_names, batch_size)
+        return encode_into(self._rows, embedder, names, all_names, check_count("batch_size", batch_size))
 
     def add(self, paths: Sequence[str | Path], vectors: Tensor | np.ndarray) -> None:
         """Add photos by their vectors.

@@ -43,10 +43,13 @@ def find_photos(folder_or_paths: str | Path | Iterable[str | Path]) -> list[Path
     """List the photos of a folder and its subfolders, sorted; or the given paths, each once.
 
     Raises:
-        UserError: the folder does not exist or contains no photo.
+        UserError: the folder does not exist or contains no photo, or one of the paths is none.
     """
     if not isinstance(folder_or_paths, str | Path):
-        return list(dict.fromkeys(map(Path, folder_or_paths)))
+        try:
+            return list(dict.fromkeys(map(Path, folder_or_paths)))
+        except TypeError as error:
+            raise UserError(f"photos are a folder, or a list of paths, and not {folder_or_paths!r:.60}") from error
     photos = list_images(folder_or_paths)
     if not photos:
         raise UserError(f"no photo in {folder_or_paths}; photos end in {' '.join(sorted(SUFFIXES))}")
