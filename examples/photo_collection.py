@@ -15,7 +15,7 @@ from tripletcl.config import load_config
 from tripletcl.embedding import FactEmbedder
 from tripletcl.retrieval import answer, contact_sheet, describe_photos, notes_on, parse_request, writing
 from tripletcl.runs.continue_run import continue_run
-from tripletcl.runs.history import known_tasks
+from tripletcl.runs.history import task_records
 from tripletcl.runs.photo_index import open_collection, upgrade_index
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.teach import teach, undo
@@ -80,7 +80,7 @@ def ask(run: Path, words: str) -> list:
 
 def print_tasks(run: Path) -> None:
     """What the run knows."""
-    for task in known_tasks(run):
+    for task in task_records(run):
         print(f"  {task.name}: {len(task.facts)} facts, MAP {task.map_then:.2f}, now {task.map_now:.2f}")
 
 

@@ -28,7 +28,7 @@ from tripletcl.progress import Progress, listening
 from tripletcl.runs.adapt import adapt
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.evaluate import evaluate
-from tripletcl.runs.history import adaptations, known_tasks
+from tripletcl.runs.history import adaptations, task_records
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.train import train
 
@@ -133,9 +133,9 @@ def test_old_photos_and_tables_may_be_gone(
     assert evaluate(tmp_path / "run")["map_tasks"] == pytest.approx(third.scores, abs=1e-5)
     page = write_summary([tmp_path / "run"], tmp_path / "page.html").read_text()
     assert ">\N{EN DASH}</td>" in page
-    assert [task.map_now for task in known_tasks(tmp_path / "run")][:2] == [None, None]
-    assert known_tasks(tmp_path / "run")[0].facts  # the run itself knows what it learned
-    assert known_tasks(tmp_path / "run")[0].images == 12
+    assert [task.map_now for task in task_records(tmp_path / "run")][:2] == [None, None]
+    assert task_records(tmp_path / "run")[0].facts  # the run itself knows what it learned
+    assert task_records(tmp_path / "run")[0].images == 12
 
 
 def test_what_a_still_trunk_sees_is_kept_so_old_facts_are_scored_without_photos(
@@ -212,7 +212,7 @@ def test_joint_training_cannot_go_on(place: Path, tmp_path: Path) -> None:
     train(field.settings(place, "joint", {"epochs": 1}), tmp_path / "run")
     with pytest.raises(UserError, match="was trained on all tasks at once"):
         continue_run(tmp_path / "run", place / "more.csv")
-    assert [task.name for task in known_tasks(tmp_path / "run")] == ["task 1", "task 2"]
+    assert [task.name for task in task_records(tmp_path / "run")] == ["task 1", "task 2"]
 
 
 def test_an_automatic_weight_needs_held_out_images_of_the_new_table(place: Path, tmp_path: Path) -> None:
@@ -235,8 +235,8 @@ def test_a_run_of_the_former_format_learns_on(place: Path, run: Path, tmp_path: 
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     old = [{key: value for key, value in line.items() if key not in ("time", "items")} for line in lines]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
-    assert [task.images for task in known_tasks(run)] == [12, 12]
-    assert all(task.learned.startswith("20") for task in known_tasks(run))
+    assert [task.images for task in task_records(run)] == [12, 12]
+    assert all(task.learned.startswith("20") for task in task_records(run))
     assert train(settings, run) == FactRun.open(run).result
     whole = Path(shutil.copytree(run, tmp_path / "whole"))
     continue_run(run, place / "more.csv")
@@ -365,7 +365,7 @@ def test_what_a_run_knows(place: Path, run: Path, tmp_path: Path) -> None:
     field.photos(tmp_path / "own", "cyan", 2)
     adapt(run, tmp_path / "own")
     result = continue_run(run, place / "more.csv")
-    known = known_tasks(run)
+    known = task_records(run)
     assert [(task.number, task.name, task.stage, task.images) for task in known] == [
         (1, "task 1", 1, 12),
         (2, "task 2", 2, 12),

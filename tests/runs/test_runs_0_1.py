@@ -22,7 +22,7 @@ from tripletcl.evaluation import RunResult
 from tripletcl.retrieval import answer, parse_request
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.evaluate import evaluate
-from tripletcl.runs.history import known_tasks
+from tripletcl.runs.history import task_records
 from tripletcl.runs.kinds import open_run
 from tripletcl.runs.photo_index import open_collection
 from tripletcl.runs.teach import teach, undo
@@ -116,7 +116,7 @@ def assert_nothing_to_do(run: Path, lam: float) -> None:
 
 @pytest.mark.usefixtures("facts")
 def test_a_run_is_taught_a_fact_and_continued() -> None:
-    assert [task.name for task in known_tasks(Path("taught"))] == ["task 1", "task 2", "taught: <cyan, lying>"]
+    assert [task.name for task in task_records(Path("taught"))] == ["task 1", "task 2", "taught: <cyan, lying>"]
     lesson = teach(Path("taught"), "purple standing", field.photos(Path("picks"), "purple", 5))
     assert (lesson.stage, lesson.index) == (4, "brought to stage 4 exactly")
     result = continue_run(Path("taught"), field.table(Path(), "more", ["purple", "cyan"]))

@@ -22,7 +22,7 @@ from tripletcl.embedding import saving
 from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.report.formatting import fraction
 from tripletcl.retrieval import Calibration, FactIndex, answer, parse_request
-from tripletcl.runs.calibrate import StageTruth, stage_calibration, stage_unseen
+from tripletcl.runs.calibrate import StageEvaluation, stage_calibration, stage_unseen
 from tripletcl.runs.layout import CALIBRATION
 from tripletcl.runs.photo_index import open_collection
 from tripletcl.runs.stored import FactRun
@@ -272,7 +272,7 @@ def test_a_calibration_is_fitted_once_and_only_where_the_truth_is_there(run: Pat
 
 def test_the_truth_is_that_of_the_table(run: Path) -> None:
     opened = FactRun.open(run)
-    table, truth = opened.table(), StageTruth.read(opened, 1)
+    table, truth = opened.table(), StageEvaluation.read(opened, 1)
     assert 0 < len(truth.taught) < 11
     for place, image in enumerate(truth.vectors["image_ids"].tolist()):
         shown = {table.facts[fact] for of, fact in table.rows_of("test").tolist() if of == image}

@@ -21,7 +21,7 @@ from tripletcl.config import dump_config, parse_config
 from tripletcl.errors import UserError
 from tripletcl.runs import layout, stored
 from tripletcl.runs.evaluate import evaluate
-from tripletcl.runs.history import known_tasks
+from tripletcl.runs.history import task_records
 from tripletcl.runs.kinds import open_run
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.teach import teach, undo
@@ -95,7 +95,7 @@ def test_a_lesson_reads_the_settings_once(finished: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr(stored, "parse_config", counted)
     photos = field.photos(tmp_path / "picks", "purple", 5)
-    for action in (lambda: teach(run, "purple lying", photos), lambda: undo(run), lambda: known_tasks(run)):
+    for action in (lambda: teach(run, "purple lying", photos), lambda: undo(run), lambda: task_records(run)):
         calls.clear()
         action()
         assert calls == [str(run / "config.yaml")]

@@ -1,4 +1,4 @@
-"""Taught by a handful of photos, exactly or under protection, and taken back bit for bit."""
+"""A fact taught by a handful of photos, exactly or under protection, and undone bit for bit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tripletcl.runs import teach as teaching
 from tripletcl.runs.adapt import adapt
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.evaluate import evaluate
-from tripletcl.runs.history import known_tasks
+from tripletcl.runs.history import task_records
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.teach import photo_table, teach, undo
 from tripletcl.runs.train import train
@@ -95,7 +95,7 @@ def test_a_fact_is_taught_by_some_photos_and_told_by_the_others(
     trained = any(progress.label == "task 3" and progress.loss is not None for progress in heard)
     closed_form = method_name(FactRun.open(run).settings.method) == "analytic"
     assert trained != closed_form, "a closed-form readout has no steps"
-    known = known_tasks(run)[-1]
+    known = task_records(run)[-1]
     assert (known.name, known.facts, known.images) == ("taught: <cyan, lying>", ("<cyan, lying>",), 8)
     scores = evaluate(run)
     assert dict(scores["ap"])["<cyan, lying>"] == pytest.approx(done.map_held_out, abs=1e-5)
@@ -191,7 +191,7 @@ def test_what_was_taught_is_taken_back_bit_for_bit(run: Path, place: Path, picks
         assert (taken.fact, taken.photos + taken.held_out) == (fact, len(photos))
         assert taken.stage == len([name for name in expected if name.endswith("model.safetensors")]) - 1
         assert field.contents(run, *PARTS) == expected
-    with pytest.raises(UserError, match="was taught nothing last that could be taken back"):
+    with pytest.raises(UserError, match="has no lesson as its latest task that could be undone"):
         undo(run)
     kept = load_file(run / "kept" / "test.safetensors") if (run / "kept" / "test.safetensors").exists() else None
     assert kept is None or len(kept["representation"]) == 12, "something of the lessons' photos is kept"
@@ -222,7 +222,7 @@ def test_after_lessons_a_table_is_learned_as_if_they_had_been_tables(run: Path, 
     continue_run(run.parent / "again", more)
     assert field.models(run) == field.models(run.parent / "again")
     assert not list(whole.glob("tables/further*"))
-    with pytest.raises(UserError, match="taught nothing last"):
+    with pytest.raises(UserError, match="no lesson as its latest task"):
         undo(run)
 
 
@@ -318,11 +318,11 @@ def test_killed_while_it_is_taken_back(run: Path, picks: list[Path]) -> None:
     before = field.contents(run, "stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json")
     kills = 0
     for share in np.random.default_rng(1).uniform(0, 1, 8):
-        if len(known_tasks(run)) == 2:
+        if len(task_records(run)) == 2:
             continue_run(run)
             teach(run, NEW, picks)
         kills += field.killed(lambda: undo(run), 0.12 * share)
-    if len(known_tasks(run)) == 3:
+    if len(task_records(run)) == 3:
         undo(run)
     continue_run(run)  # finishes what was left half done
     assert kills
@@ -332,8 +332,8 @@ def test_killed_while_it_is_taken_back(run: Path, picks: list[Path]) -> None:
 @pytest.mark.parametrize(
     ("fact", "words"),
     [
-        ("? riding", "knows no '?'"),
-        ("cyan ? floor", "knows no '?'"),
+        ("? riding", "has a '?'"),
+        ("cyan ? floor", "has a '?'"),
         ("a b c d", "4 units, and a fact has three"),
         (", lying, floor", "has no subject"),
     ],
@@ -347,7 +347,7 @@ def test_a_fact_has_no_wildcards(exact: Path, picks: list[Path], fact: str, word
 def test_photos_are_needed(exact: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
     before = field.contents(exact, "")
-    for given, words in (([], "none was given"), ([tmp_path / "a.png"], "not an image")):
+    for given, words in (([], "no photo was given"), ([tmp_path / "a.png"], "not an image")):
         with pytest.raises(UserError, match=words):
             teach(exact, NEW, given)
     with pytest.raises(UserError, match="nowhere is no run folder"):

@@ -19,8 +19,8 @@ from tripletcl.evaluation import RunResult
 from tripletcl.report.formatting import MISSING
 from tripletcl.retrieval import Query, Request
 from tripletcl.retrieval.request import Term
-from tripletcl.runs.history import KnownTask
-from tripletcl.runs.teach import Taught
+from tripletcl.runs.history import TaskRecord
+from tripletcl.runs.teach import Lesson
 from tripletcl.web import views
 from tripletcl.web.pictures import padded
 from tripletcl.web.state import NO_OTHER, AppState
@@ -215,13 +215,13 @@ def test_the_outcome_of_a_lesson_says_what_was_held_out() -> None:
     assert "<robot, balancing> is taken back" in Elements(views.undone(lesson_of(Fact("robot", "balancing")))).text
 
 
-def lesson_of(fact: Fact) -> Taught:
-    return Taught(fact, 3, 5, 2, 0.75, 2.0)
+def lesson_of(fact: Fact) -> Lesson:
+    return Lesson(fact, 3, 5, 2, 0.75, 2.0)
 
 
-def task_of(name: str) -> KnownTask:
+def task_of(name: str) -> TaskRecord:
     now = datetime(2030, 1, 2, tzinfo=UTC).isoformat()
-    return KnownTask(1, name, (name,), None, now, 1, 0.9, None)
+    return TaskRecord(1, name, (name,), None, now, 1, 0.9, None)
 
 
 def run_result(matrix: list[list[float]]) -> RunResult:

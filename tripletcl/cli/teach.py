@@ -13,8 +13,8 @@ from tripletcl.cli.output import new_table, print_rows, print_skipped, say, skip
 from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
-    from tripletcl.runs.history import Adaptation, KnownTask
-    from tripletcl.runs.teach import Taught
+    from tripletcl.runs.history import Adaptation, TaskRecord
+    from tripletcl.runs.teach import Lesson
 
 NAME_WIDTH, LEAST_FACTS_WIDTH = 18, 12
 """Characters of columns in the table of tasks."""
@@ -72,7 +72,7 @@ def teach(
         _print_lesson(result, take_back)
 
 
-def _print_lesson(result: Taught, undone: bool) -> None:
+def _print_lesson(result: Lesson, undone: bool) -> None:
     from tripletcl.report.formatting import counted, duration, fraction
 
     if undone:
@@ -90,9 +90,9 @@ def _print_lesson(result: Taught, undone: bool) -> None:
 def tasks(run: RunArgument, as_json: AsJson = False) -> None:
     """List the tasks of a run: when each was learned, and how well it is still known."""
     ready()
-    from tripletcl.runs.history import adaptations, known_tasks
+    from tripletcl.runs.history import adaptations, task_records
 
-    records, events = known_tasks(run), adaptations(run)
+    records, events = task_records(run), adaptations(run)
     if as_json:
         entries = [{**vars(task), "change": task.change} for task in records]
         say(json.dumps({"tasks": entries, "adaptations": [vars(event) for event in events]}))
@@ -100,7 +100,7 @@ def tasks(run: RunArgument, as_json: AsJson = False) -> None:
     _print_tasks(records, events)
 
 
-def _print_tasks(records: list[KnownTask], events: list[Adaptation]) -> None:
+def _print_tasks(records: list[TaskRecord], events: list[Adaptation]) -> None:
     from rich.console import Console
 
     from tripletcl.report.formatting import shortened
@@ -118,7 +118,7 @@ def _print_tasks(records: list[KnownTask], events: list[Adaptation]) -> None:
     print_rows(console, table, ([shortened(cell, w) for cell, w in zip(row, widths, strict=True)] for row in rows))
 
 
-def _rows(task: KnownTask, events: list[Adaptation]) -> list[tuple[str, ...]]:
+def _rows(task: TaskRecord, events: list[Adaptation]) -> list[tuple[str, ...]]:
     """A task's row, and one for each time that importance was measured on photos after it."""
     from tripletcl.report.formatting import MISSING, fraction, signed
 

@@ -1,4 +1,4 @@
-"""Importance where a person wants it: measured on photos of their own, without a label, and added to what a run has."""
+"""Measures importance on a user's own unlabelled photos and adds it to that of a run."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tripletcl.runs.continue_run import continuing
 from tripletcl.runs.stored import FactRun
 
 BATCH = 16
-"""Photos at a time: more outgrow the CPU's cache in the frozen part of the network."""
+"""Photos of one forward pass: larger batches do not fit the CPU's cache in the frozen part of the network."""
 
 
 @dataclass(frozen=True)
-class Adapted:
-    """What importance was measured on.
+class AdaptResult:
+    """A measurement of importance on photos.
 
     Attributes:
-        images: How many photos.
-        skipped: (photo, reason) of those that could not be read.
-        stage: The model that it was measured with.
-        weight: How much it counts beside what the run has.
+        images: The number of photos.
+        skipped: (photo, reason) of those that cannot be read.
+        stage: The stage of the model.
+        weight: The factor of the importance when it was added.
     """
 
     images: int
@@ -45,17 +45,17 @@ class Adapted:
     weight: float
 
 
-def adapt(folder: Path, images: Path, weight: float = 1.0, recompute: bool = False) -> Adapted:
-    """Measure importance on a folder of unlabelled photos with a run's newest model, and add it to the method's.
+def adapt(folder: Path, images: Path, weight: float = 1.0, recompute: bool = False) -> AdaptResult:
+    """Measure importance on a folder of unlabelled photos with a run's latest model, and add it to the method's.
 
-    What the photos' outputs depend on is what the next task (`continue_run`, `teach`) will change least. The run is
-    changed in one step: its newest checkpoint is replaced.
+    The next task (`continue_run`, `teach`) then changes least what the outputs of these photos depend on. The run is
+    changed in one step: its latest checkpoint is replaced.
 
     Args:
         folder: A finished run of a method that measures importance on images.
         images: The folder of photos; those that cannot be read are skipped.
-        weight: How much it counts beside the tasks', >= 0; 0 changes nothing.
-        recompute: Put it in place of what the tasks have left.
+        weight: The factor of the new importance, >= 0; that of the tasks counts 1. 0 changes nothing.
+        recompute: Replace the importance of the tasks instead of adding to it.
 
     Raises:
         UserError: no run, an unfinished one, one of another method, or no photo that can be read.
@@ -72,7 +72,7 @@ def adapt(folder: Path, images: Path, weight: float = 1.0, recompute: bool = Fal
         event |= {"folder": str(images), "weight": weight, "recompute": recompute}
         run.folder.save(position, {**state, "adapted": [*state.get("adapted", []), event]})
         run.folder.append(event)
-    return Adapted(count, skipped, stage, weight)
+    return AdaptResult(count, skipped, stage, weight)
 
 
 def _check_adaptive(settings: FactConfig) -> None:
@@ -95,7 +95,11 @@ def _end_of_run(run: FactRun) -> tuple[Position, State]:
 def _add_importance(
     run: FactRun, state: State, paths: Sequence[Path], weight: float, recompute: bool
 ) -> tuple[int, list[tuple[Path, str]]]:
-    """Let the state's method measure and add importance; the number of photos, and those that cannot be read."""
+    """Let the method measure and add importance, in its state.
+
+    Returns:
+        The number of photos, and (photo, reason) of those that cannot be read.
+    """
     device = compute_on(run.settings.device, run.settings.precision).device
     embedder = FactEmbedder.from_pretrained(run.stage_folder(), device=device)
     photos = _Photos(embedder, paths)
@@ -110,17 +114,17 @@ def _add_importance(
 
 
 class _Photos:
-    """Photos as features of the frozen part of the network, decoded as they are asked for; nothing of them is kept."""
+    """Photos as features of the frozen part of the network, decoded one batch after another and not stored."""
 
     def __init__(self, embedder: FactEmbedder, paths: Sequence[Path]) -> None:
         self.embedder, self.paths = embedder, list(paths)
         self.skipped: dict[Path, str] = {}
 
     def batches(self, items: np.ndarray) -> Iterator[Tensor]:
-        """Batches `[B, ...]` of those of the items that can be read.
+        """Yield batches `[B, ...]` of the items that can be read.
 
         Raises:
-            UserError: none can be.
+            UserError: no photo can be read.
         """
         self.skipped.clear()
         paths = [self.paths[item] for item in items]

@@ -1,4 +1,4 @@
-"""What a stage makes of the test images beside what they show: what its scores mean, what it finds untaught."""
+"""Score calibration and zero-shot evaluation of a stage, from its stored vectors of the test images."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ log = logging.getLogger("tripletcl")
 
 
 @dataclass(frozen=True)
-class StageTruth:
-    """A stage's vectors of the test images, and the truth about them.
+class StageEvaluation:
+    """A stage's vectors of the test images, and their labels.
 
     Attributes:
-        facts: The F facts that the stage was scored by.
-        taught: Ids of those that it had been taught.
-        vectors: As `FactRun.vectors` gives them.
-        relevant: `[N, F]` bool, which image shows which fact.
+        facts: The F facts that the stage was scored on.
+        taught: The ids of those that it had been taught.
+        vectors: See `FactExperiment.vectors`.
+        relevant: `[N, F]` bool, True if an image shows a fact.
     """
 
     facts: tuple[Fact, ...]
@@ -37,56 +37,55 @@ class StageTruth:
     relevant: np.ndarray
 
     @classmethod
-    def read(cls, run: FactRun, stage: int | None = None) -> StageTruth:
-        """Read it of a stage, by default the last.
+    def read(cls, run: FactRun, stage: int | None = None) -> StageEvaluation:
+        """Read the evaluation of a stage, by default of the latest.
 
         Raises:
-            UserError: no such stage, or the run's table is gone or not what it was.
+            UserError: there is no such stage, or the run's table is missing or was changed.
         """
         table, vectors = run.table(), run.vectors(stage)
         facts, images = table.facts[: len(vectors["facts"])], vectors["image_ids"].numpy()
-        number = {fact.units: place for place, fact in enumerate(facts)}
-        taught = [number.get(fact.units) for fact in run.taught(stage)]
-        if None in taught or not np.isin(images, table.rows_of("test")[:, 0]).all():
+        ids = {fact.units: number for number, fact in enumerate(facts)}
+        taught = [ids.get(fact.units, -1) for fact in run.taught(stage)]
+        if -1 in taught or not np.isin(images, table.rows_of("test")[:, 0]).all():
             raise UserError(f"the facts or the test images in the table of {run.path} are not those of its stages")
-        relevant = table.relevance("test", images, np.arange(len(facts)))
-        return cls(facts, [place for place in taught if place is not None], vectors, relevant)
+        return cls(facts, taught, vectors, table.relevance("test", images, np.arange(len(facts))))
 
 
 def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
-    """What the scores of a stage's model mean, by its vectors of the test images; kept in the stage's folder.
-
-    Fitted when first asked for. The model was not trained on those images.
+    """Return the calibration of a stage's scores, which is fitted on the test images once and stored with the stage.
 
     Returns:
-        None where it cannot be told: nothing was taught, or the table of the test images is no longer there.
+        None if nothing was taught, or the table of the test images is missing.
     """
     path, model = run.stage_folder(stage) / CALIBRATION, run.fingerprint(stage)
-    if (kept := Calibration.load(path, model)) is not None:
-        return kept
+    if (stored := Calibration.load(path, model)) is not None:
+        return stored
     try:
-        fitted = _fitted(StageTruth.read(run, stage), model)
+        calibration = _fit(StageEvaluation.read(run, stage), model)
     except UserError as error:
-        log.debug("scores stay cosines: %s", error)
+        log.debug("scores remain cosines: %s", error)
         return None
-    with suppress(UserError):  # a run may lie where nothing can be written
-        fitted.save(path)
-    return fitted
+    with suppress(UserError):  # the run may be read-only
+        calibration.save(path)
+    return calibration
+
+
+def _fit(evaluation: StageEvaluation, model: str) -> Calibration:
+    vectors, taught = evaluation.vectors, evaluation.taught
+    closed = vectors["closed"][:, taught] if "closed" in vectors else None
+    facts, relevant = [evaluation.facts[number] for number in taught], evaluation.relevant[:, taught]
+    return fit_calibration(model, facts, vectors["images"], vectors["facts"][taught], relevant, closed)
 
 
 def stage_unseen(run: FactRun, stage: int | None = None) -> UnseenScores:
-    """How well a stage, by default the last, finds facts that it was never taught, made of units that it was.
+    """Evaluate a stage, by default the latest, on facts that were never taught but consist of units that were.
 
     Raises:
-        UserError: no such stage, or the run's table is gone or not what it was.
+        UserError: there is no such stage, or the run's table is missing or was changed.
     """
-    truth = StageTruth.read(run, stage)
-    vectors, relevant = truth.vectors, torch.from_numpy(truth.relevant)
-    return score_unseen(truth.facts, truth.taught, vectors["images"], vectors["facts"], vectors["present"], relevant)
-
-
-def _fitted(truth: StageTruth, model: str) -> Calibration:
-    vectors, taught = truth.vectors, truth.taught
-    closed = vectors["closed"][:, taught] if "closed" in vectors else None
-    facts = [truth.facts[number] for number in taught]
-    return fit_calibration(model, facts, vectors["images"], vectors["facts"][taught], truth.relevant[:, taught], closed)
+    evaluation = StageEvaluation.read(run, stage)
+    vectors, relevant = evaluation.vectors, torch.from_numpy(evaluation.relevant)
+    return score_unseen(
+        evaluation.facts, evaluation.taught, vectors["images"], vectors["facts"], vectors["present"], relevant
+    )

@@ -1,4 +1,4 @@
-"""What a run knows: task by task, when it was learned, and how well it is still known."""
+"""The history of a run: each task that it learned, when, and how well its facts are known now."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tripletcl.runs.stored import FactRun
 
 
 @dataclass(frozen=True)
-class KnownTask:
+class TaskRecord:
     """A task that a run has learned.
 
     Attributes:
         number: From 1.
-        name: "task 1", the file name of a further table, or "taught: <fact>".
-        facts: What it taught.
-        images: How many training images it has; None where the table that says so is gone.
-        learned: When, as ISO time.
-        stage: The first model that knows it.
-        map_then: MAP of its facts just after it was learned, on its own test images (a single fact's: on all); None
-            where there were none.
-        map_now: The same with the newest model; None where its test images are gone.
+        name: "task 1", the file name of a follow-up table, or "taught: <fact>".
+        facts: The facts that it taught.
+        images: The number of its training images; None if the table is missing.
+        learned: The time, in ISO format.
+        stage: The first stage after it.
+        map_then: MAP of its facts just after it was learned, over its own test images, or over all for a single fact;
+            None without test images.
+        map_now: The same with the latest model; None if the test images are missing.
     """
 
     number: int
@@ -44,21 +44,21 @@ class KnownTask:
 
     @property
     def change(self) -> float | None:
-        """What became of its MAP since."""
+        """The change of its MAP since."""
         return None if self.map_then is None or self.map_now is None else self.map_now - self.map_then
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Photos that importance was measured on (`tripletcl adapt`).
+    """A measurement of importance on a user's photos (`tripletcl adapt`).
 
     Attributes:
-        after: The stage that was the newest then.
-        time: When, as ISO time.
-        images: How many photos.
-        folder: Where they lay.
-        weight: How much they count beside the tasks.
-        recompute: Does that stand in place of what the tasks before had left?
+        after: The latest stage at that time.
+        time: In ISO format.
+        images: The number of photos.
+        folder: Their folder.
+        weight: The factor of their importance; that of the tasks counts 1.
+        recompute: True if it replaced the importance of the tasks.
     """
 
     after: int
@@ -69,69 +69,61 @@ class Adaptation:
     recompute: bool
 
 
-def known_tasks(folder: Path) -> list[KnownTask]:
-    """What a run has learned so far, in order.
+def task_records(folder: Path) -> list[TaskRecord]:
+    """List the tasks that a run has learned so far, in order.
 
     Raises:
         UserError: there is no run.
     """
-    known = _Known(FactRun.open(folder))
-    return [known.task(number) for number in range(1, known.count + 1)]
+    history = _History(FactRun.open(folder))
+    return [history.record(number) for number in range(1, history.count + 1)]
 
 
 def adaptations(folder: Path) -> list[Adaptation]:
-    """Where a run's importance was measured on a user's own photos, in order."""
-    lines = logged(FactRun.open(folder), "adapt")
+    """List the measurements of importance on a user's photos, in order."""
+    lines = [line for line in FactRun.open(folder).metrics if line["kind"] == "adapt"]
     return [Adaptation(**{field.name: line[field.name] for field in fields(Adaptation)}) for line in lines]
 
 
-def logged(run: FactRun, kind: str) -> list[dict[str, Any]]:
-    """Read the lines of one kind in a run's metrics."""
-    return [line for line in run.metrics if line["kind"] == kind]
-
-
-class _Known:
-    """Reads a run's tasks; joint training learned all of them in one stage."""
+class _History:
+    """Reads the tasks of a run; joint training learned all of them in one stage."""
 
     def __init__(self, run: FactRun) -> None:
-        self.run, self.further = run, run.settings.data.further
+        self.run, self.follow_ups = run, run.own_settings.data.further
         self.joint = build_method(run.settings.method).joint
-        self.lines = {line["after"]: line for line in logged(run, "stage")}
-        self.first = run.first_tasks
+        self.lines = {line["after"]: line for line in run.metrics if line["kind"] == "stage"}
         self.groups: list[list[int]] = run.read_tasks()
 
     @property
     def count(self) -> int:
-        there, learned = self.first + len(self.further), max(self.lines, default=0)
-        return min(there, learned) if not self.joint or not learned else there
+        latest = max(self.lines, default=0)
+        return self.run.task_count if self.joint and latest else min(self.run.task_count, latest)
 
-    def task(self, number: int) -> KnownTask:
-        further = max(number - self.first, 0)
+    def record(self, number: int) -> TaskRecord:
+        follow_up = max(number - self.run.first_tasks, 0)
         stage = 1 if self.joint else number
-        line = self.lines[stage]
-        return KnownTask(
+        line, latest = self.lines[stage], self.lines[1 if self.joint else min(self.count, max(self.lines))]
+        return TaskRecord(
             number,
-            self._name(number, further),
-            self._facts(number, further),
-            line["items"] if "items" in line and not self.joint else self._images(number, further),
-            line.get("time") or _written(self.run.stage_folder(stage)),
+            self._name(number, follow_up),
+            self._facts(number, follow_up),
+            line["items"] if "items" in line and not self.joint else self._count_images(number, follow_up),
+            line.get("time") or _time_written(self.run.stage_folder(stage)),
             stage,
             _score(line, number),
-            _score(self.lines[1 if self.joint else min(self.count, max(self.lines))], number),
+            _score(latest, number),
         )
 
-    def _name(self, number: int, further: int) -> str:
-        if not further:
+    def _name(self, number: int, follow_up: int) -> str:
+        if not follow_up:
             return f"task {number}"
-        entry = self.further[further - 1]
+        entry = self.run.settings.data.further[follow_up - 1]
         return f"taught: {entry.taught}" if entry.taught is not None else Path(entry.table).name
 
-    def _facts(self, number: int, further: int) -> tuple[str, ...]:
-        """What a task taught, as the run itself has it: the first table may be gone."""
-        if further:
-            return tuple(
-                map(str, read_table(self.run.own_settings.data.further[further - 1].table, absolute=True).facts)
-            )
+    def _facts(self, number: int, follow_up: int) -> tuple[str, ...]:
+        """Return the facts of a task from what the run stores: the first table may be missing."""
+        if follow_up:
+            return tuple(map(str, read_table(self.follow_ups[follow_up - 1].table, absolute=True).facts))
         if self.joint:
             start = sum(map(len, self.groups[: number - 1]))
             return self._taught(1)[start : start + len(self.groups[number - 1])]
@@ -141,10 +133,10 @@ class _Known:
     def _taught(self, stage: int) -> tuple[str, ...]:
         return tuple(map(str, self.run.taught(stage)))
 
-    def _images(self, number: int, further: int) -> int | None:
+    def _count_images(self, number: int, follow_up: int) -> int | None:
         if not self._tables:
             return None
-        rows = self._tables[further].rows_of("train", None if further else self.groups[number - 1])
+        rows = self._tables[follow_up].rows_of("train", None if follow_up else self.groups[number - 1])
         return len(np.unique(rows[:, 0]))
 
     @cached_property
@@ -155,7 +147,8 @@ class _Known:
             return []
 
 
-def _written(stage: Path) -> str:
+def _time_written(stage: Path) -> str:
+    """Return the time at which a stage was written; version 0.1 did not log it."""
     seconds = (stage / EMBEDDER).stat().st_mtime
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 

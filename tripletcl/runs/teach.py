@@ -1,4 +1,4 @@
-"""Teach a run one fact by a handful of photos, and take it back."""
+"""Teaches a run one fact by a handful of photos, as a few-shot task, and undoes it."""
 
 from __future__ import annotations
 
@@ -27,31 +27,30 @@ from tripletcl.runs.stored import FactRun
 
 log = logging.getLogger("tripletcl")
 
-ONE_HELD_OUT_OF = 5
-"""Photos: so many tell how well the fact was learned, and are not learned from."""
+HELD_OUT_EVERY = 5
+"""Of this many photos one is held out, to measure how well the fact was learned."""
 
 IMAGES, EPOCHS, BATCH = 240, (5, 30), 8
-"""Of a short training on a handful of photos, for methods that train: so many images are seen, in so many epochs."""
+"""The images seen by a method that trains, the least and the most epochs, and the batch size."""
 
 PLAIN_STEPS: dict[str, tuple[float, float]] = {"wildcard_cosine": (0.1, 6.0), "contrastive": (0.03, 1.0)}
-"""(learning rate, weight of the loss) of SGD on a handful of photos, for the losses that do not depend on the outputs'
-length. AdamW moves every weight as far, whether the few photos ask for it or not, and old facts are lost; measured in
-docs/measured/teaching.md."""
+"""(learning rate, weight of the loss) of SGD, for losses that do not depend on the length of the outputs. AdamW moves
+every weight by as much, needed or not, and old facts are lost; measured in docs/measured/teaching.md."""
 
 
 @dataclass(frozen=True)
-class Taught:
-    """A lesson.
+class Lesson:
+    """A few-shot task that was learned or undone.
 
     Attributes:
-        fact: What was taught, or taken back.
-        stage: The run's newest model.
-        photos: How many photos it was learned from.
-        held_out: How many of those given were held out, to tell how well it was learned.
-        map_held_out: AP of the fact with these among all test images that are still known; None where none was.
-        seconds: How long it took.
-        skipped: (photo, reason) of those that could not be read.
-        index: What became of the photo index; None where there is none.
+        fact: What was taught.
+        stage: The run's latest stage.
+        photos: The number of photos learned from.
+        held_out: The number of photos held out.
+        map_held_out: AP of the fact on these among all test images that can be scored; None if none was held out.
+        seconds: The duration.
+        skipped: (photo, reason) of those that cannot be read.
+        index: The outcome for the photo index, in words; None without an index.
     """
 
     fact: Fact
@@ -71,61 +70,63 @@ def teach(
     *,
     index: Path | None = None,
     hold_out: bool = True,
-) -> Taught:
+) -> Lesson:
     """Teach a finished run one fact by a handful of photos, as one more task.
 
-    The analytic read-out adds the photos to its sums: exactly what training on everything would give. Other methods
-    learn them by a short training under their own protection. One photo of five is held out, so that one knows how
-    well the fact was learned, then and later. The index follows.
+    The analytic readout adds the photos to its sums, which is exactly what training on all data would give. Other
+    methods train briefly on them under their own penalty. One photo of five is held out, to measure how well the fact
+    is known now and later. The photo index is brought to the new model.
 
     Args:
         folder: The run.
-        fact: Or a sentence such as "person riding unicycle", read like a query without wildcards.
+        fact: A fact, or a sentence such as "person riding unicycle", read like a query without wildcards.
         photos: Image files; those that cannot be read are skipped.
-        index: A photo index to bring to the new model; by default RUN/index, where it is there.
-        hold_out: Without, all photos are learned from, and nothing tells how well.
+        index: A photo index; by default RUN/index if it exists.
+        hold_out: False to learn from all photos, and measure nothing.
 
     Raises:
         UserError: no run, joint training, no fact, or no photo that can be read.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     fact = fact if isinstance(fact, Fact) else parse_fact(fact)
     with continuing(folder) as run:
         index = _index_to_update(run, index)
         readable, skipped = readable_photos(photos, run.settings.model.image_size)
-        rows = photo_table(fact, readable, ONE_HELD_OUT_OF if hold_out else len(readable) + 1)
+        rows = photo_table(fact, readable, HELD_OUT_EVERY if hold_out else len(readable) + 1)
         result, embedder, number = _learn_photos(run, fact, rows)
         stage = run.first_tasks + number
         outcome = None if index is None else _update_index(run, index, stage, embedder)
     held_out = len(rows.rows_of("test"))
-    return Taught(
+    return Lesson(
         fact,
         stage,
         len(rows) - held_out,
         held_out,
         result.matrix[stage][stage - 1],
-        time.monotonic() - begun,
+        time.monotonic() - start,
         skipped,
         outcome,
     )
 
 
-def undo(folder: Path, *, index: Path | None = None) -> Taught:
-    """Take back the fact that a run was taught last: the run is then as it was before, bit for bit.
+def undo(folder: Path, *, index: Path | None = None) -> Lesson:
+    """Undo the latest lesson: the run is then as it was before, bit for bit.
 
     Args:
         folder: The run.
-        index: A photo index to bring back with it; by default RUN/index, where it is there.
+        index: A photo index that goes back with it; by default RUN/index if it exists.
 
     Raises:
-        UserError: no run, or what it learned last was not taught.
+        UserError: no run, or its latest task is no lesson.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     with continuing(folder) as run:
         index = _index_to_update(run, index)
         *before, last = run.settings.data.further or [Further(table="")]
         if last.taught is None:
-            raise UserError(f"{folder} was taught nothing last that could be taken back (`tripletcl tasks {folder}`)")
+            raise UserError(
+                f"{folder} has no lesson as its latest task that could be undone (`tripletcl tasks {folder}`)"
+            )
         stage = run.task_count - 1
         if not run.folder.has_checkpoint(stage):
             raise UserError(f"{folder} has no checkpoint of stage {stage} to go back to")
@@ -137,46 +138,46 @@ def undo(folder: Path, *, index: Path | None = None) -> Taught:
         _forget(run, rows)
         finish(run, cached_only=True)
     held_out = len(rows.rows_of("test"))
-    return Taught(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - begun, [], outcome)
+    return Lesson(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - start, [], outcome)
 
 
 def parse_fact(text: str) -> Fact:
     """Read a fact as it is typed, like a query.
 
     Raises:
-        UserError: it has a wildcard, or is no fact.
+        UserError: it has a wildcard or no subject.
     """
     query = parse_query(text)
     if WILDCARD in text.replace(",", " ").split():
-        raise UserError(f"what is taught is a fact, which knows no {WILDCARD!r}, and {text!r} has one")
+        raise UserError(f"{text!r} has a {WILDCARD!r}: a fact to be taught has no wildcard")
     if query.subject is None:
         raise UserError(f"{text!r} has no subject")
     return Fact(query.subject, query.predicate, query.object)
 
 
 def readable_photos(photos: Sequence[Path], size: int) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """The photos that can be read, each once, and (photo, reason) of the others.
+    """Return the photos that can be read, without duplicates, and (photo, reason) of the others.
 
     Raises:
-        UserError: none can be.
+        UserError: no photo can be read.
     """
     distinct = list(dict.fromkeys(Path(photo).absolute() for photo in photos))
     if not distinct:
-        raise UserError("a fact is taught by photos that show it; none was given")
+        raise UserError("no photo was given: a fact is taught by photos that show it")
 
     skipped: dict[Path, str] = {}
     readable = decode_readable(distinct, partial(decode_image, size=size), skipped)
     return [photo for photo, _ in readable], list(skipped.items())
 
 
-def photo_table(fact: Fact, photos: Sequence[Path], every: int = ONE_HELD_OUT_OF) -> FactTable:
-    """The table that says that these photos show the fact; every fifth is a test image."""
+def photo_table(fact: Fact, photos: Sequence[Path], every: int = HELD_OUT_EVERY) -> FactTable:
+    """Make the table of photos that show a fact; one of `every` is a test image."""
     splits = ["train" if place % every else "test" for place in range(1, len(photos) + 1)]
     return FactTable.from_rows(Path("/"), [(str(p), fact, split) for p, split in zip(photos, splits, strict=True)])
 
 
 def lesson_training(training: Training, loss: str, photos: int) -> Training:
-    """How a handful of photos is trained on: a few dozen plain steps."""
+    """Return the training of a method that trains on a handful of photos: a few dozen plain steps."""
     least, most = EPOCHS
     epochs = max(least, min(most, IMAGES // photos))
     short = replace(training, epochs=epochs, head_epochs=0, batch_size=min(BATCH, photos))

@@ -12,7 +12,7 @@ from tripletcl.data import UNITS, Fact
 from tripletcl.data.query import WILDCARD
 from tripletcl.errors import UserError
 from tripletcl.progress import Listener, Progress, listening
-from tripletcl.runs.history import known_tasks
+from tripletcl.runs.history import task_records
 from tripletcl.runs.teach import teach, undo
 from tripletcl.web import views
 from tripletcl.web.bindings import PHOTO_CLICKS, QUIET, Shared, error_sentence, with_errors
@@ -132,4 +132,4 @@ def task_list(page: gr.Blocks, live: LiveState) -> gr.HTML:
 
 
 def _tasks(live: LiveState) -> str:
-    return views.tasks(known_tasks(live.run))
+    return views.tasks(task_records(live.run))

@@ -20,8 +20,8 @@ from tripletcl.report.pictures import Picture
 from tripletcl.report.sentences import headline
 from tripletcl.report.table import Cell, Column, Table
 from tripletcl.retrieval import Request, ShownFact
-from tripletcl.runs.history import KnownTask
-from tripletcl.runs.teach import Taught
+from tripletcl.runs.history import TaskRecord
+from tripletcl.runs.teach import Lesson
 from tripletcl.web.galleries import Gallery
 from tripletcl.web.pictures import large_photo, query_chart, task_charts, thumbnail
 from tripletcl.web.run_view import RunView, load_model
@@ -267,7 +267,7 @@ def photos(state: AppState, picked: Sequence[str], dropped: Sequence[Path]) -> M
     return _parts().strip([{"key": key, "name": path.name, "uri": thumbnail(path)} for key, path in paths.items()])
 
 
-def taught(lesson: Taught) -> Markup:
+def taught(lesson: Lesson) -> Markup:
     """The outcome of a lesson."""
     held_out = ""
     if lesson.map_held_out is not None:
@@ -279,19 +279,19 @@ def taught(lesson: Taught) -> Markup:
     return sentence(text, "done") + _side_effects(lesson)
 
 
-def undone(lesson: Taught) -> Markup:
+def undone(lesson: Lesson) -> Markup:
     """The outcome of an undo."""
     text = f"{lesson.fact} is taken back: the run is as it was before that lesson."
     return sentence(text, "done") + _side_effects(lesson)
 
 
-def _side_effects(lesson: Taught) -> Markup:
+def _side_effects(lesson: Lesson) -> Markup:
     """Photos that could not be read, and how the index was updated."""
     skipped = [f"Skipped {photo.name}: {reason}." for photo, reason in lesson.skipped]
     return _parts().sentences([*skipped, *([f"Your photos' index: {lesson.index}."] if lesson.index else [])])
 
 
-def tasks(records: Sequence[KnownTask]) -> Markup:
+def tasks(records: Sequence[TaskRecord]) -> Markup:
     """What the run knows, a row per task."""
     titles = ("task", "", "facts", "images", "MAP then", "MAP now", "learned")
     rows = [
