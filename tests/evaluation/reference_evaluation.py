@@ -6,7 +6,9 @@ import math
 
 
 def average_precision_by_loops(scores: list[float], relevant: list[bool]) -> float:
-    """Count, for each relevant image, the images with at least its score."""
+    """Count, for each relevant image, the images with at least its score; NaN where no order is wrong."""
+    if all(relevant):
+        return math.nan
     precisions = []
     for score, is_relevant in zip(scores, relevant, strict=True):
         if is_relevant:

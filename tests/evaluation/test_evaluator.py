@@ -167,6 +167,21 @@ def test_a_task_without_a_test_image_has_no_score_and_the_others_keep_theirs() -
     assert nothing.recall == {"1": None, "5": None, "10": None}
 
 
+def test_a_fact_that_every_image_of_its_gallery_shows_is_not_measured() -> None:
+    red, small = Fact("red"), Fact("small")
+    rows = [("a", red, "test"), ("b", red, "test"), ("b", small, "test")]
+    fact_vectors, present = torch.eye(6).reshape(2, 3, 6), torch.tensor([[True, False, False]] * 2)
+    images = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0))
+    facts = FactTable.from_rows(Path(), rows)
+    result = FactEvaluator(facts, [np.array([0]), np.array([0, 1])], fact_vectors, present).evaluate(
+        images, np.arange(2)
+    )
+    small_ap = dict(result.ap)["<small>"]
+    assert result.ap == [("<small>", small_ap)]
+    assert result.map_tasks == result.map_tasks_all == [None, small_ap]
+    assert (result.map_all, result.left_out) == (small_ap, 1)
+
+
 def test_a_task_of_one_fact_is_searched_among_all_test_images() -> None:
     facts = table()
     images, ids = gallery(facts)

@@ -36,7 +36,7 @@ def average_precision(scores: Tensor, relevant: Tensor, block: int | None = None
         block: Facts per block; bounds the memory and does not change the result.
 
     Returns:
-        `[F]` float64, NaN for a fact without a relevant image.
+        `[F]` float64, NaN for a fact without a relevant image or without any other image.
 
     Raises:
         UserError: a score is NaN.
@@ -61,7 +61,7 @@ def average_precision_of(
         block: Facts per block; bounds the memory and does not change the result.
 
     Returns:
-        `[F]` float64, NaN for a fact without a relevant image.
+        `[F]` float64, NaN for a fact without a relevant image or without any other image.
 
     Raises:
         UserError: a vector has NaN.
@@ -84,7 +84,7 @@ def average_precision_of_rows(rows: Tensor, facts: Tensor, images: Tensor) -> Te
         images: `[R]` their columns.
 
     Returns:
-        `[F]` float64 on the device of the rows, NaN for a fact without a pair.
+        `[F]` float64 on the device of the rows, NaN for a fact without a pair or with a pair for every image.
 
     Raises:
         UserError: a score is NaN.
@@ -110,8 +110,10 @@ def _of_pairs(scores: np.ndarray, facts: np.ndarray, images: np.ndarray) -> np.n
     tied[1:] = (facts[1:] == facts[:-1]) & (positives[1:] == positives[:-1])
     first = np.maximum.accumulate(np.where(tied, 0, np.arange(len(facts))))  # [R] the first pair of each tie
     hits = ends[facts] - first  # [R] relevant images with at least this score
-    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
-        return np.bincount(facts, hits / above, minlength=len(scores)) / count
+    count[count == scores.shape[1]] = 0  # where every image is relevant, no order is wrong and nothing is measured
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ap = np.bincount(facts, hits / above, minlength=len(scores)) / count
+    return np.where(count > 0, ap, np.nan)
 
 
 def _count_at_least(row: np.ndarray, thresholds: np.ndarray) -> np.ndarray | list[int]:
@@ -125,14 +127,16 @@ def mean_average_precision(ap: Tensor) -> float:
     """Compute MAP: the plain mean of the average precisions.
 
     Args:
-        ap: `[F]` from `average_precision`; NaN entries (facts without a relevant image) are left out.
+        ap: `[F]` from `average_precision`; NaN entries (facts that are not measured) are left out.
 
     Raises:
-        UserError: no fact has a relevant image.
+        UserError: no fact has both a relevant image and another one.
     """
     answerable = ap[~ap.isnan()]
     if not len(answerable):
-        raise UserError(f"none of the {len(ap)} facts has a relevant image in this gallery, so it has no MAP")
+        raise UserError(
+            f"none of the {len(ap)} facts has both a relevant image and another one in this gallery, so it has no MAP"
+        )
     return math.fsum(answerable.tolist()) / len(answerable)
 
 

@@ -70,7 +70,7 @@ def cross_average_precision(galleries: Sequence[Tensor], queries: Sequence[Tenso
         relevant: `[N, Q]` bool.
 
     Returns:
-        `[S, S, Q]`, the galleries first; NaN for a fact that no image is relevant to.
+        `[S, S, Q]`, the galleries first; NaN for a fact that no or every image is relevant to.
     """
     return np.stack([[average_precision_of(g, q, relevant).numpy() for q in queries] for g in galleries])
 
@@ -83,7 +83,7 @@ def facts_of(group: str, gallery: int, queries: int, taught: np.ndarray) -> np.n
 
 
 def mean_of(ap: np.ndarray, facts: np.ndarray) -> float | None:
-    """Compute MAP of some facts, without those that have no relevant image; None if no fact has one.
+    """Compute MAP of some facts, without those that are not measured (NaN); None if none is.
 
     Args:
         ap: `[Q]`.

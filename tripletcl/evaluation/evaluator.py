@@ -25,10 +25,10 @@ class StageScores:
         map_tasks: `[T]` MAP of each task's facts; the gallery is the task's own test images.
         map_tasks_all: `[T]` MAP of each task's facts; the gallery is all test images.
         map_all: MAP of all tasks' facts over all test images.
-        ap: (fact, AP over all test images) of each fact that has a test image.
+        ap: (fact, AP over all test images) of each fact that some test images show and others do not.
         recall: Image-to-fact recall over all true (image, fact) pairs, keys "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank over the same pairs.
-        left_out: Number of facts without a test image, which have no AP and no part in any MAP.
+        left_out: Number of facts that no or every test image shows; they have no AP and no part in any MAP.
         map_subset: MAP of the chosen subset of facts over all test images; None where none was chosen.
         map_open: As map_all, from the vectors only; None where nothing was added to their cosines.
     """
@@ -159,7 +159,7 @@ class FactEvaluator:
 
 
 def _map(ap: Tensor) -> float | None:
-    """The MAP, or None where no fact has a relevant image."""
+    """The MAP, or None where no fact is measured."""
     return None if ap.isnan().all() else mean_average_precision(ap)
 
 

@@ -75,7 +75,7 @@ class PassResult:
     """The result of `one_pass`.
 
     Attributes:
-        ap: `[Q]` float64, the average precision over all images; NaN without a relevant image.
+        ap: `[Q]` float64, the average precision over all images; NaN where no or every image is relevant.
         open: `[Q]` the same by cosines only.
         own: For each task `[its queries]` the average precision in its own gallery.
         ranks: `[R]` the filtered rank of each true pair, in the order of its images: 1 + the number of queries that the

@@ -18,11 +18,11 @@ class UnseenScores:
     """Scores of facts that were never taught; fractions in [0, 1], by the cosines of vectors only.
 
     Attributes:
-        map_unseen: MAP of the unseen facts over all test images; None where none has a test image.
-        map_taught: MAP of the facts taught, over the same images; None where none has one.
+        map_unseen: MAP of the unseen facts over all test images; None where none is measured.
+        map_taught: MAP of the facts taught, over the same images; None where none is measured.
         chance: The score of a collapsed embedding on the unseen facts: their mean share of the test images.
-        unseen: Number of unseen facts that have a test image.
-        taught: Number of facts taught that have one.
+        unseen: Number of unseen facts that some test images show and others do not.
+        taught: Number of facts taught, likewise.
         ap: (fact, AP) of each unseen fact.
     """
 
