@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tripletcl.data.facts import Fact
 from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder
 from tripletcl.embedding.saving import digest
+from tripletcl.embedding.text import TextBranch, build_text_encoder
 from tripletcl.errors import UserError
 from tripletcl.files import sha256
 
@@ -212,3 +213,16 @@ def test_a_model_of_0_1_is_refused_where_its_layer_cannot_be_sampled_again(
     monkeypatch.setattr(torch, "randn", other_numbers)
     with pytest.raises(UserError, match=r"tripletcl 0\.1 did not save the random layer .* load it with an older torch"):
         FactEmbedder.from_pretrained(former[0])
+
+
+@pytest.mark.parametrize("texts", [["dog"], ["dog", "dog"], ["dog", "Dog", "DOG"]])
+def test_texts_without_a_spread_are_not_whitened_and_a_warning_says_so(
+    texts: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    branch = TextBranch(build_text_encoder("minilm"))
+    branch.add_whitening()
+    plain = branch(["dog", "cat"])
+    branch.whiten(["dog", "cat"], floor=0.1)
+    branch.whiten(texts, floor=0.1)
+    assert torch.allclose(branch(["dog", "cat"]), plain, atol=1e-6)
+    assert "two texts that differ, and there is only 'dog'" in caplog.text

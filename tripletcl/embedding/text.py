@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,6 +16,14 @@ from torch.nn import functional as F
 from tripletcl.embedding.weights import minilm_folder
 from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.errors import UserError
+
+log = logging.getLogger("tripletcl")
+
+LEAST_SPREAD = 1e-12
+"""Variance of text vectors, relative to their squared length, that is more than rounding."""
+
+TEXTS_NAMED = 3
+"""Texts that a message names."""
 
 
 class TextEncoder(Protocol):
@@ -159,13 +168,20 @@ class TextBranch(nn.Module):
 
         A sentence encoder maps all short texts into a narrow cone (unrelated words have a cosine near .3). Their common
         part says nothing about a photo; whitening removes it. The floor limits the scaling of directions that these
-        texts hardly use, so that other texts keep their meaning.
+        texts hardly use, so that other texts keep their meaning. Texts with one common vector have no spread to divide
+        by: the map is then the identity, and a warning says so.
         """
         vectors = self.encode(list(dict.fromkeys(texts))).double()  # [n, E]
+        assert self.projection is not None
         mean = vectors.mean(0)
         values, directions = torch.linalg.eigh((vectors - mean).T @ (vectors - mean) / len(vectors))  # [E], [E, E]
+        if values.max() <= LEAST_SPREAD * vectors.square().sum(1).mean():
+            some = ", ".join(map(repr, list(dict.fromkeys(texts))[:TEXTS_NAMED]))
+            log.warning("text vectors are not whitened: that takes two texts that differ, and there is only %s", some)
+            nn.init.eye_(self.projection.weight)
+            nn.init.zeros_(self.projection.bias)
+            return
         matrix = directions @ torch.diag((values.clamp(min=0) + floor * values.max()).rsqrt()) @ directions.T
-        assert self.projection is not None
         self.projection.weight.copy_(matrix)
         self.projection.bias.copy_(-matrix @ mean)
 
