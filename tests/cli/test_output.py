@@ -84,3 +84,25 @@ def test_words_that_are_no_text_are_refused_in_a_sentence(run: Path, command: Co
     output = command("query", run, "dog\udcff")
     assert (output.code, output.out) == (2, "")
     assert output.err.startswith("tripletcl: the request 'dog\\udcff' has bytes that are no text")
+
+
+def test_messages_of_endless_words_are_short(run: Path, command: Command) -> None:
+    endless = "a" * 100_000
+    for words in (
+        ("query", run, endless),
+        ("describe", run, endless),
+        ("query", endless, "red"),
+        ("index", run, endless),
+    ):
+        output = command(*words)
+        assert (output.code, output.out) == (2, "")
+        assert output.err.startswith("tripletcl: ")
+        assert len(output.err) < 6000
+
+
+def test_a_minus_that_looks_like_an_option_is_explained(run: Path, command: Command) -> None:
+    output = command("query", run, "red", "-blue")
+    assert output.code == 2
+    assert output.err.startswith("tripletcl: '-blue' would be an option; ")
+    assert "minus" not in command("query", run, "red", "--blue").err
+    assert "minus" not in command("query", run, "red", "-k1").err

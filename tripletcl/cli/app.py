@@ -14,7 +14,7 @@ from tripletcl.cli.evaluate import drift, evaluate
 from tripletcl.cli.index import index_app
 from tripletcl.cli.options import AsJson, ConfigArgument, Overrides, ready, working
 from tripletcl.cli.output import say
-from tripletcl.cli.query import describe, query, recognise
+from tripletcl.cli.query import RequestCommand, describe, query, recognise
 from tripletcl.cli.serve import serve
 from tripletcl.cli.teach import adapt, tasks, teach
 from tripletcl.errors import UserError
@@ -175,5 +175,6 @@ def _setting(setting: dict[str, Any]) -> str:
 app.add_typer(data_app, name="data")
 app.add_typer(index_app, name="index")
 LEARNING = (demo, train, compare, evaluate, report, methods, adapt, teach, tasks, drift)
-for command in (*LEARNING, query, describe, recognise, serve):
+app.command(cls=RequestCommand)(query)
+for command in (*LEARNING, describe, recognise, serve):
     app.command()(command)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, Stage, Top, ready
 from tripletcl.cli.output import missing_note, new_table, print_rows, printable, say
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, excerpt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +23,21 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 3
 """Classes of each photo that `recognise` prints."""
+
+
+class RequestCommand(TyperCommand):
+    """Refuses `dog -snow` in two words, whose second would be an option, with the form that works."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse the words of the command line."""
+        for word in args:
+            if re.fullmatch(r"-[^\W\d]\w+", word) and not word.startswith("-k"):
+                raise UserError(
+                    f"{excerpt(word)} would be an option; write what photos must not show after a minus and a space, "
+                    'as in dog - snow, or in quotes, "dog -snow"'
+                )
+        return super().parse_args(ctx, args)
+
 
 Images = Annotated[list[Path], typer.Argument(help="Image files.")]
 
