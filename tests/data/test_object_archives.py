@@ -53,6 +53,10 @@ def draw_flowers(root: Path) -> Path:
     return root
 
 
+named = pytest.mark.skipif(not hasattr(datasets.Flowers102, "classes"), reason="torchvision has no names before 0.22")
+
+
+@named
 @pytest.mark.parametrize("below", ["", "flowers-102"])
 def test_flowers102(below: str, tmp_path: Path) -> None:
     draw_flowers(tmp_path / "flowers" / below)
@@ -70,6 +74,14 @@ def test_flowers102(below: str, tmp_path: Path) -> None:
     assert by_file(result, train=False)["image_00010.jpg"] == "pink primrose"
 
 
+def test_flowers102_without_the_names_of_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(datasets.Flowers102, "classes", raising=False)
+    draw_flowers(tmp_path / "flowers")
+    with pytest.raises(UserError, match=r"torchvision names the classes of flowers102 since 0\.22"):
+        read("flowers102", tmp_path / "flowers")
+
+
+@named
 def test_flowers102_that_are_broken(tmp_path: Path) -> None:
     root = draw_flowers(tmp_path / "flowers")
     (root / "jpg" / "image_00003.jpg").unlink()
@@ -733,7 +745,7 @@ def check_download(kind: str, root: Path, downloads: list[str]) -> None:
     assert not list(root.glob(".*.lock"))
 
 
-@pytest.mark.parametrize("kind", DRAWN)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=named if kind == "flowers102" else ()) for kind in DRAWN])
 def test_downloaded_where_it_is_missing(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, draw_files = DRAWN[kind]
     downloads: list[str] = []

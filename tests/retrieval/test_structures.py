@@ -142,6 +142,8 @@ def test_a_search_finds_photos_where_all_near_ones_are_deleted(
 def test_the_same_seed_gives_the_same_structure_however_many_threads(
     kind: str, photos: np.ndarray, tmp_path: Path
 ) -> None:
+    if kind == "hnsw" and tuple(map(int, faiss.__version__.split(".")[:3])) < (1, 15, 1):
+        pytest.skip("before 1.15.1 the graphs of faiss depend on the order of its threads")
     before, files = faiss.omp_get_max_threads(), []
     try:
         for number, (threads, seed) in enumerate([(1, 0), (2, 0), (1, 1)]):

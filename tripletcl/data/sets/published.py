@@ -76,7 +76,9 @@ def read_flowers102(root: Path, scratch: Path) -> RawSet:
     for ids in (train, validation, test):
         if len(ids) and not 1 <= ids.min() <= ids.max() <= len(labels):
             raise UserError(f"{split_file} numbers an image {ids.max()}, but there are labels of {len(labels)}")
-    present, known = np.unique(labels), Flowers102.classes
+    present, known = np.unique(labels), getattr(Flowers102, "classes", None)
+    if known is None:
+        raise UserError("torchvision names the classes of flowers102 since 0.22; the one installed is older")
     names = [known[label - 1] if 0 < label <= len(known) else str(label) for label in present.tolist()]
 
     def part(ids: np.ndarray) -> Labelled:
