@@ -261,7 +261,7 @@ def test_a_fact_is_taught_searched_and_undone(visit: Visit, tmp_path: Path) -> N
     assert visit.page.locator("#tasks tbody tr").count() == 2
     assert visit.page.input_value("#stage input[type=number]") == "2"
     visit.page.click("#undo")
-    assert "no lesson as its latest task" in visit.see("#said .error").inner_text()
+    assert "is no lesson that could be undone" in visit.see("#said .error").inner_text()
 
 
 def test_a_large_photo_is_refused(visit: Visit, address: str, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ class _History:
 
 
 def _time_written(stage: Path) -> str:
-    """Return the time at which a stage was written; version 0.1 did not log it."""
+    """Return the time at which a stage was written; early runs did not log it."""
     seconds = (stage / EMBEDDER).stat().st_mtime
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 

@@ -52,6 +52,7 @@ def open_collection(path: Path, index: Path | None = None, stage: int | None = N
     Raises:
         UserError: there is no index, no such stage, or another model made the index.
     """
+    open_model(path, stage)  # without a run or a stage, that is the error, not the missing index
     folder = index or path / INDEX
 
     def read() -> tuple[StoredModel, FactEmbedder, FactIndex]:

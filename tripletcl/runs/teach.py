@@ -125,7 +125,7 @@ def undo(folder: Path, *, index: Path | None = None) -> Lesson:
         *before, last = run.settings.data.further or [Further(table="")]
         if last.taught is None:
             raise UserError(
-                f"{folder} has no lesson as its latest task that could be undone (`tripletcl tasks {folder}`)"
+                f"the latest task of {folder} is no lesson that could be undone (`tripletcl tasks {folder}`)"
             )
         stage = run.task_count - 1
         if not run.folder.has_checkpoint(stage):
