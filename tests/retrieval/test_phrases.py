@@ -209,6 +209,11 @@ def test_a_phrase_is_read_in_linear_time() -> None:
     assert time.process_time() - started < 2.5
 
 
+def test_a_phrase_of_the_longest_length_is_read() -> None:
+    phrase = "dogs " * (LONGEST_REQUEST // 5)
+    assert len(read_phrase(phrase, FACTS).queries) == 1
+
+
 def test_a_long_phrase_is_refused_and_not_repeated() -> None:
     with pytest.raises(UserError, match=r"15,000,000 characters, and at most 2,000") as refused:
         read_phrase("dog" * 5_000_000, FACTS)

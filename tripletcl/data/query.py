@@ -35,7 +35,7 @@ class Query:
         for unit in UNITS:
             if not isinstance(getattr(self, unit), str | None):
                 raise UserError(f"the {unit} of a query is a text or None, not {getattr(self, unit)!r:.60}")
-        check_request(" ".join(unit or "" for unit in self.units))
+        check_request("".join(unit or "" for unit in self.units))
         for unit in UNITS:
             text = " ".join((getattr(self, unit) or "").split())
             object.__setattr__(self, unit, None if text in ("", WILDCARD) else text)

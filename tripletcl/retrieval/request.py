@@ -113,7 +113,8 @@ def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence
         for new in unknown_units(query, embedder, vocabulary):
             nearest = f" (nearest known: {new.nearest}, cosine {new.cosine:.2f})" if new.nearest else ""
             notes.append(
-                f"{new.text!r} was never trained as {with_article(new.unit)}: answered by the text encoder{nearest}"
+                f"{excerpt(new.text)} was never trained as {with_article(new.unit)}: answered by the text encoder"
+                f"{nearest}"
             )
     return list(dict.fromkeys(notes))
 
