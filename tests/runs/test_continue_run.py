@@ -164,7 +164,9 @@ def test_the_same_command_again_learns_nothing_twice(place: Path, run: Path, cap
     continue_run(run)
     assert field.contents(run, "") == before
     assert caplog.text.count("it is not learned again") == 2
-    with pytest.raises(UserError, match="has learned further tables since; go on with `tripletcl train --continue"):
+    with pytest.raises(
+        UserError, match="has learned follow-up tables since; continue it with `tripletcl train --continue"
+    ):
         train(field.settings(place), run)
 
 
@@ -203,7 +205,7 @@ def test_what_cannot_be_learned_leaves_the_run_as_it_was(place: Path, run: Path,
     continue_run(run)
     assert field.contents(run, "stages", "checkpoints", "config.yaml", "result.json", "metrics.jsonl") == before
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(UserError, match="has no whole checkpoint to go on from"):
+    with pytest.raises(UserError, match="has no intact checkpoint to continue from"):
         continue_run(run, place / "more.csv")
     assert field.contents(run, "stages", "result.json").items() <= before.items()
 

@@ -272,11 +272,11 @@ def test_a_calibration_is_fitted_once_and_only_where_the_truth_is_there(run: Pat
 
 def test_the_truth_is_that_of_the_table(run: Path) -> None:
     opened = FactRun.open(run)
-    table, truth = opened.table(), StageEvaluation.read(opened, 1)
-    assert 0 < len(truth.taught) < 11
-    for place, image in enumerate(truth.vectors["image_ids"].tolist()):
+    table, evaluation = opened.table(), StageEvaluation.read(opened, 1)
+    assert 0 < len(evaluation.taught_ids) < 11
+    for place, image in enumerate(evaluation.vectors["image_ids"].tolist()):
         shown = {table.facts[fact] for of, fact in table.rows_of("test").tolist() if of == image}
-        assert {truth.facts[fact] for fact in np.flatnonzero(truth.relevant[place])} == shown
+        assert {evaluation.facts[fact] for fact in np.flatnonzero(evaluation.relevant[place])} == shown
 
 
 def test_a_fact_held_out_is_taught_by_no_task_and_found_all_the_same(run: Path) -> None:

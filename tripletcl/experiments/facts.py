@@ -164,14 +164,14 @@ def task_names(count: int) -> list[str]:
 def build_facts(
     config: FactConfig,
     *,
-    learned: int = 0,
+    finished_tasks: int = 0,
     cached_only: bool = False,
     texts: Mapping[str, Tensor] | None = None,
 ) -> FactExperiment:
     """Build the data, the tasks and the untrained learner of a config.
 
     Args:
-        learned: The number of tasks that are learned already. Tables whose tasks are all learned are opened for
+        finished_tasks: The number of tasks that are learned already. Tables whose tasks are all learned are opened for
             evaluation only, and their files may be missing.
         cached_only: See `FactExperiment`.
         texts: Vectors of texts that were encoded before.
@@ -188,7 +188,7 @@ def build_facts(
     _fit_texts(config, tables[0], groups[0], embedder)
     first, groups = len(groups), [*groups, *(follow_up_facts(table, each) for each in tables[1:])]
     origins = [0] * first + list(range(1, len(tables)))
-    finished = [learned >= (1 if method.joint else first + number) for number in range(len(tables))]
+    finished = [finished_tasks >= (1 if method.joint else first + number) for number in range(len(tables))]
     unlabelled = unlabelled_images(config)
     opener = Opener(config, embedder.image, compute.device)
     source, evaluation_tables = _open_images(opener, table, unlabelled, finished)

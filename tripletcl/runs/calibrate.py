@@ -26,13 +26,13 @@ class StageEvaluation:
 
     Attributes:
         facts: The F facts that the stage was scored on.
-        taught: The ids of those that it had been taught.
+        taught_ids: The ids of those that it had been taught.
         vectors: See `FactExperiment.vectors`.
         relevant: `[N, F]` bool, True if an image shows a fact.
     """
 
     facts: tuple[Fact, ...]
-    taught: list[int]
+    taught_ids: list[int]
     vectors: dict[str, Tensor]
     relevant: np.ndarray
 
@@ -46,10 +46,10 @@ class StageEvaluation:
         table, vectors = run.table(), run.vectors(stage)
         facts, images = table.facts[: len(vectors["facts"])], vectors["image_ids"].numpy()
         ids = {fact.units: number for number, fact in enumerate(facts)}
-        taught = [ids.get(fact.units, -1) for fact in run.taught(stage)]
-        if -1 in taught or not np.isin(images, table.rows_of("test")[:, 0]).all():
+        taught_ids = [ids.get(fact.units, -1) for fact in run.taught(stage)]
+        if -1 in taught_ids or not np.isin(images, table.rows_of("test")[:, 0]).all():
             raise UserError(f"the facts or the test images in the table of {run.path} are not those of its stages")
-        return cls(facts, taught, vectors, table.relevance("test", images, np.arange(len(facts))))
+        return cls(facts, taught_ids, vectors, table.relevance("test", images, np.arange(len(facts))))
 
 
 def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
@@ -72,10 +72,10 @@ def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
 
 
 def _fit(evaluation: StageEvaluation, model: str) -> Calibration:
-    vectors, taught = evaluation.vectors, evaluation.taught
-    closed = vectors["closed"][:, taught] if "closed" in vectors else None
-    facts, relevant = [evaluation.facts[number] for number in taught], evaluation.relevant[:, taught]
-    return fit_calibration(model, facts, vectors["images"], vectors["facts"][taught], relevant, closed)
+    vectors, ids = evaluation.vectors, evaluation.taught_ids
+    closed = vectors["closed"][:, ids] if "closed" in vectors else None
+    facts, relevant = [evaluation.facts[number] for number in ids], evaluation.relevant[:, ids]
+    return fit_calibration(model, facts, vectors["images"], vectors["facts"][ids], relevant, closed)
 
 
 def stage_unseen(run: FactRun, stage: int | None = None) -> UnseenScores:
@@ -87,5 +87,5 @@ def stage_unseen(run: FactRun, stage: int | None = None) -> UnseenScores:
     evaluation = StageEvaluation.read(run, stage)
     vectors, relevant = evaluation.vectors, torch.from_numpy(evaluation.relevant)
     return score_unseen(
-        evaluation.facts, evaluation.taught, vectors["images"], vectors["facts"], vectors["present"], relevant
+        evaluation.facts, evaluation.taught_ids, vectors["images"], vectors["facts"], vectors["present"], relevant
     )

@@ -51,11 +51,11 @@ class Experiment(Protocol):
 
 
 class Kind(NamedTuple):
-    """What a run learns.
+    """A kind of run, by what it learns.
 
     Attributes:
         run: The run on disk.
-        prepare: (run, number of tasks already learned, cached_only) to the experiment; stores what it learns from.
+        prepare: (run, number of finished tasks, cached_only) to the experiment; stores the data that it is built from.
         finish_stage: (run, experiment, stage) to the figures of the stage; stores its model.
         result: (settings, metrics, task names) to the figures of a finished run.
         evaluate: (run, stage) to the figures of a stored stage, computed again.
@@ -84,10 +84,10 @@ def open_run(path: Path) -> StoredRun[Any]:
 # --- facts -----------------------------------------------------------------------------------------------------------
 
 
-def prepare_facts(run: FactRun, learned: int, cached_only: bool) -> FactExperiment:
+def prepare_facts(run: FactRun, finished_tasks: int, cached_only: bool) -> FactExperiment:
     """Build the experiment of a run, with what the run has cached, and store its tables."""
     texts = load_texts(run.path / TEXTS)
-    experiment = build_facts(run.own_settings, learned=learned, cached_only=cached_only, texts=texts)
+    experiment = build_facts(run.own_settings, finished_tasks=finished_tasks, cached_only=cached_only, texts=texts)
     experiment.cache = FeatureCache.load(run.path / FEATURES)
     store_tables(run.path, experiment)
     return experiment
@@ -117,8 +117,8 @@ def finish_fact_stage(run: FactRun, experiment: FactExperiment, stage: int) -> d
     """Store the model of a stage with its vectors of the test images, and what holds for later stages; score it."""
     vectors = experiment.vectors()
     folder = run.folder.stage_folder(stage)
-    taught = dict.fromkeys(fact for task in experiment.tasks[:stage] for fact in task.classes)
-    experiment.embedder.save_pretrained(folder, facts=[experiment.table.facts[fact] for fact in taught])
+    facts = dict.fromkeys(fact for task in experiment.tasks[:stage] for fact in task.classes)
+    experiment.embedder.save_pretrained(folder, facts=[experiment.table.facts[fact] for fact in facts])
     tensors = {key: value.contiguous() for key, value in vectors.items()}
     write_atomically(folder / VECTORS, lambda temporary: save_file(tensors, temporary))
     experiment.cache.save(run.path / FEATURES)
@@ -162,7 +162,7 @@ def evaluate_facts(run: FactRun, stage: int) -> dict[str, Any]:
         split, tasks and the fields of `StageScores`.
     """
     complete = all(path.exists() for path in run.table().paths)
-    experiment = build_facts(run.own_settings, learned=0 if complete else run.stage())
+    experiment = build_facts(run.own_settings, finished_tasks=0 if complete else run.stage())
     experiment.cache = FeatureCache() if complete else FeatureCache.load(run.path / FEATURES)
     device = experiment.compute.device
     experiment.learner.embedder = FactEmbedder.from_pretrained(run.stage_folder(stage), device=device)
@@ -173,7 +173,7 @@ def evaluate_facts(run: FactRun, stage: int) -> dict[str, Any]:
 # --- objects ---------------------------------------------------------------------------------------------------------
 
 
-def prepare_objects(run: ObjectRun, learned: int, cached_only: bool) -> ObjectExperiment:
+def prepare_objects(run: ObjectRun, finished_tasks: int, cached_only: bool) -> ObjectExperiment:
     """Build the experiment of a run, and store the names, classes and sizes of its tasks."""
     experiment = build_objects(run.settings)
     store_tasks(run.path, experiment)

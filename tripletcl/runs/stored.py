@@ -124,10 +124,10 @@ class StoredRun(Generic[Settings]):
             UserError: there is no such stage.
         """
         stages = self.stages
-        chosen = stages[-1] if stages and number is None else number
-        if chosen is None or chosen not in stages:
-            raise UserError(f"{self.path} has no model of stage {chosen}; there are {stages or 'none'}")
-        return chosen
+        stage = stages[-1] if stages and number is None else number
+        if stage is None or stage not in stages:
+            raise UserError(f"{self.path} has no model of stage {stage}; there are {stages or 'none'}")
+        return stage
 
     def stage_folder(self, stage: int | None = None) -> Path:
         """Return the folder of a stage's model, by default of the latest.

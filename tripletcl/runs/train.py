@@ -33,7 +33,9 @@ def _check_not_continued(config: FactConfig, run: FactRun) -> None:
     stored, folder = run.settings, run.path
     first = stored.data.model_copy(update={"further": []})
     if stored != config and stored.data.further and stored.model_copy(update={"data": first}) == config:
-        raise UserError(f"{folder} has learned further tables since; go on with `tripletcl train --continue {folder}`")
+        raise UserError(
+            f"{folder} has learned follow-up tables since; continue it with `tripletcl train --continue {folder}`"
+        )
 
 
 def learn(
@@ -55,7 +57,7 @@ def learn(
     with run.locked():
         checkpoint, method = run.folder.latest(), build_method(settings.method)
         if checkpoint is None and commit is not None:
-            raise UserError(f"{run.path} has no whole checkpoint to go on from")
+            raise UserError(f"{run.path} has no intact checkpoint to continue from")
         if checkpoint is not None and cached_only:
             method.prefetch(checkpoint[1]["method"])
         experiment = kind.prepare(run, checkpoint[0].stage if checkpoint else 0, cached_only)
