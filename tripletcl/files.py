@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -71,13 +71,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line to a text file.
+    """Append one line to a text file, after dropping a last line that was cut short, with a warning.
 
     Raises:
         UserError: the disk is full or the file cannot be written.
     """
-    with translate_errors(path), path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    with translate_errors(path), path.open("a+b") as file:
+        _drop_fragment(file, path)
+        file.write(line.encode() + b"\n")
+
+
+def _drop_fragment(file: BinaryIO, path: Path) -> None:
+    """Truncate a file to its complete lines."""
+    size = file.seek(0, os.SEEK_END)
+    if not size:
+        return
+    file.seek(size - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        complete = file.read().rfind(b"\n") + 1
+        log.warning("the last line of %s was cut short; its %d bytes are dropped", path, size - complete)
+        file.truncate(complete)
 
 
 @contextmanager

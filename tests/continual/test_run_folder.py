@@ -79,6 +79,35 @@ def test_what_is_done_again_is_forgotten(tmp_path: Path) -> None:
     assert [(m["stage"], m["attempt"], m["epoch"], m["step"]) for m in run.metrics] == places[:4]
 
 
+def test_a_line_cut_short_is_dropped_before_the_next_is_appended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunFolder(tmp_path / "run", "a: 1\n")
+    run.log("train", Position(step=1), loss=1.0)
+    whole = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    for fragment in (b'{"kind": "train", "sta', b"\x00\x00", b'{"kind": "caf\xc3'):
+        (tmp_path / "run" / "metrics.jsonl").write_bytes(whole + fragment)
+        assert [m["step"] for m in run.metrics] == [1]
+        caplog.clear()
+        run.log("train", Position(step=2), loss=1.0)
+        assert [m["step"] for m in run.metrics] == [1, 2]
+        assert "metrics.jsonl" in caplog.text
+    (tmp_path / "run" / "metrics.jsonl").write_bytes(b"{")
+    run.log("train", Position(step=3), loss=1.0)
+    assert [m["step"] for m in run.metrics] == [3]
+
+
+@pytest.mark.parametrize("line", [b'{"kind": "tr{"kind": "train"}', b"\xff", b"3", b"", b'{"step": 1}'])
+def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
+    run = RunFolder(tmp_path / "run", "a: 1\n")
+    run.log("train", Position(step=1), loss=1.0)
+    with (tmp_path / "run" / "metrics.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    run.log("train", Position(step=2), loss=1.0)
+    with pytest.raises(UserError, match=r"line 2 of .*metrics\.jsonl is damaged"):
+        _ = run.metrics
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run", "a: 1\n")

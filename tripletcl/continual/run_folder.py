@@ -148,10 +148,14 @@ class RunFolder:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """All complete lines of metrics.jsonl; a line cut short by a kill does not count."""
+        """All complete lines of metrics.jsonl; a last line cut short by a kill does not count.
+
+        Raises:
+            UserError: a line is damaged.
+        """
         path = self.path / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        *lines, _fragment = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        return [_parse_metrics(line, number, path) for number, line in enumerate(lines, 1)]
 
     def log(self, kind: str, position: Position, **values: Any) -> None:
         """Append one line."""
@@ -259,6 +263,19 @@ class RunFolder:
         """The run's figures, or None while it is not finished."""
         path = self.path / RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _parse_metrics(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    """Parse a line of metrics.jsonl.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    with suppress(ValueError):
+        values = json.loads(line)
+        if isinstance(values, dict) and "kind" in values:
+            return values
+    raise UserError(f"line {number} of {path} is damaged: restore the file from a copy, or delete that line")
 
 
 def _position(checkpoint: Path) -> Position:
