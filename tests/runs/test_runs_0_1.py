@@ -18,6 +18,7 @@ import pytest
 from tripletcl.compare.plan import compare
 from tripletcl.compare.write import write_summary
 from tripletcl.config import load_config
+from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.retrieval import answer, parse_request
 from tripletcl.runs.continue_run import continue_run
@@ -134,3 +135,15 @@ def test_a_lesson_is_taken_back() -> None:
     lesson = teach(Path("taught"), "cyan lying", field.photos(Path("picks"), "cyan", 6))
     assert lesson.stage == 3
     assert "taught: <cyan, lying>" in config
+
+
+@pytest.mark.usefixtures("facts")
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_finished_run_without_the_figures_of_a_stage_says_so(after: int) -> None:
+    path = FACTS / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    others = [line for line in lines if json.loads(line).get("after") != after]
+    assert len(others) == len(lines) - 1
+    path.write_text("".join(others))
+    with pytest.raises(UserError, match=rf"metrics\.jsonl has no figures of stage {after}"):
+        task_records(FACTS)

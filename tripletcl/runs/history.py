@@ -13,7 +13,7 @@ import numpy as np
 from tripletcl.data import FactTable, read_table
 from tripletcl.errors import UserError
 from tripletcl.methods import build_method
-from tripletcl.runs.layout import EMBEDDER
+from tripletcl.runs.layout import EMBEDDER, METRICS
 from tripletcl.runs.stored import FactRun
 
 
@@ -73,7 +73,7 @@ def task_records(folder: Path) -> list[TaskRecord]:
     """List the tasks that a run has learned so far, in order.
 
     Raises:
-        UserError: there is no run.
+        UserError: there is no run, or its metrics lack the figures of a stage.
     """
     history = _History(FactRun.open(folder))
     return [history.record(number) for number in range(1, history.count + 1)]
@@ -93,6 +93,19 @@ class _History:
         self.joint = build_method(run.settings.method).joint
         self.lines = {line["after"]: line for line in run.metrics if line["kind"] == "stage"}
         self.groups: list[list[int]] = run.read_tasks()
+        self._check_lines()
+
+    def _check_lines(self) -> None:
+        """Check that the metrics have every stored stage; a run that was killed may lack the last one only.
+
+        Raises:
+            UserError: the figures of a stage are missing.
+        """
+        stored = self.run.stages if self.run.result is not None else self.run.stages[:-1]
+        if missing := [stage for stage in stored if stage not in self.lines]:
+            raise UserError(
+                f"{self.run.path / METRICS} has no figures of stage {missing[0]}: restore the file from a copy"
+            )
 
     @property
     def count(self) -> int:
