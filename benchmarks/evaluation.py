@@ -84,8 +84,8 @@ def rows(device: str = "cpu", clock: str = "wall", quick: bool = False) -> list[
     Raises:
         ArithmeticError: the two sides do not agree.
     """
-    given = [row for size in (QUICK if quick else GIVEN) for row in from_scores(size, device, clock)]
-    return given + [row for size in (QUICK if quick else VECTORS) for row in from_vectors(size, device, clock)]
+    from_given = [row for size in (QUICK if quick else GIVEN) for row in from_scores(size, device, clock)]
+    return from_given + [row for size in (QUICK if quick else VECTORS) for row in from_vectors(size, device, clock)]
 
 
 def from_scores(size: Size, device: str, clock: str) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The image branch: shapes, what is frozen, what is shared, what is not."""
+"""The image branch: shapes, frozen and shared parts."""
 
 from __future__ import annotations
 

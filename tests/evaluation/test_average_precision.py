@@ -59,7 +59,7 @@ def test_every_number_type_of_scores(dtype: torch.dtype) -> None:
 
 @st.composite
 def tied_galleries(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of any number type and either order in memory; facts of no image, of some and of all."""
+    """Scores of any number type and memory order; facts relevant to no, some or all images."""
     images, facts = draw(st.integers(1, 40)), draw(st.integers(1, 4))
     dtype = draw(st.sampled_from([torch.float16, torch.float32, torch.float64]))
     values = st.sampled_from([-math.inf, -1.0, -0.0, 0.0, 0.5, 2.0, math.inf])

@@ -137,7 +137,7 @@ def test_equal_facts_are_one_query() -> None:
     assert evaluator.merged == 1
     assert result.ap == [("<dog>", 1.0), ("<cat>", pytest.approx((1 + 2 / 2) / 2))]
     assert result.map_all == pytest.approx(1.0)
-    assert result.map_subset == 1.0  # of "Dog", which is asked as "dog"
+    assert result.map_subset == 1.0  # of "Dog", which is one query with "dog"
     assert result.map_tasks == [pytest.approx(1.0), 1.0]
     assert result.recall["1"] == pytest.approx(3 / 4)
 

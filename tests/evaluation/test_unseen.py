@@ -84,7 +84,7 @@ def test_a_fact_that_is_one_query_with_a_taught_one_is_not_unseen() -> None:
 
 def test_nothing_is_unseen_at_the_end_and_before_the_first_task() -> None:
     facts, present = vectors()
-    for taught in ([], list(range(len(FACTS)))):
-        scores = score_unseen(FACTS, taught, facts, facts, present, torch.eye(len(FACTS)).bool())
+    for taught_ids in ([], list(range(len(FACTS)))):
+        scores = score_unseen(FACTS, taught_ids, facts, facts, present, torch.eye(len(FACTS)).bool())
         assert (scores.map_unseen, scores.chance, scores.unseen, scores.ap) == (None, None, 0, [])
-        assert (scores.map_taught is None) == (not taught)
+        assert (scores.map_taught is None) == (not taught_ids)

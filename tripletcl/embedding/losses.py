@@ -21,7 +21,7 @@ def wildcard_l2(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
         present: Which units the facts have, bool `[B, U]`.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: the shapes do not match.
     """
     return _wildcard_difference(outputs, targets, present).square().sum(dim=(1, 2)).mean()
 
@@ -38,7 +38,7 @@ def wildcard_l2_root(outputs: Tensor, targets: Tensor, present: Tensor) -> Tenso
 def wildcard_cosine(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
     """Compute the mean over the batch of `sum_u present_u * (1 - cos(outputs_u, targets_u))`: directions only.
 
-    Args, Raises: as in `wildcard_l2`.
+    Arguments and errors are those of `wildcard_l2`.
     """
     _check_wildcard(outputs, targets, present)
     absent = ~present.unsqueeze(-1)  # masked before the cosine: absent units may not be finite
@@ -80,7 +80,7 @@ def contrastive(
             and so are not negatives. The target itself is never excluded.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: the shapes do not match.
     """
     _check_contrastive(outputs, target_ids, vectors, exclude)
     total = outputs[:0].sum()  # zero, and part of the graph even where no unit has a vocabulary

@@ -106,7 +106,7 @@ def load_model(
         build: Builds the model from it, with any weights.
 
     Raises:
-        UserError: a file is missing, damaged, or of a version that knows other settings.
+        UserError: a file is missing or damaged, or is of a version with other settings.
     """
     about = _read_description(folder, file, kind, keys)
     _check_weights_file(folder, about, file)

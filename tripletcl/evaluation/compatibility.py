@@ -75,11 +75,11 @@ def cross_average_precision(galleries: Sequence[Tensor], queries: Sequence[Tenso
     return np.stack([[average_precision_of(g, q, relevant).numpy() for q in queries] for g in galleries])
 
 
-def facts_of(group: str, gallery: int, queries: int, taught: np.ndarray) -> np.ndarray:
+def facts_of(group: str, gallery: int, queries: int, first_task: np.ndarray) -> np.ndarray:
     """Select the facts of a group, `[Q]` bool, by the task `[Q]` that each was first taught in (from 1)."""
     older, newer = min(gallery, queries), max(gallery, queries)
     bounds = {"all": (0, newer), "old": (0, older), "new": (older, newer)}[group]
-    return (bounds[0] < taught) & (taught <= bounds[1])
+    return (bounds[0] < first_task) & (first_task <= bounds[1])
 
 
 def mean_of(ap: np.ndarray, facts: np.ndarray) -> float | None:
@@ -94,28 +94,28 @@ def mean_of(ap: np.ndarray, facts: np.ndarray) -> float | None:
 
 
 def compatibility_matrix(
-    ap: np.ndarray, stages: Sequence[int], taught: np.ndarray, group: str
+    ap: np.ndarray, stages: Sequence[int], first_task: np.ndarray, group: str
 ) -> list[list[float | None]]:
     """Compute M[s, t], one row per gallery and one column per query model; None if the group has no fact.
 
     Args:
         ap: `[S, S, Q]` from `cross_average_precision`.
         stages: The S models, ascending.
-        taught: `[Q]` the task that each fact was first taught in, from 1.
+        first_task: `[Q]` the task that each fact was first taught in, from 1.
         group: "all", "old" or "new".
     """
     return [
-        [mean_of(ap[row, column], facts_of(group, s, t, taught)) for column, t in enumerate(stages)]
+        [mean_of(ap[row, column], facts_of(group, s, t, first_task)) for column, t in enumerate(stages)]
         for row, s in enumerate(stages)
     ]
 
 
-def compatibilities(ap: np.ndarray, stages: Sequence[int], taught: np.ndarray, group: str) -> list[Compatibility]:
+def compatibilities(ap: np.ndarray, stages: Sequence[int], first_task: np.ndarray, group: str) -> list[Compatibility]:
     """Compare every gallery s with every later model t, on the same facts throughout; arguments as above."""
     pairs = []
     for row, s in enumerate(stages):
         for column, t in list(enumerate(stages))[row + 1 :]:
-            facts = facts_of(group, s, t, taught)
+            facts = facts_of(group, s, t, first_task)
             before, stale, reembedded = (
                 mean_of(ap[g, q], facts) for g, q in ((row, row), (row, column), (column, column))
             )

@@ -59,7 +59,7 @@ class FactEvaluator:
         present: `[F, 3]` bool.
         groups: `[F]` from `equal_queries`; by default of fact_vectors, which is right for a frozen text branch. For one
             that is trained, give the groups of the untrained model: otherwise a model that maps its facts to one vector
-            would be scored as if it had been asked a single question.
+            would be scored as if there were a single query.
         subset: Ids of the facts whose MAP is reported separately.
         origins: For a table joined from several, the number of the table that each task's own gallery is taken from; by
             default all of them.
@@ -89,7 +89,7 @@ class FactEvaluator:
         self.table, self.origins = table, origins
         fact_vectors, present = fact_vectors.detach().cpu(), present.cpu()
         self.groups = equal_queries(fact_vectors, present) if groups is None else groups.cpu()
-        self.queries = self.groups.unique()  # [Q] the fact that stands for each query
+        self.queries = self.groups.unique()  # [Q] the fact that represents each query
         self.tasks = [self._queries_of(task) for task in tasks]
         self.of_tasks = torch.cat(self.tasks).unique()
         self.subset = None if subset is None else self._queries_of(subset)

@@ -132,10 +132,10 @@ def one_pass(
 
 def _in_gallery(rows: Tensor, facts: Tensor, images: Tensor, selected: Tensor, gallery: Tensor) -> Tensor:
     """The average precision `[S]` of selected rows `[S]` over the images of a gallery, `[N]` bool."""
-    kept = torch.isin(facts, selected) & gallery[images]  # [R]
+    inside = torch.isin(facts, selected) & gallery[images]  # [R]
     column = gallery.cumsum(0) - 1  # [N] the column of each image of the gallery
     part = rows[selected][:, gallery]  # [S, images of the gallery]
-    return average_precision_of_rows(part, torch.searchsorted(selected, facts[kept]), column[images[kept]])
+    return average_precision_of_rows(part, torch.searchsorted(selected, facts[inside]), column[images[inside]])
 
 
 class _Ranks:

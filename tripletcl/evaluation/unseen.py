@@ -34,21 +34,21 @@ class UnseenScores:
     ap: list[tuple[str, float]]
 
 
-def unseen_facts(facts: Sequence[Fact], taught: Collection[int]) -> list[int]:
+def unseen_facts(facts: Sequence[Fact], taught_ids: Collection[int]) -> list[int]:
     """Find the facts of order 2 and 3 that were not taught, but whose units all were, in their place, in other facts.
 
     Args:
         facts: The F facts.
-        taught: Ids of those taught.
+        taught_ids: Ids of the facts that were taught.
 
     Returns:
         Ids, ascending.
     """
-    known = [{facts[number].units[unit] for number in taught} for unit in range(3)]
+    known = [{facts[number].units[unit] for number in taught_ids} for unit in range(3)]
     return [
         number
         for number, fact in enumerate(facts)
-        if number not in taught
+        if number not in taught_ids
         and fact.order > 1
         and all(text is None or text in known[unit] for unit, text in enumerate(fact.units))
     ]
@@ -56,7 +56,7 @@ def unseen_facts(facts: Sequence[Fact], taught: Collection[int]) -> list[int]:
 
 def score_unseen(
     facts: Sequence[Fact],
-    taught: Collection[int],
+    taught_ids: Collection[int],
     image_vectors: Tensor,
     fact_vectors: Tensor,
     present: Tensor,
@@ -68,7 +68,7 @@ def score_unseen(
 
     Args:
         facts: The F facts.
-        taught: Ids of those taught.
+        taught_ids: Ids of the facts that were taught.
         image_vectors: `[N, 3, D]` of the test images.
         fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
         present: `[F, 3]` bool.
@@ -79,8 +79,8 @@ def score_unseen(
     """
     groups = equal_queries(fact_vectors, present)
     queries, relevant = merge_relevance(relevant, groups)  # [Q], [N, Q]
-    known = set(groups[sorted(taught)].tolist())
-    new = set(groups[unseen_facts(facts, taught)].tolist()) - known
+    known = set(groups[sorted(taught_ids)].tolist())
+    new = set(groups[unseen_facts(facts, taught_ids)].tolist()) - known
     values = average_precision_of(image_vectors, fact_vectors[queries], relevant)  # [Q]
     ap = {query: value for query, value in zip(queries.tolist(), values.tolist(), strict=True) if value == value}
     unseen, seen = ([query for query in ap if query in group] for group in (new, known))
