@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -172,3 +173,14 @@ def test_the_command_sets_how_idle_threads_wait_unless_the_user_has(own: dict[st
 
 def test_importing_the_library_leaves_the_environment_unchanged() -> None:
     assert environment_after("import tripletcl\nfrom tripletcl import FactIndex", {}) == ["True", "None", "None"]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "tripletcl").rglob("*.py")), ids=lambda file: f"{file.parent.name}/{file.name}"
+)
+def test_docstrings_begin_with_a_verb_or_a_noun(file: Path) -> None:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+    nodes = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+    first_lines = [docstring.splitlines()[0] for node in nodes if (docstring := ast.get_docstring(node))]
+    questions = re.compile(r"(What|Where|How|Which|Is|Are|Of|Whether|Does|Has)\b|.*\?$")
+    assert [line for line in first_lines if questions.match(line)] == []

@@ -151,7 +151,7 @@ def _facts(runs: Sequence[FactRun], results: Mapping[Path, RunResult]) -> dict[s
 
 
 def _sample(result: RunResult) -> tuple[Any, ...]:
-    """What runs have in common that learned the same images."""
+    """The property that runs on the same images share."""
     return result.split, result.seed, *result.tasks
 
 

@@ -63,7 +63,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn, the same in every figure."""
+    """The look of a method, the same in every figure."""
 
     color: str
     marker: str

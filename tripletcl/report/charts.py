@@ -110,7 +110,7 @@ class Layout:
 
     @property
     def height(self) -> float:
-        """Of the axes."""
+        """Height of the axes."""
         return 1.9 if self.width < 1.5 * WIDE else 2.3
 
     @property

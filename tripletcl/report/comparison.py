@@ -109,7 +109,7 @@ def _lams_text(lams: Sequence[float]) -> str:
 
 
 def _caption(rows: Sequence[Row]) -> str:
-    """What the numbers are: which gallery, which normaliser, which spread."""
+    """The meaning of the numbers: which gallery, which normaliser, which spread."""
     metric, runs = _metric(rows), {row["runs"] for row in rows}
     sentences = [
         *metric.caption,

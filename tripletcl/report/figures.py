@@ -234,7 +234,7 @@ def scores_figure(runs: Sequence[RunResult]) -> Figure | None:
 
 @styled()
 def drops_figure(runs: Sequence[RunResult]) -> Figure | None:
-    """What every task but the last lost since it was learned, and the average: a bar a method.
+    """The drop of every task but the last since it was learned, and the average: a bar a method.
 
     Arguments, returned value and errors are those of `scores_figure`.
     """

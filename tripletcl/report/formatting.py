@@ -1,4 +1,4 @@
-"""How the report writes numbers and names."""
+"""Numbers and names as the report writes them."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def sequence_table(rows: Sequence[SequenceRow]) -> Table:
 
 
 def _caption(rows: Sequence[SequenceRow]) -> str:
-    """What the numbers of a cell are, over how many runs, and what is bold."""
+    """The meaning of a cell's numbers, over how many runs, and what is bold."""
     outcomes = [outcome for row in rows for outcome in row.outcomes.values()]
     runs = {outcome.runs for outcome in outcomes if outcome}
     sentences = {

@@ -134,7 +134,7 @@ def _chart(
 
 
 def _places(lams: Collection[float]) -> dict[float, float]:
-    """Where each lam is on the axis: at its logarithm, and 0 left of the others."""
+    """The position of each lam on the axis: at its logarithm, and 0 left of the others."""
     known = sorted(lam for lam in lams if lam > 0) or [1.0]
     low, high = math.log10(known[0]), math.log10(known[-1])
     return {lam: math.log10(lam) if lam else low - max(0.15 * (high - low), 0.3) for lam in sorted(lams)}

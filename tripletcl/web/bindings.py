@@ -1,4 +1,4 @@
-"""How the page's parts are bound to each other: what follows which control, clicks on photos, and errors in place."""
+"""The bindings between the page's parts: controls and their effects, clicks on photos, and errors in place."""
 
 from __future__ import annotations
 

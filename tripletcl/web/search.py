@@ -122,7 +122,7 @@ def ap_by_stage(gallery: Gallery, view: RunView, request: Request) -> list[float
 
 
 def remarks(view: RunView, stage: int, request: Request) -> list[str]:
-    """What a reader should know of a request: words left out, and units that this stage was not taught."""
+    """Remarks on a request for its reader: words left out, and units that this stage was not taught."""
     sentences = [f"Left out: {' '.join(request.left_out)}."] if request.left_out else []
     model, later = view.model(stage), view.model(view.last).vocabulary
     if not model.facts:

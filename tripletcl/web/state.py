@@ -1,4 +1,4 @@
-"""What the page shows: a run, the runs next to it, and the photos that can be searched."""
+"""The content of the page: a run, the runs next to it, and the photos that can be searched."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class AppState:
         return [self.main, *([self.others[other]] if other in self.others else [])]
 
     def styles(self, other: str) -> dict[str, Style]:
-        """How the methods shown are drawn, the same in every picture: finetune first, joint last, as in the report."""
+        """The look of the visible methods, the same in every picture: finetune first, joint last, as in the report."""
         return method_styles(method_order(view.method for view in self.methods(other)))
 
     def vocabulary(self) -> list[list[str]]:
@@ -60,7 +60,7 @@ class AppState:
         return [sorted({text for text in column if text is not None}, key=str.casefold) for column in columns]
 
     def stage_sentence(self, stage: int) -> str:
-        """What the run had been taught at a stage, in a sentence."""
+        """The facts that the run had been taught at a stage, in a sentence."""
         facts = self.main.model(stage).facts
         if stage == 0:
             return "Before training: nothing is taught yet."

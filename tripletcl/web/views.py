@@ -58,7 +58,7 @@ def sentence(text: str, kind: str = "note") -> Markup:
 
 
 def stage_line(state: AppState, stage: int) -> Markup:
-    """What the run had been taught at a stage."""
+    """The facts that the run had been taught at a stage."""
     return sentence(state.stage_sentence(stage))
 
 
@@ -119,14 +119,14 @@ def _grid(gallery: Gallery, answer: Answer, picked: Collection[str]) -> Markup:
 
 
 def _photo(gallery: Gallery, number: int, uri: Callable[[Path], str], picked: Collection[str]) -> dict[str, Any]:
-    """What a template needs of a photo; its path is not among that."""
+    """The values of a photo for a template, without its path."""
     path, key = gallery.paths[number], f"{gallery.key}:{number}"
     labels = list(map(str, gallery.labels(number)))
     return {"key": key, "name": path.name, "labels": labels, "uri": uri(path), "picked": key in picked}
 
 
 def notes(state: AppState, gallery: Gallery, request: Request, stage: int) -> Markup:
-    """How a request was read, and what of it was never trained."""
+    """The meaning of a request as it was read, and its units that were never trained."""
     relevant = relevance(gallery, request)
     labelled = None if relevant is None else int(relevant.sum())
     parts = _parts()
@@ -292,7 +292,7 @@ def _side_effects(lesson: Lesson) -> Markup:
 
 
 def tasks(records: Sequence[TaskRecord]) -> Markup:
-    """What the run knows, a row per task."""
+    """The tasks of the run, a row for each."""
     titles = ("task", "", "facts", "images", "MAP then", "MAP now", "learned")
     rows = [
         (
