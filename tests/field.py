@@ -1,4 +1,4 @@
-"""Photos, tables and runs so small that a whole life of learning on takes a blink: colours and a random network."""
+"""Photos, tables and settings of runs that take a second: colours and a random network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ANALYTIC = {"name": "analytic", "features": 320}
 
 
 def workplace(folder: Path) -> Path:
-    """A folder with word vectors and a table of four colours."""
+    """Write word vectors and a table of four colours to a folder."""
     words = [*COLOURS, "lying", "standing", "floor"]
     vectors = np.random.default_rng(0).normal(size=(len(words), WIDTH)).round(4)
     lines = [" ".join([word, *map(str, vector)]) for word, vector in zip(words, vectors, strict=True)]
@@ -40,7 +40,7 @@ def workplace(folder: Path) -> Path:
 
 
 def photo(path: Path, colour: str, seed: int) -> Path:
-    """A noisy photo of one colour."""
+    """Write a noisy photo of one colour."""
     noise = np.random.default_rng([seed, *colour.encode()]).normal(0, 45, (32, 32, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((np.array(COLOURS[colour]) + noise).clip(0, 255).astype(np.uint8)).save(path)
@@ -48,12 +48,12 @@ def photo(path: Path, colour: str, seed: int) -> Path:
 
 
 def photos(folder: Path, colour: str, count: int) -> list[Path]:
-    """Photos of one colour."""
+    """Write photos of one colour."""
     return [photo(folder / f"{colour}-{number}.png", colour, 1000 + number) for number in range(count)]
 
 
 def table(folder: Path, name: str, colours: Sequence[str], train: int = 6, test: int = 3) -> Path:
-    """Photos of some colours and the table that says so: a fact a colour, of two and of three units by turns."""
+    """Write photos of some colours and their table: a fact per colour, alternately of two and of three units."""
     rows = ["image,subject,predicate,object,split"]
     for place, colour in enumerate(colours):
         units = f"{colour},{('lying', 'standing')[place % 2]},{'floor' if place % 3 else ''}"
@@ -67,7 +67,7 @@ def table(folder: Path, name: str, colours: Sequence[str], train: int = 6, test:
 
 
 def settings(folder: Path, method: Any = MAS, training: dict[str, Any] | None = None, **data: Any) -> FactConfig:
-    """A config of a tiny network and two tasks."""
+    """Return a config of a tiny network and two tasks."""
     values = {
         "device": "cpu",
         "data": {"table": str(folder / "base.csv"), "tasks": 2, "cache_features": True, **data},
@@ -87,18 +87,18 @@ def settings(folder: Path, method: Any = MAS, training: dict[str, Any] | None = 
 
 
 def contents(folder: Path, *parts: str) -> dict[str, bytes]:
-    """All files below some of a folder's parts, by their name."""
+    """Read all files below some parts of a folder, by their name."""
     files = [file for part in parts for file in [folder / part, *sorted((folder / part).rglob("*"))] if file.is_file()]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def models(run: Path) -> dict[str, bytes]:
-    """The model of every stage."""
+    """Read the model of every stage."""
     return {name: raw for name, raw in contents(run, "stages").items() if name.endswith("model.safetensors")}
 
 
 def killed(action: Callable[[], object], after: float) -> bool:
-    """Do something in a forked child and kill it after so many seconds, unless it has ended; was it killed?"""
+    """Do something in a forked child and kill it after some seconds; returns True unless it had ended before."""
     child = os.fork()
     if not child:
         try:
@@ -112,9 +112,9 @@ def killed(action: Callable[[], object], after: float) -> bool:
 
 
 def killed_at_random(run: Path, action: Callable[[], object], times: int, seconds: float) -> int:
-    """Kill what is done to a run again and again, after random shares of the time that it takes; how often it died.
+    """Kill an action on a run repeatedly, after random shares of its duration; returns the number of kills.
 
-    Each goes on where the one before was killed; where one came to its end, the run is what it was at first again.
+    Each action continues where the one before was killed. After one that ended, the run is restored.
     """
     untouched, kills = Path(shutil.copytree(run, run.with_name("untouched"))), 0
     for share in np.random.default_rng(0).uniform(0, 1, times):

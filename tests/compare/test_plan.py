@@ -1,4 +1,4 @@
-"""Methods x splits x seeds, run side by side: who runs where, what is reused, what a failure or a Ctrl-C leaves."""
+"""A comparison: its plan, the processes it runs in, reuse of finished runs, failures and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ if fails == "True":
 time.sleep(0.5)
 os.rename(f"{folder}/planned.json", f"{folder}/result.json")
 """
-"""Stands for `tripletcl train`: says something, and has a result after half a second."""
+"""Replaces `tripletcl train`: prints something, and writes a result after half a second."""
 
 
 def config_of(**compare: object) -> FactConfig:
     return parse_config({"seed": 10, "data": {"split_seed": 100}, "compare": compare}, "test")
 
 
-# --- what is run ---------------------------------------------------------------------------------------------------
+# --- the plan ------------------------------------------------------------------------------------------------------
 
 
 def test_every_method_on_every_split_with_every_seed(tmp_path: Path) -> None:
@@ -57,17 +57,17 @@ def test_every_method_on_every_split_with_every_seed(tmp_path: Path) -> None:
         "finetune-split100-seed11",
         "mas-split100-seed11",
     ]
-    dealt = {(run.label, run.config.data.split_seed, run.config.seed) for run in runs}
-    assert dealt == {(m, split, seed) for m in ("finetune", "mas") for split in (100, 102) for seed in (10, 11, 15)}
+    planned = {(run.label, run.config.data.split_seed, run.config.seed) for run in runs}
+    assert planned == {(m, split, seed) for m in ("finetune", "mas") for split in (100, 102) for seed in (10, 11, 15)}
     assert len({run.folder for run in runs}) == len(runs) == 12
     assert str(runs[-1]) == "mas, split 102, seed 15"
-    for run in runs:  # nothing but the method, the split and the seed sets two runs apart
+    for run in runs:  # two runs differ in the method, the split and the seed only
         same = run.config.model_copy(update={"seed": 10, "method": runs[0].config.method, "data": runs[0].config.data})
         assert same == runs[0].config
         assert run.config.data.model_copy(update={"split_seed": 100}) == runs[0].config.data
 
 
-def test_importance_on_each_kind_of_images_where_a_method_measures_it(tmp_path: Path) -> None:
+def test_importance_on_each_kind_of_images_for_methods_that_measure_it(tmp_path: Path) -> None:
     runs = plan(config_of(methods=["finetune", "mas"], importance=["train", "test"]), tmp_path)
     assert [(run.label, run.config.data.importance) for run in runs] == [
         ("finetune", "train"),
@@ -90,11 +90,11 @@ def test_orders_of_objects(tmp_path: Path) -> None:
     assert [run.config.data.set_names for run in as_given] == [["flowers", "scenes", "letters"]] * 3
 
 
-def test_names_tell_settings_apart_where_they_must() -> None:
+def test_labels_have_settings_if_a_method_occurs_twice() -> None:
     methods = ["mas", {"name": "mas", "lam": 3, "penalty": "gradient"}, ["mas", "lwf"], "joint"]
-    promises = method_properties(config_of(methods=methods))
-    assert list(promises) == ["mas-lam1.0-proximal", "mas-lam3.0-gradient", "mas+lwf", "joint"]
-    assert promises["joint"] is None
+    properties = method_properties(config_of(methods=methods))
+    assert list(properties) == ["mas-lam1.0-proximal", "mas-lam3.0-gradient", "mas+lwf", "joint"]
+    assert properties["joint"] is None
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_planned_run_is_only_read(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-# --- where it is run -----------------------------------------------------------------------------------------------
+# --- the processes -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_planned_run_is_only_read(tmp_path: Path) -> None:
         (1, ["0", "1"], 2, 9, [{}]),
     ],
 )
-def test_who_gets_which_gpu_and_how_many_threads(
+def test_gpus_and_threads_of_each_process(
     monkeypatch: pytest.MonkeyPatch, jobs: object, gpus: list[str], cores: int, runs: int, expected: list[object]
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -141,7 +141,7 @@ def test_who_gets_which_gpu_and_how_many_threads(
     assert processes(config_of(jobs=jobs), runs) == expected
 
 
-def test_the_cpu_is_shared_where_it_is_asked_for_and_threads_are_not_more_than_allowed(
+def test_runs_on_the_cpu_share_its_cores_up_to_the_allowed_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(comparison, "visible_gpus", lambda: ["0", "1", "2"])
@@ -162,12 +162,12 @@ def test_names_of_the_gpus_that_this_process_sees(monkeypatch: pytest.MonkeyPatc
     assert comparison.visible_gpus() == []
 
 
-# --- how it is run: the processes are real, what they do is to wait and to write a result ---------------------------
+# --- running: the processes are real, but only wait and write a result ------------------------------------------------
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
-    """Nothing is trained; runs of EWC fail. Gives the runs that were started."""
+    """Replace training, with runs of EWC failing; returns the runs that were started."""
     commands: list[PlannedRun] = []
 
     def command(run: PlannedRun) -> list[str]:
@@ -184,15 +184,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
     return commands
 
 
-def test_several_at_once_leave_their_words_in_their_folders(
+def test_parallel_runs_print_into_their_folders(
     tmp_path: Path, quick: list[PlannedRun], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config, said = config_of(methods=["finetune", "mas", "frozen", "joint"], jobs=4), []
-    results = compare(config, tmp_path, said.append)
+    config, lines = config_of(methods=["finetune", "mas", "frozen", "joint"], jobs=4), []
+    results = compare(config, tmp_path, lines.append)
     assert [result.method for result in results] == ["finetune", "mas", "frozen", "joint"]
-    assert said[:4] == [f"{i + 1}/4 {run}: started" for i, run in enumerate(quick)]
-    assert sorted(line.partition(":")[0] for line in said[4:]) == [f"{i + 1}/4 {run}" for i, run in enumerate(quick)]
-    assert all(line.endswith(" s, MAP .130") for line in said if line.startswith("2/4") and "started" not in line)
+    assert lines[:4] == [f"{i + 1}/4 {run}: started" for i, run in enumerate(quick)]
+    assert sorted(line.partition(":")[0] for line in lines[4:]) == [f"{i + 1}/4 {run}" for i, run in enumerate(quick)]
+    assert all(line.endswith(" s, MAP .130") for line in lines if line.startswith("2/4") and "started" not in line)
     assert (tmp_path / "mas-split100-seed10" / "train.log").read_text().splitlines() == ["on stdout", "on stderr"]
     assert capfd.readouterr() == ("", "")
     rows = json.loads((tmp_path / "compare.json").read_text())
@@ -201,12 +201,12 @@ def test_several_at_once_leave_their_words_in_their_folders(
     assert rows[1]["lams"] == [None, 3.0]
     assert {"map_open", "map_subset"} <= rows[1].keys()
     assert rows[0]["gap_closed"] is None  # joint is no better here
-    assert compare(config, tmp_path, said.append) == results  # and nothing is started again
+    assert compare(config, tmp_path, lines.append) == results  # and nothing is started again
     assert len(quick) == 4
-    assert said[-1] == "4 of 4 runs are finished already"
+    assert lines[-1] == "4 of 4 runs are finished already"
 
 
-def test_one_at_a_time_speaks_to_the_terminal(
+def test_a_single_run_at_a_time_prints_to_the_terminal(
     tmp_path: Path, quick: list[PlannedRun], capfd: pytest.CaptureFixture[str]
 ) -> None:
     compare(config_of(methods=["finetune", "mas"], jobs=1), tmp_path)
@@ -215,7 +215,7 @@ def test_one_at_a_time_speaks_to_the_terminal(
     assert not (tmp_path / "mas-split100-seed10" / "train.log").exists()
 
 
-def test_a_failing_run_lets_the_others_go_on_and_is_named(tmp_path: Path, quick: list[PlannedRun]) -> None:
+def test_a_failed_run_is_named_and_does_not_stop_the_others(tmp_path: Path, quick: list[PlannedRun]) -> None:
     config = config_of(methods=["ewc", "finetune", "mas"], seeds=[0, 1], jobs=2)
     with pytest.raises(UserError) as caught:
         compare(config, tmp_path)
@@ -237,8 +237,8 @@ def test_the_gap_is_closed_among_runs_of_the_same_split_and_seed(tmp_path: Path,
     assert gaps == pytest.approx([0, 0.25, 1] * 2)
 
 
-def test_no_more_at_once_than_there_are_places(tmp_path: Path) -> None:
-    """Each job notes when it began and ended and in which place."""
+def test_at_most_as_many_jobs_run_as_there_are_places(tmp_path: Path) -> None:
+    """Each job prints when it began and ended, and its place."""
     code = "import os, sys, time; a = time.time(); time.sleep(0.2); print(os.environ['PLACE'], a, time.time())"
     jobs = [Job([sys.executable, "-c", code], tmp_path / str(index)) for index in range(5)]
     run_jobs(jobs, [{"PLACE": "a"}, {"PLACE": "b"}])
@@ -265,8 +265,8 @@ processes.run_jobs(jobs, [{}, {}])
 
 @pytest.mark.parametrize("deaf", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_whatever_stops_the_comparison_stops_its_runs(tmp_path: Path, number: signal.Signals, deaf: bool) -> None:
-    """Also those that did not hear the Ctrl-C, and those that do not listen to a polite kill."""
+def test_stopping_the_comparison_stops_its_runs(tmp_path: Path, number: signal.Signals, deaf: bool) -> None:
+    """Also those that did not get the Ctrl-C, and those that ignore SIGTERM."""
     ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" if deaf else "pass"
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), "0.3", ignore], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 30
@@ -283,17 +283,17 @@ def test_whatever_stops_the_comparison_stops_its_runs(tmp_path: Path, number: si
     assert len(list(tmp_path.iterdir())) == 2  # the third was not started
 
 
-def test_a_stopped_command_says_that_it_goes_on(
+def test_a_stopped_command_says_how_to_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(*_: object) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparison, "run_jobs", stopped)
+    monkeypatch.setattr(comparison, "run_jobs", stop)
     monkeypatch.setattr(sys, "argv", ["tripletcl", "compare", "demo", "--out", str(tmp_path / "runs")])
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as error:
         main()
-    assert end.value.code == 130
+    assert error.value.code == 130
     assert capsys.readouterr().err == "tripletcl: stopped; the same command resumes from the last checkpoint\n"
 
 
@@ -307,16 +307,16 @@ def test_a_stopped_command_says_that_it_goes_on(
         ("another", "mas"),
     ],
 )
-def test_a_page_calls_a_run_what_its_folder_is_called(tmp_path: Path, folder: str, label: str) -> None:
+def test_a_run_is_labelled_by_the_name_of_its_folder(tmp_path: Path, folder: str, label: str) -> None:
     run = PlannedRun("mas", config_of(), tmp_path / folder)
     result = RunResult("mas", 0, "random-0", ["a"], [[0.1], [0.2]], [0.1, 0.2], 1.0)
     RunFolder(run.folder, dump_config(run.config)).finish(result.to_dict())
-    found = named_result(FactRun.open(run.folder))
-    assert found is not None
-    assert found.method == label
+    named = named_result(FactRun.open(run.folder))
+    assert named is not None
+    assert named.method == label
 
 
-# --- what runs side by side share -----------------------------------------------------------------------------------
+# --- caches of parallel runs ----------------------------------------------------------------------------------------
 
 SMALL = {
     "device": "cpu",
@@ -325,25 +325,25 @@ SMALL = {
 }
 
 
-def build_beside(folder: Path, barrier: Barrier, log: Path) -> None:
-    """Runs in a process of its own: opens everything that a run needs, and notes what it had to compute itself."""
+def build_in_parallel(folder: Path, barrier: Barrier, log: Path) -> None:
+    """Build an experiment in a process of its own, and write what it computed itself."""
     os.environ["TRIPLETCL_CACHE"] = str(folder)
     barrier.wait(600)
-    done: dict[str, int] = {}
+    counts: dict[str, int] = {}
 
     def note(progress: Progress) -> None:
-        time.sleep(0.005)  # the other process is to find it half done
-        done[progress.label] = progress.done
+        time.sleep(0.005)  # so that the other process finds it unfinished
+        counts[progress.label] = progress.done
 
     with listening(note):
         build_facts(parse_config(SMALL, "test"))
-    log.write_text(json.dumps(done))
+    log.write_text(json.dumps(counts))
 
 
 def test_two_processes_compute_nothing_twice(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, logs = context.Barrier(2), [tmp_path / "one.json", tmp_path / "two.json"]
-    pair = [context.Process(target=build_beside, args=(tmp_path / "cache", barrier, log)) for log in logs]
+    pair = [context.Process(target=build_in_parallel, args=(tmp_path / "cache", barrier, log)) for log in logs]
     for process in pair:
         process.start()
     for process in pair:

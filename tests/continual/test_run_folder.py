@@ -10,7 +10,7 @@ from tripletcl.continual import Position, RunFolder
 from tripletcl.errors import UserError
 
 
-def test_another_config_is_refused_and_nothing_touched(tmp_path: Path) -> None:
+def test_another_config_is_refused_and_nothing_changed(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run", "seed: 0\nlr: 0.1\n").log("stage", Position())
     with pytest.raises(UserError, match=r"there `lr: 0\.1`, here `lr: 0\.2`"):
         RunFolder(tmp_path / "run", "seed: 0\nlr: 0.2\n")
@@ -54,7 +54,7 @@ def test_what_a_process_killed_in_its_first_write_left_is_no_obstacle(tmp_path: 
     assert (tmp_path / "config.yaml").read_text() == "seed: 0\n"
 
 
-def test_newest_whole_checkpoint_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_latest_intact_checkpoint_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = RunFolder(tmp_path / "run", "a: 1\n")
     for step in range(4):
         run.save(Position(1, epoch=2, step=step), {"x": torch.full((500,), float(step))})
@@ -68,7 +68,7 @@ def test_newest_whole_checkpoint_is_used(tmp_path: Path, caplog: pytest.LogCaptu
     assert "the checkpoint before it is used" in caplog.text
 
 
-def test_what_is_done_again_is_forgotten(tmp_path: Path) -> None:
+def test_lines_of_repeated_steps_are_dropped(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run", "a: 1\n")
     places = [(0, 0, 0, 0), (0, 0, 1, 6), (0, 1, 0, 7), (0, 1, 1, 5), (0, 1, 1, 6), (0, 2, 0, 0), (1, 0, 0, 0)]
     for place in places:
@@ -116,7 +116,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         run.log("train", Position(), loss=1.0)
 
 
-def test_a_pickle_in_a_checkpoint_s_place_is_not_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pickle_instead_of_a_checkpoint_is_not_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = RunFolder(tmp_path / "run", "a: 1\n")
     run.save(Position(step=1), {"x": torch.ones(3)})
     torch.save(
@@ -128,7 +128,7 @@ def test_a_pickle_in_a_checkpoint_s_place_is_not_opened(tmp_path: Path, caplog: 
     assert "not a safetensors file" in caplog.text
 
 
-def test_stages_that_may_be_gone_back_to_keep_their_start_and_what_it_leans_on(tmp_path: Path) -> None:
+def test_checkpoints_that_can_be_undone_to_are_kept_with_their_base(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run", "a: 1\n", kept_from=2)
     large = torch.randn(3000)
     for stage in range(1, 6):
@@ -168,7 +168,7 @@ def test_checkpoints_and_stages_are_in_the_order_of_their_numbers(tmp_path: Path
     assert run.stages == [0, 2, 11, 99]
 
 
-def test_who_holds_a_folder_may_ask_for_it_again(tmp_path: Path) -> None:
+def test_the_lock_is_reentrant(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run", "a: 1\n")
     with run.locked():
         with run.locked():

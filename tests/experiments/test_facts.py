@@ -1,4 +1,4 @@
-"""From settings to tasks: what is trained on, what is held out, what importance looks at, and what is taught first."""
+"""From settings to tasks: training and validation images, images for importance, and the order of facts."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ def config(**data: object) -> FactConfig:
     return parse_config({"data": data}, "test")
 
 
-def tasks_of(table: FactTable, nothing: tuple[int, ...] = (), **data: object) -> list[Task]:
+def tasks_of(table: FactTable, unlabelled: tuple[int, ...] = (), **data: object) -> list[Task]:
     settings = config(**data)
-    return fact_tasks(settings, table, GROUPS, NAMES, np.array(nothing, int), subset_facts(settings, table))
+    return fact_tasks(settings, table, GROUPS, NAMES, np.array(unlabelled, int), subset_facts(settings, table))
 
 
 def images_of(table: FactTable, split: str, facts: set[int]) -> set[int]:
-    """Row by row."""
+    """List the images of some facts, row by row."""
     rows = zip(table.rows.tolist(), table.splits, strict=True)
     return {image for (image, fact), of in rows if of == split and fact in facts}
 
 
-# --- what is held out ------------------------------------------------------------------------------------------------
+# --- validation images ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.4])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_an_image_is_held_out_of_every_task_or_of_none(part: float, seed: int) -> None:
+def test_an_image_is_held_out_of_all_tasks_or_none(part: float, seed: int) -> None:
     table = photos()
     settings = parse_config({"seed": seed, "data": {"validation": part}}, "test")
     held_out = set(validation_images(settings, table).tolist())
@@ -77,8 +77,8 @@ def test_an_image_is_held_out_of_every_task_or_of_none(part: float, seed: int) -
             assert set(task.validation_items.tolist()) == own & held_out
             assert set(task.importance_items.tolist()) == own - held_out
             for items, targets in ((task.items, task.targets), (task.validation_items, task.validation_targets)):
-                shown = [[f in set(table.rows[table.rows[:, 0] == i, 1]) for f in task.classes] for i in items]
-                assert targets.tolist() == shown
+                expected = [[f in set(table.rows[table.rows[:, 0] == i, 1]) for f in task.classes] for i in items]
+                assert targets.tolist() == expected
 
 
 def test_another_seed_holds_out_other_images() -> None:
@@ -87,16 +87,16 @@ def test_another_seed_holds_out_other_images() -> None:
     assert first != second
 
 
-def test_nothing_left_to_train_on_is_an_error() -> None:
+def test_a_task_without_training_images_is_an_error() -> None:
     with pytest.raises(UserError, match=r"data\.validation 0\.99 leaves task \d no image to train on"):
         tasks_of(photos(), validation=0.99)
 
 
-# --- what importance is computed on ----------------------------------------------------------------------------------
+# --- images for importance ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["train", "test", "both"])
-def test_importance_takes_the_images_it_is_told(where: str) -> None:
+def test_importance_is_measured_on_the_images_of_the_setting(where: str) -> None:
     table = photos()
     for task in tasks_of(table, importance=where, validation=0.2):
         facts, held_out = set(task.classes.tolist()), set(task.validation_items.tolist())
@@ -112,12 +112,12 @@ def test_importance_on_images_of_no_task() -> None:
 
 
 @pytest.mark.parametrize("where", ["train", "test", "both"])
-def test_importance_on_images_of_chosen_facts_alone(where: str) -> None:
+def test_importance_on_images_of_the_subset_only(where: str) -> None:
     table = photos()
     tasks = tasks_of(table, importance=where, subset="dog, ?, ?")
-    chosen = {4, 5}
+    subset = {4, 5}
     for task in tasks:
-        facts = set(task.classes.tolist()) & chosen
+        facts = set(task.classes.tolist()) & subset
         expected: set[int] = set()
         for split in ("train", "test") if where == "both" else (where,):
             expected |= images_of(table, split, facts)
@@ -125,10 +125,10 @@ def test_importance_on_images_of_chosen_facts_alone(where: str) -> None:
         assert task.importance_subset
     assert [len(task.importance_items) > 0 for task in tasks] == [True, True, False]
     whole = tasks_of(table, importance=where)
-    assert [task.items.tolist() for task in tasks] == [task.items.tolist() for task in whole], "training is not touched"
+    assert [task.items.tolist() for task in tasks] == [task.items.tolist() for task in whole], "training is unchanged"
 
 
-def test_at_most_so_many_importance_images_drawn_by_the_seed() -> None:
+def test_a_limited_number_of_importance_images_is_sampled_by_the_seed() -> None:
     table = photos()
     whole, few, again = tasks_of(table), tasks_of(table, importance_images=20), tasks_of(table, importance_images=20)
     assert [len(task.importance_items) for task in few] == [20, 20, 20]
@@ -140,7 +140,7 @@ def test_at_most_so_many_importance_images_drawn_by_the_seed() -> None:
     assert [task.importance_items.tolist() for task in plenty] == [task.importance_items.tolist() for task in whole]
 
 
-# --- chosen facts ----------------------------------------------------------------------------------------------------
+# --- the subset ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -155,13 +155,13 @@ def test_at_most_so_many_importance_images_drawn_by_the_seed() -> None:
         ("dog", [4, 5]),
     ],
 )
-def test_a_pattern_chooses_facts(pattern: str, facts: list[int]) -> None:
-    chosen = subset_facts(config(subset=pattern), photos())
-    assert chosen is not None
-    assert chosen.tolist() == facts
+def test_a_pattern_selects_facts(pattern: str, facts: list[int]) -> None:
+    subset = subset_facts(config(subset=pattern), photos())
+    assert subset is not None
+    assert subset.tolist() == facts
 
 
-def test_chosen_facts_are_taught_first_and_the_others_stay() -> None:
+def test_the_subset_moves_to_the_first_task_and_the_others_stay() -> None:
     moved = move_first(photos(), GROUPS, np.array([0, 1, 4]))
     assert [group.tolist() for group in moved] == [[0, 1, 3, 4, 5], [6], [2, 7]]
     with pytest.raises(UserError, match="leaves task 3 no facts with training and test images"):
@@ -202,7 +202,7 @@ def test_auto_needs_validation_images(settings: dict[str, object]) -> None:
 # --- a whole run -----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_with_a_chosen_weight_and_a_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_an_automatic_weight_and_a_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
     settings = {
         "device": "cpu",

@@ -1,4 +1,4 @@
-"""What a run keeps of its test images and its texts: found again while it holds, and never otherwise."""
+"""The cache of a run: features and text vectors are found while they are valid, and only then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tripletcl.experiments.feature_cache import FeatureCache, load_texts, save_t
 
 
 class Trunk:
-    """Of an embedder, what `FeatureCache` asks for."""
+    """The part of an embedder that `FeatureCache` needs."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -26,18 +26,18 @@ def test_a_representation_is_found_while_trunk_and_file_are_the_same(tmp_path: P
     for path in paths:
         path.write_text("a photo")
     rows = torch.randn(3, 4)
-    FeatureCache.of(Trunk("one"), paths, rows).save(tmp_path / "kept.safetensors")
-    kept = FeatureCache.load(tmp_path / "kept.safetensors")
-    assert torch.equal(kept.representation, rows)
+    FeatureCache.of(Trunk("one"), paths, rows).save(tmp_path / "features.safetensors")
+    cache = FeatureCache.load(tmp_path / "features.safetensors")
+    assert torch.equal(cache.representation, rows)
     other = tmp_path / "d.jpg"
-    assert kept.rows(Trunk("one"), [paths[2], other, paths[0]]) == [2, None, 0]
-    assert kept.rows(Trunk("two"), paths) == [None, None, None]
-    paths[0].unlink()  # gone: it was what it was
-    paths[1].write_text("another photo")  # another one now
-    assert kept.rows(Trunk("one"), paths) == [0, None, 2]
-    less = kept.without(paths[:1])
-    assert less.rows(Trunk("one"), paths) == [None, None, 1]
-    assert torch.equal(less.representation, rows[1:])
+    assert cache.rows(Trunk("one"), [paths[2], other, paths[0]]) == [2, None, 0]
+    assert cache.rows(Trunk("two"), paths) == [None, None, None]
+    paths[0].unlink()  # missing: counts as unchanged
+    paths[1].write_text("another photo")  # changed
+    assert cache.rows(Trunk("one"), paths) == [0, None, 2]
+    rest = cache.without(paths[:1])
+    assert rest.rows(Trunk("one"), paths) == [None, None, 1]
+    assert torch.equal(rest.representation, rows[1:])
 
 
 def test_an_image_that_occurs_twice_shifts_no_row(tmp_path: Path) -> None:
@@ -58,16 +58,16 @@ def test_a_file_with_fewer_stamps_than_rows_is_recomputed(tmp_path: Path) -> Non
     assert FeatureCache.load(tmp_path / "features.safetensors").rows(Trunk("one"), [tmp_path / "c.jpg"]) == [None]
 
 
-def test_what_is_damaged_or_missing_is_nothing(tmp_path: Path) -> None:
+def test_a_damaged_or_missing_file_is_an_empty_cache(tmp_path: Path) -> None:
     (tmp_path / "damaged").write_bytes(b"no")
     for name in ("damaged", "missing"):
         assert FeatureCache.load(tmp_path / name).rows(Trunk(""), [tmp_path]) == [None]
         assert load_texts(tmp_path / name) == {}
 
 
-def test_texts_come_back_bit_for_bit(tmp_path: Path) -> None:
+def test_texts_are_read_bit_for_bit(tmp_path: Path) -> None:
     encoded = {"dog": torch.randn(5), "black, dog\n": torch.randn(5)}
     save_texts(tmp_path / "texts.safetensors", encoded)
-    found = load_texts(tmp_path / "texts.safetensors")
-    assert list(found) == list(encoded)
-    assert all(torch.equal(found[text], vector) for text, vector in encoded.items())
+    loaded = load_texts(tmp_path / "texts.safetensors")
+    assert list(loaded) == list(encoded)
+    assert all(torch.equal(loaded[text], vector) for text, vector in encoded.items())

@@ -1,4 +1,4 @@
-"""Sets become tasks: by set, by classes, by permutations; one head each or one for all."""
+"""From sets to tasks: by set, by classes, by permutations; separate heads or a shared one."""
 
 from __future__ import annotations
 
@@ -20,79 +20,79 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 def test_split_in_the_order_given(mnist: Path) -> None:
     sets = {"sets": [{"set": "mnist", "root": str(mnist), "classes": [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]}]}
     config = split_config(mnist, data=sets)
-    parts = partition_sets(config.data, read_sets(config))
-    assert [part.name for part in parts] == ["mnist 1/2", "mnist 3/4", "mnist 5/6", "mnist 7/8", "mnist 9/0"]
-    for part in parts:
+    tasks = partition_sets(config.data, read_sets(config))
+    assert [task.name for task in tasks] == ["mnist 1/2", "mnist 3/4", "mnist 5/6", "mnist 7/8", "mnist 9/0"]
+    for task in tasks:
         for train, count in ((True, 24), (False, 12)):
-            items = part.items(train)
+            items = task.items(train)
             assert len(items) == count
-            named = [part.objects.classes[label] for label in part.objects.labels[items]]
-            assert [part.classes[position] for position in part.positions[items]] == named
-    every = np.concatenate([part.items(True) for part in parts])
-    assert sorted(every) == list(range(120))  # every training image in one task
+            named = [task.objects.classes[label] for label in task.objects.labels[items]]
+            assert [task.classes[position] for position in task.positions[items]] == named
+    training = np.concatenate([task.items(True) for task in tasks])
+    assert sorted(training) == list(range(120))  # every training image in one task
 
 
 def test_heads_and_labels(mnist: Path) -> None:
     config = split_config(mnist, tasks=2)
-    parts = partition_sets(config.data, read_sets(config))
-    heads, labels = heads_and_labels(parts, shared=False)
+    tasks = partition_sets(config.data, read_sets(config))
+    heads, labels = heads_and_labels(tasks, shared=False)
     assert list(map(len, heads.values())) == [5, 5]
     assert [of.tolist() for of in labels] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-    heads, shared = heads_and_labels(parts, shared=True)
+    heads, shared = heads_and_labels(tasks, shared=True)
     assert heads == {"all": tuple("0123456789")}
     assert [of.tolist() for of in shared] == [of.tolist() for of in labels]
 
 
 def test_permuted_tasks_have_the_same_classes_in_another_order_of_pixels(mnist: Path) -> None:
     config = split_config(mnist, data={"split": None, "permutations": 3, "heads": "shared"})
-    built = build_objects(config)
-    assert built.task_names == ["mnist", "mnist permuted 1", "mnist permuted 2"]
-    assert list(map(len, built.classifier.heads.values())) == [10]
-    first, second, third = (built.source.batch(task.items, None) for task in built.tasks)
+    experiment = build_objects(config)
+    assert experiment.task_names == ["mnist", "mnist permuted 1", "mnist permuted 2"]
+    assert list(map(len, experiment.classifier.heads.values())) == [10]
+    first, second, third = (experiment.source.batch(task.items, None) for task in experiment.tasks)
     assert torch.equal(first.flatten(1).sort(dim=1).values, second.flatten(1).sort(dim=1).values)
     assert not torch.equal(first, second)
     assert not torch.equal(second, third)
-    for task, probe in zip(built.tasks, built.evaluation_sets, strict=True):
-        assert task.targets.tolist() == built.tasks[0].targets.tolist()
-        assert not np.intersect1d(task.items, probe.items).size
+    for task, tests in zip(experiment.tasks, experiment.evaluation_sets, strict=True):
+        assert task.targets.tolist() == experiment.tasks[0].targets.tolist()
+        assert not np.intersect1d(task.items, tests.items).size
 
 
 def test_targets_are_the_labels_of_the_images(mnist: Path) -> None:
-    built = build_objects(split_config(mnist))
-    for task, part in zip(built.tasks, built.object_tasks, strict=True):
-        bars = built.source.batch(task.items, None)[:, 0, 3:22:2].mean(dim=2).argmax(dim=1)
-        digits = [part.classes[label - task.classes[0]] for label in task.targets]
+    experiment = build_objects(split_config(mnist))
+    for task, objects in zip(experiment.tasks, experiment.object_tasks, strict=True):
+        bars = experiment.source.batch(task.items, None)[:, 0, 3:22:2].mean(dim=2).argmax(dim=1)
+        digits = [objects.classes[label - task.classes[0]] for label in task.targets]
         assert digits == [str(bar) for bar in bars.tolist()]
 
 
 def test_held_out_images_are_in_no_training(mnist: Path) -> None:
-    built = build_objects(split_config(mnist, data={"validation": 0.25, "importance": "both"}))
-    for task, probe in zip(built.tasks, built.evaluation_sets, strict=True):
+    experiment = build_objects(split_config(mnist, data={"validation": 0.25, "importance": "both"}))
+    for task, tests in zip(experiment.tasks, experiment.evaluation_sets, strict=True):
         assert len(task.validation_items) == 6
         assert len(task.items) == 18
         assert not np.intersect1d(task.items, task.validation_items).size
-        assert set(task.importance_items) == {*task.items, *probe.items}
+        assert set(task.importance_items) == {*task.items, *tests.items}
 
 
 def test_joint_training_has_all_items_with_their_own_labels(mnist: Path) -> None:
-    alone, joint = build_objects(split_config(mnist)), build_objects(split_config(mnist, "joint"))
+    separate, joint = build_objects(split_config(mnist)), build_objects(split_config(mnist, "joint"))
     (task,) = joint.tasks
-    found = dict(zip(task.items.tolist(), task.targets.tolist(), strict=True))
-    wanted = {item: label for one in alone.tasks for item, label in zip(one.items, one.targets, strict=True)}
-    assert found == wanted
+    labels = dict(zip(task.items.tolist(), task.targets.tolist(), strict=True))
+    expected = {item: label for one in separate.tasks for item, label in zip(one.items, one.targets, strict=True)}
+    assert labels == expected
 
 
 def test_two_sets_with_a_class_of_one_name(tmp_path: Path) -> None:
     roots = [write_folder(tmp_path / name, 2, seed) for seed, name in enumerate(("red", "blue"))]
     config = folders_config(roots, data={"heads": "shared"})
-    built = build_objects(config)
-    assert built.classifier.heads == {"all": ("red class0", "red class1", "blue class0", "blue class1")}
-    assert [task.classes.tolist() for task in built.tasks] == [[0, 1], [2, 3]]
-    turned = build_objects(folders_config(roots, data={"order": ["blue", "red"]}))
-    assert turned.task_names == ["blue", "red"]
+    experiment = build_objects(config)
+    assert experiment.classifier.heads == {"all": ("red class0", "red class1", "blue class0", "blue class1")}
+    assert [task.classes.tolist() for task in experiment.tasks] == [[0, 1], [2, 3]]
+    reversed_order = build_objects(folders_config(roots, data={"order": ["blue", "red"]}))
+    assert reversed_order.task_names == ["blue", "red"]
 
 
-def refused(config: ObjectConfig, words: str) -> None:
+def check_refused(config: ObjectConfig, words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
         build_objects(config)
     assert "\n" not in str(error.value)
@@ -100,16 +100,18 @@ def refused(config: ObjectConfig, words: str) -> None:
 
 def test_bad_input_is_one_sentence_before_anything_is_trained(mnist: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "red", 3)
-    refused(split_config(mnist, data={"sets": []}), "data.sets is empty")
-    refused(split_config(tmp_path / "nowhere"), r"the set 'mnist' is missing: .*nowhere is not a folder")
-    refused(split_config(mnist, data={"sets": [{"set": "mnist", "root": "${NOT_SET}/x"}]}), "environment variable")
-    refused(split_config(mnist, tasks=11), "has 10 classes, which cannot be split into 11 tasks")
-    refused(split_config(mnist, model={"image_size": 20}), "takes no images of 20 pixels")
-    refused(folders_config([folder], model={"backbone": "mlp/1024-8"}), "are files")
-    refused(folders_config([folder], data={"permutations": 2}), "are files")
-    refused(folders_config([folder], data={"cache_features": True}), "needs model.freeze_until")
+    check_refused(split_config(mnist, data={"sets": []}), "data.sets is empty")
+    check_refused(split_config(tmp_path / "nowhere"), r"the set 'mnist' is missing: .*nowhere is not a folder")
+    check_refused(
+        split_config(mnist, data={"sets": [{"set": "mnist", "root": "${NOT_SET}/x"}]}), "environment variable"
+    )
+    check_refused(split_config(mnist, tasks=11), "has 10 classes, which cannot be split into 11 tasks")
+    check_refused(split_config(mnist, model={"image_size": 20}), "takes no images of 20 pixels")
+    check_refused(folders_config([folder], model={"backbone": "mlp/1024-8"}), "are files")
+    check_refused(folders_config([folder], data={"permutations": 2}), "are files")
+    check_refused(folders_config([folder], data={"cache_features": True}), "needs model.freeze_until")
     (folder / "test" / "class1").rename(folder / "test" / "other")
-    refused(folders_config([folder]), r"the set 'red' has no training image of 'other'")
+    check_refused(folders_config([folder]), r"the set 'red' has no training image of 'other'")
 
 
 @pytest.mark.parametrize(

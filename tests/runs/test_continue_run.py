@@ -1,4 +1,4 @@
-"""A finished run learns on: bit for bit as if it had known from the start, whatever became of its old photos."""
+"""A finished run learns a follow-up table as if it had had it from the start, also without its old photos."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(trained: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained["mas"], tmp_path / "run"))
 
 
-# --- a further table -------------------------------------------------------------------------------------------------
+# --- a follow-up table ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def run(trained: dict[str, Path], tmp_path: Path) -> Path:
     ],
     ids=["mas", "analytic", "mas+lwf from images"],
 )
-def test_a_continued_run_is_one_that_knew_the_table_from_the_start(
+def test_a_continued_run_equals_one_that_had_the_table_from_the_start(
     place: Path, tmp_path: Path, method: object, data: dict[str, object]
 ) -> None:
     train(field.settings(place, method, **data), tmp_path / "run")
@@ -94,7 +94,7 @@ def test_a_continued_run_is_one_that_knew_the_table_from_the_start(
     assert evaluate(tmp_path / "run")["map_tasks"] == pytest.approx(whole.scores, abs=1e-5)
 
 
-def test_nothing_old_is_decoded_or_looked_at(place: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_old_image_is_decoded(place: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIPLETCL_CACHE", str(shutil.copytree(place / "cache", run.parent / "cache")))
     decoded: list[str] = []
     whole = cache.decode_image
@@ -105,10 +105,10 @@ def test_nothing_old_is_decoded_or_looked_at(place: Path, run: Path, monkeypatch
     assert None not in result.matrix[3]
 
 
-def test_old_photos_and_tables_may_be_gone(
+def test_old_photos_and_tables_may_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """First of one fact's test photos; then the whole folder and every cache with it."""
+    """First one fact's test photos are missing, then the whole folder and every cache."""
     monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
     old = tmp_path / "old"
     old.mkdir()
@@ -135,17 +135,17 @@ def test_old_photos_and_tables_may_be_gone(
     page = write_summary([tmp_path / "run"], tmp_path / "page.html").read_text()
     assert ">\N{EN DASH}</td>" in page
     assert [task.map_now for task in task_records(tmp_path / "run")][:2] == [None, None]
-    assert task_records(tmp_path / "run")[0].facts  # the run itself knows what it learned
+    assert task_records(tmp_path / "run")[0].facts  # from what the run stores
     assert task_records(tmp_path / "run")[0].images == 12
 
 
-def test_what_a_still_trunk_sees_is_kept_so_old_facts_are_scored_without_photos(
+def test_features_of_a_frozen_trunk_are_cached_so_that_old_facts_are_scored_without_photos(
     place: Path, trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(trained["analytic"], tmp_path / "run"))
     again = Path(shutil.copytree(trained["analytic"], tmp_path / "again"))
     scored = continue_run(run, place / "more.csv")
-    assert scored == FactRun.open(run).result, "what is returned is what is kept"
+    assert scored == FactRun.open(run).result, "the figures returned are those stored"
     for name in ("base", "base.csv"):
         (place / name).rename(place / f"away-{name}")
     monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
@@ -156,7 +156,7 @@ def test_what_a_still_trunk_sees_is_kept_so_old_facts_are_scored_without_photos(
             (place / f"away-{name}").rename(place / name)
 
 
-def test_the_same_command_again_learns_nothing_twice(place: Path, run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_command_again_learns_nothing(place: Path, run: Path, caplog: pytest.LogCaptureFixture) -> None:
     continue_run(run, place / "more.csv")
     before = field.contents(run, "")
     with caplog.at_level(logging.INFO, "tripletcl"):
@@ -171,7 +171,7 @@ def test_the_same_command_again_learns_nothing_twice(place: Path, run: Path, cap
         train(field.settings(place), run)
 
 
-def test_a_new_task_may_be_trained_in_another_way_also_when_it_was_interrupted(place: Path, run: Path) -> None:
+def test_a_new_task_may_have_its_own_training_also_after_an_interruption(place: Path, run: Path) -> None:
     def lines(kind: str) -> list[dict[str, object]]:
         return [
             line for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if line["kind"] == kind
@@ -192,7 +192,7 @@ def _stop(progress: Progress) -> None:
         raise KeyboardInterrupt
 
 
-def test_what_cannot_be_learned_leaves_the_run_as_it_was(place: Path, run: Path, tmp_path: Path) -> None:
+def test_a_bad_table_leaves_the_run_unchanged(place: Path, run: Path, tmp_path: Path) -> None:
     before = field.contents(run, "stages", "checkpoints", "config.yaml", "result.json", "metrics.jsonl")
     field.table(tmp_path, "bad", ["cyan"])
     (tmp_path / "bad" / "cyan-1.png").write_text("no image")
@@ -200,8 +200,8 @@ def test_what_cannot_be_learned_leaves_the_run_as_it_was(place: Path, run: Path,
     for name, words in (("bad", "1 of 9 images cannot be decoded"), ("tests", "task 3 has no training images")):
         with pytest.raises(UserError, match=words):
             continue_run(run, tmp_path / f"{name}.csv")
-    with pytest.raises(UserError, match=r"gone\.csv cannot be read"):
-        continue_run(run, tmp_path / "gone.csv")
+    with pytest.raises(UserError, match=r"missing\.csv cannot be read"):
+        continue_run(run, tmp_path / "missing.csv")
     assert field.contents(run, "stages", "checkpoints", "config.yaml", "result.json", "metrics.jsonl") == before
     continue_run(run)
     assert field.contents(run, "stages", "checkpoints", "config.yaml", "result.json", "metrics.jsonl") == before
@@ -211,7 +211,7 @@ def test_what_cannot_be_learned_leaves_the_run_as_it_was(place: Path, run: Path,
     assert field.contents(run, "stages", "result.json").items() <= before.items()
 
 
-def test_joint_training_cannot_go_on(place: Path, tmp_path: Path) -> None:
+def test_joint_training_cannot_be_continued(place: Path, tmp_path: Path) -> None:
     train(field.settings(place, "joint", {"epochs": 1}), tmp_path / "run")
     with pytest.raises(UserError, match="was trained on all tasks at once"):
         continue_run(tmp_path / "run", place / "more.csv")
@@ -227,8 +227,8 @@ def test_an_automatic_weight_needs_held_out_images_of_the_new_table(place: Path,
     assert continue_run(tmp_path / "run", tmp_path / "many.csv").lams[-1] is not None
 
 
-def test_a_run_of_the_former_format_learns_on(place: Path, run: Path, tmp_path: Path) -> None:
-    """No kept table, no kept texts, no time in its metrics, and settings that know nothing of further tables."""
+def test_a_run_of_an_early_format_is_continued(place: Path, run: Path, tmp_path: Path) -> None:
+    """It has no stored table, no stored texts, no time in its metrics and no follow-up tables in its settings."""
     settings = field.settings(place)
     values = json.loads(settings.model_dump_json())
     del values["data"]["further"]
@@ -244,7 +244,7 @@ def test_a_run_of_the_former_format_learns_on(place: Path, run: Path, tmp_path: 
     whole = Path(shutil.copytree(run, tmp_path / "whole"))
     continue_run(run, place / "more.csv")
     rows = (place / "base.csv").read_text()
-    try:  # now the table has grown, and its facts would be dealt to tasks in another way
+    try:  # the table has grown, and its facts would be partitioned in another way
         (place / "base.csv").write_text(rows + "more/purple-0.png,purple,lying,,train\n")
         with pytest.raises(UserError, match=r"base\.csv has changed since"):
             continue_run(whole, place / "more.csv")
@@ -252,12 +252,12 @@ def test_a_run_of_the_former_format_learns_on(place: Path, run: Path, tmp_path: 
         (place / "base.csv").write_text(rows)
 
 
-def test_killed_at_any_moment_it_goes_on_and_former_stages_stay_whole(place: Path, run: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_resumes_and_earlier_stages_stay_intact(place: Path, run: Path, tmp_path: Path) -> None:
     before = field.contents(run, *STAGES)
     whole = Path(shutil.copytree(run, tmp_path / "whole"))
-    begun = time.monotonic()
+    start_time = time.monotonic()
     continue_run(whole, place / "more.csv")
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - start_time
     kills = field.killed_at_random(run, lambda: continue_run(run, place / "more.csv"), 10, seconds)
     assert kills
     assert field.contents(run, *STAGES) == before
@@ -268,35 +268,35 @@ def test_killed_at_any_moment_it_goes_on_and_former_stages_stay_whole(place: Pat
     assert asdict(result) | {"seconds": 0} == asdict(expected) | {"seconds": 0}
 
 
-# --- importance where a person wants it ------------------------------------------------------------------------------
+# --- importance of a user's own photos ------------------------------------------------------------------------------
 
 
 def omega_of(run: Path) -> dict[str, torch.Tensor]:
-    """The method's importance in the newest checkpoint."""
-    found = RunFolder(run, (run / "config.yaml").read_text()).latest()
-    assert found is not None
-    return found[1]["method"]["omega"]
+    """Read the method's importance in the latest checkpoint."""
+    checkpoint = RunFolder(run).latest()
+    assert checkpoint is not None
+    return checkpoint[1]["method"]["omega"]
 
 
 def test_adapting_adds_the_importance_of_the_photos(run: Path, tmp_path: Path) -> None:
-    shown = field.photos(tmp_path / "own", "cyan", 7)
+    photos = field.photos(tmp_path / "own", "cyan", 7)
     before = omega_of(run)
     (tmp_path / "own" / "broken.jpg").write_text("no image")
-    done = adapt(run, tmp_path / "own", weight=0)
-    assert (done.images, done.stage) == (7, 2)
-    assert done.skipped == [(tmp_path / "own" / "broken.jpg", "not an image, or of a format that Pillow cannot read")]
+    result = adapt(run, tmp_path / "own", weight=0)
+    assert (result.images, result.stage) == (7, 2)
+    assert result.skipped == [(tmp_path / "own" / "broken.jpg", "not an image, or of a format that Pillow cannot read")]
     assert all(torch.equal(value, before[name]) for name, value in omega_of(run).items())
 
     embedder = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder())
-    pixels = torch.from_numpy(np.stack([embedder.decode(path) for path in shown])).float() / 255
-    found = importance(embedder, [pixels], forward=embedder.image, engine="loop")
+    pixels = torch.from_numpy(np.stack([embedder.decode(path) for path in photos])).float() / 255
+    measured = importance(embedder, [pixels], forward=embedder.image, engine="loop")
     for weight, recompute in ((0.5, False), (2.0, True)):
         before = omega_of(run)
         adapt(run, tmp_path / "own", weight=weight, recompute=recompute)
         after = omega_of(run)
         assert after.keys() == before.keys()
         for name, value in after.items():
-            expected = (0 if recompute else before[name]) + weight * found[name]
+            expected = (0 if recompute else before[name]) + weight * measured[name]
             assert (value - expected).abs().max() <= 1e-5 * expected.abs().max() + 1e-12, name
     assert [(event.after, event.images, event.weight, event.recompute) for event in adaptations(run)] == [
         (2, 7, 0, False),
@@ -306,17 +306,17 @@ def test_adapting_adds_the_importance_of_the_photos(run: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("method", [field.MAS, {"name": "ewc", "lam": 30}], ids=["mas", "ewc"])
-def test_what_one_looked_at_is_what_moves_least(place: Path, tmp_path: Path, method: dict[str, object]) -> None:
-    """Photos of yellow alone; then another task, with and without having looked at them."""
+def test_outputs_of_the_photos_adapted_to_move_least(place: Path, tmp_path: Path, method: dict[str, object]) -> None:
+    """Adapted to photos of yellow or not, then trained on another task."""
     train(field.settings(place, method), tmp_path / "plain")
     shutil.copytree(tmp_path / "plain", tmp_path / "adapted")
-    shown = field.photos(tmp_path / "own", "yellow", 6)
+    photos = field.photos(tmp_path / "own", "yellow", 6)
     adapt(tmp_path / "adapted", tmp_path / "own", weight=30)
     moved = []
     for name in ("plain", "adapted"):
         continue_run(tmp_path / name, place / "more.csv")
         stages = [FactEmbedder.from_pretrained(FactRun.open(tmp_path / name).stage_folder(stage)) for stage in (2, 3)]
-        before, after = (embedder.encode_images(shown, normalise=False) for embedder in stages)
+        before, after = (embedder.encode_images(photos, normalise=False) for embedder in stages)
         moved.append((after - before).square().sum().item() / before.square().sum().item())
     assert 0 < moved[1] < 0.6 * moved[0]
 
@@ -346,49 +346,49 @@ def test_only_methods_that_measure_on_images_adapt(
 def test_killed_at_any_moment_it_was_adapted_or_not(run: Path, tmp_path: Path) -> None:
     field.photos(tmp_path / "own", "cyan", 7)
     once = Path(shutil.copytree(run, tmp_path / "once"))
-    begun = time.monotonic()
+    start_time = time.monotonic()
     adapt(once, tmp_path / "own")
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - start_time
     steps = {name: value - omega_of(run)[name] for name, value in omega_of(once).items()}
     largest = max(steps, key=lambda name: steps[name].max())
     start = omega_of(run)[largest]
     kills = field.killed_at_random(run, lambda: adapt(run, tmp_path / "own"), 10, 1.1 * seconds)
     assert kills
-    continue_run(run)  # finishes what was left half done
+    continue_run(run)  # finishes what was interrupted
     times = ((omega_of(run)[largest] - start).max() / steps[largest].max()).item()
     assert times == pytest.approx(len(adaptations(run)), rel=1e-3)
     adapt(run, tmp_path / "own")
     assert len(adaptations(run)) == round(times) + 1
 
 
-# --- what it knows ---------------------------------------------------------------------------------------------------
+# --- history ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_run_knows(place: Path, run: Path, tmp_path: Path) -> None:
+def test_the_history_of_a_run(place: Path, run: Path, tmp_path: Path) -> None:
     field.photos(tmp_path / "own", "cyan", 2)
     adapt(run, tmp_path / "own")
     result = continue_run(run, place / "more.csv")
-    known = task_records(run)
-    assert [(task.number, task.name, task.stage, task.images) for task in known] == [
+    records = task_records(run)
+    assert [(task.number, task.name, task.stage, task.images) for task in records] == [
         (1, "task 1", 1, 12),
         (2, "task 2", 2, 12),
         (3, "more.csv", 3, 12),
     ]
-    assert known[2].facts == ("<purple, lying>", "<red, standing, floor>")
-    assert len({fact for task in known for fact in task.facts}) == 6
-    assert [task.map_then for task in known] == [result.matrix[t + 1][t] for t in range(3)]
-    assert [task.map_now for task in known] == result.matrix[-1]
-    assert known[2].change == 0
-    assert [task.learned for task in known] == sorted(task.learned for task in known)
+    assert records[2].facts == ("<purple, lying>", "<red, standing, floor>")
+    assert len({fact for task in records for fact in task.facts}) == 6
+    assert [task.map_then for task in records] == [result.matrix[t + 1][t] for t in range(3)]
+    assert [task.map_now for task in records] == result.matrix[-1]
+    assert records[2].change == 0
+    assert [task.learned for task in records] == sorted(task.learned for task in records)
     assert [event.after for event in adaptations(run)] == [2]
     assert FactRun.open(run).stage_of(FactRun.open(run).fingerprint(1)) == 1
     assert FactRun.open(run).stage_of("nothing") is None
 
 
-# --- tables put together ---------------------------------------------------------------------------------------------
+# --- tables as one --------------------------------------------------------------------------------------------------
 
 
-def test_ids_stay_and_a_photo_that_two_tables_show_is_no_wrong_answer(tmp_path: Path) -> None:
+def test_ids_stay_and_a_photo_in_two_tables_has_the_facts_of_both(tmp_path: Path) -> None:
     dog, cat, bird = Fact("dog"), Fact("cat"), Fact("bird")
     base = FactTable.from_rows(tmp_path, [("a", dog, "train"), ("b", cat, "test"), ("c", dog, "test")])
     more = FactTable.from_rows(tmp_path / "x", [("../b", bird, "test"), ("d", dog, "train"), ("e", bird, "train")])
@@ -399,8 +399,8 @@ def test_ids_stay_and_a_photo_that_two_tables_show_is_no_wrong_answer(tmp_path: 
     assert both.rows_of("train", table=0).tolist() == base.rows_of("train").tolist()
     assert both.rows_of("train", table=1).tolist() == [[4, 0], [5, 2]]
     assert both.table_of(np.arange(6)).tolist() == [0, 0, 0, 1, 1, 1]
-    shown = both.relevance("test", np.array([1, 2, 3]), np.arange(3)).tolist()
-    assert shown == [[False, True, True], [True, False, False], [False, True, True]]
+    relevant = both.relevance("test", np.array([1, 2, 3]), np.arange(3)).tolist()
+    assert relevant == [[False, True, True], [True, False, False], [False, True, True]]
     assert base.join([]) is base
 
 
@@ -417,7 +417,7 @@ def test_several_sources_are_one() -> None:
     assert joined.batch(np.array([1, 0]), None)[:, 0].tolist() == [101, 100]
 
 
-def test_a_config_may_name_tables_alone(place: Path) -> None:
+def test_follow_up_tables_may_be_given_by_name_only(place: Path) -> None:
     config = field.settings(place, further=["a.csv", {"table": "b.csv", "training": {"epochs": 7}}])
     assert [entry.table for entry in config.data.further] == ["a.csv", "b.csv"]
     assert config.data.further[1].training.epochs == 7

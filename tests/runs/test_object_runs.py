@@ -1,4 +1,4 @@
-"""Runs on objects: what a sequence does to the tasks before, resumed as uninterrupted, evaluated as it was."""
+"""Runs on objects: figures of a sequence, resuming, forgetting, evaluation and the commands."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """The exit code of `tripletcl WORDS`."""
+    """Run `tripletcl WORDS`, and return its exit code."""
     monkeypatch.setattr("sys.argv", ["tripletcl", *words])
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as error:
         main()
-    return int(end.value.code or 0)
+    return int(error.value.code or 0)
 
 
 def final(folder: Path, stage: int) -> dict[str, torch.Tensor]:
@@ -50,12 +50,12 @@ def test_a_sequence_and_its_figures(mnist: Path, tmp_path: Path) -> None:
     assert result.tasks == ["mnist 0/1", "mnist 2/3", "mnist 4/5", "mnist 6/7", "mnist 8/9"]
     for stage, row in enumerate(result.matrix):
         assert [value is not None for value in row] == [task < stage for task in range(5)]
-        known = [value for value in row if value is not None]
-        assert result.overall[stage] == (pytest.approx(np.mean(known)) if known else None)
+        scores = [value for value in row if value is not None]
+        assert result.overall[stage] == (pytest.approx(np.mean(scores)) if scores else None)
     assert min(value for value in result.scores_when_learned if value is not None) > 0.8  # chance is a half
     by_hand = [a - b for a, b in zip(result.scores_when_learned, result.matrix[-1], strict=True)]
     assert result.drops[:-1] == pytest.approx(by_hand[:-1])
-    assert train(config, tmp_path / "run") == result  # it is done
+    assert train(config, tmp_path / "run") == result  # it is finished
     tasks = json.loads((tmp_path / "run" / "tasks.json").read_text())
     assert [(task["classes"], task["train"], task["test"]) for task in tasks[:2]] == [
         (["0", "1"], 24, 12),
@@ -94,7 +94,7 @@ def test_heads_of_old_tasks_are_kept(mnist: Path, tmp_path: Path) -> None:
         assert not torch.equal(then["trunk.shared.fc1.1.weight"], now["trunk.shared.fc1.1.weight"])
 
 
-def test_a_run_cut_off_goes_on_as_if_nothing_had_happened(mnist: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_result(mnist: Path, tmp_path: Path) -> None:
     config = split_config(mnist, "mas", tasks=3, training={"checkpoint_minutes": 0, "head_epochs": 1})
     whole = train(config, tmp_path / "whole")
     for attempt in range(1, 100):
@@ -108,13 +108,13 @@ def test_a_run_cut_off_goes_on_as_if_nothing_had_happened(mnist: Path, tmp_path:
 
         try:
             with listening(stop):
-                pieces = train(config, tmp_path / "pieces")
+                resumed = train(config, tmp_path / "resumed")
             break
         except KeyboardInterrupt:
             torch.manual_seed(attempt)
     assert attempt > 3
-    assert pieces.matrix == whole.matrix
-    assert same(final(tmp_path / "pieces", 3), final(tmp_path / "whole", 3))
+    assert resumed.matrix == whole.matrix
+    assert same(final(tmp_path / "resumed", 3), final(tmp_path / "whole", 3))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -127,8 +127,8 @@ def test_every_method_learns_a_sequence_of_heads(mnist: Path, tmp_path: Path, me
     assert first > 0.4  # five classes: chance is .2
 
 
-def test_one_head_for_all_forgets_where_many_heads_do_not(mnist: Path, tmp_path: Path) -> None:
-    """All digits from one head: fine-tuning answers with the digits seen last, whatever it is asked."""
+def test_a_shared_head_forgets_and_separate_heads_do_not(mnist: Path, tmp_path: Path) -> None:
+    """A fine-tuned shared head answers with the latest digits, whatever the image."""
     epochs = {"training": {"epochs": 8}}
     many = train(split_config(mnist, **epochs), tmp_path / "many")
     one = train(split_config(mnist, data={"heads": "shared"}, **epochs), tmp_path / "one")
@@ -136,21 +136,21 @@ def test_one_head_for_all_forgets_where_many_heads_do_not(mnist: Path, tmp_path:
     assert max(one.matrix[-1][:4]) < 0.2  # type: ignore[type-var]
     assert min(many.matrix[-1]) > 0.5  # type: ignore[type-var]
     joint = train(split_config(mnist, "joint", data={"heads": "shared"}, training={"epochs": 20}), tmp_path / "joint")
-    assert min(joint.matrix[-1]) > 0.7  # type: ignore[type-var]  # so one head can tell them all apart
+    assert min(joint.matrix[-1]) > 0.7  # type: ignore[type-var]  # so a shared head can learn all
 
 
-def test_mas_holds_what_fine_tuning_loses(mnist: Path, tmp_path: Path) -> None:
-    """Permuted pixels contradict one another: what is learned of one order spoils the others."""
+def test_mas_keeps_what_fine_tuning_forgets(mnist: Path, tmp_path: Path) -> None:
+    """Permutations of the pixels conflict: learning one impairs the others."""
     permuted = {"data": {"split": None, "permutations": 3, "heads": "shared"}, "training": {"epochs": 12}}
     plain = train(split_config(mnist, **permuted), tmp_path / "plain")
-    held = train(split_config(mnist, {"name": "mas", "lam": 1}, **permuted), tmp_path / "held")
+    protected = train(split_config(mnist, {"name": "mas", "lam": 1}, **permuted), tmp_path / "protected")
     assert plain.forgetting is not None
-    assert held.forgetting is not None
+    assert protected.forgetting is not None
     assert plain.forgetting > 0.05
-    assert held.forgetting < plain.forgetting / 2
+    assert protected.forgetting < plain.forgetting / 2
     frozen = train(split_config(mnist, "frozen", **permuted), tmp_path / "frozen")
     assert frozen.drops[0] == 0
-    assert frozen.overall[-1] < held.overall[-1]  # type: ignore[operator]
+    assert frozen.overall[-1] < protected.overall[-1]  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -161,9 +161,9 @@ def test_photographs(tmp_path: Path, cached: bool) -> None:
     result = train(config, tmp_path / "run")
     assert result.split == "red → blue"
     assert result.tasks == ["red", "blue"]
-    again = evaluate(tmp_path / "run")
-    assert again["accuracy_tasks"] == result.matrix[-1]
-    assert again["average_accuracy"] == pytest.approx(result.overall[-1])
+    scores = evaluate(tmp_path / "run")
+    assert scores["accuracy_tasks"] == result.matrix[-1]
+    assert scores["average_accuracy"] == pytest.approx(result.overall[-1])
     assert evaluate(tmp_path / "run", 1)["accuracy_tasks"] == result.matrix[1]
     tasks = json.loads((tmp_path / "run" / "tasks.json").read_text())
     assert all(Path(image).exists() for task in tasks for image in task["images"])
@@ -184,7 +184,7 @@ def test_sets_that_changed_are_noticed(tmp_path: Path) -> None:
         train(config, tmp_path / "run")
 
 
-def test_compared_and_reported(
+def test_a_comparison_and_its_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roots = [write_folder(tmp_path / name, 3, seed) for seed, name in enumerate(("red", "blue"))]
@@ -209,20 +209,23 @@ def test_compared_and_reported(
     assert command(monkeypatch, "evaluate", str(tmp_path / "out" / "mas-test-red-blue-seed0")) == 0
 
 
-def test_what_photos_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_are_recognised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = write_folder(tmp_path / "red", 3)
     train(folders_config([root], training={"epochs": 12, "lr": 0.02}), tmp_path / "run")
     photos = [str(root / "test" / f"class{number}" / "0.png") for number in range(3)]
     assert command(monkeypatch, "recognise", str(tmp_path / "run"), *photos, "--json") == 0
-    said = json.loads(capsys.readouterr().out)
-    built = build_objects(folders_config([root]))
-    built.learner.classifier = ObjectRun(tmp_path / "run", folders_config([root])).classifier()
-    probe = built.evaluation_sets[0]
-    items = [item for item in probe.items if built.object_tasks[0].objects.images[item].name == "0.png"]
-    out = built.classifier.logits(built.learner.eval().represent(built.source.batch(np.array(items), None)), [0])
-    assert [each["label"] for each in said] == [f"class{number}" for number in out.argmax(dim=1).tolist()]
+    entries = json.loads(capsys.readouterr().out)
+    experiment = build_objects(folders_config([root]))
+    experiment.learner.classifier = ObjectRun(tmp_path / "run", folders_config([root])).classifier()
+    tests = experiment.evaluation_sets[0]
+    items = [item for item in tests.items if experiment.object_tasks[0].objects.images[item].name == "0.png"]
+    inputs = experiment.source.batch(np.array(items), None)
+    out = experiment.classifier.logits(experiment.learner.eval().represent(inputs), [0])
+    assert [each["label"] for each in entries] == [f"class{number}" for number in out.argmax(dim=1).tolist()]
     assert command(monkeypatch, "recognise", str(tmp_path / "run"), photos[0]) == 0
-    assert capsys.readouterr().out.startswith(f"{photos[0]}: {said[0]['label']} ")
+    assert capsys.readouterr().out.startswith(f"{photos[0]}: {entries[0]['label']} ")
 
 
 def test_commands_for_facts_refuse_such_a_run(
@@ -247,6 +250,6 @@ def test_commands_for_facts_refuse_such_a_run(
         ["teach", run, "dog running", "a.jpg"],
     ):
         assert command(monkeypatch, *words) == 2, words
-        said = capsys.readouterr().err
-        assert "objects" in said, said
-        assert "Traceback" not in said
+        message = capsys.readouterr().err
+        assert "objects" in message, message
+        assert "Traceback" not in message

@@ -1,4 +1,4 @@
-"""Asking the photos of a tiny run from the command line: which stage answers, what its scores mean."""
+"""Searching the photos of a tiny run from the command line: the stage that answers, and what its scores mean."""
 
 from __future__ import annotations
 
@@ -68,44 +68,44 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("TRIPLETCL_CACHE", str(folder / "cache"))
         patch.chdir(folder)
         train(parse_config(SETTINGS, "test"), folder / "run")
-        said("index", "run", "photos")
+        run_command("index", "run", "photos")
         yield folder / "run"
 
 
 def write_words(path: Path) -> None:
-    """A vector for each word that is asked for."""
+    """Write a vector for each word of the tests."""
     rng = np.random.default_rng(0)
     words = [*COLOURS, "purple", "lying", "standing", "floor"]
     path.write_text("".join(f"{word} {' '.join(f'{x:.4f}' for x in rng.normal(size=WIDTH))}\n" for word in words))
 
 
 def write_photo(path: Path, colour: str, seed: int) -> None:
-    """A noisy photo of one colour."""
+    """Write a noisy photo of one colour."""
     path.parent.mkdir(exist_ok=True)
     pixels = np.array(COLOURS[colour]) + np.random.default_rng(seed).normal(0, 45, (32, 32, 3))
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
 
 
-def said(*arguments: str, code: int = 0) -> tuple[str, str]:
-    """What a command prints to its two outputs."""
+def run_command(*arguments: str, code: int = 0) -> tuple[str, str]:
+    """Run a command, and return what it prints to stdout and stderr."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["tripletcl", *arguments])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as error:
             main()
-    assert (ended.value.code or 0) == code, err.getvalue()
+    assert (error.value.code or 0) == code, err.getvalue()
     return out.getvalue(), err.getvalue()
 
 
-def asked(*arguments: str) -> dict[str, Any]:
-    return json.loads(said("query", "run", *arguments, "--json")[0])
+def query(*arguments: str) -> dict[str, Any]:
+    return json.loads(run_command("query", "run", *arguments, "--json")[0])
 
 
-# query
+# --- query -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_printed(run: Path) -> None:
-    out, _ = said("query", "run", "a purple lying", "-k", "2")
+def test_the_printed_answer(run: Path) -> None:
+    out, _ = run_command("query", "run", "a purple lying", "-k", "2")
     first, note, heading, *hits = out.splitlines()
     assert first == "understood as <purple, lying, ?>"
     assert note.startswith("'purple' was never trained as a subject: answered by the text encoder (nearest known: ")
@@ -119,28 +119,28 @@ def test_json_is_the_answer_of_the_library(run: Path) -> None:
     assert collection.newer is None
     assert collection.stage == 2
     for words in (["red", "lying", "?"], ["red", "lying", "?", "-", "?", "?", "floor"], ["red lying + blue standing"]):
-        found = asked(*words, "-k", "4")
+        printed = query(*words, "-k", "4")
         request = parse_request(words, collection.embedder.facts)
         hits = answer(collection.index, request, 4, collection.calibration)
-        assert found["query"] == str(request)
-        assert found["hits"] == [{"path": str(hit.path), "score": hit.score} for hit in hits]
-        assert (found["stage"], found["notes"]) == (2, [])
-    scores = [hit["score"] for hit in asked("red - ? ? floor", "-k", "96")["hits"]]
+        assert printed["query"] == str(request)
+        assert printed["hits"] == [{"path": str(hit.path), "score": hit.score} for hit in hits]
+        assert (printed["stage"], printed["notes"]) == (2, [])
+    scores = [hit["score"] for hit in query("red - ? ? floor", "-k", "96")["hits"]]
     assert len(scores) == 96
     assert 0 < scores[-1] < scores[0] < 1
 
 
 def test_by_example(run: Path) -> None:
     example = str(run.parent / "photos" / "green-4-0.png")
-    found = asked("--like", example, "-k", "5")
-    assert found["query"] == f"like {example}"
-    assert example not in {hit["path"] for hit in found["hits"]}
-    joined = asked("?", "standing", "?", "--like", example, "--unlike", str(run.parent / "photos" / "red-0-0.png"))
+    printed = query("--like", example, "-k", "5")
+    assert printed["query"] == f"like {example}"
+    assert example not in {hit["path"] for hit in printed["hits"]}
+    joined = query("?", "standing", "?", "--like", example, "--unlike", str(run.parent / "photos" / "red-0-0.png"))
     assert joined["query"].count("like ") == 2
 
 
 def test_a_contact_sheet(run: Path, tmp_path: Path) -> None:
-    out, _ = said("query", "run", "red", "-k", "3", "--sheet", str(tmp_path / "found.png"))
+    out, _ = run_command("query", "run", "red", "-k", "3", "--sheet", str(tmp_path / "found.png"))
     assert out.endswith(f"contact sheet: {tmp_path / 'found.png'}\n")
     with Image.open(tmp_path / "found.png") as sheet:
         assert sheet.width > sheet.height > 100
@@ -160,29 +160,29 @@ def test_a_contact_sheet(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_one_sentence(run: Path, arguments: list[str], words: str) -> None:
-    out, err = said("query", "run", *arguments, code=2)
+    out, err = run_command("query", "run", *arguments, code=2)
     assert words in err
     assert (out, err.count("\n")) == ("", 1)
 
 
 def test_texts_that_the_run_has_encoded_are_not_encoded_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = said("describe", "run", "photos/red-0-0.png", "-k", "3")
+    expected = run_command("describe", "run", "photos/red-0-0.png", "-k", "3")
     encoded: list[str] = []
     encode = WordVectors.encode
     monkeypatch.setattr(WordVectors, "encode", lambda self, texts: (encoded.extend(texts), encode(self, texts))[1])
-    assert said("describe", "run", "photos/red-0-0.png", "-k", "3") == expected
-    assert asked("a purple lying")["hits"] != []
+    assert run_command("describe", "run", "photos/red-0-0.png", "-k", "3") == expected
+    assert query("a purple lying")["hits"] != []
     assert encoded == ["purple"]
 
 
-def test_an_index_is_asked_by_the_stage_that_made_it(run: Path, tmp_path: Path) -> None:
+def test_an_index_is_searched_by_the_stage_that_made_it(run: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
-    said("index", "run", "photos", "--stage", "1", "--out", str(old))
-    found = asked("red", "--index", str(old))
-    assert found["stage"] == 1
-    assert found["notes"][0] == "this index is of stage 1, and the run has stage 2: tripletcl index upgrade run"
-    assert asked("red", "--index", str(old), "--stage", "1")["hits"] == found["hits"]
-    _, err = said("query", "run", "red", "--index", str(old), "--stage", "2", code=2)
+    run_command("index", "run", "photos", "--stage", "1", "--out", str(old))
+    printed = query("red", "--index", str(old))
+    assert printed["stage"] == 1
+    assert printed["notes"][0] == "this index is of stage 1, and the run has stage 2: tripletcl index upgrade run"
+    assert query("red", "--index", str(old), "--stage", "1")["hits"] == printed["hits"]
+    _, err = run_command("query", "run", "red", "--index", str(old), "--stage", "2", code=2)
     for stage in (1, 2):
         assert FactRun.open(run).fingerprint(stage) in err
 
@@ -192,16 +192,16 @@ def test_an_index_of_no_stage_is_refused(run: Path, tmp_path: Path) -> None:
     other.add(["a.jpg"], np.ones((1, 3, WIDTH)))
     other.replace_vectors(lambda block: block, model="stranger")
     other.save(tmp_path / "other")
-    _, err = said("query", "run", "red", "--index", str(tmp_path / "other"), code=2)
+    _, err = run_command("query", "run", "red", "--index", str(tmp_path / "other"), code=2)
     latest = FactRun.open(run).fingerprint(2)
     assert f"made by model stranger, which is no stage of run (its latest is {latest})" in err
 
 
-def test_a_saved_model_alone_answers_too(run: Path) -> None:
+def test_a_saved_model_without_a_run_answers_too(run: Path) -> None:
     model = str(run / "stages" / "stage-02")
     collection = open_collection(Path(model), run / "index")
     assert (collection.stage, collection.calibration) == (None, None)
-    out, _ = said("query", model, "red", "-", "?", "?", "floor", "--index", "run/index")
+    out, _ = run_command("query", model, "red", "-", "?", "?", "floor", "--index", "run/index")
     assert "rank  score  photo" in " ".join(out.split("\n")[1:2])
 
 
@@ -211,75 +211,75 @@ def test_a_query_hashes_the_weights_file_once_and_no_tensors(run: Path, monkeypa
     sha256, digest = saving.sha256, saving.digest
     monkeypatch.setattr(saving, "sha256", lambda path: files.append(path.name) or sha256(path))
     monkeypatch.setattr(saving, "digest", lambda *arguments: tensors.append("") or digest(*arguments))
-    said("query", "run", "red", "lying")
+    run_command("query", "run", "red", "lying")
     assert (files, tensors) == (["model.safetensors"], [])
 
 
-# describe
+# --- describe --------------------------------------------------------------------------------------------------------
 
 
 def test_facts_come_with_probabilities(run: Path) -> None:
     images = ["photos/red-0-7.png", "photos/green-4-7.png"]
-    described = json.loads(said("describe", "run", *images, "-k", "4", "--json")[0])
-    assert [one["image"] for one in described] == images
-    taught = json.loads((run / "stages" / "stage-02" / "embedder.json").read_text())["facts"]
-    for one in described:
-        probabilities = [shown["probability"] for shown in one["facts"]]
+    entries = json.loads(run_command("describe", "run", *images, "-k", "4", "--json")[0])
+    assert [entry["image"] for entry in entries] == images
+    taught_facts = json.loads((run / "stages" / "stage-02" / "embedder.json").read_text())["facts"]
+    for entry in entries:
+        probabilities = [each["probability"] for each in entry["facts"]]
         assert probabilities == sorted(probabilities, reverse=True)
         assert all(0 <= p <= 1 for p in probabilities)
-        assert all(shown["fact"] in taught for shown in one["facts"])
-    out, _ = said("describe", "run", images[0], "-k", "1")
-    best = described[0]["facts"][0]
+        assert all(each["fact"] in taught_facts for each in entry["facts"])
+    out, _ = run_command("describe", "run", images[0], "-k", "1")
+    best = entries[0]["facts"][0]
     assert out == f"{fraction(best['probability'])}  <{', '.join(unit for unit in best['fact'] if unit)}>\n"
 
 
 def test_a_broken_image_among_others_is_named(run: Path) -> None:
     (run.parent / "broken.png").write_bytes(b"no image")
-    good, bad = json.loads(said("describe", "run", "photos/red-0-0.png", "broken.png", "--json")[0])
+    good, bad = json.loads(run_command("describe", "run", "photos/red-0-0.png", "broken.png", "--json")[0])
     assert "facts" in good
     assert bad["error"].startswith("not an image")
-    assert "broken.png: not an image" in said("describe", "run", "photos/red-0-0.png", "broken.png")[0]
-    assert "broken.png: not an image" in said("describe", "run", "broken.png", code=2)[1]
+    assert "broken.png: not an image" in run_command("describe", "run", "photos/red-0-0.png", "broken.png")[0]
+    assert "broken.png: not an image" in run_command("describe", "run", "broken.png", code=2)[1]
 
 
-def test_a_model_alone_says_that_its_scores_are_cosines(run: Path) -> None:
-    out, _ = said("describe", "run/stages/stage-02", "photos/red-0-0.png", "-k", "2")
+def test_a_model_without_a_run_says_that_its_scores_are_cosines(run: Path) -> None:
+    out, _ = run_command("describe", "run/stages/stage-02", "photos/red-0-0.png", "-k", "2")
     assert out.startswith("scores are cosines")
-    assert "not been taught any fact" in said("describe", "run", "photos/red-0-0.png", "--stage", "0", code=2)[1]
+    assert "not been taught any fact" in run_command("describe", "run", "photos/red-0-0.png", "--stage", "0", code=2)[1]
 
 
-# What the test images tell
+# --- evaluation on the test images -----------------------------------------------------------------------------------
 
 
-def test_a_calibration_is_fitted_once_and_only_where_the_truth_is_there(run: Path, tmp_path: Path) -> None:
+def test_a_calibration_is_fitted_once_and_only_with_the_table(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     opened = FactRun.open(copy)
-    kept = opened.stage_folder(2) / CALIBRATION
-    kept.unlink(missing_ok=True)
-    fitted = stage_calibration(opened, 2)
-    assert fitted is not None
-    assert Calibration.load(kept, opened.fingerprint(2)) == fitted == stage_calibration(opened, 2)
+    file = opened.stage_folder(2) / CALIBRATION
+    file.unlink(missing_ok=True)
+    calibration = stage_calibration(opened, 2)
+    assert calibration is not None
+    assert Calibration.load(file, opened.fingerprint(2)) == calibration == stage_calibration(opened, 2)
     assert stage_calibration(opened, 0) is None, "nothing was taught"
-    kept.write_text(kept.read_text().replace(opened.fingerprint(2), opened.fingerprint(1)))
-    assert stage_calibration(opened, 2) == fitted, "that of another model does not count"
-    kept.unlink()
+    file.write_text(file.read_text().replace(opened.fingerprint(2), opened.fingerprint(1)))
+    assert stage_calibration(opened, 2) == calibration, "that of another model does not count"
+    file.unlink()
     data = opened.settings.data.model_copy(update={"table": "missing.csv"})
     opened.settings = opened.settings.model_copy(update={"data": data})
     (copy / "tables" / "base.csv").unlink()
     assert stage_calibration(opened, 2) is None
 
 
-def test_the_truth_is_that_of_the_table(run: Path) -> None:
+def test_the_labels_of_an_evaluation_are_those_of_the_table(run: Path) -> None:
     opened = FactRun.open(run)
     table, evaluation = opened.table(), StageEvaluation.read(opened, 1)
     assert 0 < len(evaluation.taught_ids) < 11
-    for place, image in enumerate(evaluation.vectors["image_ids"].tolist()):
-        shown = {table.facts[fact] for of, fact in table.rows_of("test").tolist() if of == image}
-        assert {evaluation.facts[fact] for fact in np.flatnonzero(evaluation.relevant[place])} == shown
+    for row, image in enumerate(evaluation.vectors["image_ids"].tolist()):
+        facts = {table.facts[fact] for of, fact in table.rows_of("test").tolist() if of == image}
+        assert {evaluation.facts[fact] for fact in np.flatnonzero(evaluation.relevant[row])} == facts
 
 
-def test_a_fact_held_out_is_taught_by_no_task_and_found_all_the_same(run: Path) -> None:
+def test_a_held_out_fact_is_taught_by_no_task_and_still_found(run: Path) -> None:
     opened = FactRun.open(run)
     table = opened.table()
     (unseen,) = held_out_facts(table, 0.1, 0).tolist()
@@ -288,11 +288,11 @@ def test_a_fact_held_out_is_taught_by_no_task_and_found_all_the_same(run: Path) 
     scores = stage_unseen(opened)
     assert [fact for fact, _ in scores.ap] == [str(table.facts[unseen])]
     assert (scores.unseen, scores.taught) == (1, 11)
-    (printed,) = json.loads(said("evaluate", "run", "--unseen", "--json")[0])
+    (printed,) = json.loads(run_command("evaluate", "run", "--unseen", "--json")[0])
     assert printed["map_unseen"] == scores.map_unseen
     assert printed["stage"] == 2
-    assert f"{fraction(scores.map_unseen)}  {table.facts[unseen]}" in said("evaluate", "run", "--unseen")[0]
-    assert "choose an earlier stage" in said("evaluate", "run", "--unseen", "--stage", "0", code=2)[1]
+    assert f"{fraction(scores.map_unseen)}  {table.facts[unseen]}" in run_command("evaluate", "run", "--unseen")[0]
+    assert "choose an earlier stage" in run_command("evaluate", "run", "--unseen", "--stage", "0", code=2)[1]
     result = json.loads((run / "result.json").read_text())
-    taught = [ap for fact, ap in result["ap"] if fact != str(table.facts[unseen])]
-    assert result["map_all"][-1] == pytest.approx(np.mean(taught)), "MAP over all tasks is that of the facts taught"
+    taught_ap = [ap for fact, ap in result["ap"] if fact != str(table.facts[unseen])]
+    assert result["map_all"][-1] == pytest.approx(np.mean(taught_ap)), "MAP over all tasks is that of the taught facts"

@@ -72,11 +72,11 @@ def run(request: pytest.FixtureRequest, trained: dict[str, Path], tmp_path: Path
 
 @pytest.fixture
 def exact(trained: dict[str, Path], tmp_path: Path) -> Path:
-    """A finished run of the analytic read-out, to be changed."""
+    """A finished run of the analytic readout, to be changed."""
     return Path(shutil.copytree(trained["analytic"], tmp_path / "exact"))
 
 
-def test_a_fact_is_taught_by_some_photos_and_told_by_the_others(
+def test_a_fact_is_learned_from_most_photos_and_measured_on_the_others(
     run: Path, picks: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "broken.jpg"
@@ -84,21 +84,21 @@ def test_a_fact_is_taught_by_some_photos_and_told_by_the_others(
     opened: list[str] = []
     whole = images.Image.open
     monkeypatch.setattr(images.Image, "open", lambda source: opened.append(str(source)) or whole(source))
-    heard: list[Progress] = []
-    with listening(heard.append):
-        done = teach(run, "cyan lying", [*picks, broken, picks[0]])
+    events: list[Progress] = []
+    with listening(events.append):
+        lesson = teach(run, "cyan lying", [*picks, broken, picks[0]])
     assert not [name for name in opened if "base" in name], "an old photo was read"
     monkeypatch.undo()
-    assert (done.fact, done.stage, done.photos, done.held_out) == (NEW, 3, 8, 2)
-    assert done.skipped == [(broken, "not an image, or of a format that Pillow cannot read")]
-    assert 0 < done.seconds < 60
-    trained = any(progress.label == "task 3" and progress.loss is not None for progress in heard)
+    assert (lesson.fact, lesson.stage, lesson.photos, lesson.held_out) == (NEW, 3, 8, 2)
+    assert lesson.skipped == [(broken, "not an image, or of a format that Pillow cannot read")]
+    assert 0 < lesson.seconds < 60
+    trained = any(progress.label == "task 3" and progress.loss is not None for progress in events)
     closed_form = method_name(FactRun.open(run).settings.method) == "analytic"
     assert trained != closed_form, "a closed-form readout has no steps"
-    known = task_records(run)[-1]
-    assert (known.name, known.facts, known.images) == ("taught: <cyan, lying>", ("<cyan, lying>",), 8)
+    record = task_records(run)[-1]
+    assert (record.name, record.facts, record.images) == ("taught: <cyan, lying>", ("<cyan, lying>",), 8)
     scores = evaluate(run)
-    assert dict(scores["ap"])["<cyan, lying>"] == pytest.approx(done.map_held_out, abs=1e-5)
+    assert dict(scores["ap"])["<cyan, lying>"] == pytest.approx(lesson.map_held_out, abs=1e-5)
     assert scores["map_tasks"] == pytest.approx(FactRun.open(run).result.scores, abs=1e-5)
     vectors = FactRun.open(run).vectors()
     assert len(vectors["image_ids"]) == 12 + 2
@@ -107,7 +107,7 @@ def test_a_fact_is_taught_by_some_photos_and_told_by_the_others(
 def test_each_fact_is_the_regression_on_every_photo_up_to_its_lesson(
     exact: Path, place: Path, picks: list[Path]
 ) -> None:
-    """The definition by hand: later photos may show an earlier fact, so they say nothing of it."""
+    """The definition by hand: later photos may show an earlier fact, so they are no evidence against it."""
     teach(exact, NEW, picks)
     teach(exact, Fact("red", "standing"), field.photos(place / "again", "red", 4))
     embedder = FactEmbedder.from_pretrained(FactRun.open(exact).stage_folder())
@@ -137,10 +137,10 @@ def test_a_lesson_keeps_the_weight_that_was_chosen_last(place: Path, picks: list
     for name, tasks in (("two", 2), ("one", 1)):
         config = field.settings(place, auto, {"epochs": 1}, table=str(table), tasks=tasks, validation=0.4)
         config = config.model_copy(update={"stability": Stability(attempts=2, drop=0.0)})
-        chosen = [lam for lam in train(config, tmp_path / name).lams if lam is not None]
+        lams = [lam for lam in train(config, tmp_path / name).lams if lam is not None]
         run = FactRun.open(tmp_path / name)
         assert teach(run.path, NEW, picks).stage == tasks + 1
-        expected = chosen[-1] if chosen else config.stability.lam(MAS(), 1)
+        expected = lams[-1] if lams else config.stability.lam(MAS(), 1)
         assert run.result.lams[-1] == expected
         assert [m["lam"] for m in run.metrics if m["kind"] == "attempt" and m["stage"] == tasks] == []
         undo(run.path)
@@ -149,24 +149,26 @@ def test_a_lesson_keeps_the_weight_that_was_chosen_last(place: Path, picks: list
 
 def test_a_new_fact_is_found_and_the_old_ones_hardly_change(run: Path, picks: list[Path]) -> None:
     before = FactRun.open(run).result
-    done = teach(run, NEW, picks)
+    lesson = teach(run, NEW, picks)
     after = FactRun.open(run).result
     untaught = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder(2))
     taught = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder(3))
-    wanted, _ = taught.encode_facts([NEW])
+    texts, _ = taught.encode_facts([NEW])
     held_out = picks[4::5]
     # The mean cosine over the images and the two units that the fact has.
-    before_it, after_it = (
-        (model.encode_images(held_out) * wanted)[:, :2].sum(dim=2).mean().item() for model in (untaught, taught)
+    cosine_before, cosine_after = (
+        (model.encode_images(held_out) * texts)[:, :2].sum(dim=2).mean().item() for model in (untaught, taught)
     )
-    assert after_it > before_it + 0.2
-    assert done.map_held_out is not None
+    assert cosine_after > cosine_before + 0.2
+    assert lesson.map_held_out is not None
     assert [row[:2] for row in after.matrix[:3]] == before.matrix
     for old, new in zip(before.scores, after.scores[:2], strict=True):
-        assert new > old - 0.2  # a handful of images: one that changes places is .1 and more
+        assert new > old - 0.2  # with a handful of images one change of rank is .1 and more
 
 
-def test_what_is_taught_again_adds_photos_and_the_same_photos_do_not(run: Path, place: Path, picks: list[Path]) -> None:
+def test_new_photos_of_a_known_fact_are_learned_and_the_same_photos_are_not(
+    run: Path, place: Path, picks: list[Path]
+) -> None:
     first = teach(run, NEW, picks)
     files = field.contents(run, "")
     again = teach(run, NEW, picks)
@@ -179,29 +181,29 @@ def test_what_is_taught_again_adds_photos_and_the_same_photos_do_not(run: Path, 
     assert facts.count(["cyan", "lying", None]) == 1
 
 
-def test_what_was_taught_is_taken_back_bit_for_bit(run: Path, place: Path, picks: list[Path]) -> None:
-    """Down to the base run, and from there again to the same."""
+def test_lessons_are_undone_bit_for_bit(run: Path, place: Path, picks: list[Path]) -> None:
+    """Back to the base run, and from there to the same state again."""
     states = [field.contents(run, *PARTS)]
     lessons = [(NEW, picks), (Fact("red"), field.photos(place / "red", "red", 5)), (NEW, picks[:3])]
     for fact, photos in lessons:
         teach(run, fact, photos)
         states.append(field.contents(run, *PARTS))
     for expected, (fact, photos) in zip(states[-2::-1], reversed(lessons), strict=True):
-        taken = undo(run)
-        assert (taken.fact, taken.photos + taken.held_out) == (fact, len(photos))
-        assert taken.stage == len([name for name in expected if name.endswith("model.safetensors")]) - 1
+        undone = undo(run)
+        assert (undone.fact, undone.photos + undone.held_out) == (fact, len(photos))
+        assert undone.stage == len([name for name in expected if name.endswith("model.safetensors")]) - 1
         assert field.contents(run, *PARTS) == expected
     with pytest.raises(UserError, match="is no lesson that could be undone"):
         undo(run)
-    kept = load_file(run / "kept" / "test.safetensors") if (run / "kept" / "test.safetensors").exists() else None
-    assert kept is None or len(kept["representation"]) == 12, "something of the lessons' photos is kept"
+    file = run / "kept" / "test.safetensors"
+    assert not file.exists() or len(load_file(file)["representation"]) == 12, "features of the lessons' photos are left"
     teach(run, NEW, picks)
     stage = "stages/stage-03/model.safetensors"
     assert (run / stage).read_bytes() == states[1][stage]
 
 
-def test_lessons_cost_little_room_however_large_the_sums(exact: Path, picks: list[Path]) -> None:
-    """The sums are written once: each checkpoint behind them holds what is new."""
+def test_lessons_take_little_space_however_large_the_sums(exact: Path, picks: list[Path]) -> None:
+    """The sums are written once: each later checkpoint holds only what is new."""
     for number in range(3):
         teach(exact, NEW, picks[: 4 - number])
     sizes = [path.stat().st_size for path in sorted((exact / "checkpoints").iterdir())]
@@ -213,7 +215,7 @@ def test_lessons_cost_little_room_however_large_the_sums(exact: Path, picks: lis
     assert len(list((exact / "checkpoints").iterdir())) == 1
 
 
-def test_after_lessons_a_table_is_learned_as_if_they_had_been_tables(run: Path, place: Path, picks: list[Path]) -> None:
+def test_a_table_is_learned_after_a_lesson(run: Path, place: Path, picks: list[Path]) -> None:
     more = field.table(place, "more", ["purple", "red"])
     whole = Path(shutil.copytree(run, run.parent / "whole"))
     teach(run, NEW, picks)
@@ -226,19 +228,18 @@ def test_after_lessons_a_table_is_learned_as_if_they_had_been_tables(run: Path, 
         undo(run)
 
 
-def test_one_fact_alone_is_told_from_what_was_known(place: Path, tmp_path: Path, picks: list[Path]) -> None:
-    """A contrastive loss has no other name in a task of one fact: without the names seen nothing would be learned."""
+def test_a_single_fact_is_distinguished_from_the_known_ones(place: Path, tmp_path: Path, picks: list[Path]) -> None:
+    """A task of one fact has no negatives of its own for a contrastive loss: it learns by those of earlier tasks."""
     settings = field.settings(place)
     train(settings.model_copy(update={"loss": type(settings.loss)(name="contrastive")}), tmp_path / "run")
     teach(tmp_path / "run", NEW, picks)
     stages = [load_file(tmp_path / "run" / f"stages/stage-0{stage}/model.safetensors") for stage in (2, 3)]
     before, after = ({name: each for name, each in stage.items() if "heads" in name} for stage in stages)
-    for subject in (name for name in before if "heads.0." in name):  # cyan is new; how lying looks was known
-        assert not torch.equal(before[subject], after[subject])
-    for thing in (
-        name for name in before if "heads.2." in name
-    ):  # the fact has no object: nothing to learn, or to round
-        assert torch.equal(before[thing], after[thing])
+    subjects, objects = ([name for name in before if f"heads.{unit}." in name] for unit in (0, 2))
+    for name in subjects:  # cyan is new
+        assert not torch.equal(before[name], after[name])
+    for name in objects:  # the fact has no object
+        assert torch.equal(before[name], after[name])
 
 
 # --- the index -------------------------------------------------------------------------------------------------------
@@ -246,75 +247,74 @@ def test_one_fact_alone_is_told_from_what_was_known(place: Path, tmp_path: Path,
 
 @pytest.fixture
 def indexed(exact: Path, place: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
-    """A run with an index of photos that are gone by now."""
+    """A run with an index of its own, and the photos in it."""
     own = [*field.photos(tmp_path / "own", "cyan", 3), *field.photos(tmp_path / "own", "red", 3)]
     with writing(exact / "index", FactEmbedder.from_pretrained(FactRun.open(exact).stage_folder()), stage=2) as index:
         index.add_photos(own)
     return exact, own
 
 
-def test_the_index_follows_exactly_without_its_photos(indexed: tuple[Path, list[Path]], picks: list[Path]) -> None:
+def test_the_index_is_updated_exactly_without_its_photos(indexed: tuple[Path, list[Path]], picks: list[Path]) -> None:
     run, own = indexed
     before = FactIndex.load(run / "index").rows()
     contents = [path.read_bytes() for path in own]
     for path in own:
         path.unlink()
-    done = teach(run, NEW, picks)
-    assert done.index == "brought to stage 3 exactly"
+    assert teach(run, NEW, picks).index == "brought to stage 3 exactly"
     model = FactEmbedder.from_pretrained(FactRun.open(run).stage_folder())
-    found = FactIndex.load(run / "index", model)
-    assert found.stage == 3
-    assert {hit.path for hit in found.search("cyan lying", 3)} == set(own[:3])
+    index = FactIndex.load(run / "index", model)
+    assert index.stage == 3
+    assert {hit.path for hit in index.search("cyan lying", 3)} == set(own[:3])
     for path, content in zip(own, contents, strict=True):
         path.write_bytes(content)
     expected = model.encode_images(own).flatten(1).numpy()
-    assert np.abs(found.rows() - expected).max() < 1e-5
+    assert np.abs(index.rows() - expected).max() < 1e-5
     assert undo(run).index == "brought to stage 2 exactly"
     assert np.abs(FactIndex.load(run / "index").rows() - before).max() < 1e-6
 
 
-def test_an_index_of_a_run_that_moves_follows_or_stays_and_says_so(
+def test_an_index_of_a_trained_trunk_is_mapped_or_left_and_the_outcome_says_so(
     trained: dict[str, Path], place: Path, tmp_path: Path, picks: list[Path]
 ) -> None:
     run, elsewhere = Path(shutil.copytree(trained["mas"], tmp_path / "run")), tmp_path / "index"
     own = field.photos(tmp_path / "own", "cyan", 3)
     with writing(elsewhere, FactEmbedder.from_pretrained(FactRun.open(run).stage_folder()), stage=2) as index:
         index.add_photos(own)
-    done = teach(run, NEW, picks, index=elsewhere)
-    assert done.index is not None
-    found = FactIndex.load(elsewhere)
-    assert found.stage == (3 if "brought to stage 3" in done.index else 2)
-    assert FactRun.open(run).stage_of(found.model) == found.stage
+    outcome = teach(run, NEW, picks, index=elsewhere).index
+    assert outcome is not None
+    index = FactIndex.load(elsewhere)
+    assert index.stage == (3 if "brought to stage 3" in outcome else 2)
+    assert FactRun.open(run).stage_of(index.model) == index.stage
     assert teach(run, NEW, picks[:5]).index is None
     with pytest.raises(UserError, match="no index in"):
         teach(run, NEW, picks[:6], index=tmp_path / "nothing")
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------------------
+# --- kills and mistakes ---------------------------------------------------------------------------------------------
 
 
 def test_killed_at_any_moment_run_and_index_work(indexed: tuple[Path, list[Path]], picks: list[Path]) -> None:
     run, _ = indexed
-    former = [f"stages/stage-{stage:02d}" for stage in range(3)]
-    before = field.contents(run, *former)
+    earlier = [f"stages/stage-{stage:02d}" for stage in range(3)]
+    before = field.contents(run, *earlier)
     whole = Path(shutil.copytree(run, run.parent / "whole"))
-    begun = time.monotonic()
+    start = time.monotonic()
     teach(whole, NEW, picks)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - start
     kills = field.killed_at_random(run, lambda: teach(run, NEW, picks), 10, seconds)
     assert kills
-    assert field.contents(run, *former) == before
+    assert field.contents(run, *earlier) == before
     opened = FactRun.open(run)
     stage = opened.stage_of(FactIndex.load(run / "index").model or "")
     assert stage in (2, 3)
     FactIndex.load(run / "index", FactEmbedder.from_pretrained(opened.stage_folder(stage))).search("red", 2)
-    done = teach(run, NEW, picks)
+    lesson = teach(run, NEW, picks)
     assert field.models(run) == field.models(whole)
-    assert (done.stage, FactIndex.load(run / "index").stage) == (3, 3)
+    assert (lesson.stage, FactIndex.load(run / "index").stage) == (3, 3)
     assert FactRun.open(run).result.matrix == FactRun.open(whole).result.matrix
 
 
-def test_killed_while_it_is_taken_back(run: Path, picks: list[Path]) -> None:
+def test_killed_while_a_lesson_is_undone(run: Path, picks: list[Path]) -> None:
     before = field.contents(run, "stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json")
     kills = 0
     for share in np.random.default_rng(1).uniform(0, 1, 8):
@@ -324,7 +324,7 @@ def test_killed_while_it_is_taken_back(run: Path, picks: list[Path]) -> None:
         kills += field.killed(lambda: undo(run), 0.12 * share)
     if len(task_records(run)) == 3:
         undo(run)
-    continue_run(run)  # finishes what was left half done
+    continue_run(run)  # finishes what was interrupted
     assert kills
     assert field.contents(run, "stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json") == before
 
@@ -347,9 +347,9 @@ def test_a_fact_has_no_wildcards(exact: Path, picks: list[Path], fact: str, word
 def test_photos_are_needed(exact: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
     before = field.contents(exact, "")
-    for given, words in (([], "no photo was given"), ([tmp_path / "a.png"], "not an image")):
+    for photos, words in (([], "no photo was given"), ([tmp_path / "a.png"], "not an image")):
         with pytest.raises(UserError, match=words):
-            teach(exact, NEW, given)
+            teach(exact, NEW, photos)
     with pytest.raises(UserError, match="nowhere is no run folder"):
         teach(tmp_path / "nowhere", NEW, [tmp_path / "a.png"])
     assert field.contents(exact, "") == before
@@ -376,22 +376,22 @@ def test_from_the_command_line(
         monkeypatch.setattr(sys, "argv", ["tripletcl", *map(str, arguments)])
         try:
             main()
-            ended: object = 0
-        except SystemExit as exit_:
-            ended = exit_.code or 0
-        said = capsys.readouterr()
-        assert ended == code, said.err
-        return said.err if code else said.out
+            exit_code: object = 0
+        except SystemExit as error:
+            exit_code = error.code or 0
+        output = capsys.readouterr()
+        assert exit_code == code, output.err
+        return output.err if code else output.out
 
-    told = json.loads(printed("teach", run, "cyan, lying", place / "picks", "--json"))
-    assert (told["fact"], told["stage"], told["photos"], told["held_out"]) == (["cyan", "lying", None], 3, 8, 2)
+    lesson = json.loads(printed("teach", run, "cyan, lying", place / "picks", "--json"))
+    assert (lesson["fact"], lesson["stage"], lesson["photos"], lesson["held_out"]) == (["cyan", "lying", None], 3, 8, 2)
     assert "stage 2 is the latest again" in printed("teach", run, "--undo")
     assert json.loads(printed("adapt", run, "--images", place / "picks", "--weight", 2, "--json"))["images"] == 10
     more = field.table(tmp_path, "more", ["purple", "red"])
     assert len(json.loads(printed("train", "--continue", run, more, "training.epochs=1", "--json"))["tasks"]) == 3
-    listed = printed("tasks", run)
-    assert "more.csv" in listed
-    assert listed.index("task 2") < listed.index("adapted") < listed.index("more.csv")
+    table = printed("tasks", run)
+    assert "more.csv" in table
+    assert table.index("task 2") < table.index("adapted") < table.index("more.csv")
     rows = json.loads(printed("tasks", run, "--json"))
     assert [row["name"] for row in rows["tasks"]] == ["task 1", "task 2", "more.csv"]
     assert rows["adaptations"][0]["weight"] == 2
@@ -406,8 +406,10 @@ def test_from_the_command_line(
         assert words in printed(*arguments, code=2)
 
 
-def test_adapting_and_teaching_take_turns(trained: dict[str, Path], tmp_path: Path, picks: list[Path]) -> None:
-    """What was measured after a lesson goes when the lesson is taken back; what was measured before stays."""
+def test_a_run_is_adapted_before_and_after_a_lesson(
+    trained: dict[str, Path], tmp_path: Path, picks: list[Path]
+) -> None:
+    """Importance measured after a lesson is undone with it; importance measured before stays."""
     run = Path(shutil.copytree(trained["mas"], tmp_path / "run"))
     adapt(run, picks[0].parent)
     before = field.contents(run, *PARTS)
@@ -418,7 +420,7 @@ def test_adapting_and_teaching_take_turns(trained: dict[str, Path], tmp_path: Pa
 
 
 def test_lessons_do_not_deny_the_older_facts_that_their_photos_show(exact: Path, place: Path) -> None:
-    """Ten facts, each taught by photos of a colour that the run knows: no older fact is found less well."""
+    """Ten facts, each taught by photos of a colour that the run knows: the AP of no older fact falls."""
     before = dict(evaluate(exact)["ap"])
     units = [(predicate, thing) for predicate in ("lying", "standing") for thing in (None, "floor")]
     facts = [Fact(subject, *rest) for subject in ("cyan", "purple") for rest in [*units, (None, None)]]
