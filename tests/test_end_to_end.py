@@ -1,4 +1,4 @@
-"""The main commands one after another, as a user runs them, on a handful of drawn scenes."""
+"""The main commands in the order of a user, on a handful of drawn scenes."""
 
 from __future__ import annotations
 
@@ -113,13 +113,13 @@ def test_a_run_of_another_config_is_refused(workplace: Path, compared: Path) -> 
 
 def test_evaluate_gives_the_figures_of_the_run(workplace: Path, compared: Path) -> None:
     (row,) = json.loads(tripletcl("evaluate", "runs/mas-split0-seed0", "--json").stdout)
-    recorded = json.loads((compared / "compare.json").read_text())[1]
+    stored = json.loads((compared / "compare.json").read_text())[1]
     for key in ("method", "seed", "split"):
-        assert row[key] == recorded[key]
+        assert row[key] == stored[key]
     for key in ("map_tasks", "map_all", "forgetting", "recall", "mrr"):
-        assert row[key] == pytest.approx(recorded[key], rel=1e-4), key
-    (early,) = json.loads(tripletcl("evaluate", "runs/mas-split0-seed0", "--stage", "0", "--json").stdout)
-    assert early["map_all"] != row["map_all"]
+        assert row[key] == pytest.approx(stored[key], rel=1e-4), key
+    (untrained,) = json.loads(tripletcl("evaluate", "runs/mas-split0-seed0", "--stage", "0", "--json").stdout)
+    assert untrained["map_all"] != row["map_all"]
 
 
 def test_index_query_describe(workplace: Path, compared: Path) -> None:
@@ -135,9 +135,9 @@ def test_index_query_describe(workplace: Path, compared: Path) -> None:
     unknown = json.loads(tripletcl("query", "runs/mas-split0-seed0", "zebra", "--json").stdout)
     assert "never trained" in unknown["notes"][0]
     image = answer["hits"][0]["path"]
-    (described,) = json.loads(tripletcl("describe", "runs/mas-split0-seed0", image, "--json").stdout)
-    assert all(row["fact"] in facts for row in described["facts"])
-    probabilities = [row["probability"] for row in described["facts"]]
+    (entry,) = json.loads(tripletcl("describe", "runs/mas-split0-seed0", image, "--json").stdout)
+    assert all(row["fact"] in facts for row in entry["facts"])
+    probabilities = [row["probability"] for row in entry["facts"]]
     assert probabilities == sorted(probabilities, reverse=True)
 
 
@@ -149,14 +149,21 @@ def test_an_index_is_synced_with_its_folder(workplace: Path, compared: Path) -> 
         shutil.copy(picture, album)
     (album / "broken.jpg").write_bytes(b"no picture")
     out = ["--out", "album.index"]
-    first = tripletcl("index", run, "album", *out)
-    assert "4 photos in album.index: 4 added, 0 changed, 0 removed, 1 skipped" in first.stdout
-    assert "flat: 4 photos" in first.stdout
-    assert f"skipped: {album / 'broken.jpg'}: not an image" in first.stdout
+    created = tripletcl("index", run, "album", *out)
+    assert "4 photos in album.index: 4 added, 0 changed, 0 removed, 1 skipped" in created.stdout
+    assert "flat: 4 photos" in created.stdout
+    assert f"skipped: {album / 'broken.jpg'}: not an image" in created.stdout
     shutil.copy(pictures[4], album)
     (album / pictures[0].name).unlink()
-    again = json.loads(tripletcl("index", run, str(album), *out, "--json").stdout)
-    assert [again[key] for key in ("photos", "added", "changed", "removed", "stage", "kind")] == [4, 1, 0, 1, 2, "flat"]
+    synced = json.loads(tripletcl("index", run, str(album), *out, "--json").stdout)
+    assert [synced[key] for key in ("photos", "added", "changed", "removed", "stage", "kind")] == [
+        4,
+        1,
+        0,
+        1,
+        2,
+        "flat",
+    ]
     assert "4 photos in album.index: 0 added" in tripletcl("index", "add", run, str(album), *out).stdout
     removed = tripletcl("index", "remove", run, str(album / pictures[1].name), *out)
     assert "3 photos in album.index: 0 added, 0 changed, 1 removed" in removed.stdout
@@ -176,9 +183,9 @@ def test_from_a_script(workplace: Path, compared: Path) -> None:
         "for hit in index.search('?, running, ?', k=2):\n    print(f'{hit.score:.3f}', hit.path)\n"
     )
     (workplace / "script.py").write_text(code)
-    ended = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert len(ended.stdout.splitlines()) == 2
+    process = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert len(process.stdout.splitlines()) == 2
 
 
 def test_from_augmented_images_with_forked_branches_and_a_trained_text_side(workplace: Path) -> None:
@@ -203,23 +210,23 @@ def test_from_augmented_images_with_forked_branches_and_a_trained_text_side(work
     for name in ("text.projection.weight", "image.heads.1.weight", "image.branches.1.head.conv_head.weight"):
         assert not torch.equal(stages[0][name], stages[1][name]), f"{name} was not trained"
         assert not torch.equal(stages[1][name], stages[2][name]), f"{name} was not trained"
-    (again,) = json.loads(tripletcl("evaluate", "images", "--json").stdout)
-    assert again["map_all"] == pytest.approx(result["map_all"][-1], rel=1e-4)
+    (scores,) = json.loads(tripletcl("evaluate", "images", "--json").stdout)
+    assert scores["map_all"] == pytest.approx(result["map_all"][-1], rel=1e-4)
 
 
 def test_a_killed_run_ends_with_the_same_numbers(workplace: Path, compared: Path) -> None:
-    """After kill -9 twice within a task, the third start ends with the files of the uninterrupted run, bit for bit."""
+    """After kill -9 twice during a task, the third start ends with the files of the uninterrupted run, bit for bit."""
     run = workplace / "killed"
     arguments = ["train", "runs/mas-split0-seed0/config.yaml", "--out", str(run), "--quiet"]
-    for wanted in (2, 5):
+    for checkpoints in (2, 5):
         process = subprocess.Popen([sys.executable, "-m", "tripletcl", *arguments])
-        seen: set[str] = set()
-        while len(seen) < wanted and process.poll() is None:
-            seen |= {p.name for p in (run / "checkpoints").glob("*.safetensors")}
+        names: set[str] = set()
+        while len(names) < checkpoints and process.poll() is None:
+            names |= {p.name for p in (run / "checkpoints").glob("*.safetensors")}
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
-    # In a process of its own, as the others: this one may use more threads, which sum in another order.
+    # In a process of its own like the others: this one may use more threads, which sum in another order.
     subprocess.run([sys.executable, "-m", "tripletcl", *arguments], check=True)
     whole = compared / "mas-split0-seed0"
     for name in ("stages/stage-01/model.safetensors", "stages/stage-02/model.safetensors"):
