@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -95,8 +95,7 @@ def write_page(results: Mapping[Path, RunResult], page: Path, command: str | Non
         UserError: some of the runs learned facts and some objects.
     """
     runs = [open_run(folder) for folder in results]
-    fact_runs = [run for run in runs if isinstance(run, FactRun)]
-    if 0 < len(fact_runs) < len(runs):
+    if len({run.learns for run in runs}) > 1:
         raise UserError("some of these runs learned facts and some objects: a page is of either")
     environment = json.loads((runs[0].path / ENVIRONMENT).read_text(encoding="utf-8"))
     write_report(
@@ -107,7 +106,7 @@ def write_page(results: Mapping[Path, RunResult], page: Path, command: str | Non
         properties={results[run.path].method: properties_of(run.settings.method) for run in runs},
         command=command,
         sweeps=_sweeps(runs, results),
-        **(_facts(fact_runs, results) if fact_runs else _objects(runs)),
+        **CONTENTS[runs[0].learns](runs, results),
     )
     return page
 
@@ -123,7 +122,7 @@ def _sweeps(runs: Sequence[StoredRun], results: Mapping[Path, RunResult]) -> dic
     return sweeps
 
 
-def _objects(runs: Sequence[StoredRun]) -> dict[str, Any]:
+def _objects(runs: Sequence[StoredRun], results: Mapping[Path, RunResult]) -> dict[str, Any]:
     """Title and training images of runs that learned objects, without images that are missing by now."""
     images: dict[str, list[str]] = {}
     for run in runs:
@@ -148,6 +147,10 @@ def _facts(runs: Sequence[FactRun], results: Mapping[Path, RunResult]) -> dict[s
         "scenes": [(f"task {t}", path) for t, facts in enumerate(tasks, 1) for path in _training_images(table, facts)],
         "drifts": _drifts(runs, results),
     }
+
+
+CONTENTS: dict[str, Callable[[Any, Mapping[Path, RunResult]], dict[str, Any]]] = {"facts": _facts, "objects": _objects}
+"""The parts of the page that depend on what the runs learn."""
 
 
 def _sample(result: RunResult) -> tuple[Any, ...]:

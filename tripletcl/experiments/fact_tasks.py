@@ -38,9 +38,6 @@ def partition_facts(
 
     Returns:
         The fact ids of each task.
-
-    Raises:
-        UserError: a task is left without training or test images.
     """
     data, vectors = config.data, None
     if data.split == "semantic":
@@ -57,17 +54,14 @@ def partition_facts(
 
 
 def move_first(table: FactTable, groups: Sequence[np.ndarray], subset: np.ndarray) -> list[np.ndarray]:
-    """Move the facts of the subset to the first task; the others stay in their tasks.
-
-    Raises:
-        UserError: a task is left without training or test images.
-    """
+    """Move the facts of the subset to the first task; the others stay in their tasks."""
     moved = [np.union1d(groups[0], subset), *(np.setdiff1d(facts, subset) for facts in groups[1:])]
     _check_groups(table, moved, "data.subset_first")
     return moved
 
 
 def _check_groups(table: FactTable, groups: Sequence[np.ndarray], setting: str) -> None:
+    """Check that the setting leaves each task facts with training and test images."""
     for number, facts in enumerate(groups, 1):
         if not all(len(table.rows_of(split, facts)) for split in SPLITS):
             raise UserError(f"{setting} leaves task {number} no facts with training and test images")

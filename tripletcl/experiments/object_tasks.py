@@ -90,11 +90,7 @@ def _read(entry: SetOfObjects) -> ObjectSet:
 
 
 def partition_sets(data: ObjectData, sets: Sequence[ObjectSet]) -> list[ObjectTask]:
-    """Partition sets into tasks, in the order in which they are learned.
-
-    Raises:
-        UserError: a set has fewer classes than tasks.
-    """
+    """Partition sets into tasks, in the order in which they are learned."""
     return [task for number, objects in enumerate(sets) for task in _partition_set(data, objects, number)]
 
 

@@ -102,11 +102,7 @@ class ObjectExperiment:
 
 
 def build_objects(config: ObjectConfig) -> ObjectExperiment:
-    """Build the sets, the tasks and the untrained learner of a config.
-
-    Raises:
-        UserError: a set is missing or damaged, or a setting names something unknown.
-    """
+    """Build the sets, the tasks and the untrained learner of a config."""
     method = build_method(config.method)
     compute = compute_on(config.device, config.precision)
     set_seed(config.seed)

@@ -29,48 +29,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tripletcl.continual.run_folder import (
-    CHECKPOINTS,
-    ENVIRONMENT,
-    LOCK,
-    METRICS,
-    RESULT,
-    SETTINGS,
-    STAGES,
-    stage_folder,
-    stage_folders,
-    stage_number,
-)
+from tripletcl.continual.run_folder import ENVIRONMENT, METRICS, RESULT, SETTINGS, stage_folders, stage_number
 from tripletcl.embedding.classifier import SPEC_FILE as CLASSIFIER
 from tripletcl.embedding.embedder import SPEC_FILE as EMBEDDER
 
 __all__ = [
-    "BASE_TABLE",
-    "CALIBRATION",
-    "CHECKPOINTS",
-    "CLASSIFIER",
-    "COMPARISON",
-    "DRIFT",
-    "EMBEDDER",
-    "ENVIRONMENT",
-    "FEATURES",
-    "INDEX",
-    "LOCK",
-    "METRICS",
-    "RESULT",
-    "SETTINGS",
-    "STAGES",
-    "TASKS",
-    "TEXTS",
-    "TRAIN_LOG",
-    "VECTORS",
-    "follow_up_table",
-    "follow_up_tables",
-    "run_folders",
-    "stage_folder",
-    "stage_folders",
-    "stage_number",
-]
+    "BASE_TABLE", "CALIBRATION", "CLASSIFIER", "COMPARISON", "DRIFT", "EMBEDDER", "ENVIRONMENT", "FEATURES", "INDEX",
+    "METRICS", "RESULT", "SETTINGS", "TASKS", "TEXTS", "TRAIN_LOG", "VECTORS", "follow_up_table", "follow_up_tables",
+    "run_folders", "stage_folders", "stage_number",
+]  # fmt: skip
 
 TASKS, DRIFT, TRAIN_LOG, INDEX = "tasks.json", "drift.json", "train.log", "index"
 BASE_TABLE = "tables/base.csv"

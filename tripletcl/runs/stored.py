@@ -130,11 +130,7 @@ class StoredRun(Generic[Settings]):
         return stage
 
     def stage_folder(self, stage: int | None = None) -> Path:
-        """Return the folder of a stage's model, by default of the latest.
-
-        Raises:
-            UserError: there is no such stage.
-        """
+        """Return the folder of a stage's model, by default of the latest; see `stage`."""
         return self.folder.stage_folder(self.stage(stage))
 
     def read_tasks(self) -> list[Any]:
@@ -152,6 +148,18 @@ class FactRun(StoredRun[FactConfig]):
         "learned to recognise objects, and this is asked of runs that learned facts; such a run can be trained, "
         "evaluated, compared and reported"
     )
+
+    @classmethod
+    def create(cls, path: Path, settings: FactConfig) -> Self:
+        """Open the run with these settings in a folder, or create it; refuse one that has learned more since."""
+        if (path / SETTINGS).exists():
+            stored = cls.open(path).settings
+            first = stored.model_copy(update={"data": stored.data.model_copy(update={"further": []})})
+            if stored != settings and stored.data.further and first == settings:
+                raise UserError(
+                    f"{path} has learned follow-up tables since; continue it with `tripletcl train --continue {path}`"
+                )
+        return super().create(path, settings)
 
     @classmethod
     @contextmanager
@@ -187,11 +195,7 @@ class FactRun(StoredRun[FactConfig]):
         return self.settings.model_copy(update={"data": data.model_copy(update=changes)})
 
     def tables(self) -> list[FactTable]:
-        """Read the first table and the follow-up tables.
-
-        Raises:
-            UserError: one is missing or damaged.
-        """
+        """Read the first table and the follow-up tables."""
         return load_tables(self.own_settings)
 
     def table(self) -> FactTable:
@@ -230,7 +234,8 @@ class FactRun(StoredRun[FactConfig]):
 
     def stage_of(self, fingerprint: str | None) -> int | None:
         """Return the latest stage whose model has a fingerprint; None if there is none."""
-        return next((stage for stage in reversed(self.stages) if self.fingerprint(stage) == fingerprint), None)
+        folders = {stage: self.folder.stage_folder(stage) for stage in reversed(self.stages)}
+        return next((stage for stage, folder in folders.items() if saved_fingerprint(folder) == fingerprint), None)
 
     def taught(self, stage: int | None = None) -> list[Fact]:
         """Read the facts that a stage had been taught."""

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tripletcl.config import Config, FactConfig
+from tripletcl.config import Config
 from tripletcl.continual import SequenceRunner
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.methods import build_method
 from tripletcl.runs.kinds import KINDS, Experiment
-from tripletcl.runs.layout import SETTINGS
-from tripletcl.runs.stored import FactRun, StoredRun
+from tripletcl.runs.stored import StoredRun
 
 
 def train(config: Config, folder: Path) -> RunResult:
@@ -22,20 +21,8 @@ def train(config: Config, folder: Path) -> RunResult:
     Raises:
         UserError: the folder holds a run of another config, the data is bad, or training diverged.
     """
-    if isinstance(config, FactConfig) and (folder / SETTINGS).exists():
-        _check_not_continued(config, FactRun.open(folder))
     run = KINDS[config.learns].run.create(folder, config)
     return run.result or learn(run)[0]
-
-
-def _check_not_continued(config: FactConfig, run: FactRun) -> None:
-    """Refuse a run that has learned follow-up tables since it was trained with this config."""
-    stored, folder = run.settings, run.path
-    first = stored.data.model_copy(update={"further": []})
-    if stored != config and stored.data.further and stored.model_copy(update={"data": first}) == config:
-        raise UserError(
-            f"{folder} has learned follow-up tables since; continue it with `tripletcl train --continue {folder}`"
-        )
 
 
 def learn(
@@ -49,9 +36,6 @@ def learn(
 
     Returns:
         The figures, and the experiment with the learner after the last task.
-
-    Raises:
-        UserError: the data is bad, the method refuses the tasks, or training diverged.
     """
     kind, settings = KINDS[run.learns], run.settings
     with run.locked():
