@@ -314,6 +314,27 @@ def test_killed_at_any_moment_run_and_index_work(indexed: tuple[Path, list[Path]
     assert FactRun.open(run).result.matrix == FactRun.open(whole).result.matrix
 
 
+def test_an_undo_that_is_interrupted_after_its_first_step_is_finished(
+    run: Path, picks: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = field.contents(run, *PARTS, "kept")
+    teach(run, NEW, picks)
+
+    def stop(_: FactRun) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(teaching, "repair", stop)
+    with pytest.raises(KeyboardInterrupt):
+        undo(run)
+    continue_run(run)
+    after = field.contents(run, *PARTS, "kept")
+    assert after.keys() == before.keys()
+    same = [name for name in before if not name.startswith("kept")]
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    features = run / "kept" / "test.safetensors"
+    assert not features.exists() or len(load_file(features)["representation"]) == 12
+
+
 def test_killed_while_a_lesson_is_undone(run: Path, picks: list[Path]) -> None:
     before = field.contents(run, "stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json")
     kills = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ from tripletcl.data.tables import table_text, write_table
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import FactExperiment, task_names
+from tripletcl.experiments.feature_cache import FeatureCache
+from tripletcl.files import write_text
 from tripletcl.methods import build_method
 from tripletcl.runs.kinds import fact_result
-from tripletcl.runs.layout import BASE_TABLE, follow_up_table, follow_up_tables
+from tripletcl.runs.layout import BASE_TABLE, FEATURES, TASKS, follow_up_table, follow_up_tables
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.train import learn
 
@@ -74,11 +77,22 @@ def repair(run: FactRun) -> None:
     run.folder.drop_stages_after(run.task_count)
     known = {follow_up_table(run.path, number) for number in range(1, len(run.settings.data.further) + 1)}
     for path in set(follow_up_tables(run.path)) - known:
+        _forget_features(run, path)
         path.unlink()
+    if len(groups := run.read_tasks()) > run.task_count:
+        write_text(run.path / TASKS, json.dumps(groups[: run.task_count]))
     logged = run.metrics
     for event in run.folder.latest_values().get("adapted", []):
         if event not in logged:
             run.folder.append(event)
+
+
+def _forget_features(run: FactRun, table: Path) -> None:
+    """Delete the cached features of the images of a table that the run no longer has."""
+    cache = FeatureCache.load(run.path / FEATURES)
+    rest = cache.without(read_table(table, absolute=True).paths)
+    if len(rest.stamps) < len(cache.stamps):
+        rest.save(run.path / FEATURES)
 
 
 def finish(run: FactRun, *, cached_only: bool = False) -> RunResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -18,11 +17,9 @@ from tripletcl.data.query import WILDCARD, parse_query
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.experiments.feature_cache import FeatureCache
-from tripletcl.files import write_text
 from tripletcl.methods import build_method
 from tripletcl.runs.continue_run import continuing, finish, learn_table, repair, table_number, with_further
-from tripletcl.runs.layout import FEATURES, TASKS, follow_up_table
+from tripletcl.runs.layout import follow_up_table
 from tripletcl.runs.stored import FactRun
 
 log = logging.getLogger("tripletcl")
@@ -135,7 +132,6 @@ def undo(folder: Path, *, index: Path | None = None) -> Lesson:
         outcome = None if index is None else _update_index(run, index, stage)
         run.change(with_further(run.settings, before))
         repair(run)
-        _forget(run, rows)
         finish(run, cached_only=True)
     held_out = len(rows.rows_of("test"))
     return Lesson(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - start, [], outcome)
@@ -225,11 +221,3 @@ def _update_index(run: FactRun, index: Path, stage: int, embedder: FactEmbedder 
     from tripletcl.runs.photo_index import update_index
 
     return update_index(run, index, stage, embedder)
-
-
-def _forget(run: FactRun, rows: FactTable) -> None:
-    """Delete what is left of a lesson that was undone: its task, and the cached features of its photos."""
-    write_text(run.path / TASKS, json.dumps(run.read_tasks()[: run.task_count]))
-    cache = FeatureCache.load(run.path / FEATURES)
-    if cache.stamps:
-        cache.without(rows.paths).save(run.path / FEATURES)
