@@ -31,7 +31,8 @@ import torch
 from interleaved import CLOCKS, Row
 from sklearn.metrics import average_precision_score
 
-from tripletcl.data.facts import Fact, FactTable
+from tripletcl.data.fact_table import FactTable
+from tripletcl.data.facts import Fact
 from tripletcl.evaluation import FactEvaluator, average_precision, average_precision_of, unit_blocks
 
 GOAL, TOLERANCE = 50.0, 1e-6

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tripletcl.data.facts import Fact, FactTable
+from tripletcl.data.fact_table import FactTable
+from tripletcl.data.facts import Fact
 from tripletcl.data.splits import bisect, held_out_facts, sample, split_facts
 from tripletcl.data.tables import read_table
 from tripletcl.errors import UserError

@@ -12,7 +12,8 @@ import torch
 from reference_evaluation import average_precision_by_loops, cosine, filtered_ranks_by_loops
 from sklearn.metrics import average_precision_score
 
-from tripletcl.data.facts import Fact, FactTable
+from tripletcl.data.fact_table import FactTable
+from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator, equal_queries
 

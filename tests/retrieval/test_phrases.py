@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tripletcl.data.facts import Fact
-from tripletcl.data.query import LONGEST_REQUEST
+from tripletcl.data.facts import LONGEST_REQUEST, Fact
 from tripletcl.errors import UserError
 from tripletcl.retrieval.lexicon import Lexicon, stem
 from tripletcl.retrieval.phrases import read_phrase

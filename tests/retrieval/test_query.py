@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from colour_embedder import ColourEmbedder
 
-from tripletcl.data.facts import Fact
-from tripletcl.data.query import as_query
+from tripletcl.data.facts import Fact, as_query
 from tripletcl.errors import UserError
 from tripletcl.retrieval import Query, UnknownUnit, parse_query, query_vectors, unknown_units
 

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from tripletcl.data.cache import ImageCache
 from tripletcl.data.check import CheckReport, Problem, check_table
-from tripletcl.data.facts import SPLITS, UNITS, Fact, FactTable
+from tripletcl.data.fact_table import SPLITS, FactTable
+from tripletcl.data.facts import UNITS, WILDCARD, Fact, Query, as_query, parse_query
 from tripletcl.data.images import decode_image, list_images
-from tripletcl.data.query import WILDCARD, Query, as_query, parse_query
 from tripletcl.data.sets import ObjectSet, read_object_set
 from tripletcl.data.splits import held_out_facts, split_facts
 from tripletcl.data.tables import read_table

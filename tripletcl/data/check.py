@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tripletcl.data.cache import content_digest
-from tripletcl.data.facts import SPLITS
+from tripletcl.data.fact_table import SPLITS
 from tripletcl.data.images import decode_image, map_in_threads
 from tripletcl.data.tables import Row, Scan, scan_table
 from tripletcl.errors import UserError

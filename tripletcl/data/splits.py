@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from tripletcl.data.facts import SPLITS, FactTable
+from tripletcl.data.fact_table import SPLITS, FactTable
 from tripletcl.errors import UserError
 
 WAYS = ("random", "column", "semantic")

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from tripletcl.data.facts import SPLITS, UNITS, Fact, FactTable
+from tripletcl.data.fact_table import SPLITS, FactTable
+from tripletcl.data.facts import UNITS, Fact
 from tripletcl.errors import UserError
 from tripletcl.files import write_text
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.data.facts import FactTable
+from tripletcl.data.fact_table import FactTable
 from tripletcl.errors import UserError
 from tripletcl.evaluation.average_precision import mean_average_precision
 from tripletcl.evaluation.cosine import unit_blocks

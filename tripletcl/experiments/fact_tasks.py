@@ -12,8 +12,8 @@ from tripletcl.config.facts import LABELLED
 from tripletcl.continual import Task
 from tripletcl.continual.task import derived_seed
 from tripletcl.data import FactTable, held_out_facts, list_images, split_facts
-from tripletcl.data.facts import SPLITS
-from tripletcl.data.query import parse_query
+from tripletcl.data.fact_table import SPLITS
+from tripletcl.data.facts import parse_query
 from tripletcl.data.splits import sample
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError

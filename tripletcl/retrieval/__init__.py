@@ -1,6 +1,6 @@
 """Asking a photo collection: structured queries with wildcards, and which facts a photo shows."""
 
-from tripletcl.data.query import Query, parse_query
+from tripletcl.data.facts import Query, parse_query
 from tripletcl.retrieval.answering import answer
 from tripletcl.retrieval.calibration import Calibration, fit_calibration
 from tripletcl.retrieval.database import About

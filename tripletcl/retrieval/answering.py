@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tripletcl.data.facts import UNITS
-from tripletcl.data.query import Query
+from tripletcl.data.facts import UNITS, Query
 from tripletcl.errors import UserError, check_count
 from tripletcl.retrieval.calibration import ANY, PHOTO, Calibration, Logistic, pattern
 from tripletcl.retrieval.index import FactIndex, Hit

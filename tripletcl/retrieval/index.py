@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.data.facts import UNITS, Fact
-from tripletcl.data.query import Query, as_query
+from tripletcl.data.facts import UNITS, Fact, Query, as_query
 from tripletcl.errors import UserError, check_count
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.exact_search import ScoredRows

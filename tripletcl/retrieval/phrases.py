@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tripletcl.data.facts import UNITS, Fact
-from tripletcl.data.query import Query, check_request
+from tripletcl.data.facts import UNITS, Fact, Query, check_request
 from tripletcl.errors import UserError, excerpt
 from tripletcl.retrieval.lexicon import (
     FILLERS,

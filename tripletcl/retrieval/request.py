@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tripletcl.data.facts import UNITS, Fact
-from tripletcl.data.query import WILDCARD, Query, check_request, parse_query
+from tripletcl.data.facts import UNITS, WILDCARD, Fact, Query, check_request, parse_query
 from tripletcl.errors import UserError, excerpt
 from tripletcl.retrieval.lexicon import lexicon_of
 from tripletcl.retrieval.model import Embedder

@@ -12,8 +12,8 @@ from pathlib import Path
 from tripletcl.config.facts import Further
 from tripletcl.continual import Training
 from tripletcl.data import Fact, FactTable, decode_image, read_table
+from tripletcl.data.facts import WILDCARD, parse_query
 from tripletcl.data.images import decode_readable
-from tripletcl.data.query import WILDCARD, parse_query
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult

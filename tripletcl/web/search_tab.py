@@ -10,7 +10,7 @@ import gradio as gr
 
 from tripletcl.compare.write import example_facts
 from tripletcl.data import UNITS, Fact
-from tripletcl.data.query import WILDCARD
+from tripletcl.data.facts import WILDCARD
 from tripletcl.web import views
 from tripletcl.web.bindings import (
     PHOTO_CLICKS,

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from tripletcl.data import UNITS, Fact
-from tripletcl.data.query import WILDCARD
+from tripletcl.data.facts import WILDCARD
 from tripletcl.errors import UserError
 from tripletcl.progress import Listener, Progress, listening
 from tripletcl.runs.history import task_records
