@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tripletcl.errors import UserError
-from tripletcl.files import locked, translate_errors, write_text
+from tripletcl.files import draft_of, locked, remove_drafts, translate_errors, write_text
 
 ROUNDS = 200
 
@@ -97,3 +97,33 @@ def test_what_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pyt
         write_text(tmp_path / "a", "after")
     assert (tmp_path / "a").read_text() == "before"
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def write_slowly(path: Path, barrier: Barrier) -> None:
+    """Runs in a process of its own: one draft is a file, another a folder."""
+    with draft_of(path) as file, draft_of(path) as folder:
+        file.write_text("half")
+        (folder / "images").mkdir(parents=True)
+        barrier.wait(30)
+        time.sleep(60)
+
+
+def test_drafts_of_a_killed_process_are_removed_by_the_next_that_writes_there(tmp_path: Path) -> None:
+    """Not those of a living one, and nothing else."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    process = context.Process(target=write_slowly, args=(tmp_path / "a", barrier))
+    process.start()
+    barrier.wait(30)
+    drafts = sorted(tmp_path.iterdir())
+    others = [tmp_path / name for name in (".a.tmp", "a.123.tmp", ".a.x.tmp", ".a.9999999999.tmp")]
+    for other in others:
+        other.write_text("of somebody else")
+    write_text(tmp_path / "b", "while the other lives")
+    assert len(drafts) == 2
+    assert sorted(tmp_path.iterdir()) == sorted([*drafts, *others, tmp_path / "b"])
+    process.kill()
+    process.join(30)
+    remove_drafts.cache_clear()  # as in a new process
+    write_text(tmp_path / "b", "afterwards")
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "b"])

@@ -1,14 +1,17 @@
-"""Atomic writes (a temporary file that is synced, then renamed), locks between processes, and stamps of files."""
+"""Atomic writes (a draft that is synced, then renamed), locks between processes, and stamps of files."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -23,6 +26,12 @@ POLL_SECONDS = 0.02
 
 RACE_NS = 2_000_000_000
 """A file that is written again within this time may keep its stamp: FAT counts time in steps of 2 s."""
+
+DRAFT = re.compile(r"\..+\.(\d{1,9})(-\d+)?\.tmp")
+"""Names of drafts, with the process that writes each."""
+
+DRAFTS = itertools.count()
+"""Numbers of this process's drafts: two threads may write one file."""
 
 
 class FileStamp(NamedTuple):
@@ -43,26 +52,60 @@ def stat_file(path: str | Path) -> FileStamp:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file next to path, sync it, and rename it to path.
+    """Let `write` fill a draft of a file, sync it, and rename it to path.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; an existing file at path is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with translate_errors(path), draft_of(path) as draft:
+        write(draft)
+        sync_to_disk(draft)
+        draft.replace(path)
+        sync_to_disk(path.parent)
+
+
+@contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """Name a draft of a file or folder, next to it, to be renamed to it when it is complete; else it is removed."""
+    remove_drafts(path.parent)
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{next(DRAFTS)}.tmp")
     try:
-        with translate_errors(path):
-            write(temporary)
-            sync_to_disk(temporary)
-            temporary.replace(path)
-            sync_to_disk(path.parent)
+        yield draft
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(draft)
 
 
-def is_leftover(path: Path, name: str) -> bool:
-    """Tell whether a path is the temporary file of a process that was killed while it wrote a file of this name."""
-    return re.fullmatch(rf"\.{re.escape(name)}\.\d+\.tmp", path.name) is not None
+@cache  # a folder may have many files: once for each process is enough
+def remove_drafts(folder: Path) -> None:
+    """Remove the drafts that processes left in a folder when they were killed."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if (match := DRAFT.fullmatch(path.name)) and not _is_alive(int(match[1])):
+                _remove(path)
+
+
+def is_draft(path: Path) -> bool:
+    """Tell whether a path has the name of a draft."""
+    return DRAFT.fullmatch(path.name) is not None
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # the process of another user
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

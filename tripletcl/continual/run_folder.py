@@ -26,7 +26,7 @@ from typing import Any
 
 from tripletcl.continual.checkpoint import State, base_of, load_state, load_values, save_state
 from tripletcl.errors import UserError
-from tripletcl.files import append_line, is_leftover, locked, write_text
+from tripletcl.files import append_line, is_draft, locked, write_text
 
 log = logging.getLogger("tripletcl")
 
@@ -129,7 +129,7 @@ class RunFolder:
         """Tell whether the path is a file, or has files that no process left that was killed before the settings."""
         if not self.path.is_dir():
             return self.path.exists()
-        return any(path.name != LOCK and not is_leftover(path, SETTINGS) for path in self.path.iterdir())
+        return any(path.name != LOCK and not is_draft(path) for path in self.path.iterdir())
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -7,10 +7,9 @@ import json
 import os
 import shutil
 import time
-import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,13 +19,10 @@ import numpy as np
 
 from tripletcl.data.images import decode_image, map_in_threads
 from tripletcl.errors import UserError
-from tripletcl.files import RACE_NS, FileStamp, locked, stat_file
+from tripletcl.files import RACE_NS, FileStamp, draft_of, locked, stat_file
 
 VERSION = 1
 """Part of every cache's name: raise it when `decode_image` gives other pixels, or the files here change their form."""
-
-LEFTOVER_SECONDS = 3600
-"""A temporary file untouched for this long belongs to no living process, which would write all the time."""
 
 ATTEMPTS = 5
 
@@ -229,15 +225,15 @@ def _build(
     _check_space(int(np.prod(shape)), place.parent)
     jobs = list(zip(files, entries, strict=True))
     rows = map_in_threads(partial(_entry_and_pixels, stored=stored, size=size), jobs, "decoding images")
-    with _temporary(place) as temporary, closing(rows):
-        with temporary.open("wb") as file:
+    with draft_of(place) as draft, closing(rows):
+        with draft.open("wb") as file:
             new_entries, crc32 = _write_pixels(file, shape, rows)
         name = _fingerprint([entry.digest for entry in new_entries], size)[:16]
         data = place.with_name(f"{place.name}-{name}.npy")
-        temporary.replace(data)
+        draft.replace(data)
     manifest = {"data": data.name, "data_stat": stat_file(data), "crc32": crc32, "checked_ns": checked_ns}
     _write_manifest(place, manifest | {"images": _rows_of(files, new_entries)})
-    _remove_old_files(place, data, stored)
+    _remove_old_files(place, data)
 
 
 def _entry_and_pixels(
@@ -283,32 +279,19 @@ def _write_pixels(
 
 
 def _write_manifest(place: Path, manifest: dict[str, Any]) -> None:
-    with _temporary(place) as temporary:
-        with temporary.open("w", encoding="utf-8") as file:
+    with draft_of(place) as draft:
+        with draft.open("w", encoding="utf-8") as file:
             json.dump(manifest, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(_manifest(place))
+        draft.replace(_manifest(place))
 
 
-@contextmanager
-def _temporary(place: Path) -> Iterator[Path]:
-    """The name of a new file in the cache's folder; the file is removed unless it was renamed."""
-    file = place.with_name(f"{place.name}-{uuid.uuid4().hex}.tmp")
-    try:
-        yield file
-    finally:
-        file.unlink(missing_ok=True)
-
-
-def _remove_old_files(place: Path, data: Path, replaced: _Stored | None) -> None:
-    """Remove the pixels that `data` replaces, and the temporary files of killed processes."""
-    for file in place.parent.glob(f"{place.name}*"):
-        if file in (data, _manifest(place)):
-            continue
-        with suppress(OSError):  # removed by another process, or in use on a system that keeps files in use
-            old = time.time() - file.stat().st_mtime > LEFTOVER_SECONDS
-            if old or (replaced is not None and file.name == replaced.manifest["data"]):
+def _remove_old_files(place: Path, data: Path) -> None:
+    """Remove the pixels that `data` replaces, and those that no manifest names: their process was killed."""
+    for file in place.parent.glob(f"{place.name}-*.npy"):
+        if file != data:
+            with suppress(OSError):  # in use on a system that keeps files in use
                 file.unlink()
 
 

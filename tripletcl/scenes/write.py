@@ -6,13 +6,12 @@ import csv
 import json
 import os
 import random
-import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
+from tripletcl.files import draft_of
 from tripletcl.progress import report
 from tripletcl.scenes.compose import draw_scene
 from tripletcl.scenes.vocabulary import scene_facts
@@ -64,13 +63,10 @@ def write_scenes(
         return folder / TABLE
     target = folder.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
-    try:
+    with draft_of(target) as draft:
         _draw_all(draft, chosen, {"train": train, "test": test}, size, seed)
         (draft / SETTINGS).write_text(json.dumps(settings))
         _put_in_place(draft, target, settings)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder / TABLE
 
 
