@@ -31,10 +31,10 @@ from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, writing
 from tripletcl.runs.adapt import adapt
 from tripletcl.runs.continue_run import continue_run
-from tripletcl.runs.photo_index import upgrade_index
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.teach import teach
 from tripletcl.runs.train import train
+from tripletcl.runs.upgrade_index import upgrade_index
 from tripletcl.scenes import write_scenes
 
 SLACK = 1.1

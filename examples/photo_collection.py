@@ -14,12 +14,13 @@ from pathlib import Path
 from tripletcl.config import load_config
 from tripletcl.embedding import FactEmbedder
 from tripletcl.retrieval import answer, contact_sheet, describe_photos, notes_on, parse_request, writing
+from tripletcl.runs.collection import open_collection
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.history import task_records
-from tripletcl.runs.photo_index import open_collection, upgrade_index
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.teach import teach, undo
 from tripletcl.runs.train import train
+from tripletcl.runs.upgrade_index import upgrade_index
 from tripletcl.scenes import write_scenes
 
 

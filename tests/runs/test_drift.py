@@ -24,13 +24,13 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator
 from tripletcl.report.formatting import fraction
 from tripletcl.retrieval import FactIndex
-from tripletcl.runs import photo_index
+from tripletcl.runs import upgrade_index
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.drift import measure_drift, read_drift
 from tripletcl.runs.layout import DRIFT
-from tripletcl.runs.photo_index import training_photos
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.train import train
+from tripletcl.runs.upgrade_index import training_photos
 
 SETTINGS: dict[str, Any] = {
     "device": "cpu",
@@ -245,7 +245,7 @@ def test_an_index_of_another_run_is_refused_with_both_models(run: Path, index: P
 def test_without_training_photos_it_learns_from_stored_test_vectors(
     run: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(photo_index, "training_photos", lambda *_: [])
+    monkeypatch.setattr(upgrade_index, "training_photos", lambda *_: [])
     done = json.loads(run_command(["index", "upgrade", str(run), "--index", str(index), "--json"]))
     assert (done["stage"], done["learned_from"]) == (2, len(FactRun.open(run).vectors(2)["image_ids"]))
 

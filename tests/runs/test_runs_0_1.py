@@ -21,11 +21,11 @@ from tripletcl.config import load_config
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.retrieval import answer, parse_request
+from tripletcl.runs.collection import open_collection
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.evaluate import evaluate
 from tripletcl.runs.history import task_records
 from tripletcl.runs.kinds import open_run
-from tripletcl.runs.photo_index import open_collection
 from tripletcl.runs.teach import teach, undo
 from tripletcl.runs.train import train
 

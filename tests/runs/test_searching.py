@@ -23,8 +23,8 @@ from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.report.formatting import fraction
 from tripletcl.retrieval import Calibration, FactIndex, answer, parse_request
 from tripletcl.runs.calibrate import StageEvaluation, stage_calibration, stage_unseen
+from tripletcl.runs.collection import open_collection
 from tripletcl.runs.layout import CALIBRATION
-from tripletcl.runs.photo_index import open_collection
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.train import train
 

@@ -17,7 +17,7 @@ from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
     from tripletcl.retrieval import Changes, FactIndex
-    from tripletcl.runs.photo_index import IndexUpgraded
+    from tripletcl.runs.upgrade_index import IndexUpgraded
 
 Out = Annotated[Path | None, typer.Option("--out", "--index", help="Index folder; default RUN/index.")]
 
@@ -58,7 +58,7 @@ def sync(
     """
     with working():
         from tripletcl.retrieval import writing
-        from tripletcl.runs.model import open_model
+        from tripletcl.runs.collection import open_model
 
         folder, model = _folder(run, out), open_model(run, stage)
         with writing(folder, model.load(), stage=model.stage, kind=kind) as index:
@@ -73,7 +73,7 @@ def add(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = Fal
     """Embed new and changed photos among those given, with the model that made the index."""
     with working():
         from tripletcl.retrieval import writing
-        from tripletcl.runs.model import open_model
+        from tripletcl.runs.collection import open_model
 
         folder, files = _folder(run, out), photo_files(photos)
         if missing := [file for file in files if not file.exists()]:
@@ -132,7 +132,7 @@ def upgrade(
     """Bring the index to the run's latest stage, or another, without reading its photos."""
     with working():
         from tripletcl.retrieval.upgrade import KEEP
-        from tripletcl.runs.photo_index import upgrade_index
+        from tripletcl.runs.upgrade_index import upgrade_index
 
         result = upgrade_index(run, out, stage, images, keep=KEEP if keep is None else keep)
     if as_json:

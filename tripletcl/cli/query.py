@@ -63,12 +63,14 @@ def query(
     ready()
     from tripletcl.retrieval import answer, contact_sheet, notes_on, parse_request
     from tripletcl.retrieval.table import is_missing
-    from tripletcl.runs.photo_index import open_collection
+    from tripletcl.runs.collection import open_collection
 
     photos = open_collection(run, index, stage)
     wanted = parse_request(request or (), photos.embedder.facts, like or (), unlike or ())
     notes = notes_on(wanted, photos.embedder, photos.embedder.vocabulary)
-    hits = answer(photos.index, wanted, k, photos.calibration)
+    several = len(wanted.terms) > 1
+    calibration = photos.calibration if several else None
+    hits = answer(photos.index, wanted, k, calibration)
     if sheet is not None:
         contact_sheet(hits, sheet, str(wanted))
     if photos.newer:
@@ -82,8 +84,7 @@ def query(
     say(f"understood as {wanted}")
     for note in notes:
         say(note)
-    several = len(wanted.terms) > 1
-    _print_hits(hits, "cosines" if not several else "score" if photos.calibration is None else "probability")
+    _print_hits(hits, "cosines" if not several else "score" if calibration is None else "probability")
     if sheet is not None:
         say(f"contact sheet: {sheet}")
 
@@ -112,7 +113,7 @@ def describe(run: RunArgument, images: Images, k: Top = 5, stage: Stage = None, 
     """Name the facts that images show, among those the run has learned, each with its probability."""
     ready()
     from tripletcl.retrieval import describe_photos
-    from tripletcl.runs.model import open_model
+    from tripletcl.runs.collection import open_model
 
     model = open_model(run, stage)
     embedder, calibration = model.load(), model.calibration()

@@ -218,6 +218,6 @@ def _index_to_update(run: FactRun, index: Path | None) -> Path | None:
 
 
 def _update_index(run: FactRun, index: Path, stage: int, embedder: FactEmbedder | None = None) -> str:
-    from tripletcl.runs.photo_index import update_index
+    from tripletcl.runs.upgrade_index import update_index
 
     return update_index(run, index, stage, embedder)

@@ -23,8 +23,8 @@ from tripletcl.methods import method_name
 from tripletcl.report.formatting import method_label
 from tripletcl.retrieval import Calibration
 from tripletcl.runs.calibrate import stage_calibration
+from tripletcl.runs.collection import load_stage
 from tripletcl.runs.layout import run_folders, stage_number
-from tripletcl.runs.model import load_stage
 from tripletcl.runs.stored import FactRun, saved_fingerprint
 
 MODELS_HELD = 4

@@ -1,4 +1,4 @@
-"""The photo index of a run: opened to be searched, and brought to other stages without its photos."""
+"""The photo index of a run brought to another stage, in most cases without its photos."""
 
 from __future__ import annotations
 
@@ -12,59 +12,11 @@ from torch import Tensor
 
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
-from tripletcl.retrieval import Calibration, FactIndex, writing
+from tripletcl.retrieval import FactIndex, writing
 from tripletcl.retrieval.photos import find_photos
-from tripletcl.retrieval.store import read_together
 from tripletcl.retrieval.upgrade import EXACT, KEEP, NOTHING, Upgraded, upgrade
 from tripletcl.retrieval.vector_map import FEWEST_PHOTOS
-from tripletcl.runs.layout import INDEX
-from tripletcl.runs.model import StoredModel, open_model
 from tripletcl.runs.stored import FactRun
-
-
-@dataclass(frozen=True)
-class Collection:
-    """Photos that can be searched.
-
-    Attributes:
-        index: With the model that made it.
-        embedder: That model.
-        stage: Its stage; None for a model that belongs to no run.
-        calibration: The meaning of its scores; None if unknown.
-        newer: A sentence for the user if the run has a later stage.
-    """
-
-    index: FactIndex
-    embedder: FactEmbedder
-    stage: int | None
-    calibration: Calibration | None
-    newer: str | None = None
-
-
-def open_collection(path: Path, index: Path | None = None, stage: int | None = None) -> Collection:
-    """Open an index with the model that made it, whichever stage of the run that is.
-
-    Args:
-        path: A run, or a folder of `save_pretrained`.
-        index: The index; by default RUN/index.
-        stage: The stage that must have made it; by default any.
-
-    Raises:
-        UserError: there is no index, no such stage, or another model made the index.
-    """
-    open_model(path, stage)  # without a run or a stage, that is the error, not the missing index
-    folder = index or path / INDEX
-
-    def read() -> tuple[StoredModel, FactEmbedder, FactIndex]:
-        model = open_model(path, stage, folder)
-        embedder = model.load()
-        return model, embedder, FactIndex.load(folder, embedder)
-
-    model, embedder, opened = read_together(folder, read)
-    newer = None
-    if model.run is not None and (latest := model.run.stage()) != model.stage:
-        newer = f"this index is of stage {model.stage}, and the run has stage {latest}: tripletcl index upgrade {path}"
-    return Collection(opened, embedder, model.stage, model.calibration(), newer)
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,24 @@
-"""The model of a run's stage, or one that `save_pretrained` wrote: commands and scripts name either by its folder."""
+"""A stored model, and the photo index that it made: commands and scripts open both by the folder of a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.experiments.feature_cache import load_texts
-from tripletcl.retrieval import Calibration, about_index
+from tripletcl.retrieval import Calibration, FactIndex, about_index
+from tripletcl.retrieval.store import read_together
 from tripletcl.runs.calibrate import stage_calibration
-from tripletcl.runs.layout import EMBEDDER, TEXTS
+from tripletcl.runs.layout import EMBEDDER, INDEX, TEXTS
 from tripletcl.runs.stored import FactRun
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model on disk.
+    """The model of a run's stage, or one that `save_pretrained` wrote.
 
     Attributes:
         folder: The folder of the model's files.
@@ -81,3 +83,58 @@ def _stage_for(run: FactRun, index: Path, stage: int | None) -> int:
             f"tripletcl index upgrade {run.path}"
         )
     return stage
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Photos that can be searched.
+
+    Attributes:
+        index: With the model that made it.
+        embedder: That model.
+        model: The same model on disk.
+    """
+
+    index: FactIndex
+    embedder: FactEmbedder
+    model: StoredModel
+
+    @property
+    def stage(self) -> int | None:
+        """The stage of the model; None for a model that belongs to no run."""
+        return self.model.stage
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The meaning of the model's scores; None if unknown. A request of one term needs none."""
+        return self.model.calibration()
+
+    @property
+    def newer(self) -> str | None:
+        """A sentence for the user if the run has a later stage."""
+        run, stage = self.model.run, self.stage
+        if run is None or (latest := run.stage()) == stage:
+            return None
+        return f"this index is of stage {stage}, and the run has stage {latest}: tripletcl index upgrade {run.path}"
+
+
+def open_collection(path: Path, index: Path | None = None, stage: int | None = None) -> Collection:
+    """Open an index with the model that made it, whichever stage of the run that is.
+
+    Args:
+        path: A run, or a folder of `save_pretrained`.
+        index: The index; by default RUN/index.
+        stage: The stage that must have made it; by default any.
+
+    Raises:
+        UserError: there is no index, no such stage, or another model made the index.
+    """
+    open_model(path, stage)  # without a run or a stage, that is the error, not the missing index
+    folder = index or path / INDEX
+
+    def read() -> Collection:
+        model = open_model(path, stage, folder)
+        embedder = model.load()
+        return Collection(FactIndex.load(folder, embedder), embedder, model)
+
+    return read_together(folder, read)
