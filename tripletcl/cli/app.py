@@ -12,8 +12,8 @@ import typer
 from tripletcl.cli.data import data_app
 from tripletcl.cli.evaluate import drift, evaluate
 from tripletcl.cli.index import index_app
-from tripletcl.cli.options import AsJson, ConfigArgument, Overrides, ready, working
-from tripletcl.cli.output import say
+from tripletcl.cli.options import AsJson, ConfigArgument, Overrides
+from tripletcl.cli.output import ready, say, working
 from tripletcl.cli.query import RequestCommand, describe, query, recognise
 from tripletcl.cli.serve import serve
 from tripletcl.cli.teach import adapt, tasks, teach

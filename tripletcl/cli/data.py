@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tripletcl.cli.options import AsJson, working
-from tripletcl.cli.output import print_table, say
+from tripletcl.cli.options import AsJson
+from tripletcl.cli.output import print_table, say, working
 
 if TYPE_CHECKING:
     from tripletcl.data import CheckReport

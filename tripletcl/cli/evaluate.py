@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tripletcl.cli.options import AsJson, RunArgument, Stage, ready, working
-from tripletcl.cli.output import print_table, say
+from tripletcl.cli.options import AsJson, RunArgument, Stage
+from tripletcl.cli.output import print_table, ready, say, working
 from tripletcl.errors import UserError
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from tripletcl.cli.options import AsJson, Photos, RunArgument, Stage, photo_files, ready, working
-from tripletcl.cli.output import missing_note, print_skipped, say, skipped_entries
+from tripletcl.cli.options import AsJson, Photos, RunArgument, Stage, photo_files
+from tripletcl.cli.output import missing_note, print_skipped, ready, say, skipped_entries, working
 from tripletcl.errors import UserError
 
 if TYPE_CHECKING:

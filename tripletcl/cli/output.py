@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import codecs
 import io
+import logging
+import os
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +34,36 @@ def printable(text: str, kept: str = "\n\t") -> str:
 def say(text: object = "") -> None:
     """Print a text with names in it."""
     print(printable(str(text)), flush=True)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats a line of the log as `say` prints a text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a line."""
+        return printable(super().format(record))
+
+
+def ready() -> Console:
+    """Send the library's log to the terminal; returns the console for messages that are no results."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from rich.console import Console
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger("tripletcl").setLevel(logging.INFO)
+    return Console(stderr=True)
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Show the library's log and its progress in the terminal."""
+    console = ready()
+    from tripletcl.cli.progress import progress_bars
+
+    with progress_bars(console):
+        yield
 
 
 def open_for_any_name(stream: object) -> None:

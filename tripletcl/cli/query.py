@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, Stage, Top, ready
-from tripletcl.cli.output import missing_note, new_table, print_rows, printable, say
+from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, Stage, Top
+from tripletcl.cli.output import missing_note, new_table, print_rows, printable, ready, say
 from tripletcl.errors import UserError, excerpt
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tripletcl.cli.options import RunArgument, ready
-from tripletcl.cli.output import say
+from tripletcl.cli.options import RunArgument
+from tripletcl.cli.output import ready, say
 
 
 def serve(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, photo_files, ready, working
-from tripletcl.cli.output import new_table, print_rows, print_skipped, say, skipped_entries
+from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, photo_files
+from tripletcl.cli.output import new_table, print_rows, print_skipped, ready, say, skipped_entries, working
 from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
