@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tripletcl.data.facts import LONGEST_REQUEST, Fact
+from tripletcl.data.words import stem
 from tripletcl.errors import UserError
-from tripletcl.retrieval.lexicon import Lexicon, stem
+from tripletcl.retrieval.lexicon import Lexicon
 from tripletcl.retrieval.phrases import read_phrase
 
 FACTS = [

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import chain
-from typing import Any
 
 from tripletcl.data.facts import UNITS, Fact
+from tripletcl.data.words import ARTICLES, split_words, stem, word_set
 
 SUBJECT, PREDICATE, OBJECT = range(len(UNITS))
-
-
-def word_set(words: str) -> frozenset[str]:
-    """The words of a text."""
-    return frozenset(words.split())
 
 
 FILLERS = word_set(
@@ -24,35 +18,8 @@ FILLERS = word_set(
 )
 """Words without content: "someone riding a horse" has any subject."""
 
-IRREGULAR_FORMS = """
-be am is are was were been being, beat beaten, begin began begun, bend bent, bind bound, bite bit bitten, blow blew
-blown, break broke broken, bring brought, build built, burst, buy bought, catch caught, choose chose chosen, come
-came, creep crept, cut, deal dealt, dig dug, dive dove dived, do does did done, draw drew drawn, drink drank drunk,
-drive drove driven, eat ate eaten, fall fell fallen, feed fed, feel felt, fight fought, find found, flee fled, fling
-flung, fly flew flown flies, forget forgot forgotten, freeze froze frozen, get got gotten, give gave given, go goes
-went gone, grind ground, grow grew grown, hang hung, have has had having, hear heard, hide hid hidden, hit, hold held,
-hurt, keep kept, kneel knelt, know knew known, lay laid, lead led, lean leant, leap leapt, leave left, lend lent, let,
-lie lay lain, light lit, lose lost, make made, meet met, pay paid, put, read, ride rode ridden, ring rang rung, rise
-rose risen, run ran, say said, see saw seen, sell sold, send sent, set, sew sewn, shake shook shaken, shine shone,
-shoot shot, show shown, shut, sing sang sung, sink sank sunk, sit sat, sleep slept, slide slid, sling slung, speak
-spoke spoken, spend spent, spin spun, spit spat, split, spread, spring sprang sprung, stand stood, steal stole stolen,
-stick stuck, sting stung, stride strode, strike struck stricken, string strung, sweep swept, swim swam swum, swing
-swung, take took taken, teach taught, tear tore torn, tell told, think thought, throw threw thrown, tread trod
-trodden, wake woke woken, wear wore worn, weave wove woven, weep wept, win won, wind wound, wring wrung, write wrote
-written, bus buses, calf calves, child children, die dice, elf elves, foot feet, gas gases, goose geese, half halves,
-hoof hooves, knife knives, leaf leaves, life lives, loaf loaves, louse lice, man men, mouse mice, ox oxen, person
-people persons, scarf scarves, shelf shelves, thief thieves, tooth teeth, wife wives, wolf wolves, woman women
-"""
-"""English verbs and nouns whose forms share no stem, the plain form first. A form of two words (`lay`) belongs to the
-first."""
-
-ARTICLES = word_set("a an the")
-
 SHAPES = ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
 """The units that a phrase may name: one before several, so that the longest known text is preferred."""
-
-_local = threading.local()
-"""A stemmer for each thread: a stemmer works on one word at a time."""
 
 
 def content_words(words: Sequence[str]) -> list[str]:
@@ -74,7 +41,7 @@ class Lexicon:
         self._whole: dict[tuple[str, ...], str] = {}  # texts by the stems of all their words, fillers included
         units = dict.fromkeys((unit, text) for fact in facts for unit, text in enumerate(fact.units) if text)
         for unit, text in units:
-            every = text.casefold().split()
+            every = split_words(text.casefold())
             words = content_words(every) or every
             self._spelled[unit].setdefault(tuple(words), text)
             self._spelled[unit].setdefault((" ".join(every),), text)
@@ -179,36 +146,3 @@ def lexicon_of(facts: tuple[Fact, ...]) -> Lexicon:
 def _plain(texts: Iterable[str]) -> str:
     words = " ".join(texts).casefold().split()
     return " ".join(word for word in words if word not in ARTICLES)
-
-
-# --- stems -----------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=2**16)
-def stem(word: str) -> str:
-    """The common part of all forms of a word; only for comparison with other stems.
-
-    It is the result of Snowball's English stemmer (Porter, "Snowball: a language for stemming algorithms", 2001) for
-    the plain form of irregular words. A noun and a verb may share it (`drink`, `drinking`).
-    """
-    word, plain = word.casefold(), _plain_forms()
-    stemmed = _stemmer().stemWord(plain.get(word, word))
-    return _stemmer().stemWord(plain[stemmed]) if stemmed in plain else stemmed  # `shots` is a form of `shot`
-
-
-def _stemmer() -> Any:
-    import snowballstemmer
-
-    if not hasattr(_local, "stemmer"):
-        _local.stemmer = snowballstemmer.stemmer("english")
-    return _local.stemmer
-
-
-@cache
-def _plain_forms() -> dict[str, str]:
-    plain: dict[str, str] = {}
-    for forms in IRREGULAR_FORMS.split(","):
-        first, *others = forms.split()
-        for form in others:
-            plain.setdefault(form, first)
-    return plain

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tripletcl.data.facts import UNITS, Fact, Query, check_request
+from tripletcl.data.words import PUNCTUATION, word_set
 from tripletcl.errors import UserError, excerpt
 from tripletcl.retrieval.lexicon import (
     FILLERS,
@@ -17,7 +18,6 @@ from tripletcl.retrieval.lexicon import (
     Lexicon,
     content_words,
     lexicon_of,
-    word_set,
 )
 
 OPENING = re.compile(r"^\W*((an?|the|some|all)\s+)?(photo|picture|image)(graph)?s?\s+(of|showing|with)\b", re.I)
@@ -30,9 +30,6 @@ PREPOSITIONS = word_set(
     "about above across against along among around at behind below beneath beside between by down for from in inside "
     "into near of off on onto out outside over past through to towards under up upon with"
 )
-
-PUNCTUATION = ".,;:!?'\"()\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
-"""Characters at the ends of words that mean nothing."""
 
 Words = Sequence[str]
 
