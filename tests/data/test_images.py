@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from functools import partial
@@ -13,7 +17,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tripletcl.data.images import decode_image, decode_readable, list_images, map_in_threads
+from tripletcl.data import images
+from tripletcl.data.images import (
+    decode_image,
+    decode_readable,
+    decode_thumbnail,
+    list_images,
+    map_in_threads,
+    photo_digest,
+    read_photo,
+)
 from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
 
@@ -98,6 +111,35 @@ def test_jpeg_decoded_at_a_fraction_looks_the_same(shape: tuple[int, int]) -> No
     assert np.abs(decode_image(raw, 64).astype(int) - expected).mean() < 0.6
 
 
+@pytest.mark.parametrize("strip", [1, 3000, 2**22])
+@pytest.mark.parametrize(("wide", "high"), [(23, 16), (16, 40), (900, 131), (333, 640), (8, 700), (1501, 1499)])
+def test_scaling_in_strips_is_that_of_pillow_on_the_whole_image(
+    wide: int, high: int, strip: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "STRIP_PIXELS", strip)
+    pixels = noise(high, wide, 3)
+    for size in (4, 16, 50):
+        left, top, short = (wide - min(wide, high)) / 2, (high - min(wide, high)) / 2, min(wide, high)
+        if short == size:
+            left, top = int(left), int(top)
+        box = (left, top, left + short, top + short)
+        whole = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+        assert np.array_equal(decode_image(pixels, size), np.asarray(whole).transpose(2, 0, 1))
+
+
+def test_a_thumbnail_is_the_whole_upright_image_on_white() -> None:
+    image = Image.new("RGBA", (400, 100), (*GREEN, 255))
+    image.paste((*RED, 255), (0, 0, 100, 100))
+    image.paste((0, 0, 0, 0), (300, 0, 400, 100))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    small = decode_thumbnail(file_of(image, "PNG", exif=exif), 40)
+    assert (small.mode, small.size) == ("RGB", (10, 40))
+    assert [small.getpixel((5, y)) for y in (2, 20, 37)] == [RED, GREEN, WHITE]
+    assert decode_thumbnail(np.full((1, 500), 9, np.uint8), 50).size == (50, 1)
+    assert decode_thumbnail(noise(8, 6, 3), 50).size == (6, 8)  # never enlarged
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP"])
 def test_orientation_is_undone(orientation: int, form: str) -> None:
@@ -180,14 +222,89 @@ def test_broken_files_are_named_with_the_reason(tmp_path: Path) -> None:
 
 def test_decompression_bomb_is_refused(tmp_path: Path) -> None:
     """A small file that says it holds 40000 x 40000 pixels is not decoded."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0))
     path = tmp_path / "bomb.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b""))
     assert refusal(path).startswith(f"{path}: too large")
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def plain_png(wide: int, high: int, depth: int) -> bytes:
+    """A black PNG of grey pixels, made without a picture in memory."""
+    packer, row = zlib.compressobj(1), b"\0" * (1 + wide * depth // 8)
+    packed = [packer.compress(row) for _ in range(high)]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, depth, 0, 0, 0, 0))
+    body = chunk(b"IDAT", b"".join(packed) + packer.flush())
+    return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+
+
+PEAK = """
+import resource, sys
+from tripletcl.data.images import decode_image
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(decode_image(sys.argv[1], 32).max())
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("form", "wide", "high", "most"), [("PNG", 9400, 9400, 400), ("JPEG", 20000, 10000, 80), ("JPEG", 60000, 1800, 80)]
+)
+def test_memory_of_large_images_is_bounded(form: str, wide: int, high: int, most: int, tmp_path: Path) -> None:
+    """A PNG is decoded whole, 169 MiB in 16 bits; a JPEG of 200 megapixels, or a panorama, at a fraction."""
+    path = tmp_path / "large"
+    path.write_bytes(plain_png(wide, high, 16) if form == "PNG" else file_of(Image.new("L", (wide, high)), "JPEG"))
+    ended = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
+    values, peak = ended.stdout.splitlines()
+    assert values == "0"
+    assert int(peak) < most
+
+
+def test_an_image_that_takes_too_much_memory_is_refused_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jpg"
+    monkeypatch.setattr(images, "MOST_MEMORY", 2**20)
+    path.write_bytes(file_of(Image.fromarray(noise(600, 600, 3)), "PNG"))
+    assert refusal(path) == f"{path}: too large: to decode 600 x 600 pixels takes 1 MiB; allowed are 1"
+    path.write_bytes(file_of(Image.new("RGB", (1200, 900)), "JPEG"))
+    decode_image(path, 8)
+    path.write_bytes(file_of(Image.new("RGB", (1200, 900)), "JPEG", progressive=True))
+    assert "too large: to decode 1200 x 900 pixels takes 3 MiB" in refusal(path)
+
+
+def test_only_regular_files_of_some_size_are_read(tmp_path: Path) -> None:
+    names = {name: tmp_path / f"{name}.jpg" for name in ("pipe", "socket", "zero", "folder", "sparse")}
+    os.mkfifo(names["pipe"])
+    names["zero"].symlink_to("/dev/zero")
+    names["folder"].mkdir()
+    with names["sparse"].open("wb") as file:
+        file.truncate(2**31)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(names["socket"]))
+        reasons = {name: refusal(path).removeprefix(f"{path}: ") for name, path in names.items()}
+    assert reasons == {
+        "pipe": "a pipe, and no file",
+        "socket": "a socket, and no file",
+        "zero": "a device, and no file",
+        "folder": "a folder, and no file",
+        "sparse": "too large: a file of 2,048 MiB; allowed are 256",
+    }
+    for path in names.values():
+        with pytest.raises(OSError, match=r"and no file|too large"):
+            photo_digest(path)
+
+
+def test_a_digest_is_of_the_content(tmp_path: Path) -> None:
+    for name, content in (("a.jpg", b"one"), ("b.png", b"one"), ("c.jpg", b"two")):
+        (tmp_path / name).write_bytes(content)
+    one, copy, two = (photo_digest(tmp_path / name) for name in ("a.jpg", "b.png", "c.jpg"))
+    assert one == copy == photo_digest(read_photo(tmp_path / "a.jpg")) != two
+    assert len(one) == 32
 
 
 def test_other_arrays_are_refused() -> None:

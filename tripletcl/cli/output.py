@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import unicodedata
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ class PrintableFormatter(logging.Formatter):
 def ready() -> Console:
     """Send the library's log to the terminal; returns the console for messages that are no results."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # what takes too much memory is refused
     from rich.console import Console
 
     handler = logging.StreamHandler()

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tripletcl.data.images import decode_image, map_in_threads
+from tripletcl.data.images import decode_image, map_in_threads, photo_digest, read_photo
 from tripletcl.errors import UserError
 from tripletcl.files import RACE_NS, FileStamp, draft_of, locked, stat_file
 
@@ -95,11 +95,6 @@ class ImageCache:
     def size(self) -> int:
         """The side of the squares, in pixels."""
         return int(self._pixels.shape[-1])
-
-
-def content_digest(raw: bytes) -> str:
-    """A hash of a file's content."""
-    return hashlib.blake2b(raw, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,8 +300,8 @@ def _check_space(needed: int, folder: Path) -> None:
 
 def _read(file: str) -> tuple[_Entry, bytes]:
     stamp = stat_file(file)  # before the content: a change in between is detected at the next opening
-    raw = Path(file).read_bytes()
-    return _Entry(stamp, content_digest(raw)), raw
+    raw = read_photo(file)
+    return _Entry(stamp, photo_digest(raw)), raw
 
 
 def _read_entry(file: str) -> _Entry | None:

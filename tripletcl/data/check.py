@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from tripletcl.data.cache import content_digest
 from tripletcl.data.fact_table import SPLITS
-from tripletcl.data.images import decode_image, map_in_threads
+from tripletcl.data.images import decode_image, map_in_threads, photo_digest, read_photo
 from tripletcl.data.tables import Row, Scan, scan_table
 from tripletcl.errors import UserError
 
@@ -151,7 +150,7 @@ def _image_problems(scan: Scan, by_image: dict[str, list[Row]]) -> Iterator[Prob
 def _inspect(root: Path, image: str) -> tuple[str | None, Kind | None, str]:
     """A file's digest (None if it cannot be read), and the kind of its problem (or None) with the reason."""
     try:
-        raw = (root / image).read_bytes()
+        raw = read_photo(root / image)
     except FileNotFoundError:
         return None, "missing file", f"{image!r} does not exist in {root}"
     except OSError as error:
@@ -159,8 +158,8 @@ def _inspect(root: Path, image: str) -> tuple[str | None, Kind | None, str]:
     try:
         decode_image(raw, DECODED_SIZE, name=repr(image))
     except UserError as error:
-        return content_digest(raw), "undecodable image", str(error)
-    return content_digest(raw), None, ""
+        return photo_digest(raw), "undecodable image", str(error)
+    return photo_digest(raw), None, ""
 
 
 def _group(pairs: Iterable[tuple[Any, Row]]) -> dict[Any, list[Row]]:

@@ -1,13 +1,18 @@
-"""Decode image files into small squares of uint8, in threads, and list the image files of a folder."""
+"""Read image files, decode them into small squares of uint8, in threads, and list the image files of a folder."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import io
 import logging
+import math
 import os
+import stat
+import struct
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -16,6 +21,7 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from tripletcl.errors import UserError
 from tripletcl.progress import report
@@ -44,17 +50,74 @@ TRANSPOSES = {
 
 ORIENTATION_TAG = 0x0112
 
+MOST_BYTES = 256 * 2**20
+"""The largest image file."""
+
+MOST_MEMORY = 640 * 2**20
+"""The most bytes that Pillow may take to decode an image."""
+
+STRIP_PIXELS = 2**22
+"""An image is converted in strips of at most so many pixels: each step of the conversion copies its pixels."""
+
+REDUCING_GAP = 3.0
+"""An image is averaged over whole blocks of pixels until it is this much larger than asked, and only then resampled."""
+
+PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+"""Bytes of a pixel in Pillow's memory; 4 in all other modes."""
+
+SAMPLES = {0: 3.0, 1: 2.0, 2: 1.5}
+"""Samples of a pixel of a JPEG, by its chroma subsampling: 4:4:4, 4:2:2, 4:2:0; those of any other are at most 4."""
+
+KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+"""What may lie under the name of an image file; anything else is a device."""
+
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def read_photo(path: str | Path) -> bytes:
+    """Read an image file.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read, is no regular file (reading a pipe may never end), or is
+            larger than `MOST_BYTES`.
+    """
+    about = os.stat(path)  # noqa: PTH116 - building a Path for each of many files costs more than the stat
+    if not stat.S_ISREG(about.st_mode):
+        kind = KINDS.get(stat.S_IFMT(about.st_mode), "a device")
+        raise OSError(errno.EINVAL, f"{kind}, and no file", str(path))
+    if about.st_size > MOST_BYTES:
+        size, most = about.st_size / 2**20, MOST_BYTES // 2**20
+        raise OSError(errno.EFBIG, f"too large: a file of {size:,.0f} MiB; allowed are {most}", str(path))
+    with open(path, "rb") as file:  # noqa: PTH123 - as above
+        return file.read(MOST_BYTES)
+
+
+def photo_digest(photo: str | Path | bytes) -> str:
+    """Compute the identity of a photo's content, 32 hex digits, equal for copies under any name.
+
+    It is a hash of the bytes of the file: a photo that was saved anew or scaled is another one.
+
+    Args:
+        photo: The file, or what `read_photo` returned of it.
+
+    Raises:
+        OSError: See `read_photo`.
+    """
+    return hashlib.blake2b(photo if isinstance(photo, bytes) else read_photo(photo), digest_size=16).hexdigest()
 
 
 def decode_image(source: ImageLike, size: int, name: str | None = None) -> np.ndarray:
     """Decode an image to an upright RGB square: its short side is scaled to `size`, and its centre is cut out.
 
     Transparent pixels become white; an animation is its first frame; 16-bit grey keeps its high bits. Scaling is
-    bicubic and antialiased. A JPEG is decoded at a fraction of its size if that is enough.
+    bicubic and antialiased. A JPEG is decoded at a fraction of its size if that is enough, so that panoramas and photos
+    of hundreds of megapixels take little memory.
 
     Args:
         source: A path, the bytes of a file, a Pillow image, or a uint8 array `[H, W]`, `[H, W, 3]`, `[H, W, 4]`, or
@@ -70,14 +133,25 @@ def decode_image(source: ImageLike, size: int, name: str | None = None) -> np.nd
     """
     if size < 1:
         raise UserError(f"the image size must be at least 1 pixel, not {size}")
-    name = name or _name(source)
-    try:
-        with _open(source) as image:
-            extent = _load(image, size, whole=image is source)
-            square = _turn_upright(_crop_square(_to_rgb(image), extent, size), _orientation(image))
-    except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything: struct.error, SyntaxError
-        raise UserError(f"{name}: {_reason(error)}") from error
+    with _naming(source, name), _open(source) as image:
+        extent = _load(image, size, whole=image is source)
+        square = _turn_upright(_scale(image, _centre(extent, size), (size, size)), _orientation(image))
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))  # [size, size, 3] -> [3, size, size]
+
+
+def decode_thumbnail(source: ImageLike, size: int, name: str | None = None) -> Image.Image:
+    """Decode a whole image, upright and in RGB, so that its longer side is at most `size` pixels; without metadata.
+
+    Raises:
+        UserError: As `decode_image`.
+    """
+    with _naming(source, name), _open(source) as image:
+        extent = _load(image, size, whole=image is source)
+        scale = min(1.0, size / max(image.size))
+        width, height = (max(1, round(scale * side)) for side in image.size)
+        small = _turn_upright(_scale(image, (0, 0, *extent), (width, height)), _orientation(image))
+    small.info = {}
+    return small
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -203,19 +277,44 @@ def unreadable_error(unreadable: Mapping[Path, str]) -> UserError:
     )
 
 
+@contextlib.contextmanager
+def _naming(source: ImageLike, name: str | None) -> Iterator[None]:
+    """Turn whatever a damaged image raises into a sentence that names it."""
+    try:
+        yield
+    except Exception as error:  # Pillow's readers raise nearly anything: struct.error, SyntaxError
+        raise UserError(f"{name or _name(source)}: {_reason(error)}") from error
+
+
 def _open(source: ImageLike) -> contextlib.AbstractContextManager[Image.Image]:
     if isinstance(source, Image.Image):
         return contextlib.nullcontext(source)  # the caller's image: left open
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    raw = source if isinstance(source, bytes) else read_photo(source)
+    if raw.startswith(b"\xff\xd8\xff"):  # Image.open refuses a JPEG by its pixels, without asking for its scale
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+            return JpegImageFile(io.BytesIO(raw))
+    return Image.open(io.BytesIO(raw))
 
 
 def _load(image: Image.Image, size: int, whole: bool) -> tuple[float, float]:
     """Decode an image, a JPEG at 1/2, 1/4 or 1/8 of its size unless `whole`; returns its exact (width, height)."""
+    width, height = image.size
     draft = None if whole else image.draft(None, (2 * size, 2 * size))  # twice the size, for the antialiasing
+    if (needed := _memory(image, width * height)) > MOST_MEMORY and not whole:
+        raise UserError(
+            f"too large: to decode {width} x {height} pixels takes {needed / 2**20:,.0f} MiB; allowed are "
+            f"{MOST_MEMORY // 2**20}"
+        )
     image.load()
     return image.size if draft is None else draft[1][2:]
+
+
+def _memory(image: Image.Image, pixels: int) -> float:
+    """The bytes that Pillow takes to decode an image of so many pixels; a progressive JPEG starts as 16-bit samples."""
+    decoded = image.width * image.height * PIXEL_BYTES.get(image.mode, 4)
+    return decoded + (2 * pixels * SAMPLES.get(get_sampling(image), 4) if image.info.get("progressive") else 0)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -261,13 +360,42 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")  # 65535 = 255 * 257
 
 
-def _crop_square(image: Image.Image, extent: tuple[float, float], size: int) -> Image.Image:
+def _centre(extent: tuple[float, float], size: int) -> Box:
+    """The largest square in the centre of an image."""
     short = min(extent)
     left, top = ((side - short) / 2 for side in extent)
     if short == size:
         left, top = int(left), int(top)  # half a pixel would blur an image that needs no scaling
-    box = (left, top, left + short, top + short)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return left, top, left + short, top + short
+
+
+def _scale(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
+    """Scale a part of an image to (width, height), in RGB.
+
+    The result is that of `Image.resize` with a reducing gap, without a second copy of the whole image.
+    """
+    scales = [(box[axis + 2] - box[axis]) / size[axis] for axis in (0, 1)]
+    factors = [int(scale / REDUCING_GAP) or 1 for scale in scales]
+    # Pixels next to the box weigh in its borders. Where blocks are averaged, the first one begins where Pillow's does.
+    margins = [1.5 * scale if max(factors) > 1 else 2 * max(scale, 1) + 1 for scale in scales]
+    left, top = (max(0, int(box[axis] - margins[axis])) for axis in (0, 1))
+    right, bottom = (min(image.size[axis], math.ceil(box[axis + 2] + margins[axis])) for axis in (0, 1))
+    reduced = _reduce(image, (left, top, right, bottom), (factors[0], factors[1]))
+    within = [(side - (left, top)[place % 2]) / factors[place % 2] for place, side in enumerate(box)]
+    return reduced.resize(size, Image.Resampling.BICUBIC, box=(within[0], within[1], within[2], within[3]))
+
+
+def _reduce(image: Image.Image, area: tuple[int, int, int, int], factors: tuple[int, int]) -> Image.Image:
+    """Average blocks of pixels of a part of an image, in RGB, one strip after another."""
+    left, top, right, bottom = area
+    rows = max(1, STRIP_PIXELS // (right - left) // factors[1]) * factors[1]
+    if bottom - top <= rows:
+        return _to_rgb(image.crop(area)).reduce(factors)
+    reduced = Image.new("RGB", (math.ceil((right - left) / factors[0]), math.ceil((bottom - top) / factors[1])))
+    for start in range(top, bottom, rows):
+        strip = _to_rgb(image.crop((left, start, right, min(start + rows, bottom))))
+        reduced.paste(strip.reduce(factors), (0, (start - top) // factors[1]))
+    return reduced
 
 
 def _name(source: ImageLike) -> str:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps
-
-from tripletcl.errors import UserError
+from tripletcl.data.images import decode_thumbnail
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,15 +26,8 @@ def thumbnail_uri(path: Path | str, size: int = 160) -> str:
     Raises:
         UserError: the file cannot be read as an image.
     """
-    try:
-        with Image.open(path) as opened:
-            opened.draft("RGB", (2 * size, 2 * size))
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {path} of the report cannot be read: {error}") from error
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=82, optimize=True)
+    decode_thumbnail(path, size).save(buffer, "JPEG", quality=82, optimize=True)
     return _data_uri("image/jpeg", buffer.getvalue())
 
 
