@@ -47,7 +47,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
     save_state(path, {"x": torch.randn(1000)})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else int(keep)])
-    with pytest.raises(UserError, match="not a complete checkpoint"):
+    with pytest.raises(UserError, match=r"a\.safetensors is damaged .*restore it from a copy"):
         load_state(path)
 
 
@@ -59,7 +59,7 @@ class Bomb:
 def test_a_pickle_is_refused_unopened(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UserError, match="not a safetensors file"):
+    with pytest.raises(UserError, match=r"a\.safetensors is damaged"):
         load_state(path)
 
 
@@ -99,7 +99,7 @@ def test_a_checkpoint_refers_to_a_base_if_most_of_it_is_equal(tmp_path: Path) ->
     assert torch.equal(back["method"]["few"], small + 1)
     assert back["seconds"] == load_values(second)["seconds"] == 2
     first.write_bytes(first.read_bytes()[:-100])
-    with pytest.raises(UserError, match="not a complete checkpoint"):
+    with pytest.raises(UserError, match=r"a\.safetensors is damaged .*restore it from a copy"):
         load_state(second)
     save_state(second, {"sums": large}, first)
     assert base_of(second) is None, "nothing can lean on a damaged one"

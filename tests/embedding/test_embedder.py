@@ -150,6 +150,7 @@ def test_a_saved_embedder_gives_equal_vectors(embedder: FactEmbedder, pictures: 
 def test_the_fingerprint_is_saved_with_the_weights(embedder: FactEmbedder, tmp_path: Path) -> None:
     embedder.save_pretrained(tmp_path)
     about = json.loads((tmp_path / "embedder.json").read_text())
+    assert about.pop("sha256")
     assert about.pop("fingerprint") == embedder.fingerprint()
     (tmp_path / "embedder.json").write_text(json.dumps(about))  # as earlier versions wrote it
     assert FactEmbedder.from_pretrained(tmp_path).fingerprint() == embedder.fingerprint()
@@ -244,12 +245,13 @@ def test_damaged_files_are_named(saved: Path) -> None:
     refused(saved, r"model\.safetensors is damaged")
     weights.write_bytes(whole)
     about = json.loads(spec.read_text())
+    assert about.pop("sha256")  # as in files of version 0.1
     for wrong, match in (
         ("{", r"embedder\.json is damaged"),
         ("[]", r"embedder\.json is damaged"),
         (json.dumps({**about, "facts": None}), r"embedder\.json"),
-        (json.dumps({"spec": {}}), r"lacks 'weights_sha256'"),
-        (json.dumps({**about, "spec": {"newer": 1}}), r"written by tripletcl .* does not suit .*newer"),
+        (json.dumps({"spec": about["spec"], "facts": []}), r"lacks 'weights_sha256'"),
+        (json.dumps({**about, "spec": {"newer": 1}}), r"newer.*use tripletcl .*, which wrote it"),
         (json.dumps({**about, "spec": {**about["spec"], "hidden": 7}}), r"does not fit embedder\.json"),
     ):
         spec.write_text(wrong)
@@ -259,15 +261,15 @@ def test_damaged_files_are_named(saved: Path) -> None:
 def test_an_interrupted_save_is_noticed(saved: Path, embedder: FactEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
     """New weights next to an old description are refused."""
 
-    def full_disk(path: Path, text: str) -> None:
+    def full_disk(path: Path, values: object) -> None:
         raise OSError(28, "No space left on device")
 
     with torch.no_grad():
         embedder.image.heads[0].bias.add_(1)
-    monkeypatch.setattr("tripletcl.embedding.saving.write_text", full_disk)
+    monkeypatch.setattr("tripletcl.embedding.saving.write_json", full_disk)
     with pytest.raises(OSError, match="No space"):
         embedder.save_pretrained(saved)
-    refused(saved, "not written together")
+    refused(saved, r"its SHA-256 is not the one in embedder\.json")
 
 
 def test_the_spec_is_a_typed_section_of_a_config() -> None:

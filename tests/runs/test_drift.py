@@ -253,7 +253,7 @@ def test_without_training_photos_it_learns_from_stored_test_vectors(
 def test_it_learns_from_the_present_photos_of_the_tasks_between(run: Path) -> None:
     opened = FactRun.open(run)
     table = opened.table()
-    groups = json.loads((run / "tasks.json").read_text())
+    groups = opened.read_tasks()
     expected = {table.paths[image] for image, _ in table.rows_of("train", groups[1])}
     assert set(training_photos(opened, 1, 2)) == expected == set(training_photos(opened, 2, 1))
     hidden = sorted(expected)[0]

@@ -56,7 +56,7 @@ def test_a_sequence_and_its_figures(mnist: Path, tmp_path: Path) -> None:
     by_hand = [a - b for a, b in zip(result.scores_when_learned, result.matrix[-1], strict=True)]
     assert result.drops[:-1] == pytest.approx(by_hand[:-1])
     assert train(config, tmp_path / "run") == result  # it is finished
-    tasks = json.loads((tmp_path / "run" / "tasks.json").read_text())
+    tasks = json.loads((tmp_path / "run" / "tasks.json").read_text())["tasks"]
     assert [(task["classes"], task["train"], task["test"]) for task in tasks[:2]] == [
         (["0", "1"], 24, 12),
         (["2", "3"], 24, 12),
@@ -165,7 +165,7 @@ def test_photographs(tmp_path: Path, cached: bool) -> None:
     assert scores["accuracy_tasks"] == result.matrix[-1]
     assert scores["average_accuracy"] == pytest.approx(result.overall[-1])
     assert evaluate(tmp_path / "run", 1)["accuracy_tasks"] == result.matrix[1]
-    tasks = json.loads((tmp_path / "run" / "tasks.json").read_text())
+    tasks = json.loads((tmp_path / "run" / "tasks.json").read_text())["tasks"]
     assert all(Path(image).exists() for task in tasks for image in task["images"])
 
 

@@ -283,7 +283,7 @@ def test_a_held_out_fact_is_taught_by_no_task_and_still_found(run: Path) -> None
     opened = FactRun.open(run)
     table = opened.table()
     (unseen,) = held_out_facts(table, 0.1, 0).tolist()
-    groups = json.loads((run / "tasks.json").read_text())
+    groups = opened.read_tasks()
     assert sorted(fact for group in groups for fact in group) == sorted(set(range(12)) - {unseen})
     scores = stage_unseen(opened)
     assert [fact for fact, _ in scores.ap] == [str(table.facts[unseen])]

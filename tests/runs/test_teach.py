@@ -111,7 +111,7 @@ def test_each_fact_is_the_regression_on_every_photo_up_to_its_lesson(
     teach(exact, NEW, picks)
     teach(exact, Fact("red", "standing"), field.photos(place / "again", "red", 4))
     embedder = FactEmbedder.from_pretrained(FactRun.open(exact).stage_folder())
-    order = [fact for group in json.loads((exact / "tasks.json").read_text()) for fact in group]
+    order = [fact for group in FactRun.open(exact).read_tasks() for fact in group]
     rows = [line.split(",") for line in (exact / "tables" / "base.csv").read_text().splitlines()[1:]]
     facts = list(dict.fromkeys(Fact(*row[1:4]) for row in rows))
     labels = [(Path(row[0]), facts.index(Fact(*row[1:4]))) for row in rows if row[4] == "train"]
@@ -176,7 +176,7 @@ def test_new_photos_of_a_known_fact_are_learned_and_the_same_photos_are_not(
     assert field.contents(run, "") == files
     more = teach(run, NEW, field.photos(place / "few", "cyan", 4))
     assert (more.stage, more.photos, more.held_out, more.map_held_out) == (4, 4, 0, None)
-    assert json.loads((run / "tasks.json").read_text())[2:] == [[4], [4]]
+    assert FactRun.open(run).read_tasks()[2:] == [[4], [4]]
     facts = json.loads((run / "stages" / "stage-04" / "embedder.json").read_text())["facts"]
     assert facts.count(["cyan", "lying", None]) == 1
 

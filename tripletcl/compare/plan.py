@@ -24,7 +24,7 @@ from tripletcl.report import properties_of
 from tripletcl.report.formatting import duration
 from tripletcl.report.metric import METRICS
 from tripletcl.runs.layout import COMPARISON, SETTINGS, TRAIN_LOG
-from tripletcl.runs.stored import settings_text
+from tripletcl.runs.stored import read_result, settings_text
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class PlannedRun:
     @property
     def result(self) -> RunResult | None:
         """The figures under the run's label, or None while it is not finished."""
-        values = RunFolder(self.folder).result
-        return None if values is None else replace(RunResult.from_dict(values), method=self.label)
+        result = read_result(RunFolder(self.folder))
+        return None if result is None else replace(result, method=self.label)
 
     def claim(self) -> None:
         """Create the run's folder, or check that it holds this run.

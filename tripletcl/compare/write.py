@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from tripletcl.config import dump_config
 from tripletcl.data import Fact, FactTable
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult, cosine_sums, unit_blocks
-from tripletcl.files import write_text
+from tripletcl.files import read_json, write_text
 from tripletcl.report import (
     ExampleHit,
     ExampleQuery,
@@ -97,7 +96,7 @@ def write_page(results: Mapping[Path, RunResult], page: Path, command: str | Non
     runs = [open_run(folder) for folder in results]
     if len({run.learns for run in runs}) > 1:
         raise UserError("some of these runs learned facts and some objects: a page is of either")
-    environment = json.loads((runs[0].path / ENVIRONMENT).read_text(encoding="utf-8"))
+    environment = read_json(runs[0].path / ENVIRONMENT)
     write_report(
         page,
         list(results.values()),

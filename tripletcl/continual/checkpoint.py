@@ -2,7 +2,7 @@
 
 A checkpoint may refer to another one in the same folder, its base, for the tensors that are equal there.
 
-safetensors holds no code and knows its own length, so a truncated file is detected and a pickle is refused.
+safetensors holds no code, so a pickle is refused, and the file holds its SHA-256, so a damaged one is refused, too.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import copy
 import json
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tripletcl.errors import UserError
-from tripletcl.files import write_atomically
+from tripletcl.files import reading
+from tripletcl.files.tensors import read_about, read_tensors, write_tensors
 
 State = dict[str, Any]
 
@@ -32,23 +32,21 @@ def save_state(path: Path, state: State, base: Path | None = None) -> None:
         base: A checkpoint in the same folder to refer to if most of the bytes are equal; it must stay there.
     """
     tensors: dict[str, Tensor] = {}
-    header = {"values": json.dumps(_split(state, "", tensors))}
+    about = {"values": json.dumps(_split(state, "", tensors))}
     shared = _shared(tensors, base) if base is not None else []
     if base is not None and 2 * sum(tensors[key].nbytes for key in shared) > sum(t.nbytes for t in tensors.values()):
-        header |= {"base": base.name, "shared": json.dumps(shared)}
+        about |= {"base": base.name, "shared": json.dumps(shared)}
         tensors = {key: tensor for key, tensor in tensors.items() if key not in set(shared)}
-    own = {key: tensor.clone().contiguous() for key, tensor in tensors.items()}  # views of one storage are refused
-    write_atomically(path, lambda temporary: save_file(own, temporary, header))
+    write_tensors(path, tensors, about)
 
 
 def _shared(tensors: dict[str, Tensor], base: Path) -> list[str]:
-    """The keys of the tensors that are equal, bit for bit, in a checkpoint without a base."""
+    """The keys of the tensors that are equal, bit for bit, in a checkpoint without a base; none in a damaged one."""
     try:
-        with safe_open(base, framework="pt") as file:
-            common = sorted(set(file.keys()) & tensors.keys())
-            return [key for key in common if _equal(file.get_tensor(key), tensors[key])]
-    except (SafetensorError, OSError):
+        stored = read_tensors(base).tensors
+    except UserError:
         return []
+    return [key for key in sorted(stored.keys() & tensors.keys()) if _equal(stored[key], tensors[key])]
 
 
 def _equal(left: Tensor, right: Tensor) -> bool:
@@ -57,34 +55,26 @@ def _equal(left: Tensor, right: Tensor) -> bool:
 
 def base_of(path: Path) -> Path | None:
     """The checkpoint that this one refers to; None if it has none, or cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            name = (file.metadata() or {}).get("base")
-    except (SafetensorError, OSError):
-        return None
-    return path.with_name(name) if name else None
+    with suppress(UserError):
+        name = read_about(path).get("base")
+        return path.with_name(name) if name else None
+    return None
 
 
 def load_state(path: Path) -> State:
     """Read what `save_state` wrote, with all tensors on the CPU.
 
     Raises:
-        UserError: The file is truncated, damaged, or something else (a pickle is never opened).
+        UserError: The file, or its base, is missing, damaged, or something else.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            state = json.loads(header["values"])
-            for key in file.keys():  # noqa: SIM118  (safe_open is no dict)
-                _place(state, key.split("/"), file.get_tensor(key))
-        if "base" in header:
-            with safe_open(path.with_name(header["base"]), framework="pt") as file:
-                for key in json.loads(header["shared"]):
-                    _place(state, key.split("/"), file.get_tensor(key))
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise UserError(
-            f"{path} is not a complete checkpoint (truncated, damaged or not a safetensors file): {error}"
-        ) from error
+    tensors, about = read_tensors(path)
+    with reading(path):
+        state = json.loads(about["values"])
+        if "base" in about:
+            stored = read_tensors(path.with_name(about["base"])).tensors
+            tensors |= {key: stored[key] for key in json.loads(about["shared"])}
+        for key, tensor in tensors.items():
+            _place(state, key.split("/"), tensor)
     return state
 
 
@@ -92,13 +82,11 @@ def load_values(path: Path) -> State:
     """The plain values of a checkpoint, read from its header only.
 
     Raises:
-        UserError: The file is damaged, or something else.
+        UserError: The file is missing, damaged, or something else.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(json.loads((file.metadata() or {})["values"]))
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"{path} is not a complete checkpoint: {error}") from error
+    about = read_about(path)
+    with reading(path):
+        return dict(json.loads(about["values"]))
 
 
 def _split(tree: State, prefix: str, tensors: dict[str, Tensor]) -> State:

@@ -26,7 +26,18 @@ from typing import Any
 
 from tripletcl.continual.checkpoint import State, base_of, load_state, load_values, save_state
 from tripletcl.errors import UserError
-from tripletcl.files import append_line, is_draft, locked, write_text
+from tripletcl.files import (
+    append_line,
+    is_draft,
+    locked,
+    read_json,
+    reading,
+    signed,
+    verified,
+    write_json,
+    write_text,
+)
+from tripletcl.files.documents import RESTORE
 
 log = logging.getLogger("tripletcl")
 
@@ -40,6 +51,7 @@ SETTINGS, ENVIRONMENT, METRICS, RESULT, LOCK = (
 CHECKPOINTS, STAGES = "checkpoints", "stages"
 """Files and folders of a run folder."""
 
+RESULT_REMEDY = f"{RESTORE}, or delete it and repeat the command that trained the run, which collects the figures again"
 CHECKPOINTS_KEPT = 2
 
 DIGITS = {"stage": 3, "attempt": 3, "epoch": 5, "step": 7}
@@ -104,7 +116,7 @@ class RunFolder:
         if config is not None:
             self._claim(config)
         if environment is not None and not (self.path / ENVIRONMENT).exists():
-            write_text(self.path / ENVIRONMENT, json.dumps(environment, indent=1))
+            write_json(self.path / ENVIRONMENT, environment)
 
     def _claim(self, config: str) -> None:
         """Check the folder's settings, and write them where nothing was computed with others.
@@ -154,7 +166,8 @@ class RunFolder:
             UserError: a line is damaged.
         """
         path = self.path / METRICS
-        *lines, _fragment = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        with reading(path):
+            *lines, _fragment = path.read_bytes().split(b"\n") if path.exists() else [b""]
         return [_parse_metrics(line, number, path) for number, line in enumerate(lines, 1)]
 
     def log(self, kind: str, position: Position, **values: Any) -> None:
@@ -163,12 +176,12 @@ class RunFolder:
 
     def append(self, line: dict[str, Any]) -> None:
         """Append a complete line."""
-        append_line(self.path / METRICS, json.dumps(line))
+        append_line(self.path / METRICS, json.dumps(signed(line)))
 
     def drop_metrics_from(self, position: Position) -> None:
         """Drop what was logged at or after a position that is about to be repeated."""
         kept = [m for m in self.metrics if Position(m["stage"], m["attempt"], m["epoch"], m["step"]) < position]
-        write_text(self.path / METRICS, "".join(json.dumps(m) + "\n" for m in kept))
+        write_text(self.path / METRICS, "".join(json.dumps(signed(m)) + "\n" for m in kept))
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -221,7 +234,8 @@ class RunFolder:
         for path in reversed(self._checkpoints()):
             try:
                 state = load_state(path)
-                return Position(**state["position"]), state
+                with reading(path):
+                    return Position(**state["position"]), state
             except UserError as error:
                 log.warning("%s; the checkpoint before it is used", error)
                 path.rename(path.with_suffix(".damaged"))
@@ -255,14 +269,14 @@ class RunFolder:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the run's figures; a folder with this file is finished and needs its last checkpoint only."""
-        write_text(self.path / RESULT, json.dumps(result, indent=1))
+        write_json(self.path / RESULT, result)
         self._drop_checkpoints(1)
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The run's figures, or None while it is not finished."""
         path = self.path / RESULT
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return read_json(path, RESULT_REMEDY) if path.exists() else None
 
 
 def _parse_metrics(line: bytes, number: int, path: Path) -> dict[str, Any]:
@@ -272,8 +286,8 @@ def _parse_metrics(line: bytes, number: int, path: Path) -> dict[str, Any]:
         UserError: it is damaged.
     """
     with suppress(ValueError):
-        values = json.loads(line)
-        if isinstance(values, dict) and "kind" in values:
+        values = verified(json.loads(line))
+        if values.keys() >= {"kind", *DIGITS}:
             return values
     raise UserError(f"line {number} of {path} is damaged: restore the file from a copy, or delete that line")
 

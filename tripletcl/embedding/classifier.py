@@ -20,8 +20,12 @@ from tripletcl.embedding.saving import SavedModel, load_model, save_model
 from tripletcl.embedding.spec import ClassifierSpec
 from tripletcl.embedding.trunk import Trunk, build_head, default_batch_size, pixel_batches
 from tripletcl.errors import UserError
+from tripletcl.files import validated
 
 SPEC_FILE = "classifier.json"
+
+Heads = dict[str, list[str]]
+"""The classes of each head, by its name."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +138,11 @@ class Classifier(SavedModel):
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        keys = ("spec", "heads")
-        return load_model(Path(folder), SPEC_FILE, "classifier", keys, _parse, _rebuild).to(device).eval()
+        return load_model(Path(folder), SPEC_FILE, "classifier", _parse, _rebuild).to(device).eval()
 
 
 def _parse(about: Mapping[str, Any]) -> tuple[ClassifierSpec, Mapping[str, Sequence[str]]]:
-    return ClassifierSpec(**about["spec"]), about["heads"]
+    return validated(ClassifierSpec, about["spec"]), validated(Heads, about["heads"])
 
 
 def _rebuild(parsed: tuple[ClassifierSpec, Mapping[str, Sequence[str]]]) -> Classifier:

@@ -22,6 +22,7 @@ from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
 from tripletcl.embedding.trunk import decode, default_batch_size, pixel_batches
 from tripletcl.errors import UserError
+from tripletcl.files import validated
 
 SPEC_FILE = "embedder.json"
 ScoredBy = Literal["text", "indicators", "both"]
@@ -225,11 +226,11 @@ class FactEmbedder(SavedModel):
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        return load_model(Path(folder), SPEC_FILE, "embedder", ("spec", "facts"), _parse, _rebuild).to(device).eval()
+        return load_model(Path(folder), SPEC_FILE, "embedder", _parse, _rebuild).to(device).eval()
 
 
 def _parse(about: Mapping[str, Any]) -> tuple[EmbedderSpec, tuple[Fact, ...]]:
-    return EmbedderSpec(**about["spec"]), tuple(Fact(*units) for units in about["facts"])
+    return validated(EmbedderSpec, about["spec"]), tuple(Fact(*units) for units in about["facts"])
 
 
 def _rebuild(parsed: tuple[EmbedderSpec, tuple[Fact, ...]]) -> FactEmbedder:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +14,12 @@ from torch import Tensor, nn
 
 from tripletcl.embedding.weights import read_weights
 from tripletcl.errors import UserError
-from tripletcl.files import sha256, write_atomically, write_text
+from tripletcl.files import damaged, read_json, reading, sha256, write_atomically, write_json
+from tripletcl.files.documents import RESTORE
+from tripletcl.files.tensors import hash_tensors
 
 WEIGHTS_FILE = "model.safetensors"
+REMEDY = f"{RESTORE}, or train the model again"
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
@@ -85,14 +86,13 @@ def save_model(folder: Path, file: str, model: SavedModel, about: Mapping[str, A
         "fingerprint": model.fingerprint(),
         **about,
     }
-    write_text(folder / file, json.dumps(description, indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / file, description)
 
 
 def load_model(
     folder: Path,
     file: str,
     kind: str,
-    keys: Sequence[str],
     parse: Callable[[Mapping[str, Any]], Parsed],
     build: Callable[[Parsed], Model],
 ) -> Model:
@@ -101,22 +101,16 @@ def load_model(
     Args:
         file: The name of the JSON file.
         kind: The kind of model, for messages.
-        keys: The entries that the description must have.
         parse: Reads the description.
         build: Builds the model from it, with any weights.
 
     Raises:
         UserError: a file is missing or damaged, or is of a version with other settings.
     """
-    about = _read_description(folder, file, kind, keys)
-    _check_weights_file(folder, about, file)
-    try:
+    about = read_description(folder / file, kind)
+    with reading(folder / file, f"use tripletcl {about.get('library_version')}, which wrote it, or {RESTORE}"):
         parsed = parse(about)
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            f"{folder / file}, written by tripletcl {about.get('library_version')}, does not suit tripletcl "
-            f"{version('tripletcl')}: {error}"
-        ) from error
+        _check_weights_file(folder, about["weights_sha256"], file)
     model, tensors = build(parsed), read_weights(folder / WEIGHTS_FILE)
     try:
         model.load_state_dict(tensors)
@@ -127,35 +121,32 @@ def load_model(
     return model
 
 
-def _read_description(folder: Path, file: str, kind: str, keys: Sequence[str]) -> dict[str, Any]:
-    path = folder / file
+def read_description(path: Path, kind: str) -> dict[str, Any]:
+    """Read the description of a model.
+
+    Args:
+        path: The JSON file of `save_model`.
+        kind: The kind of model, for messages.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     if not path.is_file():
-        raise UserError(f"{folder} holds no {kind}: it has no {file}")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    for key in ("weights_sha256", *keys):
-        if not isinstance(about, dict) or key not in about:
-            raise UserError(f"{path} is damaged: it lacks {key!r}")
-    return about
+        raise UserError(f"{path.parent} holds no {kind}: it has no {path.name}")
+    return read_json(path, REMEDY)
 
 
-def _check_weights_file(folder: Path, about: Mapping[str, Any], file: str) -> None:
+def _check_weights_file(folder: Path, expected: str, file: str) -> None:
     """Refuse weights that were not written together with their description."""
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
         refused = f" (a pickle could run code, so {pickles[0]} is not read)" if pickles else ""
         raise UserError(f"{folder} has no {WEIGHTS_FILE}{refused}")
-    if sha256(path) != about["weights_sha256"]:
-        raise UserError(f"{path} is damaged, or was not written together with {file}: its SHA-256 differs")
+    if sha256(path) != expected:
+        raise damaged(path, f"its SHA-256 is not the one in {file}", REMEDY)
 
 
 def digest(tensors: Mapping[str, Tensor], *settings: object) -> str:
     """16 hex digits that change with any tensor or setting; the same on every device."""
-    sha = hashlib.sha256(repr(settings).encode() if settings else b"")
-    for name, tensor in sorted(tensors.items()):
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
-    return sha.hexdigest()[:16]
+    return hash_tensors(tensors, repr(settings).encode() if settings else b"")[:16]

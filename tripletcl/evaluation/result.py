@@ -6,10 +6,11 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from tripletcl.errors import UserError
 from tripletcl.evaluation import matrix
+from tripletcl.files import validated
 
 LOWER_BOUND, UPPER_BOUND = "finetune", "joint"
 """The methods between which the closed gap is measured."""
@@ -67,6 +68,8 @@ class RunResult:
     map_subset: list[float | None] = dataclasses.field(default_factory=list)
     method_bytes: list[int] = dataclasses.field(default_factory=list)
     lams: list[float | None] = dataclasses.field(default_factory=list)
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     @property
     def in_sequence(self) -> bool:
@@ -136,15 +139,17 @@ class RunResult:
         """Invert `to_dict`.
 
         Raises:
-            UserError: a field is missing or unknown.
+            UserError: a field is missing, unknown or of another type, or scores of a task or a stage are missing.
         """
         names = {known: name for name, known in FACT_NAMES.items()}
-        values = {names.get(name, name): value for name, value in values.items()}
-        fields = dataclasses.fields(cls)
-        needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
-        if wrong := (needed - values.keys()) | (values.keys() - {f.name for f in fields}):
-            raise UserError(f"not a run result: missing or unknown field {', '.join(sorted(wrong))}")
-        return cls(**{**values, "ap": [(fact, ap) for fact, ap in values.get("ap", ())]})
+        try:
+            result = validated(cls, {names.get(name, name): value for name, value in values.items()})
+        except ValueError as error:
+            raise UserError(f"not a run result: {error}") from error
+        matrix, tasks = result.matrix, len(result.tasks)
+        if not matrix or len(result.overall) != len(matrix) or any(len(row) != tasks for row in matrix):
+            raise UserError(f"not a run result: it lacks scores of some of its {tasks} tasks or stages")
+        return result
 
 
 def gap_closed(result: RunResult, finetune: RunResult, joint: RunResult) -> float | None:

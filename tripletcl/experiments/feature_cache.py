@@ -6,17 +6,25 @@ With the features, old facts are scored exactly after something new was learned,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tripletcl.embedding import FactEmbedder
-from tripletcl.files import FileStamp, stat_file, write_atomically
+from tripletcl.errors import UserError
+from tripletcl.files import FileStamp, reading, stat_file
+from tripletcl.files.tensors import TensorFile, read_tensors, write_tensors
+
+log = logging.getLogger("tripletcl")
+
+Cached = TypeVar("Cached")
+
+COMPUTED_AGAIN = "what it held is computed again where the photos exist"
 
 
 @dataclass
@@ -38,15 +46,15 @@ class FeatureCache:
     @classmethod
     def load(cls, path: Path) -> FeatureCache:
         """Read what `save` wrote; empty if the file is missing or damaged, since it can be computed again."""
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = file.metadata()
-                stamps = [(name, FileStamp(*stamp) if stamp else None) for name, stamp in json.loads(about["stamps"])]
-                representation = file.get_tensor("representation")
-                # Files with fewer stamps than rows do not say which row belongs to which image.
-                return cls(about["trunk"], stamps, representation) if len(stamps) == len(representation) else cls()
-        except (SafetensorError, OSError, KeyError, TypeError):
-            return cls()
+        return _read_cache(path, cls._parse) or cls()
+
+    @classmethod
+    def _parse(cls, stored: TensorFile) -> FeatureCache:
+        stamps = json.loads(stored.about["stamps"])
+        stamps = [(name, FileStamp(*stamp) if stamp else None) for name, stamp in stamps]
+        representation = stored.tensors["representation"]
+        # Files with fewer stamps than rows do not say which row belongs to which image.
+        return cls(stored.about["trunk"], stamps, representation) if len(stamps) == len(representation) else cls()
 
     @classmethod
     def of(cls, embedder: FactEmbedder, paths: Sequence[Path], representation: Tensor) -> FeatureCache:
@@ -59,7 +67,7 @@ class FeatureCache:
         if self.is_saved:
             return
         about = {"trunk": self.trunk, "stamps": json.dumps(self.stamps)}
-        write_atomically(path, lambda temporary: save_file({"representation": self.representation}, temporary, about))
+        write_tensors(path, {"representation": self.representation}, about)
         self.is_saved = True
 
     def without(self, paths: Sequence[Path]) -> FeatureCache:
@@ -96,16 +104,28 @@ def _stamp(path: Path) -> FileStamp | None:
 
 def load_texts(path: Path) -> dict[str, Tensor]:
     """Read the vectors of texts that `save_texts` wrote; empty if the file is missing or damaged."""
+    return _read_cache(path, _parse_texts) or {}
+
+
+def _parse_texts(stored: TensorFile) -> dict[str, Tensor]:
+    return dict(zip(json.loads(stored.about["texts"]), stored.tensors["vectors"], strict=True))
+
+
+def _read_cache(path: Path, parse: Callable[[TensorFile], Cached]) -> Cached | None:
+    """Read and parse a file of what can be computed again; None, with a warning, if it is damaged."""
+    if not path.exists():
+        return None
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(zip(json.loads(file.metadata()["texts"]), file.get_tensor("vectors"), strict=True))
-    except (SafetensorError, OSError, KeyError, TypeError):
-        return {}
+        stored = read_tensors(path, COMPUTED_AGAIN)
+        with reading(path, COMPUTED_AGAIN):
+            return parse(stored)
+    except UserError as error:
+        log.warning("%s", error)
+        return None
 
 
 def save_texts(path: Path, vectors: Mapping[str, Tensor]) -> None:
     """Write vectors of texts, whole or not at all, unless the file has them all."""
     if not vectors.keys() - load_texts(path).keys():
         return
-    tensors, about = {"vectors": torch.stack(list(vectors.values()))}, {"texts": json.dumps(list(vectors))}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, about))
+    write_tensors(path, {"vectors": torch.stack(list(vectors.values()))}, {"texts": json.dumps(list(vectors))})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.errors import UserError
 from tripletcl.evaluation.cosine import mean_cosines, unit_blocks
-from tripletcl.files import write_text
+from tripletcl.files import read_json, reading, validated, write_json
+
+log = logging.getLogger("tripletcl")
 
 FORMAT = 1
 FEWEST_PAIRS = 50
@@ -75,20 +77,22 @@ class Calibration:
             "asked": {kind: asdict(curve) for kind, curve in self.queries.items()},
             "shown": {kind: asdict(curve) for kind, curve in self.facts.items()},
         }
-        content = {"format": FORMAT, "model": self.model, **curves, "photos": self.photos}
-        write_text(path, json.dumps(content, indent=1) + "\n")
+        write_json(path, {"format": FORMAT, "model": self.model, **curves, "photos": self.photos})
 
     @classmethod
     def load(cls, path: Path, model: str) -> Calibration | None:
-        """Read a file of `save`; None for a missing file, or one of another model or format."""
+        """Read a file of `save`; None for a missing or damaged file, or one of another model or format."""
+        if not path.exists():
+            return None
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT or content["model"] != model:
-                return None
-            queries = {kind: Logistic(**curve) for kind, curve in content["asked"].items()}
-            facts = {kind: Isotonic(**curve) for kind, curve in content["shown"].items()}
-            return cls(model, queries, facts, content["photos"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            content = read_json(path, "it is fitted again")
+            with reading(path, "it is fitted again"):
+                if content["format"] != FORMAT or content["model"] != model:
+                    return None
+                queries = validated(dict[str, Logistic], content["asked"])
+                return cls(model, queries, validated(dict[str, Isotonic], content["shown"]), content["photos"])
+        except UserError as error:
+            log.warning("%s", error)
             return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,10 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import FactExperiment, task_names
 from tripletcl.experiments.feature_cache import FeatureCache
-from tripletcl.files import write_text
 from tripletcl.methods import build_method
-from tripletcl.runs.kinds import fact_result
-from tripletcl.runs.layout import BASE_TABLE, FEATURES, TASKS, follow_up_table, follow_up_tables
-from tripletcl.runs.stored import FactRun
-from tripletcl.runs.train import learn
+from tripletcl.runs.layout import BASE_TABLE, FEATURES, follow_up_table, follow_up_tables
+from tripletcl.runs.stored import FactRun, write_tasks
+from tripletcl.runs.train import collect, learn
 
 log = logging.getLogger("tripletcl")
 
@@ -80,7 +77,7 @@ def repair(run: FactRun) -> None:
         _forget_features(run, path)
         path.unlink()
     if len(groups := run.read_tasks()) > run.task_count:
-        write_text(run.path / TASKS, json.dumps(groups[: run.task_count]))
+        write_tasks(run.path, groups[: run.task_count])
     logged = run.metrics
     for event in run.folder.latest_values().get("adapted", []):
         if event not in logged:
@@ -100,9 +97,7 @@ def finish(run: FactRun, *, cached_only: bool = False) -> RunResult:
     if (result := run.result) is not None:
         return result
     if run.folder.position == Position(run.task_count):  # all tasks are learned, only the figures are not collected
-        result = fact_result(run.settings, run.metrics, task_names(run.task_count))
-        run.folder.finish(result.to_dict())
-        return result
+        return collect(run, run.task_count, task_names(run.task_count))
     return learn(run, cached_only=cached_only)[0]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -17,6 +16,7 @@ from tripletcl.continual import plain_batches
 from tripletcl.continual.task import derived_seed
 from tripletcl.data.splits import sample
 from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding.saving import read_description
 from tripletcl.errors import UserError
 from tripletcl.evaluation import merge_relevance
 from tripletcl.evaluation.average_precision import average_precision_of
@@ -32,7 +32,7 @@ from tripletcl.evaluation.compatibility import (
 )
 from tripletcl.experiments.facts import EVALUATION_BATCH, FactExperiment, build_facts
 from tripletcl.experiments.tables import split_name
-from tripletcl.files import write_text
+from tripletcl.files import read_json, write_json
 from tripletcl.methods import method_name
 from tripletcl.progress import report
 from tripletcl.retrieval.upgrade import KEEP, MOST_PHOTOS, upgrade_vectors
@@ -53,7 +53,7 @@ def read_drift(folder: Path) -> dict[str, Any] | None:
     path = Path(folder) / DRIFT
     if not path.exists():
         return None
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path, f"measure it again with `tripletcl drift {folder} --again`")
     return result if result.get("weights") == _weights(FactRun.open(folder)) else None
 
 
@@ -102,7 +102,7 @@ def measure_drift(
         **_compatibility(gallery),
         "upgrades": [_measure_upgrade(models, gallery, stage, last, keep, seed) for stage in old_stages],
     }
-    write_text(run.path / DRIFT, json.dumps(result, indent=1))
+    write_json(run.path / DRIFT, result)
     return result
 
 
@@ -247,4 +247,4 @@ def _recovered(maps: dict[str, dict[str, float | None]], group: str) -> float | 
 def _weights(run: FactRun) -> dict[str, str]:
     """The SHA-256 of each trained stage's weights, by which a stored result is recognised as current."""
     paths = {stage: run.stage_folder(stage) / EMBEDDER for stage in run.stages if stage > 0}
-    return {str(stage): json.loads(path.read_text(encoding="utf-8"))["weights_sha256"] for stage, path in paths.items()}
+    return {str(stage): read_description(path, "embedder")["weights_sha256"] for stage, path in paths.items()}

@@ -13,7 +13,7 @@ import numpy as np
 from tripletcl.data import FactTable, read_table
 from tripletcl.errors import UserError
 from tripletcl.methods import build_method
-from tripletcl.runs.layout import EMBEDDER, METRICS
+from tripletcl.runs.layout import EMBEDDER
 from tripletcl.runs.stored import FactRun
 
 
@@ -91,21 +91,9 @@ class _History:
     def __init__(self, run: FactRun) -> None:
         self.run, self.follow_ups = run, run.own_settings.data.further
         self.joint = build_method(run.settings.method).joint
+        run.stage_lines(run.stages if run.result is not None else run.stages[:-1])  # a kill may cost the last one
         self.lines = {line["after"]: line for line in run.metrics if line["kind"] == "stage"}
         self.groups: list[list[int]] = run.read_tasks()
-        self._check_lines()
-
-    def _check_lines(self) -> None:
-        """Check that the metrics have every stored stage; a run that was killed may lack the last one only.
-
-        Raises:
-            UserError: the figures of a stage are missing.
-        """
-        stored = self.run.stages if self.run.result is not None else self.run.stages[:-1]
-        if missing := [stage for stage in stored if stage not in self.lines]:
-            raise UserError(
-                f"{self.run.path / METRICS} has no figures of stage {missing[0]}: restore the file from a copy"
-            )
 
     @property
     def count(self) -> int:

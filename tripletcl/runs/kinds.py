@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from safetensors.torch import save_file
-
 from tripletcl.config import FactConfig, ObjectConfig
 from tripletcl.continual import InputSource, Learner, Task, Training
 from tripletcl.continual.device import Compute
@@ -22,10 +20,10 @@ from tripletcl.experiments.facts import FactExperiment, build_facts
 from tripletcl.experiments.feature_cache import FeatureCache, load_texts, save_texts
 from tripletcl.experiments.objects import ObjectExperiment, build_objects
 from tripletcl.experiments.tables import split_name
-from tripletcl.files import write_atomically, write_text
+from tripletcl.files.tensors import write_tensors
 from tripletcl.methods import method_name
-from tripletcl.runs.layout import BASE_TABLE, FEATURES, SETTINGS, TASKS, TEXTS, VECTORS, follow_up_table
-from tripletcl.runs.stored import FactRun, ObjectRun, StoredRun, started, stored_values
+from tripletcl.runs.layout import BASE_TABLE, FEATURES, SETTINGS, TEXTS, VECTORS, follow_up_table
+from tripletcl.runs.stored import FactRun, ObjectRun, StoredRun, read_tasks, started, stored_values, write_tasks
 
 PATHS_STORED = 8
 """Training images of each task that the run's folder names, for pages to show."""
@@ -57,7 +55,7 @@ class Kind(NamedTuple):
         run: The run on disk.
         prepare: (run, number of finished tasks, cached_only) to the experiment; stores the data that it is built from.
         finish_stage: (run, experiment, stage) to the figures of the stage; stores its model.
-        result: (settings, metrics, task names) to the figures of a finished run.
+        result: (settings, lines of the metrics with the figures of each stage, task names) to those of the run.
         evaluate: (run, stage) to the figures of a stored stage, computed again.
     """
 
@@ -100,8 +98,8 @@ def store_tables(folder: Path, experiment: FactExperiment) -> None:
         UserError: the table has changed since the run learned from it.
     """
     groups = [group.tolist() for group in experiment.groups]
-    config, path = experiment.config.data, folder / TASKS
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    config = experiment.config.data
+    before = read_tasks(folder)
     first = len(groups) - len(config.further)
     if started(folder) and before[:first] != groups[:first]:
         raise UserError(f"{config.table} has changed since {folder} learned from it: its facts are no longer the same")
@@ -110,7 +108,7 @@ def store_tables(folder: Path, experiment: FactExperiment) -> None:
         scenes = number == 0 and config.table == "scenes"  # they can be drawn again
         if not scenes and not (started(folder) and stored.exists()):
             write_table(stored, table, config.task_column)
-    write_text(path, json.dumps(groups))
+    write_tasks(folder, groups)
 
 
 def finish_fact_stage(run: FactRun, experiment: FactExperiment, stage: int) -> dict[str, Any]:
@@ -119,16 +117,14 @@ def finish_fact_stage(run: FactRun, experiment: FactExperiment, stage: int) -> d
     folder = run.folder.stage_folder(stage)
     facts = dict.fromkeys(fact for task in experiment.tasks[:stage] for fact in task.classes)
     experiment.embedder.save_pretrained(folder, facts=[experiment.table.facts[fact] for fact in facts])
-    tensors = {key: value.contiguous() for key, value in vectors.items()}
-    write_atomically(folder / VECTORS, lambda temporary: save_file(tensors, temporary))
+    write_tensors(folder / VECTORS, vectors)
     experiment.cache.save(run.path / FEATURES)
     save_texts(run.path / TEXTS, experiment.embedder.text.encoded)
     return asdict(experiment.score(vectors))
 
 
-def fact_result(config: FactConfig, metrics: Sequence[Mapping[str, Any]], tasks: list[str]) -> RunResult:
-    """Collect the figures of a finished run from the stages in its metrics; None for tasks not yet known to a stage."""
-    stages = [m for m in metrics if m["kind"] == "stage"]
+def fact_result(config: FactConfig, stages: Sequence[Mapping[str, Any]], tasks: list[str]) -> RunResult:
+    """Collect the figures of a finished run from those of its stages; None for tasks not yet known to a stage."""
     last = stages[-1]
 
     def rows(key: str) -> list[list[float | None]]:
@@ -196,11 +192,10 @@ def store_tasks(folder: Path, experiment: ObjectExperiment) -> None:
         }
         for task in experiment.object_tasks
     ]
-    path = folder / TASKS
-    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() and started(folder) else None
-    if stored is not None and stored != json.loads(json.dumps(tasks)):
+    stored = read_tasks(folder)
+    if stored and started(folder) and stored != json.loads(json.dumps(tasks)):
         raise UserError(f"the sets have changed since {folder} learned from them: their images are no longer the same")
-    write_text(path, json.dumps(tasks, ensure_ascii=False))
+    write_tasks(folder, tasks)
 
 
 def finish_object_stage(run: ObjectRun, experiment: ObjectExperiment, stage: int) -> dict[str, Any]:
@@ -209,9 +204,8 @@ def finish_object_stage(run: ObjectRun, experiment: ObjectExperiment, stage: int
     return asdict(experiment.score(stage))
 
 
-def object_result(config: ObjectConfig, metrics: Sequence[Mapping[str, Any]], tasks: list[str]) -> RunResult:
-    """Collect the figures of a finished run from the stages in its metrics."""
-    stages = [m for m in metrics if m["kind"] == "stage"]
+def object_result(config: ObjectConfig, stages: Sequence[Mapping[str, Any]], tasks: list[str]) -> RunResult:
+    """Collect the figures of a finished run from those of its stages."""
     return RunResult(
         method=method_name(config.method),
         seed=config.seed,

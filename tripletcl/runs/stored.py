@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config, parse_config, read_values
 from tripletcl.continual import RunFolder
+from tripletcl.continual.run_folder import RESULT_REMEDY
 from tripletcl.data import Fact, FactTable
 from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.classifier import Classifier
+from tripletcl.embedding.saving import REMEDY, read_description
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.tables import count_first_tasks, load_tables
-from tripletcl.files import write_text
+from tripletcl.files import damaged, reading, verified, write_json, write_text
+from tripletcl.files.documents import RESTORE
+from tripletcl.files.tensors import read_tensors
 from tripletcl.runs.layout import (
     BASE_TABLE,
     CLASSIFIER,
@@ -104,13 +107,24 @@ class StoredRun(Generic[Settings]):
     @property
     def result(self) -> RunResult | None:
         """The run's figures, or None while it is not finished."""
-        values = self.folder.result
-        return None if values is None else RunResult.from_dict(values)
+        return read_result(self.folder)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """All complete lines of the run's metrics."""
         return self.folder.metrics
+
+    def stage_lines(self, stages: Iterable[int]) -> list[dict[str, Any]]:
+        """Return the line of the metrics with the figures of each of some stages.
+
+        Raises:
+            UserError: the figures of a stage are missing.
+        """
+        lines = {line.get("after"): line for line in self.metrics if line["kind"] == "stage"}
+        wanted = list(stages)
+        if missing := [stage for stage in wanted if stage not in lines]:
+            raise UserError(f"{self.path / METRICS} has no figures of stage {missing[0]}: {RESTORE}")
+        return [lines[stage] for stage in wanted]
 
     @property
     def stages(self) -> list[int]:
@@ -135,8 +149,7 @@ class StoredRun(Generic[Settings]):
 
     def read_tasks(self) -> list[Any]:
         """Read what was stored about the tasks; empty if training has not begun."""
-        path = self.path / TASKS
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        return read_tasks(self.path)
 
 
 class FactRun(StoredRun[FactConfig]):
@@ -239,12 +252,18 @@ class FactRun(StoredRun[FactConfig]):
 
     def taught(self, stage: int | None = None) -> list[Fact]:
         """Read the facts that a stage had been taught."""
-        about = json.loads((self.stage_folder(stage) / EMBEDDER).read_text(encoding="utf-8"))
-        return [Fact(*units) for units in about["facts"]]
+        path = self.stage_folder(stage) / EMBEDDER
+        about = read_description(path, "embedder")
+        with reading(path):
+            return [Fact(*units) for units in about["facts"]]
 
     def vectors(self, stage: int | None = None) -> dict[str, Tensor]:
         """Read a stage's vectors of the test images and of all facts."""
-        return load_file(self.stage_folder(stage) / VECTORS)
+        path = self.stage_folder(stage) / VECTORS
+        vectors = read_tensors(path, REMEDY).tensors
+        if missing := {"image_ids", "images", "facts", "present"} - vectors.keys():
+            raise damaged(path, f"it lacks {min(missing)}", REMEDY)
+        return vectors
 
     # --- the photo index ---------------------------------------------------------------------------------------------
 
@@ -286,6 +305,39 @@ class ObjectRun(StoredRun[ObjectConfig]):
 def started(folder: Path) -> bool:
     """True if anything has been computed in a run folder."""
     return (folder / METRICS).exists()
+
+
+def read_tasks(folder: Path) -> list[Any]:
+    """Read what was stored about the tasks of a run; empty if training has not begun.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / TASKS
+    if not path.exists():
+        return []
+    with reading(path):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return values if isinstance(values, list) else verified(values)["tasks"]  # version 0.1 wrote the list alone
+
+
+def write_tasks(folder: Path, tasks: Sequence[Any]) -> None:
+    """Store what is to be known about the tasks of a run."""
+    write_json(folder / TASKS, {"tasks": tasks}, indent=None)
+
+
+def read_result(folder: RunFolder) -> RunResult | None:
+    """Read a run's figures; None while it is not finished.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if (values := folder.result) is None:
+        return None
+    try:
+        return RunResult.from_dict(values)
+    except UserError as error:
+        raise damaged(folder.path / RESULT, error, RESULT_REMEDY) from error
 
 
 def stored_values(folder: Path) -> dict[str, Any]:
@@ -330,5 +382,5 @@ def environment() -> dict[str, str]:
 
 def saved_fingerprint(folder: Path) -> str:
     """Read the fingerprint of a saved embedder; early versions did not store it, so it is computed from the weights."""
-    about = json.loads((folder / EMBEDDER).read_text(encoding="utf-8"))
+    about = read_description(folder / EMBEDDER, "embedder")
     return about.get("fingerprint") or FactEmbedder.from_pretrained(folder).fingerprint()

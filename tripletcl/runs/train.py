@@ -10,8 +10,10 @@ from tripletcl.config import Config
 from tripletcl.continual import SequenceRunner
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
+from tripletcl.files import reading
 from tripletcl.methods import build_method
 from tripletcl.runs.kinds import KINDS, Experiment
+from tripletcl.runs.layout import METRICS
 from tripletcl.runs.stored import StoredRun
 
 
@@ -42,6 +44,8 @@ def learn(
         checkpoint, method = run.folder.latest(), build_method(settings.method)
         if checkpoint is None and commit is not None:
             raise UserError(f"{run.path} has no intact checkpoint to continue from")
+        if checkpoint is not None:
+            run.stage_lines(range(checkpoint[0].stage + 1))  # before training, not after it
         if checkpoint is not None and cached_only:
             method.prefetch(checkpoint[1]["method"])
         experiment = kind.prepare(run, checkpoint[0].stage if checkpoint else 0, cached_only)
@@ -62,6 +66,22 @@ def learn(
             stability=settings.stability,
         )
         runner.run(checkpoint, commit)
-        result = kind.result(run.settings, run.metrics, experiment.task_names)
-        run.folder.finish(result.to_dict())
+        result = collect(run, len(experiment.tasks), experiment.task_names)
     return result, experiment
+
+
+def collect(run: StoredRun[Any], stages: int, task_names: list[str]) -> RunResult:
+    """Collect the figures of a run that has learned all its tasks, and write them.
+
+    Args:
+        stages: The number of stages after the one before training.
+        task_names: The names of the tasks.
+
+    Raises:
+        UserError: the metrics lack the figures of a stage, or some of them.
+    """
+    lines = run.stage_lines(range(stages + 1))
+    with reading(run.path / METRICS):
+        result = KINDS[run.learns].result(run.settings, lines, task_names)
+    run.folder.finish(result.to_dict())
+    return result

@@ -57,12 +57,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written; an existing file at path is unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with translate_errors(path), draft_of(path) as draft:
-        write(draft)
-        sync_to_disk(draft)
-        draft.replace(path)
-        sync_to_disk(path.parent)
+    with translate_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft_of(path) as draft:
+            draft.touch()
+            mode = draft.stat().st_mode  # follows the umask, where some libraries let nobody else read
+            write(draft)
+            draft.chmod(mode)
+            sync_to_disk(draft)
+            draft.replace(path)
+            sync_to_disk(path.parent)
 
 
 @contextmanager
@@ -139,10 +143,10 @@ def _drop_fragment(file: BinaryIO, path: Path) -> None:
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of a full disk or a forbidden folder into sentences; all others pass unchanged.
+    """Turn the errors of the system, as of a full disk or a forbidden folder, into sentences; others pass unchanged.
 
     Raises:
-        UserError: one of the two happened within the block, while `path` was written.
+        UserError: one of them happened within the block, while `path` was written.
     """
     try:
         yield
@@ -200,11 +204,18 @@ def sync_to_disk(path: Path) -> None:
 
 
 def _message(error: Exception, path: Path) -> str | None:
-    """The sentence for a full disk or a forbidden folder, None for other errors."""
-    code = getattr(error, "errno", None)
-    # Some libraries have no errno, but its text in their message.
-    if code in (errno.ENOSPC, errno.EDQUOT) or any(words in str(error) for words in ("No space left", "disk is full")):
+    """The sentence for an error of the system, None for other errors."""
+    code = error.errno if isinstance(error, OSError) else _code_in(str(error))
+    if code in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {path} could not be written; what was saved before is untouched"
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{path} may not be written: {os.strerror(code)}"
-    return None
+    return None if code is None else f"{path} cannot be written: {os.strerror(code)}"
+
+
+def _code_in(text: str) -> int | None:
+    """The system's error code that some libraries name only in their message."""
+    if "disk is full" in text:
+        return errno.ENOSPC
+    code = re.search(r"os error (\d+)", text)
+    return int(code[1]) if code else None

@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import resource
 import signal
 import time
+from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+import torch
 
 from tripletcl.errors import UserError
-from tripletcl.files import draft_of, locked, remove_drafts, translate_errors, write_text
+from tripletcl.files import append_line, draft_of, locked, remove_drafts, translate_errors, write_text
+from tripletcl.files.tensors import write_tensors
 
 ROUNDS = 200
 
@@ -127,3 +131,39 @@ def test_drafts_of_a_killed_process_are_removed_by_the_next_that_writes_there(tm
     remove_drafts.cache_clear()  # as in a new process
     write_text(tmp_path / "b", "afterwards")
     assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "b"])
+
+
+def loop(folder: Path) -> Path:
+    (folder / "loop").symlink_to("loop")
+    return folder / "loop" / "a"
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "file").write_text("")
+    return folder / "file" / "a"
+
+
+@pytest.mark.parametrize(
+    "place", [loop, below_a_file, lambda folder: folder / ("a" * 300), lambda folder: Path("/proc/none/a")]
+)
+def test_a_place_where_nothing_can_be_written_is_a_sentence(tmp_path: Path, place: Callable[[Path], Path]) -> None:
+    path = place(tmp_path)
+    for write in (write_text, append_line):
+        with pytest.raises(UserError, match="cannot be written: ") as refused:
+            write(path, "text")
+        assert str(path) in str(refused.value)
+    with pytest.raises(UserError, match="cannot be written: "), locked(path):
+        pass
+
+
+def test_a_file_that_grows_too_large_is_a_sentence(tmp_path: Path) -> None:
+    """As for a quota, the system refuses to write more, within a library that has its own error."""
+    child = os.fork()
+    if not child:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        try:
+            write_tensors(tmp_path / "a", {"a": torch.zeros(10_000)})
+        except UserError as error:
+            os._exit(7 if "a cannot be written: File too large" in str(error) and not list(tmp_path.iterdir()) else 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -1,0 +1,51 @@
+"""Files of runs and indexes: written whole or not at all, read with their SHA-256 checked, locked between processes."""
+
+from tripletcl.files.documents import (
+    content_digest,
+    damaged,
+    read_json,
+    reading,
+    signed,
+    validated,
+    verified,
+    write_json,
+)
+from tripletcl.files.writing import (
+    RACE_NS,
+    FileStamp,
+    append_line,
+    draft_of,
+    is_draft,
+    locked,
+    remove_drafts,
+    sha256,
+    stat_file,
+    sync_to_disk,
+    translate_errors,
+    write_atomically,
+    write_text,
+)
+
+__all__ = [
+    "RACE_NS",
+    "FileStamp",
+    "append_line",
+    "content_digest",
+    "damaged",
+    "draft_of",
+    "is_draft",
+    "locked",
+    "read_json",
+    "reading",
+    "remove_drafts",
+    "sha256",
+    "signed",
+    "stat_file",
+    "sync_to_disk",
+    "translate_errors",
+    "validated",
+    "verified",
+    "write_atomically",
+    "write_json",
+    "write_text",
+]
