@@ -15,7 +15,9 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from tripletcl.data.facts import Fact
-from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder
+from tripletcl.embedding import EmbedderSpec, FactEmbedder, TextEmbedder, build_embedder
+from tripletcl.embedding.embedder import ScoredBy
+from tripletcl.embedding.text_embedder import vocabulary_of
 from tripletcl.errors import UserError
 
 SPEC = EmbedderSpec(fork_at="blocks5", freeze_until="blocks2", image_size=64)
@@ -145,6 +147,29 @@ def test_a_saved_embedder_gives_equal_vectors(embedder: FactEmbedder, pictures: 
     loaded.save_pretrained(tmp_path / "again")
     for name in ("embedder.json", "model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
+
+
+@pytest.mark.parametrize("scored_by", [None, "both"])
+def test_the_text_side_is_loaded_by_itself(
+    embedder: FactEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored_by: ScoredBy | None
+) -> None:
+    if scored_by is not None:
+        embedder = copy.deepcopy(embedder)
+        embedder.install_analytic(8, 0, scored_by)
+        embedder.set_readout(torch.ones(8, len(FACTS)), FACTS)
+    embedder.save_pretrained(tmp_path, facts=FACTS)
+    generator = torch.get_rng_state()
+    monkeypatch.setattr("tripletcl.embedding.embedder.build_backbone", None)  # not called
+    loaded = TextEmbedder.from_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert loaded.fingerprint() == embedder.fingerprint()
+    assert (loaded.spec, loaded.facts, loaded.vocabulary) == (embedder.spec, tuple(FACTS), vocabulary_of(FACTS))
+    texts = ["dog", "black cat"]
+    assert torch.equal(loaded.encode_units(texts), embedder.encode_units(texts))
+    about = json.loads((tmp_path / "embedder.json").read_text())
+    del about["fingerprint"], about["sha256"]
+    (tmp_path / "embedder.json").write_text(json.dumps(about))  # as earlier versions wrote it
+    assert TextEmbedder.from_pretrained(tmp_path).fingerprint() == embedder.fingerprint()
 
 
 def test_the_fingerprint_is_saved_with_the_weights(embedder: FactEmbedder, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_minilm_equals_mean_pooling_of_a_padded_batch(minilm: TextEncoder) -> No
     tokens = AutoTokenizer.from_pretrained(minilm_folder())(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
         hidden = AutoModel.from_pretrained(minilm_folder()).eval()(**tokens).last_hidden_state
+    assert hidden.shape[-1] == minilm.width
     lengths = tokens["attention_mask"].sum(1).tolist()
     assert len(set(lengths)) > 1
     expected = torch.stack([states[:length].mean(0) for states, length in zip(hidden, lengths, strict=True)])

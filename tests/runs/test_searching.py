@@ -20,6 +20,7 @@ from tripletcl.config import parse_config
 from tripletcl.data import held_out_facts
 from tripletcl.embedding import saving
 from tripletcl.embedding.word_vectors import WordVectors
+from tripletcl.errors import UserError
 from tripletcl.report.formatting import fraction
 from tripletcl.retrieval import Calibration, FactIndex, answer, parse_request
 from tripletcl.runs.calibrate import StageEvaluation, stage_calibration, stage_unseen
@@ -137,6 +138,18 @@ def test_by_example(run: Path) -> None:
     assert example not in {hit["path"] for hit in printed["hits"]}
     joined = query("?", "standing", "?", "--like", example, "--unlike", str(run.parent / "photos" / "red-0-0.png"))
     assert joined["query"].count("like ") == 2
+
+
+def test_words_are_searched_without_the_image_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = open_collection(run)
+    monkeypatch.setattr("tripletcl.embedding.embedder.build_backbone", None)  # not called
+    texts = open_collection(run, texts_only=True)
+    request = parse_request("red lying - ? ? floor", texts.embedder.facts)
+    hits = answer(texts.index, request, 4, texts.calibration)
+    assert hits == answer(whole.index, request, 4, whole.calibration)
+    assert [hit["path"] for hit in query("red lying - ? ? floor", "-k", "4")["hits"]] == [str(hit.path) for hit in hits]
+    with pytest.raises(UserError, match="a model that encodes only texts, so it takes no example photos"):
+        answer(texts.index, parse_request(like=[hits[0].path]))
 
 
 def test_a_contact_sheet(run: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def query(
     from tripletcl.retrieval.table import is_missing
     from tripletcl.runs.collection import open_collection
 
-    photos = open_collection(run, index, stage)
+    photos = open_collection(run, index, stage, texts_only=not (like or unlike))
     wanted = parse_request(request or (), photos.embedder.facts, like or (), unlike or ())
     notes = notes_on(wanted, photos.embedder, photos.embedder.vocabulary)
     several = len(wanted.terms) > 1

@@ -8,6 +8,7 @@ from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.losses import contrastive, wildcard_cosine, wildcard_l2, wildcard_l2_root
 from tripletcl.embedding.spec import ClassifierSpec, EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_encoder
+from tripletcl.embedding.text_embedder import TextEmbedder
 from tripletcl.embedding.word_vectors import WordVectors
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ImageBranch",
     "Prediction",
     "TextBranch",
+    "TextEmbedder",
     "WordVectors",
     "build_backbone",
     "build_classifier",

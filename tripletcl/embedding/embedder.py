@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tripletcl.data.facts import UNITS, Fact
+from tripletcl.data.facts import Fact
 from tripletcl.data.images import ImageLike
 from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.image import ImageBranch
-from tripletcl.embedding.saving import SavedModel, digest, load_model, save_model
+from tripletcl.embedding.saving import digest, save_model
 from tripletcl.embedding.spec import EmbedderSpec
-from tripletcl.embedding.text import TextBranch, build_text_encoder
+from tripletcl.embedding.text import TextBranch, build_text_branch
+from tripletcl.embedding.text_embedder import SPEC_FILE, Parsed, TextEmbedder
 from tripletcl.embedding.trunk import decode, default_batch_size, pixel_batches
 from tripletcl.errors import UserError
-from tripletcl.files import validated
 
-SPEC_FILE = "embedder.json"
 ScoredBy = Literal["text", "indicators", "both"]
 CLOSED_WEIGHT = {"both": 8.0, "indicators": 1e4}
 """Weight of a closed score relative to the mean cosine, whose spread over images is four to eight times larger."""
@@ -32,20 +31,19 @@ READOUT_ROWS = 1024
 """Representations per call of the readout: an analytic one expands each to thousands of random features."""
 
 
-class FactEmbedder(SavedModel):
+class FactEmbedder(TextEmbedder):
     """Images and facts as vectors in one space, three units of width D each.
 
     Build one with `build_embedder` or `FactEmbedder.from_pretrained`.
 
     Attributes:
-        spec: The settings that it was built from.
-        image: The image branch.
-        text: The text branch.
-        facts: The facts that it was taught; only a record, since any fact can be encoded.
+        image: The image branch; see `TextEmbedder` for the others.
     """
 
+    stored_part: ClassVar[str] = ""
+
     def __init__(self, spec: EmbedderSpec, image: ImageBranch, text: TextBranch, facts: Sequence[Fact] = ()) -> None:
-        super().__init__()
+        torch.nn.Module.__init__(self)  # images first: sums over all parameters keep their order, and their last bits
         self.spec, self.image, self.text, self.facts = spec, image, text, tuple(facts)
 
     @property
@@ -57,11 +55,6 @@ class FactEmbedder(SavedModel):
     def device(self) -> torch.device:
         """The device of the weights."""
         return self.image.mean.device
-
-    @property
-    def vocabulary(self) -> tuple[tuple[str, ...], ...]:
-        """For each unit the distinct texts of the taught facts, in order of first appearance."""
-        return vocabulary_of(self.facts)
 
     def encode_images(
         self, images: Sequence[ImageLike], batch_size: int | None = None, normalise: bool = True
@@ -117,21 +110,6 @@ class FactEmbedder(SavedModel):
             blocks = [self.image.readout(rows.to(self.device)).float() for rows in representation.split(READOUT_ROWS)]
         vectors = torch.cat(blocks)
         return F.normalize(vectors, dim=-1) if normalise else vectors
-
-    @torch.no_grad()
-    def encode_units(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts of units as normalised vectors `[n, D]`.
-
-        Raises:
-            UserError: `texts` is no list of texts.
-        """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise UserError(f"texts of units are a list, as in ['dog', 'running'], not {texts!r:.60}")
-        return F.normalize(self.text(texts), dim=-1)
-
-    def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
-        """Encode facts: normalised vectors `[F, 3, D]`, zero for a missing unit, and present units, bool `[F, 3]`."""
-        return encode_facts(facts, self.encode_units)
 
     def install_analytic(self, width: int, seed: int, scored_by: ScoredBy) -> None:
         """Install an analytic readout; the heads answer until `set_readout` is called.
@@ -220,58 +198,12 @@ class FactEmbedder(SavedModel):
         save_model(Path(folder), SPEC_FILE, self, about)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> FactEmbedder:
-        """Load a folder of `save_pretrained`; nothing is downloaded and no pickle is read.
-
-        Raises:
-            UserError: a file is missing or damaged, or is of a version with other settings.
-        """
-        return load_model(Path(folder), SPEC_FILE, "embedder", _parse, _rebuild).to(device).eval()
-
-
-def _parse(about: Mapping[str, Any]) -> tuple[EmbedderSpec, tuple[Fact, ...]]:
-    return validated(EmbedderSpec, about["spec"]), tuple(Fact(*units) for units in about["facts"])
-
-
-def _rebuild(parsed: tuple[EmbedderSpec, tuple[Fact, ...]]) -> FactEmbedder:
-    """Build an embedder whose weights will be loaded."""
-    spec, facts = parsed
-    embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0)
-    if spec.random_features:
-        embedder.image.install_analytic(spec.random_features, spec.random_seed)
-    embedder.spec, embedder.facts = spec, facts
-    return embedder
-
-
-def vocabulary_of(facts: Sequence[Fact]) -> tuple[tuple[str, ...], ...]:
-    """List for each unit the distinct texts among facts, in order of first appearance."""
-    return tuple(
-        tuple(dict.fromkeys(text for fact in facts if (text := fact.units[unit]) is not None))
-        for unit in range(len(UNITS))
-    )
-
-
-def encode_facts(facts: Sequence[Fact], encode_units: Callable[[Sequence[str]], Tensor]) -> tuple[Tensor, Tensor]:
-    """Encode facts by the vectors of their units.
-
-    Args:
-        facts: The F facts.
-        encode_units: Gives n distinct texts their vectors `[n, D]`.
-
-    Returns:
-        Vectors `[F, 3, D]`, zero for a unit that a fact lacks, and which units are present, bool `[F, 3]`.
-
-    Raises:
-        UserError: `facts` is no list of facts.
-    """
-    if isinstance(facts, str | Fact) or not all(isinstance(fact, Fact) for fact in facts):
-        raise UserError(f"facts are a list of Fact, as in [Fact('dog', 'running')], not {facts!r:.60}")
-    texts = list(dict.fromkeys(text for fact in facts for text in fact.units if text is not None))
-    row = {text: i for i, text in enumerate(texts)} | {None: -1}
-    vectors = F.pad(encode_units(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
-    ids = torch.tensor([[row[text] for text in fact.units] for fact in facts], device=vectors.device)
-    ids = ids.reshape(len(facts), len(UNITS)).long()
-    return vectors[ids], ids >= 0
+    def _build(cls, parsed: Parsed) -> Self:
+        spec, facts = parsed
+        embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0)
+        if spec.random_features:
+            embedder.image.install_analytic(spec.random_features, spec.random_seed)
+        return cls(spec, embedder.image, embedder.text, facts)
 
 
 def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
@@ -280,14 +212,6 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
     Raises:
         UserError: a setting has an unknown name, or the widths of image and text differ.
     """
-    encoder = build_text_encoder(spec.text)
-    if not spec.text_projection and encoder.width != spec.width:
-        raise UserError(
-            f"the vectors of text encoder {spec.text!r} are {encoder.width} wide but width is {spec.width}: "
-            f"set width to {encoder.width}, or text_projection to true"
-        )
-    if spec.text_projection and spec.whiten:
-        raise UserError("whiten and text_projection are two maps of the text vectors; set only one of them")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         image = ImageBranch(
@@ -299,8 +223,4 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
             head_std=spec.head_std,
             pooled=spec.pooled,
         )
-        projection = spec.width if spec.text_projection else None
-        text = TextBranch(encoder, projection=projection, normalise=spec.text_normalise)
-        if spec.whiten:
-            text.add_whitening()
-    return FactEmbedder(spec, image, text)
+        return FactEmbedder(spec, image, build_text_branch(spec))

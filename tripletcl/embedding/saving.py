@@ -95,6 +95,7 @@ def load_model(
     kind: str,
     parse: Callable[[Mapping[str, Any]], Parsed],
     build: Callable[[Parsed], Model],
+    part: str = "",
 ) -> Model:
     """Load what `save_model` wrote; nothing is downloaded and no pickle is read.
 
@@ -103,6 +104,7 @@ def load_model(
         kind: The kind of model, for messages.
         parse: Reads the description.
         build: Builds the model from it, with any weights.
+        part: The beginning of the names of the weights that the model has; by default it has all.
 
     Raises:
         UserError: a file is missing or damaged, or is of a version with other settings.
@@ -112,12 +114,14 @@ def load_model(
         parsed = parse(about)
         _check_weights_file(folder, about["weights_sha256"], file)
     model, tensors = build(parsed), read_weights(folder / WEIGHTS_FILE)
+    fingerprint = about.get("fingerprint") or digest(tensors)
+    tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(part)}
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{folder / WEIGHTS_FILE} does not fit {file}: {error}") from error
     # The state has what the file lacks: the random layer of tripletcl 0.1, which has no part in its fingerprints.
-    model.saved = SavedWeights({**model.state_dict(), **tensors}, about.get("fingerprint") or digest(tensors))
+    model.saved = SavedWeights({**model.state_dict(), **tensors}, fingerprint)
     return model
 
 

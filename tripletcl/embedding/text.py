@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tripletcl.embedding.weights import minilm_folder
+from tripletcl.embedding.spec import EmbedderSpec
+from tripletcl.embedding.weights import MINILM_WIDTH, minilm_folder
 from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.errors import UserError
 
@@ -48,7 +49,7 @@ def build_text_encoder(spec: str, local_files_only: bool = True) -> TextEncoder:
         UserError: the encoder does not exist.
     """
     if spec == "minilm":
-        return TransformerEncoder(str(minilm_folder()))
+        return TransformerEncoder(str(minilm_folder()), width=MINILM_WIDTH)
     path = Path(spec)
     if path.is_file():
         return WordVectors(path)
@@ -66,21 +67,25 @@ class TransformerEncoder:
     Args:
         name: Folder or name of the model.
         local_files_only: Never download.
+        width: Of its vectors; None reads it from the model, which imports transformers, and that takes a second.
 
     Raises:
         UserError: the model does not exist.
     """
 
-    def __init__(self, name: str, local_files_only: bool = True) -> None:
+    def __init__(self, name: str, local_files_only: bool = True, width: int | None = None) -> None:
+        self.name, self.options = name, {"local_files_only": local_files_only}
+        self.width = self._read_width() if width is None else width
+
+    def _read_width(self) -> int:
         from transformers import AutoConfig
 
-        self.name, self.options = name, {"local_files_only": local_files_only}
         try:
-            self.width: int = AutoConfig.from_pretrained(name, **self.options).hidden_size
+            return AutoConfig.from_pretrained(self.name, **self.options).hidden_size
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(
-                f"there is no text encoder {name!r} on this machine: give minilm, the folder or name of a transformers "
-                "text model, or a file of word vectors"
+                f"there is no text encoder {self.name!r} on this machine: give minilm, the folder or name of a "
+                "transformers text model, or a file of word vectors"
             ) from error
 
     def __deepcopy__(self, memo: dict) -> TransformerEncoder:
@@ -199,6 +204,27 @@ class TextBranch(nn.Module):
         if new:
             self._encoded |= zip(new, self.encoder.encode(new), strict=True)
         return torch.stack([self._encoded[text] for text in texts]) if texts else torch.zeros(0, len(self.centre))
+
+
+def build_text_branch(spec: EmbedderSpec) -> TextBranch:
+    """Build the text branch of an embedder; random weights come from torch's global generator.
+
+    Raises:
+        UserError: the encoder does not exist, or its width does not suit the other settings.
+    """
+    encoder = build_text_encoder(spec.text)
+    if not spec.text_projection and encoder.width != spec.width:
+        raise UserError(
+            f"the vectors of text encoder {spec.text!r} are {encoder.width} wide but width is {spec.width}: "
+            f"set width to {encoder.width}, or text_projection to true"
+        )
+    if spec.text_projection and spec.whiten:
+        raise UserError("whiten and text_projection are two maps of the text vectors; set only one of them")
+    projection = spec.width if spec.text_projection else None
+    branch = TextBranch(encoder, projection=projection, normalise=spec.text_normalise)
+    if spec.whiten:
+        branch.add_whitening()
+    return branch
 
 
 @contextmanager

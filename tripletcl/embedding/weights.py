@@ -19,6 +19,7 @@ from tripletcl.errors import UserError
 
 EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_WIDTH = 384
 
 STAGE_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
 """Blocks in each of EfficientNet-Lite0's seven stages; the weights file numbers all 16 consecutively."""

@@ -224,8 +224,9 @@ def _signed_terms(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def _read_term(term: str, facts: Sequence[Fact]) -> tuple[tuple[Query, ...], tuple[str, ...]]:
-    known = lexicon_of(tuple(facts)).fact_named(term)
-    if known is None and ('"' in term or "," in term or WILDCARD in term.split()):
+    if known := lexicon_of(tuple(facts)).fact_named(term):
+        return (Query(*known),), ()
+    if '"' in term or "," in term or WILDCARD in term.split():
         return (parse_query(term),), ()
     reading = read_phrase(term, facts)
     return reading.queries, reading.left_out

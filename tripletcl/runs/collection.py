@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
-from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding import FactEmbedder, TextEmbedder
 from tripletcl.errors import UserError
 from tripletcl.experiments.feature_cache import load_texts
 from tripletcl.retrieval import Calibration, FactIndex, about_index
@@ -14,6 +15,8 @@ from tripletcl.retrieval.store import read_together
 from tripletcl.runs.calibrate import stage_calibration
 from tripletcl.runs.layout import EMBEDDER, INDEX, TEXTS
 from tripletcl.runs.stored import FactRun
+
+Embedder = TypeVar("Embedder", bound=TextEmbedder)
 
 
 @dataclass(frozen=True)
@@ -32,20 +35,23 @@ class StoredModel:
 
     def load(self) -> FactEmbedder:
         """Read the model."""
-        return FactEmbedder.from_pretrained(self.folder) if self.run is None else load_stage(self.folder)
+        return self._with_texts(FactEmbedder.from_pretrained(self.folder))
+
+    def load_text(self) -> TextEmbedder:
+        """Read the text side of the model, which takes a fraction of the time."""
+        return self._with_texts(TextEmbedder.from_pretrained(self.folder))
+
+    def _with_texts(self, embedder: Embedder) -> Embedder:
+        """Add the vectors of texts that the run has stored: encoding takes longer."""
+        if self.run is not None:
+            embedder.text.add_encoded(load_texts(self.run.path / TEXTS))
+        return embedder
 
     def calibration(self) -> Calibration | None:
         """The meaning of its scores; None if unknown."""
         if self.run is None or self.stage is None:
             return None
         return stage_calibration(self.run, self.stage)
-
-
-def load_stage(folder: Path) -> FactEmbedder:
-    """Read the model in a stage's folder, with the vectors of texts that its run has stored: encoding takes longer."""
-    embedder = FactEmbedder.from_pretrained(folder)
-    embedder.text.add_encoded(load_texts(folder.parents[1] / TEXTS))
-    return embedder
 
 
 def open_model(path: Path, stage: int | None = None, index: Path | None = None) -> StoredModel:
@@ -96,7 +102,7 @@ class Collection:
     """
 
     index: FactIndex
-    embedder: FactEmbedder
+    embedder: TextEmbedder
     model: StoredModel
 
     @property
@@ -118,13 +124,16 @@ class Collection:
         return f"this index is of stage {stage}, and the run has stage {latest}: tripletcl index upgrade {run.path}"
 
 
-def open_collection(path: Path, index: Path | None = None, stage: int | None = None) -> Collection:
+def open_collection(
+    path: Path, index: Path | None = None, stage: int | None = None, *, texts_only: bool = False
+) -> Collection:
     """Open an index with the model that made it, whichever stage of the run that is.
 
     Args:
         path: A run, or a folder of `save_pretrained`.
         index: The index; by default RUN/index.
         stage: The stage that must have made it; by default any.
+        texts_only: Read only the text side of the model, which encodes no example photos.
 
     Raises:
         UserError: there is no index, no such stage, or another model made the index.
@@ -134,7 +143,7 @@ def open_collection(path: Path, index: Path | None = None, stage: int | None = N
 
     def read() -> Collection:
         model = open_model(path, stage, folder)
-        embedder = model.load()
+        embedder = model.load_text() if texts_only else model.load()
         return Collection(FactIndex.load(folder, embedder), embedder, model)
 
     return read_together(folder, read)

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from tripletcl.continual.run_folder import ENVIRONMENT, METRICS, RESULT, SETTINGS, stage_folders, stage_number
 from tripletcl.embedding.classifier import SPEC_FILE as CLASSIFIER
-from tripletcl.embedding.embedder import SPEC_FILE as EMBEDDER
+from tripletcl.embedding.text_embedder import SPEC_FILE as EMBEDDER
 
 __all__ = [
     "BASE_TABLE", "CALIBRATION", "CLASSIFIER", "COMPARISON", "DRIFT", "EMBEDDER", "ENVIRONMENT", "FEATURES", "INDEX",

@@ -14,8 +14,8 @@ from torch import Tensor
 from tripletcl.compare.write import named_result
 from tripletcl.data import Fact, FactTable
 from tripletcl.embedding import FactEmbedder
-from tripletcl.embedding.embedder import SPEC_FILE, encode_facts, vocabulary_of
 from tripletcl.embedding.text import TextEncoder
+from tripletcl.embedding.text_embedder import SPEC_FILE, encode_facts, vocabulary_of
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.evaluation.result import UPPER_BOUND
@@ -23,7 +23,7 @@ from tripletcl.methods import method_name
 from tripletcl.report.formatting import method_label
 from tripletcl.retrieval import Calibration
 from tripletcl.runs.calibrate import stage_calibration
-from tripletcl.runs.collection import load_stage
+from tripletcl.runs.collection import StoredModel
 from tripletcl.runs.layout import run_folders, stage_number
 from tripletcl.runs.stored import FactRun, saved_fingerprint
 
@@ -45,7 +45,7 @@ def load_model(folder: Path) -> FactEmbedder:
 
 @lru_cache(MODELS_HELD)
 def _load(folder: Path, _saved_at: int) -> FactEmbedder:
-    model = load_stage(folder)
+    model = StoredModel(folder, FactRun(folder.parents[1])).load()
     model.text.encoder = _encoders.setdefault(model.spec.text, model.text.encoder)
     return model
 
