@@ -146,7 +146,7 @@ def test_encoders_by_name(tmp_path: Path) -> None:
         build_text_encoder(str(tmp_path))
 
 
-def test_known_vectors_are_not_computed_again() -> None:
+def test_stored_vectors_are_not_computed_again(tmp_path: Path) -> None:
     class Counting:
         width = 4
         texts_seen: ClassVar[list[str]] = []
@@ -156,7 +156,14 @@ def test_known_vectors_are_not_computed_again() -> None:
             return torch.tensor([[float(len(text)), 1.0, 2.0, 3.0] for text in texts]).reshape(len(texts), 4)
 
     first, second = TextBranch(Counting()), TextBranch(Counting())
-    vectors = first(["dog", "bird"])
-    second.add_encoded(first.encoded)
-    assert torch.equal(second(["bird", "dog"]), vectors.flip(0))
-    assert Counting.texts_seen == ["dog", "bird"]
+    vectors = first(["dog", "black, bird\n"])
+    first.save_encoded(tmp_path / "texts")
+    for name in ("texts", "missing"):
+        second.load_encoded(tmp_path / name)
+    (tmp_path / "damaged").write_bytes(b"no")
+    second.load_encoded(tmp_path / "damaged")
+    assert torch.equal(second(["black, bird\n", "dog"]), vectors.flip(0))
+    assert Counting.texts_seen == ["dog", "black, bird\n"]
+    written = (tmp_path / "texts").stat().st_mtime_ns
+    second.save_encoded(tmp_path / "texts")
+    assert (tmp_path / "texts").stat().st_mtime_ns == written  # the file has them all

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tripletcl.experiments.feature_cache import FeatureCache, load_texts, save_texts
+from tripletcl.experiments.feature_cache import FeatureCache
 
 
 class Trunk:
@@ -62,12 +62,3 @@ def test_a_damaged_or_missing_file_is_an_empty_cache(tmp_path: Path) -> None:
     (tmp_path / "damaged").write_bytes(b"no")
     for name in ("damaged", "missing"):
         assert FeatureCache.load(tmp_path / name).rows(Trunk(""), [tmp_path]) == [None]
-        assert load_texts(tmp_path / name) == {}
-
-
-def test_texts_are_read_bit_for_bit(tmp_path: Path) -> None:
-    encoded = {"dog": torch.randn(5), "black, dog\n": torch.randn(5)}
-    save_texts(tmp_path / "texts.safetensors", encoded)
-    loaded = load_texts(tmp_path / "texts.safetensors")
-    assert list(loaded) == list(encoded)
-    assert all(torch.equal(loaded[text], vector) for text, vector in encoded.items())

@@ -12,11 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tripletcl.embedding.weights import read_weights
 from tripletcl.errors import UserError
 from tripletcl.files import damaged, read_json, reading, sha256, write_atomically, write_json
 from tripletcl.files.documents import RESTORE
-from tripletcl.files.tensors import hash_tensors
+from tripletcl.files.tensors import hash_tensors, read_tensors
 
 WEIGHTS_FILE = "model.safetensors"
 REMEDY = f"{RESTORE}, or train the model again"
@@ -113,7 +112,7 @@ def load_model(
     with reading(folder / file, f"use tripletcl {about.get('library_version')}, which wrote it, or {RESTORE}"):
         parsed = parse(about)
         _check_weights_file(folder, about["weights_sha256"], file)
-    model, tensors = build(parsed), read_weights(folder / WEIGHTS_FILE)
+    model, tensors = build(parsed), read_tensors(folder / WEIGHTS_FILE, REMEDY).tensors
     fingerprint = about.get("fingerprint") or digest(tensors)
     tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(part)}
     try:

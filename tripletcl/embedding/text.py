@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.weights import MINILM_WIDTH, minilm_folder
 from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.errors import UserError
+from tripletcl.files.tensors import TensorFile, read_cached, write_tensors
 
 log = logging.getLogger("tripletcl")
 
@@ -190,20 +192,25 @@ class TextBranch(nn.Module):
         self.projection.weight.copy_(matrix)
         self.projection.bias.copy_(-matrix @ mean)
 
-    @property
-    def encoded(self) -> dict[str, Tensor]:
-        """The encoder's vectors of all texts so far; they never change."""
-        return dict(self._encoded)
+    def save_encoded(self, path: Path) -> None:
+        """Write the encoder's vectors of all texts so far, whole or not at all, unless the file has them all."""
+        if self._encoded.keys() - (read_cached(path, _parse_encoded) or {}).keys():
+            tensors = {"vectors": torch.stack(list(self._encoded.values()))}
+            write_tensors(path, tensors, {"texts": json.dumps(list(self._encoded))})
 
-    def add_encoded(self, encoded: Mapping[str, Tensor]) -> None:
-        """Add vectors that the same encoder computed before."""
-        self._encoded |= encoded
+    def load_encoded(self, path: Path) -> None:
+        """Read the vectors that `save_encoded` wrote with the same encoder; a missing or damaged file has none."""
+        self._encoded |= read_cached(path, _parse_encoded) or {}
 
     def _raw(self, texts: Sequence[str]) -> Tensor:
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
         if new:
             self._encoded |= zip(new, self.encoder.encode(new), strict=True)
         return torch.stack([self._encoded[text] for text in texts]) if texts else torch.zeros(0, len(self.centre))
+
+
+def _parse_encoded(stored: TensorFile) -> dict[str, Tensor]:
+    return dict(zip(json.loads(stored.about["texts"]), stored.tensors["vectors"], strict=True))
 
 
 def build_text_branch(spec: EmbedderSpec) -> TextBranch:

@@ -166,7 +166,7 @@ def build_facts(
     *,
     finished_tasks: int = 0,
     cached_only: bool = False,
-    texts: Mapping[str, Tensor] | None = None,
+    texts: Path | None = None,
 ) -> FactExperiment:
     """Build the data, the tasks and the untrained learner of a config.
 
@@ -174,7 +174,7 @@ def build_facts(
         finished_tasks: The number of tasks that are learned already. Tables whose tasks are all learned are opened for
             evaluation only, and their files may be missing.
         cached_only: See `FactExperiment`.
-        texts: Vectors of texts that were encoded before.
+        texts: A file of vectors of texts that were encoded before (`TextBranch.save_encoded`).
     """
     method = build_method(config.method)
     compute = compute_on(config.device, config.precision)
@@ -183,7 +183,8 @@ def build_facts(
     table = tables[0].join(tables[1:])
     subset = subset_facts(config, table)
     embedder = build_embedder(config.model, config.seed).to(compute.device)
-    embedder.text.add_encoded(texts or {})
+    if texts is not None:
+        embedder.text.load_encoded(texts)
     groups = partition_facts(config, tables[0], embedder, subset)
     _fit_texts(config, tables[0], groups[0], embedder)
     first, groups = len(groups), [*groups, *(follow_up_facts(table, each) for each in tables[1:])]

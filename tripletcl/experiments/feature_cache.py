@@ -1,4 +1,4 @@
-"""Per-run cache of what holds for all later stages: a frozen trunk's features of test images, and vectors of texts.
+"""Per-run cache of a frozen trunk's features of test images.
 
 With the features, old facts are scored exactly after something new was learned, without reading their photos.
 """
@@ -6,25 +6,16 @@ With the features, old facts are scored exactly after something new was learned,
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from tripletcl.embedding import FactEmbedder
-from tripletcl.errors import UserError
-from tripletcl.files import FileStamp, reading, stat_file
-from tripletcl.files.tensors import TensorFile, read_tensors, write_tensors
-
-log = logging.getLogger("tripletcl")
-
-Cached = TypeVar("Cached")
-
-COMPUTED_AGAIN = "what it held is computed again where the photos exist"
+from tripletcl.files import FileStamp, stat_file
+from tripletcl.files.tensors import TensorFile, read_cached, write_tensors
 
 
 @dataclass
@@ -46,7 +37,7 @@ class FeatureCache:
     @classmethod
     def load(cls, path: Path) -> FeatureCache:
         """Read what `save` wrote; empty if the file is missing or damaged, since it can be computed again."""
-        return _read_cache(path, cls._parse) or cls()
+        return read_cached(path, cls._parse) or cls()
 
     @classmethod
     def _parse(cls, stored: TensorFile) -> FeatureCache:
@@ -100,32 +91,3 @@ def _stamp(path: Path) -> FileStamp | None:
         return stat_file(path)
     except OSError:
         return None
-
-
-def load_texts(path: Path) -> dict[str, Tensor]:
-    """Read the vectors of texts that `save_texts` wrote; empty if the file is missing or damaged."""
-    return _read_cache(path, _parse_texts) or {}
-
-
-def _parse_texts(stored: TensorFile) -> dict[str, Tensor]:
-    return dict(zip(json.loads(stored.about["texts"]), stored.tensors["vectors"], strict=True))
-
-
-def _read_cache(path: Path, parse: Callable[[TensorFile], Cached]) -> Cached | None:
-    """Read and parse a file of what can be computed again; None, with a warning, if it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        stored = read_tensors(path, COMPUTED_AGAIN)
-        with reading(path, COMPUTED_AGAIN):
-            return parse(stored)
-    except UserError as error:
-        log.warning("%s", error)
-        return None
-
-
-def save_texts(path: Path, vectors: Mapping[str, Tensor]) -> None:
-    """Write vectors of texts, whole or not at all, unless the file has them all."""
-    if not vectors.keys() - load_texts(path).keys():
-        return
-    write_tensors(path, {"vectors": torch.stack(list(vectors.values()))}, {"texts": json.dumps(list(vectors))})

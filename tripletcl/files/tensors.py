@@ -8,23 +8,29 @@ neither and are read as they are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tripletcl.errors import UserError
 from tripletcl.files.documents import RESTORE, damaged, reading, signed, verified
 from tripletcl.files.writing import write_atomically
 
+log = logging.getLogger("tripletcl")
+
 TENSORS = "tensors_sha256"
+COMPUTED_AGAIN = "what it held is computed again where the photos exist"
 
 Tensors = dict[str, Tensor]
 About = dict[str, str]
+Cached = TypeVar("Cached")
 
 
 class TensorFile(NamedTuple):
@@ -53,6 +59,19 @@ def read_tensors(path: Path, remedy: str = RESTORE) -> TensorFile:
         if about.pop(TENSORS, None) not in (None, hash_tensors(tensors)):
             raise ValueError("its tensors do not have their SHA-256")
         return TensorFile(tensors, about)
+
+
+def read_cached(path: Path, parse: Callable[[TensorFile], Cached]) -> Cached | None:
+    """Read and parse a file of what can be computed again; None if it is missing or, with a warning, damaged."""
+    if not path.exists():
+        return None
+    try:
+        stored = read_tensors(path, COMPUTED_AGAIN)
+        with reading(path, COMPUTED_AGAIN):
+            return parse(stored)
+    except UserError as error:
+        log.warning("%s", error)
+        return None
 
 
 def read_about(path: Path, remedy: str = RESTORE) -> About:

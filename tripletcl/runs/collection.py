@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from tripletcl.embedding import FactEmbedder, TextEmbedder
 from tripletcl.errors import UserError
-from tripletcl.experiments.feature_cache import load_texts
 from tripletcl.retrieval import Calibration, FactIndex, about_index
 from tripletcl.retrieval.store import read_together
 from tripletcl.runs.calibrate import stage_calibration
@@ -44,7 +43,7 @@ class StoredModel:
     def _with_texts(self, embedder: Embedder) -> Embedder:
         """Add the vectors of texts that the run has stored: encoding takes longer."""
         if self.run is not None:
-            embedder.text.add_encoded(load_texts(self.run.path / TEXTS))
+            embedder.text.load_encoded(self.run.path / TEXTS)
         return embedder
 
     def calibration(self) -> Calibration | None:

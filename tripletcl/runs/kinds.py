@@ -17,7 +17,7 @@ from tripletcl.embedding.classifier import Classifier
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import FactExperiment, build_facts
-from tripletcl.experiments.feature_cache import FeatureCache, load_texts, save_texts
+from tripletcl.experiments.feature_cache import FeatureCache
 from tripletcl.experiments.objects import ObjectExperiment, build_objects
 from tripletcl.experiments.tables import split_name
 from tripletcl.files.tensors import write_tensors
@@ -84,8 +84,9 @@ def open_run(path: Path) -> StoredRun[Any]:
 
 def prepare_facts(run: FactRun, finished_tasks: int, cached_only: bool) -> FactExperiment:
     """Build the experiment of a run, with what the run has cached, and store its tables."""
-    texts = load_texts(run.path / TEXTS)
-    experiment = build_facts(run.own_settings, finished_tasks=finished_tasks, cached_only=cached_only, texts=texts)
+    experiment = build_facts(
+        run.own_settings, finished_tasks=finished_tasks, cached_only=cached_only, texts=run.path / TEXTS
+    )
     experiment.cache = FeatureCache.load(run.path / FEATURES)
     store_tables(run.path, experiment)
     return experiment
@@ -119,7 +120,7 @@ def finish_fact_stage(run: FactRun, experiment: FactExperiment, stage: int) -> d
     experiment.embedder.save_pretrained(folder, facts=[experiment.table.facts[fact] for fact in facts])
     write_tensors(folder / VECTORS, vectors)
     experiment.cache.save(run.path / FEATURES)
-    save_texts(run.path / TEXTS, experiment.embedder.text.encoded)
+    experiment.embedder.text.save_encoded(run.path / TEXTS)
     return asdict(experiment.score(vectors))
 
 
