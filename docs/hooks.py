@@ -61,7 +61,8 @@ def sections(schema: Schema, definitions: Schema, prefix: str) -> Iterator[tuple
     """Yield the dotted name and the schema of a section and of all sections inside it."""
     yield prefix, schema
     for name, field in schema["properties"].items():
-        if (inner := subsection(field, definitions)) is not None:
+        choices = field.get("oneOf", [field])  # a value or a section
+        if inner := next(filter(None, (subsection(choice, definitions) for choice in choices)), None):
             ending = "[]" if "items" in field else ""
             yield from sections(inner, definitions, f"{prefix}.{name}{ending}".lstrip("."))
 
@@ -88,8 +89,8 @@ def table_row(*cells: str) -> str:
 
 def values(field: Schema) -> str:
     """Return the values that a setting may have, in words."""
-    if "anyOf" in field:
-        return " or ".join(dict.fromkeys(values(each) for each in field["anyOf"]))
+    if choices := field.get("anyOf", field.get("oneOf")):
+        return " or ".join(dict.fromkeys(values(each) for each in choices))
     if "enum" in field or "const" in field:
         return ", ".join(f"`{json.dumps(value)}`" for value in field.get("enum", [field.get("const")]))
     if "$ref" in field:

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import fact_archives as archives
 import field
 import pytest
 from command_line import Command
@@ -95,7 +96,22 @@ def test_methods_and_sets(command: Command) -> None:
     assert "mas_alpha: " in command("methods").out
     assert "mas_alpha" in {method["name"] for method in json.loads(command("methods", "--json").out)}
     assert "download: true" in command("data", "sets").out
-    assert "mnist" in {each["set"] for each in json.loads(command("data", "sets", "--json").out)}
+    listed = json.loads(command("data", "sets", "--json").out)
+    assert {("mnist", "objects"), ("vrd", "facts")} <= {(each["set"], each["learns"]) for each in listed}
+    assert "licence as stated: individual research use only" in command("data", "sets").out
+
+
+def test_export_a_published_set(tmp_path: Path, command: Command) -> None:
+    archives.write_vrd(tmp_path / "set")
+    output = command("data", "export", "vrd", tmp_path / "set", tmp_path / "out.csv", "orders=[2]")
+    assert output.out.splitlines() == [
+        f"{tmp_path / 'out.csv'}: 5 rows, 4 images, 2 facts",
+        f"image paths are relative to {tmp_path / 'set'}: train on it with data.table={tmp_path / 'out.csv'} "
+        f"data.root={tmp_path / 'set'}",
+    ]
+    assert command("data", "check", tmp_path / "out.csv", "--root", tmp_path / "set").code == 0
+    output = command("data", "export", "vrd", tmp_path / "set", tmp_path / "out.csv", "order=[2]")
+    assert (output.code, "unknown key data.table.order" in output.err) == (2, True)
 
 
 def test_data_check_and_scenes(finished: Path, tmp_path: Path, command: Command) -> None:

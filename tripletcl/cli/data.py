@@ -1,4 +1,4 @@
-"""Commands for data: check a fact table, draw the scenes, list the sets of objects."""
+"""Commands for data: check a fact table, draw the scenes, list the published sets, export one as a table."""
 
 from __future__ import annotations
 
@@ -74,17 +74,56 @@ def scenes(
 
 @data_app.command()
 def sets(as_json: AsJson = False) -> None:
-    """List the object-recognition sets that can be read: where each is published, and the files below its root."""
+    """List the sets of facts and of objects that can be read: where each is published, and the files below its
+    root."""
+    from tripletcl.data.fact_sets import FACT_SETS
     from tripletcl.data.sets import OBJECT_SETS
 
+    keys = ("what", "address", "layout")
     if as_json:
-        keys = ("what", "address", "layout")
-        entries = [
-            {"set": kind, **{key: getattr(source, key) for key in keys}, "download": source.download is not None}
-            for kind, source in OBJECT_SETS.items()
+        about = (*keys, "licence", "verified", "variants")
+        facts = [{"set": kind, "learns": "facts", **_values(of, about)} for kind, of in FACT_SETS.items()]
+        objects = [
+            {"set": kind, "learns": "objects", **_values(of, keys), "download": of.download is not None}
+            for kind, of in OBJECT_SETS.items()
         ]
-        say(json.dumps(entries))
+        say(json.dumps([*facts, *objects]))
         return
+    say("sets of facts: data.table={set: NAME, root: FOLDER}")
+    for kind, of in FACT_SETS.items():
+        variants = f"\n  variants: {', '.join(of.variants)}" if of.variants else ""
+        say(f"{kind}: {of.what}\n  from: {of.address}\n  below the root: {of.layout}{variants}")
+        say(f"  licence as stated: {of.licence}\n  verified against real files: {of.verified}")
+    say("\nsets of objects: data.sets=[{set: NAME, root: FOLDER}]")
     for kind, source in OBJECT_SETS.items():
         download = "; `download: true` downloads it" if source.download is not None else ""
         say(f"{kind}: {source.what}\n  from: {source.address}{download}\n  below the root: {source.layout}")
+
+
+def _values(source: object, keys: tuple[str, ...]) -> dict[str, object]:
+    return {key: getattr(source, key) for key in keys}
+
+
+@data_app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="SET", help="A set of facts: `tripletcl data sets` lists them.")],
+    root: Annotated[Path, typer.Argument(help="The folder of the set.")],
+    out: Annotated[Path, typer.Argument(help="A new .csv or .parquet file.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings of data.table: region=union, min_train=10, orders=[3] and others."),
+    ] = None,
+) -> None:
+    """Write a table of a published set of facts. Image paths are relative to ROOT or, with region=union, to the folder
+    of the table, where the regions are cut out to."""
+    with working():
+        from tripletcl.config import FactConfig, change_config, parse_config
+        from tripletcl.data.fact_sets import FactSetSpec, export_fact_set
+
+        config = parse_config({"data": {"table": {"set": name, "root": str(root)}}}, "the set given")
+        assert isinstance(config, FactConfig)
+        spec = change_config(config, [f"data.table.{setting}" for setting in settings or []]).data.table
+        assert isinstance(spec, FactSetSpec)
+        table, folder = export_fact_set(spec, out)
+    say(f"{out}: {len(table)} rows, {len(table.images)} images, {len(table.facts)} facts")
+    say(f"image paths are relative to {folder}: train on it with data.table={out} data.root={folder}")

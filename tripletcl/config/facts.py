@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from tripletcl.config.base import Augmentation, Compare, Config, Section, check_unique
 from tripletcl.continual import Training
+from tripletcl.data.fact_sets import FACT_SETS, FactSetSpec
+from tripletcl.data.fact_sets.export import TASK_COLUMN
 from tripletcl.embedding.spec import EmbedderSpec
 
 LABELLED = ("train", "test", "both")
 """The values of `data.importance` that are images of the table."""
+
+
+TABLE_KINDS = ("file", "published set")
+"""The kinds of `data.table`."""
 
 
 class Scenes(Section):
@@ -41,13 +47,21 @@ class Further(Section):
     the analytic readout leaves its answers for earlier facts as they are."""
 
 
+def _kind_of_table(table: Any) -> str:
+    return TABLE_KINDS[isinstance(table, dict | FactSetSpec)]
+
+
 class Data(Section):
     """The facts, the images and the tasks."""
 
-    table: str = "scenes"
-    """The table of facts: a CSV, JSON Lines or Parquet file, or "scenes" for the drawn data set."""
+    table: Annotated[
+        Annotated[str, Tag(TABLE_KINDS[0])] | Annotated[FactSetSpec, Tag(TABLE_KINDS[1])],
+        Discriminator(_kind_of_table),
+    ] = "scenes"
+    """The table of facts: a CSV, JSON Lines or Parquet file, "scenes" for the drawn data set, or a published set
+    (`{set: vrd, root: FOLDER}`)."""
     root: str | None = None
-    """The folder that the image paths are relative to; null is the table's folder."""
+    """The folder that the image paths of a table file are relative to; null is the file's folder."""
     tasks: Annotated[int, Field(ge=1)] | None = 4
     """Number of tasks; null with `split: column`, where the column determines it."""
     split: Literal["random", "semantic", "column"] = "random"
@@ -58,7 +72,7 @@ class Data(Section):
     """Share of the facts of two or three units that no task teaches, while each of their units is taught in another
     fact; their test rows remain, for `tripletcl evaluate --unseen`."""
     task_column: str | None = None
-    """The table's column with each fact's task, for `split: column`."""
+    """The table's column with each fact's task, for `split: column`; a published set with tasks needs none."""
     further: list[Further] = Field(default_factory=list)
     """Tables that are learned after the first one's tasks, each as one task (`tripletcl train --continue`)."""
     importance: str = "train"
@@ -81,6 +95,13 @@ class Data(Section):
     scenes: Scenes = Scenes()
     """The drawn data set."""
 
+    @field_validator("table")
+    @classmethod
+    def _known(cls, table: str | FactSetSpec) -> str | FactSetSpec:
+        if isinstance(table, FactSetSpec) and table.set not in FACT_SETS:
+            raise ValueError(f"there is no fact set {table.set!r}; there are {', '.join(FACT_SETS)}")
+        return table
+
     @field_validator("further", mode="before")
     @classmethod
     def _tables(cls, further: Any) -> Any:
@@ -102,6 +123,17 @@ class Data(Section):
         if first and info.data.get("subset") is None:
             raise ValueError("there is no data.subset to move into the first task")
         return first
+
+    @property
+    def table_name(self) -> str:
+        """The table's name in messages."""
+        return self.table if isinstance(self.table, str) else f"the set {self.table.set} in {self.table.root}"
+
+    @property
+    def stored_task_column(self) -> str | None:
+        """The column with each fact's task in a run's own file of the table."""
+        of_set = isinstance(self.table, FactSetSpec) and self.split == "column"
+        return self.task_column or (TASK_COLUMN if of_set else None)
 
 
 class Loss(Section):

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from tripletcl.config.base import Config
-from tripletcl.config.facts import FactConfig
+from tripletcl.config.facts import TABLE_KINDS, FactConfig
 from tripletcl.config.legacy import translate
 from tripletcl.config.method import validate_methods
 from tripletcl.config.objects import ObjectConfig
@@ -168,7 +168,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _explain(problem: Any, kind: type[Config]) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+    where = ".".join(str(part) for part in problem["loc"] if part not in TABLE_KINDS)
     if not where:  # a problem of the settings as a whole
         return str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

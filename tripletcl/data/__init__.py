@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from tripletcl.data.cache import ImageCache
 from tripletcl.data.check import CheckReport, Problem, check_table
+from tripletcl.data.fact_sets import FactSetSpec, read_fact_set
 from tripletcl.data.fact_table import SPLITS, FactTable
 from tripletcl.data.facts import UNITS, WILDCARD, Fact, Query, as_query, parse_query
 from tripletcl.data.images import decode_image, list_images
@@ -23,6 +24,7 @@ __all__ = [
     "Augment",
     "CheckReport",
     "Fact",
+    "FactSetSpec",
     "FactTable",
     "ImageCache",
     "ImageSource",
@@ -36,6 +38,7 @@ __all__ = [
     "held_out_facts",
     "list_images",
     "parse_query",
+    "read_fact_set",
     "read_object_set",
     "read_table",
     "split_facts",

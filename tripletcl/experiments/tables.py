@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from tripletcl.config import FactConfig
-from tripletcl.data import FactTable, read_table
+from tripletcl.data import FactSetSpec, FactTable, read_fact_set, read_table
 from tripletcl.errors import UserError
 from tripletcl.experiments.inputs import cache_folder
 from tripletcl.files import locked
@@ -38,8 +38,13 @@ def _first_table(config: FactConfig) -> FactTable:
         folder = cache_folder() / "scenes" / f"{name}-size{size}"
         with nullcontext() if folder.exists() else locked(folder.with_suffix(".lock")):  # one process draws them
             return read_table(write_scenes(folder, size=size, **settings))
-    if "${" in data.table:
-        raise UserError(f"data.table is {data.table}: set that environment variable, or give data.table=FILE")
+    if "${" in data.table_name:
+        raise UserError(
+            f"data.table is {data.table_name}: set that environment variable, or give data.table=FILE or "
+            "data.table.root=FOLDER"
+        )
+    if isinstance(data.table, FactSetSpec):
+        return read_fact_set(data.table, scratch=cache_folder() / "fact_sets")
     root = Path(data.root) if data.root is not None else None
     return read_table(Path(data.table), root=root, task_column=data.task_column, absolute=True)
 

@@ -103,12 +103,14 @@ def store_tables(folder: Path, experiment: FactExperiment) -> None:
     before = read_tasks(folder)
     first = len(groups) - len(config.further)
     if started(folder) and before[:first] != groups[:first]:
-        raise UserError(f"{config.table} has changed since {folder} learned from it: its facts are no longer the same")
+        raise UserError(
+            f"{config.table_name} has changed since {folder} learned from it: its facts are no longer the same"
+        )
     for number, table in enumerate(experiment.tables):
         stored = follow_up_table(folder, number) if number else folder / BASE_TABLE
         scenes = number == 0 and config.table == "scenes"  # they can be drawn again
         if not scenes and not (started(folder) and stored.exists()):
-            write_table(stored, table, config.task_column)
+            write_table(stored, table, config.stored_task_column)
     write_tasks(folder, groups)
 
 

@@ -204,7 +204,8 @@ class FactRun(StoredRun[FactConfig]):
         ]
         changes: dict[str, Any] = {"further": further}
         if (self.path / BASE_TABLE).exists() and data.table != "scenes":
-            changes |= {"table": str((self.path / BASE_TABLE).absolute()), "root": None}
+            own, column = str((self.path / BASE_TABLE).absolute()), data.stored_task_column
+            changes |= {"table": own, "root": None, "task_column": column}
         return self.settings.model_copy(update={"data": data.model_copy(update=changes)})
 
     def tables(self) -> list[FactTable]:

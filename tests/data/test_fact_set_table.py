@@ -1,0 +1,216 @@
+"""From records to a table: splits, regions, orders, merged people, rare facts, missing photos."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import fact_archives as archives
+import numpy as np
+import pytest
+from PIL import Image
+
+from tripletcl.data import Fact, FactSetSpec, FactTable, read_fact_set
+from tripletcl.data.fact_sets import FactRecord
+from tripletcl.data.fact_sets.table import build_table
+from tripletcl.errors import UserError
+
+RIDING = Fact("man", "riding", "horse")
+LEFT, RIGHT = (0.0, 0.0, 10.0, 30.0), (25.0, 5.0, 47.5, 20.0)
+
+
+def rows(table: FactTable) -> list[tuple[str, str, str]]:
+    pairs = zip(table.rows.tolist(), table.splits.tolist(), strict=True)
+    return [(table.images[image], str(table.facts[fact]), split) for (image, fact), split in pairs]
+
+
+def build(records: Iterable[FactRecord], root: Path, photos: str = "abcd", **options: Any) -> FactTable:
+    for name in photos:
+        archives.draw(root / f"{name}.png")
+    spec = FactSetSpec("drawn", str(root), **options)
+    return build_table(records, spec, root / "scratch")
+
+
+def shown(image: str, fact: Fact = RIDING, split: str | None = "train", **values: Any) -> FactRecord:
+    return FactRecord(f"{image}.png", fact, split, **values)
+
+
+def test_repeats_and_facts_that_are_not_shown_have_no_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    found = [shown("a"), shown("a"), shown("b", split="test"), shown("c", label=False), shown("d", label=None)]
+    assert rows(build(found, tmp_path)) == [
+        ("a.png", "<man, riding, horse>", "train"),
+        ("b.png", "<man, riding, horse>", "test"),
+    ]
+    assert "drawn: 1 facts, 2 rows, 2 images; left out: 1 labels not shown, 1 labels not known" in caplog.text
+
+
+def test_orders_and_people(tmp_path: Path) -> None:
+    found = [shown("a"), shown("b", split="test"), shown("c", Fact("woman", "riding")), shown("c", Fact("dog"))]
+    table = build(found, tmp_path, orders=(1, 2), people="merge", min_test=0)
+    assert rows(table) == [
+        ("a.png", "<person>", "train"),
+        ("a.png", "<person, riding>", "train"),
+        ("b.png", "<person>", "test"),
+        ("b.png", "<person, riding>", "test"),
+        ("c.png", "<person>", "train"),
+        ("c.png", "<person, riding>", "train"),
+        ("c.png", "<dog>", "train"),
+    ]
+    assert [str(fact) for fact in build(found, tmp_path, orders=(3,)).facts] == ["<man, riding, horse>"]
+
+
+def test_rare_facts_are_left_out(tmp_path: Path) -> None:
+    rare = Fact("dog")
+    found = [shown("a"), shown("b"), shown("c", split="test"), shown("a", rare), shown("c", rare, "test")]
+    assert build(found, tmp_path).facts == (RIDING, rare)
+    assert build(found, tmp_path, min_train=2).facts == (RIDING,)
+    with pytest.raises(UserError, match=r"none of the 2 facts of the set 'drawn' .* has 3 training and 1 test images"):
+        build(found, tmp_path, min_train=3)
+    with pytest.raises(UserError, match=r"it has test images only: `min_train: 0` keeps its facts"):
+        build(found[2:3], tmp_path)
+    assert len(build(found[2:3], tmp_path, min_train=0)) == 1
+
+
+def test_missing_photos(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = [shown("a"), shown("b", split="test"), shown("e"), shown("f")]
+    with pytest.raises(
+        UserError, match=r"2 of 4 photos of the set 'drawn' are missing, the first .*e.png; `missing: drop`"
+    ):
+        build(found, tmp_path)
+    assert len(build(found, tmp_path, missing="drop")) == 2
+    assert "2 of 4 photos" in caplog.text
+    with pytest.raises(UserError, match=r"2 of 2 photos of the set 'drawn' are missing, the first .*e.png"):
+        build(found[2:], tmp_path, missing="drop")
+
+
+def test_a_photo_of_both_splits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a.png is a training photo and a test photo of the set 'drawn'"):
+        build([shown("a"), shown("a", Fact("dog"), "test")], tmp_path)
+
+
+def test_a_set_without_a_split_is_split_by_photo_and_seed(tmp_path: Path) -> None:
+    found = [shown(name, split=None) for name in "abcdefghijklmnopqrst"]
+    all_photos = "abcdefghijklmnopqrst"
+    first = rows(build(found, tmp_path, all_photos))
+    assert 2 <= sum(split == "test" for *_, split in first) <= 10
+    assert rows(build(found[:9], tmp_path, all_photos)) == first[:9]
+    assert rows(build(found, tmp_path, all_photos, seed=1)) != first
+    assert sum(split == "test" for *_, split in rows(build(found, tmp_path, all_photos, test_share=0.8))) > 10
+
+
+def test_groups_are_in_their_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = [
+        FactRecord(f"{image}.png", Fact(subject), split, group=group)
+        for subject, group, photos in (
+            ("cat", "B10", "ab"),
+            ("dog", "B2", "ab"),
+            ("ant", "B1", "ab"),
+            ("ant", "B10", "cd"),
+        )
+        for image, split in zip(photos, ("train", "test"), strict=True)
+    ]
+    table = build(found, tmp_path)
+    assert [(fact.subject, group) for fact, group in zip(table.facts, table.groups or (), strict=True)] == [
+        ("ant", "B1"),
+        ("dog", "B2"),
+        ("cat", "B10"),
+    ]
+    assert "1 facts are in several tasks and stay in the first: <ant> is in B1 and B10" in caplog.text
+    assert len(table) == 8
+
+
+# ---- regions ---------------------------------------------------------------------------------------------------------
+
+
+def picture(path: Path, orientation: int | None = None) -> Path:
+    """A photo of 40 x 30 whose red grows to the right and whose green grows downwards, without loss."""
+    across, down = np.meshgrid(np.arange(40), np.arange(30))
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    pixels = np.stack([across * 6, down * 8, across * 0], axis=2).astype(np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
+def regions(root: Path, *records: FactRecord, **options: Any) -> FactTable:
+    return build(records, root, "", region="union", min_test=0, **options)
+
+
+def test_a_region_is_the_union_of_both_boxes_within_the_photo(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    table = regions(
+        tmp_path, shown("a", boxes=(LEFT, RIGHT)), shown("a", Fact("man", "on", "horse"), boxes=(LEFT, RIGHT))
+    )
+    assert len(table.images) == 1, "relations with the same boxes share an image"
+    with Image.open(table.paths[0]) as crop:
+        assert crop.size == (40, 30)
+    (image,) = regions(tmp_path, shown("a", boxes=(LEFT, RIGHT)), orders=(1,)).paths
+    with Image.open(image) as crop:
+        assert crop.size == (10, 30), "the region of a fact of one unit is the subject's box"
+
+
+def test_a_region_is_cut_out_before_the_photo_is_rotated(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", orientation=6)
+    (image,) = regions(tmp_path, shown("a", boxes=((20, 10, 40, 14),))).paths
+    with Image.open(image) as crop:
+        assert crop.size == (4, 20)
+        red, green, _ = crop.getpixel((0, 19))  # type: ignore[misc]
+        assert abs(red - 39 * 6) < 25
+        assert abs(green - 13 * 8) < 25
+
+
+def test_a_region_in_measures_of_another_image_is_scaled(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (image,) = regions(tmp_path, shown("a", boxes=((0.5, 0.0, 0.75, 0.5),), extent=(1, 1))).paths
+    with Image.open(image) as crop:
+        assert crop.size == (10, 15)
+
+
+def test_regions_outside_their_photo_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    picture(tmp_path / "a.png")
+    outside = (50.0, 5.0, 60.0, 20.0)
+    table = regions(
+        tmp_path, shown("a", boxes=(LEFT,)), shown("a", Fact("dog"), boxes=(outside,)), shown("a", Fact("cat"))
+    )
+    assert table.facts == (RIDING,)
+    assert "1 boxes are outside their photos and left out, the first (50.0, 5.0, 60.0, 20.0) of a.png" in caplog.text
+    assert "1 facts without a box" in caplog.text
+
+
+def test_regions_are_written_once_for_each_photo(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (first,) = regions(tmp_path, shown("a", boxes=(LEFT,))).paths
+    stamp = first.stat().st_mtime_ns
+    assert regions(tmp_path, shown("a", boxes=(LEFT,))).paths == (first,)
+    assert first.stat().st_mtime_ns == stamp
+    Image.new("RGB", (50, 50)).save(tmp_path / "a.png")
+    assert regions(tmp_path, shown("a", boxes=(LEFT,))).paths != (first,)
+    (tmp_path / "a.png").write_bytes(b"no photo")
+    with pytest.raises(UserError, match=r"a.png cannot be decoded"):
+        regions(tmp_path, shown("a", boxes=(LEFT,)))
+
+
+# ---- sets by their names ---------------------------------------------------------------------------------------------
+
+
+def test_a_set_that_is_unknown_or_missing(tmp_path: Path) -> None:
+    def read(kind: str, root: Path, **options: Any) -> FactTable:
+        return read_fact_set(FactSetSpec(kind, str(root), **options), scratch=tmp_path / "scratch")
+
+    with pytest.raises(UserError, match=r"no fact set 'vrt'; did you mean 'vrd'\? allowed are lfl, vrd"):
+        read("vrt", tmp_path)
+    with pytest.raises(UserError, match=r"'vrd' is missing: .*nowhere is not a folder; it is published at https"):
+        read("vrd", tmp_path / "nowhere")
+    archives.write_lfl(tmp_path)
+    with pytest.raises(UserError, match=r"which holds mid_scale/, lacks annotations_train.json; .*must contain"):
+        read("vrd", tmp_path)
+    with pytest.raises(UserError, match=r"'vrd' has no variant 'random'; it has none"):
+        read("vrd", tmp_path, variant="random")
+    with pytest.raises(UserError, match=r"lacks one folder splits/Ntasks_semantic"):
+        read("lfl", tmp_path, variant="semantic")
+    assert read("lfl", tmp_path).groups == ("B1", "B1", "B2", "B2")

@@ -1,0 +1,87 @@
+"""A published set from its own files to a run: trained, resumed, compared, continued."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import fact_archives as archives
+import field
+import numpy as np
+import pytest
+
+from tripletcl.config import FactConfig
+from tripletcl.data import FactSetSpec, FactTable, read_table
+from tripletcl.data.fact_sets import export_fact_set
+from tripletcl.errors import UserError
+from tripletcl.experiments.tables import load_table
+from tripletcl.runs.continue_run import continue_run
+from tripletcl.runs.evaluate import evaluate
+from tripletcl.runs.stored import FactRun
+from tripletcl.runs.train import train
+
+
+def write_words(folder: Path) -> None:
+    """Write word vectors of the archives' words."""
+    words = [*field.COLOURS, "lying", "standing", "floor", "person", "dog", "riding", "running", "watching", "motor"]
+    words += ["bike", "tv", "ride", "horse", "on", "wear", "next", "to", "traffic", "light"]
+    vectors = np.random.default_rng(0).normal(size=(len(words), field.WIDTH)).round(4)
+    lines = [" ".join([word, *map(str, vector)]) for word, vector in zip(words, vectors, strict=True)]
+    (folder / "words.txt").write_text("\n".join(lines) + "\n")
+
+
+def rows(table: FactTable) -> list[tuple[str, str]]:
+    return [(table.paths[image].name, str(table.facts[fact])) for image, fact in table.rows.tolist()]
+
+
+def settings(folder: Path, **table: object) -> FactConfig:
+    write_words(folder)
+    by = {"tasks": None, "split": "column"} if table["set"] == "lfl" else {"tasks": 2}
+    return field.settings(folder, table={"root": str(folder / "set"), **table}, training={"epochs": 1}, **by)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_run_on_the_authors_tasks_is_resumed_and_continued_without_the_set(tmp_path: Path) -> None:
+    archives.write_lfl(tmp_path / "set")
+    config = settings(tmp_path, set="lfl")
+    result = train(config, tmp_path / "run")
+    assert result.tasks == ["task 1", "task 2"]
+    run = FactRun.open(tmp_path / "run")
+    table = run.table()
+    assert [[str(table.facts[fact]) for fact in facts] for facts in run.read_tasks()] == [
+        ["<person>", "<person, riding, motor bike>"],
+        ["<dog, running>", "<person, watching, TV>"],
+    ]
+    assert rows(table) == rows(load_table(config))
+    assert evaluate(tmp_path / "run", 2)["map_tasks"] == pytest.approx(result.matrix[-1])
+    shutil.rmtree(tmp_path / "set" / "mid_scale" / "splits")
+    assert train(config, tmp_path / "run").matrix == result.matrix, "the run has its own copy of the table"
+    continued = continue_run(tmp_path / "run", field.table(tmp_path, "more", ["red", "green"]))
+    assert continued.tasks == ["task 1", "task 2", "task 3"]
+    with pytest.raises(UserError, match=r"lacks splits|has learned follow-up tables since"):
+        train(config, tmp_path / "run")
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_table_of_regions(tmp_path: Path) -> None:
+    archives.write_vrd(tmp_path / "set")
+    table = load_table(settings(tmp_path, set="vrd", region="union"))
+    assert [str(fact) for fact in table.facts] == ["<person, ride, horse>", "<traffic light, next to, person>"]
+    assert all(path.is_relative_to(tmp_path / "cache" / "fact_sets" / "vrd") for path in table.paths)
+
+
+def test_export_and_read_back(tmp_path: Path) -> None:
+    archives.write_lfl(tmp_path / "lfl")
+    archives.write_vrd(tmp_path / "vrd")
+    spec = FactSetSpec("lfl", str(tmp_path / "lfl"))
+    for suffix in (".csv", ".parquet"):
+        table, root = export_fact_set(spec, tmp_path / f"out{suffix}")
+        again = read_table(tmp_path / f"out{suffix}", root, task_column="task")
+        assert (again.images, again.facts, again.groups) == (table.images, table.facts, table.groups)
+        assert again.rows.tolist() == table.rows.tolist()
+        assert root == tmp_path / "lfl"
+    table, root = export_fact_set(FactSetSpec("vrd", str(tmp_path / "vrd"), region="union"), tmp_path / "vrd.csv")
+    again = read_table(tmp_path / "vrd.csv")
+    assert all(path.is_relative_to(tmp_path / "vrd-regions") and path.exists() for path in again.paths)
+    with pytest.raises(UserError, match=r"has the suffix '.txt'"):
+        export_fact_set(spec, tmp_path / "out.txt")

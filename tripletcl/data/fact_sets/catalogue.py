@@ -1,0 +1,125 @@
+"""The fact sets that can be read, their addresses and licences, and the files that the root of each must contain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from tripletcl.data.fact_sets.lfl import read_lfl
+from tripletcl.data.fact_sets.record import FactRecord
+from tripletcl.data.fact_sets.spec import FactSetSpec
+from tripletcl.data.fact_sets.table import build_table
+from tripletcl.data.fact_sets.vrd import read_unrel, read_vrd
+from tripletcl.data.fact_table import FactTable
+from tripletcl.data.sets.archive import MissingFile
+from tripletcl.errors import UserError
+
+NAMES_SHOWN = 12
+"""Entries of a folder that a message names."""
+
+
+@dataclass(frozen=True)
+class FactSource:
+    """A published set: its reader, and what is known of it.
+
+    Attributes:
+        read: Called with (root, variant).
+        what: What the photos show.
+        address: Where the set is published.
+        layout: The files that the root must contain.
+        licence: The licence of the annotations as stated.
+        verified: Which of its published files the reader's form was compared with; "no" for none.
+        negatives: What it means that a photo has no row of a fact.
+        variants: The values of `FactSetSpec.variant`; the first is the default.
+        detected: True if the default is the variant whose files are there.
+    """
+
+    read: Callable[[Path, str | None], Iterator[FactRecord]]
+    what: str
+    address: str
+    layout: str
+    licence: str
+    verified: str
+    negatives: str = "not labelled: the photo may show it"
+    variants: tuple[str, ...] = ()
+    detected: bool = False
+
+
+FACT_SETS: dict[str, FactSource] = {
+    "lfl": FactSource(
+        read_lfl,
+        "lifelong fact learning: mid-scale (6DS, 186 facts, 4 tasks) and large-scale (165,150 facts, 8 tasks)",
+        "https://github.com/Elhoseiny-VisionCAIR-Lab/lifelong_fact_learning",
+        "images/ and splits/Ntasks_random/ or splits/Ntasks_semantic/ with Bn_train.csv, Bn_test.csv and Bn_facts.csv",
+        "none stated",
+        "no",
+        variants=("random", "semantic"),
+    ),
+    "vrd": FactSource(
+        read_vrd,
+        "Visual Relationship Detection: 5,000 photos, 100 objects, 70 predicates",
+        "https://cs.stanford.edu/people/ranjaykrishna/vrd/",
+        "annotations_train.json, annotations_test.json, objects.json, predicates.json, sg_train_images/ and "
+        "sg_test_images/",
+        "individual research use only",
+        "yes: all annotations",
+    ),
+    "unrel": FactSource(
+        read_unrel,
+        "unusual relations in VRD's words, about 1,000 test photos",
+        "https://www.di.ens.fr/willow/research/unrel/",
+        "annotations.mat and images/",
+        "none found",
+        "no",
+    ),
+}
+
+
+def read_fact_set(spec: FactSetSpec, *, scratch: str | Path) -> FactTable:
+    """Make a table of facts of a published set, in its published form.
+
+    Args:
+        spec: The set, its folder, and what the table is to hold.
+        scratch: The folder for regions that are cut out of photos (`region: union`).
+
+    Raises:
+        UserError: An unknown set or variant; part of the set is missing (with its address and layout); a file is
+            damaged, cut short, or has another form than the published one; or as `build_table`.
+    """
+    source = _source(spec.set)
+    variant = _variant(source, spec)
+    try:
+        return build_table(source.read(Path(spec.root), variant), spec, Path(scratch))
+    except MissingFile as missing:
+        raise UserError(_missing(source, spec, missing)) from missing
+
+
+def _source(name: str) -> FactSource:
+    if name in FACT_SETS:
+        return FACT_SETS[name]
+    close = get_close_matches(name, FACT_SETS, n=2)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    raise UserError(f"there is no fact set {name!r}; {hint}allowed are {', '.join(FACT_SETS)}")
+
+
+def _variant(source: FactSource, spec: FactSetSpec) -> str | None:
+    if spec.variant is None:
+        return source.variants[0] if source.variants and not source.detected else None
+    if spec.variant not in source.variants:
+        allowed = f"allowed are {', '.join(source.variants)}" if source.variants else "it has none"
+        raise UserError(f"the fact set {spec.set!r} has no variant {spec.variant!r}; {allowed}")
+    return spec.variant
+
+
+def _missing(source: FactSource, spec: FactSetSpec, missing: MissingFile) -> str:
+    """The message for a set that is missing, or part of it: what is there instead, and what the root must contain."""
+    root = Path(spec.root)
+    ways = f"it is published at {source.address}, and the root must contain {source.layout}"
+    if not root.is_dir():
+        return f"the fact set {spec.set!r} is missing: {root} is not a folder; {ways}"
+    entries = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
+    more = f" and {len(entries) - NAMES_SHOWN} more" if len(entries) > NAMES_SHOWN else ""
+    held = f"which holds {', '.join(entries[:NAMES_SHOWN])}{more}" if entries else "which is empty"
+    return f"the fact set {spec.set!r} in {root}, {held}, lacks {missing}; {ways}"

@@ -1,0 +1,198 @@
+"""From the records of a set to a table of facts: one function for all sets."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from tripletcl.data.fact_sets.record import FactRecord
+from tripletcl.data.fact_sets.regions import Region, union, write_regions
+from tripletcl.data.fact_sets.spec import FactSetSpec
+from tripletcl.data.fact_table import FactTable
+from tripletcl.data.facts import Fact
+from tripletcl.errors import UserError
+from tripletcl.files import locked
+
+log = logging.getLogger("tripletcl")
+
+MEN, WOMEN = (
+    ("boy", "boys", "gentleman", "guy", "guys", "man", "men"),
+    ("girl", "girls", "ladies", "lady", "woman", "women"),
+)
+PEOPLE = frozenset((*MEN, *WOMEN, "adult", "child", "children", "kid", "kids", "people", "person", "persons"))
+"""Words that `people: merge` replaces by "person"."""
+
+
+class Row(NamedTuple):
+    """A row of the table to be; `region` is None where the whole photo is its image."""
+
+    image: str
+    fact: Fact
+    split: str
+    region: Region | None
+
+
+Rows = dict[Row, str | None]
+"""Distinct rows, with the group of the fact."""
+
+
+def build_table(records: Iterable[FactRecord], spec: FactSetSpec, scratch: Path) -> FactTable:
+    """Make a table of facts of the records of a set, as the settings say.
+
+    Args:
+        records: What the set's reader yields.
+        spec: The settings.
+        scratch: The folder for regions that are cut out of photos.
+
+    Returns:
+        A table whose root is that of the set or, with `region: union`, a folder below scratch. Facts that were
+        verified not to be shown, or of which this is not known, have no row.
+
+    Raises:
+        UserError: A photo is missing, or is a training and a test photo; no fact has enough images; a photo cannot be
+            decoded.
+    """
+    left_out: Counter[str] = Counter()
+    root = Path(spec.root)
+    rows = _collect(records, spec, left_out)
+    _check_splits(rows, spec)
+    rows = _frequent(_existing(rows, spec, root), spec, left_out)
+    images = {row: row.image for row in rows}
+    if spec.region == "union":
+        root, images = _cut_out(rows, spec, scratch, left_out)
+        rows = _frequent({row: rows[row] for row in images}, spec, left_out)
+    table = FactTable.from_rows(root, ((images[row], row.fact, row.split) for row in _in_order(rows)))
+    log.info(
+        "%s: %d facts, %d rows, %d images; left out: %s",
+        *(spec.set, len(table.facts), len(table), len(table.images)),
+        ", ".join(f"{count} {what}" for what, count in left_out.items()) or "nothing",
+    )
+    return _with_groups(table, rows)
+
+
+def _collect(records: Iterable[FactRecord], spec: FactSetSpec, left_out: Counter[str]) -> Rows:
+    """The rows of all facts that are shown."""
+    rows: Rows = {}
+    for record in records:
+        if record.label is not True:
+            left_out["labels not shown" if record.label is False else "labels not known"] += 1
+            continue
+        split = record.split or _drawn_split(record.image, spec)
+        for fact in _facts(record.fact, spec):
+            region = None
+            if spec.region == "union":
+                if not record.boxes:
+                    left_out["facts without a box"] += 1
+                    continue
+                boxes = record.boxes if fact.order > 1 else record.boxes[:1]
+                region = Region(record.image, union(boxes), record.extent)
+            rows.setdefault(Row(record.image, fact, split, region), record.group)
+    return rows
+
+
+def _facts(fact: Fact, spec: FactSetSpec) -> Iterator[Fact]:
+    """The fact and, if orders are asked for, those that it implies."""
+    units = [
+        "person" if spec.people == "merge" and place != 1 and unit in PEOPLE else unit
+        for place, unit in enumerate(fact.units)
+    ]
+    orders = (fact.order,) if spec.orders is None else sorted({*spec.orders})
+    for order in orders:
+        if order <= fact.order:
+            yield Fact(*(units[:order]))  # type: ignore[arg-type]  # the subject is a text
+
+
+def _drawn_split(image: str, spec: FactSetSpec) -> str:
+    """Assign a photo to a split by its name and the seed alone, so that missing photos change nothing for others."""
+    digest = hashlib.blake2b(f"{spec.seed}:{image}".encode(), digest_size=8).digest()
+    return "test" if int.from_bytes(digest, "big") < spec.test_share * 2**64 else "train"
+
+
+def _check_splits(rows: Rows, spec: FactSetSpec) -> None:
+    splits: dict[str, str] = {}
+    for row in rows:
+        if splits.setdefault(row.image, row.split) != row.split:
+            raise UserError(f"{row.image} is a training photo and a test photo of the set {spec.set!r} in {spec.root}")
+
+
+def _existing(rows: Rows, spec: FactSetSpec, root: Path) -> Rows:
+    """The rows whose photo exists."""
+    images = dict.fromkeys(row.image for row in rows)
+    missing = {image for image in images if not os.path.isfile(root / image)}  # noqa: PTH113 - many thousands
+    if not missing:
+        return rows
+    first = next(image for image in images if image in missing)
+    text = f"{len(missing)} of {len(images)} photos of the set {spec.set!r} are missing, the first {root / first}"
+    if spec.missing == "refuse" or len(missing) == len(images):
+        raise UserError(text if len(missing) == len(images) else f"{text}; `missing: drop` leaves them out")
+    log.warning("%s; they are left out", text)
+    return {row: group for row, group in rows.items() if row.image not in missing}
+
+
+def _frequent(rows: Rows, spec: FactSetSpec, left_out: Counter[str]) -> Rows:
+    """The rows of facts that have enough training and test images."""
+    counts = Counter((row.fact, row.split) for row in rows)
+    facts = dict.fromkeys(row.fact for row in rows)
+    enough = {
+        fact for fact in facts if counts[fact, "train"] >= spec.min_train and counts[fact, "test"] >= spec.min_test
+    }
+    if not enough:
+        raise UserError(
+            f"none of the {len(facts)} facts of the set {spec.set!r} in {spec.root} has {spec.min_train} training and "
+            f"{spec.min_test} test images (min_train, min_test){_one_sided(rows)}"
+        )
+    if len(enough) < len(facts):
+        left_out["facts with too few images"] += len(facts) - len(enough)
+    return {row: group for row, group in rows.items() if row.fact in enough}
+
+
+def _one_sided(rows: Rows) -> str:
+    splits = {row.split for row in rows}
+    if splits == {"test"}:
+        return "; it has test images only: `min_train: 0` keeps its facts"
+    return ""
+
+
+def _cut_out(rows: Rows, spec: FactSetSpec, scratch: Path, left_out: Counter[str]) -> tuple[Path, dict[Row, str]]:
+    """Write the regions; returns their folder, and the image of each row whose region is within its photo."""
+    folder = scratch / spec.set
+    with locked(folder.with_suffix(".lock")):  # of two processes, the second finds what the first has cut out
+        names = write_regions(Path(spec.root), folder, (row.region for row in rows if row.region is not None))
+    if outside := [region for region, name in names.items() if name is None]:
+        first = outside[0]
+        left_out["boxes outside their photo"] += len(outside)
+        log.warning(
+            "%d boxes are outside their photos and left out, the first %s of %s", len(outside), first.box, first.image
+        )
+    images = {row: names[row.region] for row in rows if row.region is not None}
+    return folder, {row: name for row, name in images.items() if name is not None}
+
+
+def _in_order(rows: Rows) -> list[Row]:
+    """The rows in the order of their groups, "B2" before "B10"."""
+    return sorted(rows, key=lambda row: (len(rows[row] or ""), rows[row] or ""))
+
+
+def _with_groups(table: FactTable, rows: Rows) -> FactTable:
+    """The table with the task of each fact, if the set has tasks; a fact of several tasks belongs to the first."""
+    groups: dict[Fact, str] = {}
+    double: dict[Fact, str] = {}
+    for row in _in_order(rows):
+        group = rows[row]
+        if group is None:
+            return table
+        if groups.setdefault(row.fact, group) != group:
+            double.setdefault(row.fact, group)
+    if double:
+        fact, group = next(iter(double.items()))
+        log.warning(
+            "%d facts are in several tasks and stay in the first: %s is in %s and %s",
+            *(len(double), fact, groups[fact], group),
+        )
+    return replace(table, groups=tuple(groups[fact] for fact in table.facts))
