@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
 def relevance(table: Path, image_ids: np.ndarray) -> np.ndarray:
     """`[N, F]` bool."""
     facts = read_table(table)
-    return facts.relevance("test", image_ids, np.arange(len(facts.facts)))
+    return facts.relevance("test", image_ids, np.arange(len(facts.facts))).toarray()
 
 
 def mean_map(scores: np.ndarray, relevant: np.ndarray) -> float:

@@ -60,8 +60,7 @@ def make_task(table: FactTable, number: int, facts: np.ndarray) -> Task:
 def shuffled(task: Task, images: ImageSource) -> Iterator[Batch]:
     """Yield the batches of one epoch."""
     for rows in torch.randperm(len(task)).split(BATCH):
-        items = task.items[rows.numpy()]
-        yield Batch(images.batch(items), torch.from_numpy(task.targets[rows.numpy()]), items)
+        yield task.batch(images.batch(task.items[rows.numpy()]), rows.numpy())
 
 
 def inputs(images: ImageSource, items: np.ndarray) -> Iterator[Tensor]:

@@ -163,7 +163,8 @@ def test_vocabulary() -> None:
     vocabulary = Vocabulary(FACTS)
     assert vocabulary.texts == [["dog", "cat"], ["running", "holding"], ["ball", "kite"]]
     assert vocabulary.ids.tolist() == [[0, -1, -1], [0, 0, -1], [1, 1, 0], [0, 1, 1], [1, -1, -1]]
-    assert vocabulary.has[1].tolist() == [[0, 0], [1, 0], [0, 1], [0, 1], [0, 0]]
+    shown = [[False, False], [True, False], [False, True], [False, True], [False, False]]
+    assert vocabulary.shown(torch.eye(5, dtype=torch.bool), 1).tolist() == shown
     assert Vocabulary(FACTS[:1], FACTS[2:3]).texts == [["dog", "cat"], ["holding"], ["ball"]]
 
 

@@ -212,7 +212,7 @@ def test_the_relevance_of_real_photographs(data_root: Path) -> None:
     """2,556 test photographs x 166 facts, most shown by few photographs, some photographs showing several."""
     table = read_table(data_root / "facts" / "facts.csv")
     gallery = np.unique(table.rows_of("test")[:, 0])
-    relevant = table.relevance("test", gallery, np.arange(len(table.facts)))
+    relevant = table.relevance("test", gallery, np.arange(len(table.facts))).toarray()
     scores = np.random.default_rng(0).integers(0, 50, relevant.shape).astype(np.float32)
     ap = average_precision(torch.from_numpy(scores), torch.from_numpy(relevant))
     theirs = [average_precision_score(relevant[:, f], scores[:, f]) for f in range(len(table.facts))]

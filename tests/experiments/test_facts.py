@@ -78,7 +78,7 @@ def test_an_image_is_held_out_of_all_tasks_or_none(part: float, seed: int) -> No
             assert set(task.importance_items.tolist()) == own - held_out
             for items, targets in ((task.items, task.targets), (task.validation_items, task.validation_targets)):
                 expected = [[f in set(table.rows[table.rows[:, 0] == i, 1]) for f in task.classes] for i in items]
-                assert targets.tolist() == expected
+                assert targets.toarray().tolist() == expected
 
 
 def test_another_seed_holds_out_other_images() -> None:

@@ -399,7 +399,7 @@ def test_ids_stay_and_a_photo_in_two_tables_has_the_facts_of_both(tmp_path: Path
     assert both.rows_of("train", table=0).tolist() == base.rows_of("train").tolist()
     assert both.rows_of("train", table=1).tolist() == [[4, 0], [5, 2]]
     assert both.table_of(np.arange(6)).tolist() == [0, 0, 0, 1, 1, 1]
-    relevant = both.relevance("test", np.array([1, 2, 3]), np.arange(3)).tolist()
+    relevant = both.relevance("test", np.array([1, 2, 3]), np.arange(3)).toarray().tolist()
     assert relevant == [[False, True, True], [True, False, False], [False, True, True]]
     assert base.join([]) is base
 

@@ -191,7 +191,7 @@ def _hits(fact: int, table: FactTable, vectors: Mapping[str, Tensor]) -> list[Ex
     scores = cosine_sums(unit_blocks(vectors["images"]), unit_blocks(vectors["facts"][[fact]]))[:, 0].numpy()
     if "closed" in vectors:  # the evaluation adds it to the mean cosine, so here to the sum as often as there are units
         scores = scores + table.facts[fact].order * vectors["closed"][:, fact].numpy()
-    relevant = table.relevance("test", images, np.array([fact]))[:, 0]
+    relevant = table.relevance("test", images, np.array([fact])).toarray()[:, 0]
     existing = (i for i in np.argsort(-scores, kind="stable") if table.paths[images[i]].exists())
     best = islice(existing, EXAMPLE_HITS)
     return [ExampleHit(table.paths[images[i]], float(scores[i]), bool(relevant[i])) for i in best]

@@ -83,7 +83,7 @@ def check_validation(tasks: Sequence[Task]) -> None:
 @torch.no_grad()
 def validation_score(learner: Learner, task: Task, source: InputSource, batch_size: int, device: torch.device) -> float:
     """The mean of `Learner.score` over a task's held-out items, in eval mode."""
-    batches = validation_batches(task, source, batch_size=batch_size, device=device)
+    batches = validation_batches(task, source, batch_size=batch_size)
     with eval_mode(learner):
         total = sum(learner.score(learner(batch.inputs).float(), batch).sum().item() for batch in batches)
     return total / len(task.validation_items)

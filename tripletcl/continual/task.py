@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tripletcl.data.source import to_device
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 class InputSource(Protocol):
@@ -28,7 +31,7 @@ class Task:
     Attributes:
         name: Its name in tables and plots.
         items: `[M]` ids of the training inputs.
-        targets: `[M, ...]` the target of each item.
+        targets: `[M, ...]` the target of each item; `[M, K]` may be sparse, as those of facts are.
         classes: `[K]` ids of what the task teaches: facts or classes, as the learner knows them.
         earlier_classes: The classes of the tasks before this one.
         importance_items: `[M']` ids of the inputs, labelled or not, on which importance is computed.
@@ -42,18 +45,26 @@ class Task:
 
     name: str
     items: np.ndarray
-    targets: np.ndarray
+    targets: np.ndarray | csr_array
     classes: np.ndarray
     earlier_classes: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     importance_items: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     importance_subset: bool = False
     validation_items: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    validation_targets: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    validation_targets: np.ndarray | csr_array = field(default_factory=lambda: np.empty(0, np.int64))
     chooses_weight: bool = True
     earlier_unknown: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def batch(self, inputs: Tensor, rows: np.ndarray | slice) -> Batch:
+        """Combine the inputs of some of its items with their targets, on the device of the inputs."""
+        return Batch(inputs, _dense(self.targets[rows], inputs.device), self.items[rows])
+
+    def validation_batch(self, inputs: Tensor, rows: np.ndarray | slice) -> Batch:
+        """Combine the inputs of some of its validation items with their targets."""
+        return Batch(inputs, _dense(self.validation_targets[rows], inputs.device), self.validation_items[rows])
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,11 @@ class Batch:
     inputs: Tensor
     targets: Tensor
     items: np.ndarray
+
+
+def _dense(targets: np.ndarray | csr_array, device: torch.device) -> Tensor:
+    """Copy targets `[B, ...]` to a device; sparse ones become dense only here, batch by batch."""
+    return to_device(torch.from_numpy(targets if isinstance(targets, np.ndarray) else targets.toarray()), device)
 
 
 def derived_seed(*parts: int) -> int:
@@ -87,8 +103,7 @@ def epoch_batches(
     for step in range(start, steps_per_epoch(task, batch_size)):
         rows = order[step * batch_size : (step + 1) * batch_size]
         generator = torch.Generator(device).manual_seed(derived_seed(*seed, step))
-        inputs = source.batch(task.items[rows], generator)
-        yield Batch(inputs, to_device(torch.from_numpy(task.targets[rows]), device), task.items[rows])
+        yield task.batch(source.batch(task.items[rows], generator), rows)
 
 
 def plain_batches(source: InputSource, items: np.ndarray, batch_size: int) -> Iterator[Tensor]:
@@ -97,9 +112,8 @@ def plain_batches(source: InputSource, items: np.ndarray, batch_size: int) -> It
         yield source.batch(items[start : start + batch_size], None)
 
 
-def validation_batches(task: Task, source: InputSource, *, batch_size: int, device: torch.device) -> Iterator[Batch]:
+def validation_batches(task: Task, source: InputSource, *, batch_size: int) -> Iterator[Batch]:
     """Yield the held-out items with their targets, in order, without augmentation."""
     for start in range(0, len(task.validation_items), batch_size):
         rows = slice(start, start + batch_size)
-        targets = to_device(torch.from_numpy(task.validation_targets[rows]), device)
-        yield Batch(source.batch(task.validation_items[rows], None), targets, task.validation_items[rows])
+        yield task.validation_batch(source.batch(task.validation_items[rows], None), rows)

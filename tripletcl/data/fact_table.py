@@ -7,10 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tripletcl.data.facts import Fact
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SPLITS = ("train", "test")
 
@@ -116,15 +120,14 @@ class FactTable:
         """The number (from 0) of the joined table that each image belongs to."""
         return np.searchsorted(self.starts, images, side="right") - 1
 
-    def relevance(self, split: str, images: np.ndarray, facts: np.ndarray) -> np.ndarray:
-        """`[N', F']` bool: True if image `images[i]` has a row of fact `facts[j]` in this split."""
-        image_ids, image_places = np.unique(images, return_inverse=True)
-        fact_ids, fact_places = np.unique(facts, return_inverse=True)
+    def relevance(self, split: str, images: np.ndarray, facts: np.ndarray) -> csr_array:
+        """Sparse `[N', F']` bool: True if image `images[i]` has a row of fact `facts[j]` in this split."""
+        from scipy.sparse import csr_array  # a query needs none of it
+
         rows = self.rows_of(split)
-        rows = rows[np.isin(rows[:, 0], image_ids) & np.isin(rows[:, 1], fact_ids)]
-        relevant = np.zeros((len(image_ids), len(fact_ids)), dtype=bool)
-        relevant[np.searchsorted(image_ids, rows[:, 0]), np.searchsorted(fact_ids, rows[:, 1])] = True
-        return relevant[np.ix_(image_places, fact_places)]
+        shape = len(self.images), len(self.facts)
+        relevant = csr_array((np.ones(len(rows), dtype=bool), (rows[:, 0], rows[:, 1])), shape)
+        return relevant[images][:, facts]
 
     def units(self, unit: int, facts: Sequence[int] | np.ndarray | None = None) -> tuple[str, ...]:
         """The distinct texts of one unit (0 subject, 1 predicate, 2 object), in order of first appearance."""

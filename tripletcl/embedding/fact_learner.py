@@ -31,16 +31,22 @@ class Vocabulary:
     Attributes:
         texts: For each unit u its V_u distinct texts.
         ids: `[F, 3]` int64, the position of each fact's unit in texts; -1 where the fact lacks the unit.
-        has: For each unit u `[F, V_u]` float32: 1 where the fact has the text, else 0.
     """
 
     def __init__(self, facts: Sequence[Fact], others: Sequence[Fact] = ()) -> None:
         units = range(len(UNITS))
         known = (*facts, *others)
         self.texts = [list(dict.fromkeys(t for f in known if (t := f.units[u]) is not None)) for u in units]
-        ids = [[-1 if (t := f.units[u]) is None else self.texts[u].index(t) for u in units] for f in facts]
+        places = [{None: -1} | {text: place for place, text in enumerate(texts)} for texts in self.texts]
+        ids = [[places[u][fact.units[u]] for u in units] for fact in facts]
         self.ids = torch.tensor(ids, dtype=torch.int64).reshape(len(facts), len(UNITS))
-        self.has = [(self.ids[:, u, None] == torch.arange(len(texts))).float() for u, texts in enumerate(self.texts)]
+
+    def shown(self, targets: Tensor, unit: int) -> Tensor:
+        """Find the texts of a unit that images show by any of their facts: `[B, F]` bool to `[B, V_u]` bool."""
+        image, fact = targets.nonzero(as_tuple=True)
+        shown = torch.zeros(len(targets), len(self.texts[unit]) + 1, dtype=torch.bool, device=targets.device)
+        shown[image, self.ids[fact, unit]] = True  # the last column collects the facts that lack the unit
+        return shown[:, :-1]
 
 
 class FactLearner(TrunkLearner):
@@ -108,9 +114,7 @@ class FactLearner(TrunkLearner):
         others = task.earlier_classes if self.negatives == "seen" or len(task.classes) == 1 else ()
         self.vocabulary = Vocabulary([self.facts[i] for i in task.classes], [self.facts[i] for i in others])
         self.encoded = [self.embedder.text.encode(texts) for texts in self.vocabulary.texts]
-        device = self.log_temperature.device
-        self.vocabulary.ids = self.vocabulary.ids.to(device)
-        self.vocabulary.has = [has.to(device) for has in self.vocabulary.has]
+        self.vocabulary.ids = self.vocabulary.ids.to(self.log_temperature.device)
 
     def loss(self, out: Tensor, batch: Any) -> Tensor:
         """Compute the mean over the batch's (image, fact) rows; `batch.targets` is `[B, K]` bool."""
@@ -118,7 +122,7 @@ class FactLearner(TrunkLearner):
         out, ids = out[image], self.vocabulary.ids[fact]  # [R, 3, D], [R, 3]
         vectors = [self.embedder.text.project(encoded) for encoded in self.encoded]
         if self.loss_name == "contrastive":
-            truth = [(batch.targets.float() @ has > 0)[image] for has in self.vocabulary.has]  # [R, V_u]
+            truth = [self.vocabulary.shown(batch.targets, unit)[image] for unit in range(len(UNITS))]  # [R, V_u]
             return contrastive(out, ids, vectors, self.log_temperature.exp(), truth)
         targets = torch.stack(
             [v[ids[:, u].clamp(min=0)] if len(v) else torch.zeros_like(out[:, u]) for u, v in enumerate(vectors)], dim=1
@@ -145,8 +149,8 @@ class FactLearner(TrunkLearner):
         If an image shows several texts of a unit (by several facts), the nearest may be any of them.
         """
         hits, units = torch.zeros(len(out), device=out.device), torch.zeros(len(out), device=out.device)  # [B]
-        for unit, (encoded, has) in enumerate(zip(self.encoded, self.vocabulary.has, strict=True)):
-            true = batch.targets.float() @ has > 0  # [B, V_u]
+        for unit, encoded in enumerate(self.encoded):
+            true = self.vocabulary.shown(batch.targets, unit)  # [B, V_u]
             if not true.any():
                 continue
             vectors = torch.nn.functional.normalize(self.embedder.text.project(encoded), dim=-1)

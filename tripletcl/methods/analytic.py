@@ -47,7 +47,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from tripletcl.continual import Batch, Inputs, Learner, Method, Properties, Task
+from tripletcl.continual import Inputs, Learner, Method, Properties, Task
 from tripletcl.errors import UserError
 
 FEATURES_PER_ROW = 32
@@ -154,9 +154,8 @@ class Analytic(Method):
         start = 0
         for inputs in self.inputs(task.items):
             rows = slice(start, start := start + len(inputs))
-            targets = torch.from_numpy(task.targets[rows]).to(inputs.device)
-            batch = Batch(inputs, targets, task.items[rows])
-            yield self.learner.expand(self.learner.represent(inputs).float()), self.learner.indicators(batch)
+            phi = self.learner.expand(self.learner.represent(inputs).float())
+            yield phi, self.learner.indicators(task.batch(inputs, rows))
 
     def _complete_rows(self, task: Task, columns: list[int], earlier: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield random features `[B, M]` and targets `[B, K]` for all classes: outputs of an earlier solution `[M, K']`

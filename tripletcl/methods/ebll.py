@@ -129,10 +129,8 @@ class EBLL(Method):
                 features = torch.cat([learner.represent(inputs).float() for inputs in batches])  # [M, C]
 
             def task_loss(reconstructed: Tensor, rows: Tensor) -> Tensor:
-                numbers = rows.numpy()
-                targets = torch.from_numpy(task.targets[numbers]).to(reconstructed.device)
                 # A loss reads outputs and targets; here representations take the place of inputs.
-                return learner.loss(learner.readout(reconstructed), Batch(reconstructed, targets, task.items[numbers]))
+                return learner.loss(learner.readout(reconstructed), task.batch(reconstructed, rows.numpy()))
 
             encoder, error = train_autoencoder(
                 features,

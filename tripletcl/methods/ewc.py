@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.continual import Batch, Inputs, Lam, Learner, Properties, Task
+from tripletcl.continual import Inputs, Lam, Learner, Properties, Task
 from tripletcl.continual.task import derived_seed
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
@@ -141,8 +141,7 @@ def loss_fisher(learner: Learner, task: Task, inputs: Inputs) -> dict[str, Tenso
     def loss(sample: Tensor) -> Tensor:
         """`[1, ...]` to `[1]`; called once for every item, in order."""
         one = slice(row := next(rows), row + 1)
-        targets = torch.from_numpy(task.targets[one]).to(sample.device)
-        return learner.loss(learner(sample), Batch(sample, targets, task.items[one])).reshape(1)
+        return learner.loss(learner(sample), task.batch(sample, one)).reshape(1)
 
     with eval_mode(learner):  # the head of a task is not part of the protected module
         return importance(

@@ -49,7 +49,7 @@ class StageEvaluation:
         taught_ids = [ids.get(fact.units, -1) for fact in run.taught(stage)]
         if -1 in taught_ids or not np.isin(images, table.rows_of("test")[:, 0]).all():
             raise UserError(f"the facts or the test images in the table of {run.path} are not those of its stages")
-        return cls(facts, taught_ids, vectors, table.relevance("test", images, np.arange(len(facts))))
+        return cls(facts, taught_ids, vectors, table.relevance("test", images, np.arange(len(facts))).toarray())
 
 
 def stage_calibration(run: FactRun, stage: int) -> Calibration | None:

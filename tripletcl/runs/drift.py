@@ -169,7 +169,7 @@ def _build_gallery(models: _Models, stages: Sequence[int]) -> _Gallery:
     # Only images with a vector of every stage: a photo may have been deleted in between.
     ids = reduce(np.intersect1d, [of_stage["image_ids"].numpy() for of_stage in vectors.values()])
     table = experiment.table
-    relevant_facts = torch.from_numpy(table.relevance("test", ids, np.arange(len(table.facts))))  # [N, F]
+    relevant_facts = torch.from_numpy(table.relevance("test", ids, np.arange(len(table.facts))).toarray())  # [N, F]
     queries, relevant = merge_relevance(relevant_facts, experiment.queries.cpu())  # [Q], [N, Q]
     return _Gallery(
         {stage: of_stage["images"][_rows_of(of_stage, ids)] for stage, of_stage in vectors.items()},

@@ -123,12 +123,12 @@ class TestImages(Gallery):
 
     def labels(self, number: int) -> list[Fact]:
         """The facts of an image's rows."""
-        return [self.facts[fact] for fact in np.flatnonzero(self._relevance[number])]
+        return [self.facts[fact] for fact in np.sort(self._relevance[[number]].indices)]
 
     def labelled(self, query: Query) -> np.ndarray | None:
         """`[N]` bool; None where no fact of the test images matches the query."""
         facts = [number for number, fact in enumerate(self.facts) if query.matches(fact)]
-        labelled = np.asarray(self._relevance[:, facts].any(axis=1))
+        labelled = self._relevance[:, facts].sum(axis=1) > 0
         return labelled if labelled.any() else None
 
 
