@@ -32,6 +32,24 @@ def test_equal_up_to_rounding_and_length_but_not_by_units() -> None:
         assert equal_queries(vectors, present, block).tolist() == [0, 1, 0, 3, 4, 3, 6, 7, 8, 9]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_those_of_comparing_all_pairs(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    texts = torch.randn(20, 16, generator=generator)
+    chosen = texts[torch.randint(len(texts), (200, 3), generator=generator)]  # [F, U, D]
+    rounding = 1 + 1e-5 * torch.randn(chosen.shape, generator=generator) * (
+        torch.rand(200, 1, 1, generator=generator) < 0.5
+    )
+    present = torch.rand(200, 3, generator=generator) < 0.6
+    vectors = chosen * rounding * present[:, :, None]
+    cosines = torch.nn.functional.cosine_similarity(vectors[:, None].double(), vectors[None].double(), dim=-1)
+    equal = ((cosines > 1 - 1e-5) | ~present).all(dim=-1) & (present[:, None] == present).all(dim=-1)  # [F, F]
+    expected = equal.int().argmax(dim=1)  # the first
+    assert 1 < len(expected.unique()) < 200
+    for block in (7, 1024):
+        assert equal_queries(vectors, present, block).tolist() == expected.tolist()
+
+
 def test_a_table_of_one_query_is_refused_but_one_fact_is_fine() -> None:
     with pytest.raises(UserError, match="all 2 facts the same vectors"):
         equal_queries(*facts([[1.0]], [[1.0]]))

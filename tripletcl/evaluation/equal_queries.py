@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tripletcl.errors import UserError
-from tripletcl.evaluation.cosine import unit_blocks
 
 TOLERANCE = 1e-5
-"""Tolerance of the sum of the cosines of two equal facts, which should be their order: a text encoded in two batches
-differs by rounding, some 1e-6 on hardware that multiplies in reduced precision; two texts differ by 1e-3 and more."""
+"""Tolerance of the cosine of two equal texts, which should be 1: a text encoded in two batches differs by rounding,
+some 1e-6 on hardware that multiplies in reduced precision; two texts differ by 1e-3 and more."""
 
 
 def equal_queries(fact_vectors: Tensor, present: Tensor, block: int = 1024) -> Tensor:
@@ -25,7 +25,7 @@ def equal_queries(fact_vectors: Tensor, present: Tensor, block: int = 1024) -> T
     Args:
         fact_vectors: `[F, U, D]`, zero in the units a fact lacks.
         present: `[F, U]` bool; facts that have different units are never equal.
-        block: Facts compared with all others at a time.
+        block: Texts compared at a time.
 
     Returns:
         `[F]` int64 ids.
@@ -33,21 +33,44 @@ def equal_queries(fact_vectors: Tensor, present: Tensor, block: int = 1024) -> T
     Raises:
         UserError: there are several facts, and all are equal.
     """
-    blocks = unit_blocks(fact_vectors)  # [F, U * D]
-    order = present.sum(dim=1)  # [F]
-    units = (present * 2 ** torch.arange(present.shape[1], device=present.device)).sum(dim=1)  # [F] one bit per unit
-    first = []
-    for rows in torch.arange(len(blocks), device=blocks.device).split(block):
-        earlier = slice(int(rows[-1]) + 1)
-        equal = blocks[rows] @ blocks[earlier].T >= order[rows, None] - TOLERANCE  # [rows, earlier]
-        equal &= units[rows, None] == units[earlier]
-        fact, same = equal.nonzero(as_tuple=True)
-        first.append(rows.scatter_reduce(0, fact, same, "amin"))
-    groups = torch.cat(first) if first else torch.zeros(0, dtype=torch.int64)
-    groups = groups[groups]
+    texts = torch.full(present.shape, -1, device=present.device)  # [F, U] the first fact with the same text
+    for unit, has in enumerate(present.T):
+        ids = has.nonzero()[:, 0]
+        texts[ids, unit] = ids[_first_equal(fact_vectors[ids, unit], block)]
+    distinct, place = texts.unique(dim=0, return_inverse=True)
+    groups = _first_of(place, len(distinct))[place]
     if len(groups) > 1 and not groups.any():
         raise UserError(f"the text encoder gives all {len(groups)} facts the same vectors, so no query can be answered")
     return groups
+
+
+def _first_equal(vectors: Tensor, block: int) -> Tensor:
+    """`[N]` the first of N vectors `[N, D]` with the same direction.
+
+    Equal bytes are found by hashing. Vectors that differ by rounding are near each other along any line, so that each
+    block is compared with its neighbours there only.
+    """
+    place_of: dict[bytes, int] = {}
+    place = [place_of.setdefault(row.tobytes(), len(place_of)) for row in vectors.cpu().numpy()]
+    places = torch.tensor(place, dtype=torch.int64, device=vectors.device)  # [N] among the V distinct ones
+    first = _first_of(places, len(place_of))  # [V]
+    distinct = F.normalize(vectors[first].double(), dim=1)  # [V, D]
+    line = F.normalize(torch.randn(vectors.shape[1], generator=torch.Generator().manual_seed(0)).to(distinct), dim=0)
+    along, order = (distinct @ line).sort()
+    distinct, equal, reach = distinct[order], first.clone(), (2 * TOLERANCE) ** 0.5  # the distance of such vectors
+    for rows in torch.arange(len(order), device=order.device).split(block):
+        low = int(torch.searchsorted(along, along[rows[0]] - reach))
+        high = int(torch.searchsorted(along, along[rows[-1]] + reach, right=True))
+        same = distinct[rows] @ distinct[low:high].T >= 1 - TOLERANCE  # [rows, neighbours]
+        row, other = same.nonzero(as_tuple=True)
+        equal.scatter_reduce_(0, order[rows[row]], first[order[low + other]], "amin")
+    return equal[places]
+
+
+def _first_of(groups: Tensor, count: int) -> Tensor:
+    """The position of the first element of each of `count` groups, by the group of each element."""
+    positions = torch.arange(len(groups), device=groups.device)
+    return positions.new_full((count,), len(groups)).scatter_reduce_(0, groups, positions, "amin")
 
 
 def merge_relevance(relevant: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
