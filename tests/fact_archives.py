@@ -150,3 +150,231 @@ def write_unrel(root: Path) -> Path:
         entries.append(structs([row], ("filename", "im_id", "objects", "relationships")))
     savemat(root / "annotations.mat", {"annotations": cell(entries).T})
     return root
+
+
+# ---- coco and vcoco --------------------------------------------------------------------------------------------------
+
+COCO_CATEGORIES = [(1, "person"), (43, "tennis racket"), (37, "sports ball"), (90, "toothbrush")]
+COCO_INSTANCES = [  # id, image, category, x, y, width, height
+    (101, 9, 1, 2.5, 3, 10, 20), (102, 9, 1, 20, 3, 10, 20), (103, 25, 1, 0, 0, 30, 30),
+    (201, 9, 43, 1, 1, 5.5, 6), (202, 25, 37, 8, 9, 3, 3),
+]  # fmt: skip
+
+
+def coco(instances: Iterable[Sequence[float]] = COCO_INSTANCES) -> dict[str, Any]:
+    """The content of a file of COCO's instances."""
+    annotations = [
+        {
+            "segmentation": [[1.5, 2, 3, 4]],
+            "area": 9.5,
+            "iscrowd": 0,
+            "image_id": image,
+            "bbox": box,
+            "category_id": of,
+            "id": n,
+        }
+        for n, image, of, *box in instances
+    ]
+    images = [{"file_name": "any", "height": 30, "width": 40, "id": n} for n in sorted({row[1] for row in instances})]
+    categories = [{"supercategory": "any", "id": number, "name": name} for number, name in COCO_CATEGORIES]
+    return {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+
+
+def write_coco(root: Path) -> Path:
+    write_json(root / "annotations" / "instances_train2017.json", coco())
+    write_json(root / "annotations" / "instances_val2017.json", coco([(7, 6, 90, 1, 2, 3, 4), (8, 6, 1, 1, 2, 3, 4)]))
+    for image in ("train2017/000000000009.jpg", "train2017/000000000025.jpg", "val2017/000000000006.jpg"):
+        draw(root / image, (len(image), int(image[-6:-4]), 3))
+    return root
+
+
+def vcoco_actions(images: Sequence[int], persons: Sequence[int], things: Sequence[int]) -> list[dict[str, Any]]:
+    """Two actions of three persons: `run` of the last two; `hit` of the first, with a thing in each of two roles."""
+    racket, ball = things
+    run = {
+        "role_object_id": [*persons],
+        "label": [0, 1, 1],
+        "action_name": "run",
+        "role_name": ["agent"],
+        "include": [[]],
+    }
+    hit = {
+        "role_object_id": [*persons, racket, 0, 0, 0, 0, ball],
+        "label": [1, 0, 1],
+        "action_name": "hit",
+        "role_name": ["agent", "instr", "obj"],
+        "include": [[], ["tennis racket", "baseball bat"], ["sports ball"]],
+    }
+    return [{"image_id": [*images], "ann_id": [*persons], **action} for action in (run, hit)]
+
+
+def write_vcoco(root: Path) -> Path:
+    """Write the original form: val has the persons of train again, in other photos; test those of two more."""
+    instances = [*COCO_INSTANCES]
+    for number, part in enumerate(("train", "val", "test")):
+        of_part = [(n + 1000 * number, image + 100 * number, *rest) for n, image, *rest in COCO_INSTANCES]
+        instances += of_part if number else []
+        ids = {n: image for n, image, *_ in of_part}
+        persons, things = list(ids)[:3], list(ids)[3:]
+        actions = vcoco_actions([ids[person] for person in persons], persons, things)
+        write_json(root / "data" / "vcoco" / f"vcoco_{part}.json", actions)
+        split = root / "data" / "splits" / f"vcoco_{part}.ids"
+        split.parent.mkdir(exist_ok=True)
+        split.write_text("".join(f"{image}\n" for image in sorted(set(ids.values()))))
+        folder = "val2014" if part == "test" else "train2014"
+        for image in set(ids.values()):
+            draw(root / folder / f"COCO_{folder}_{image:012d}.jpg", (image % 255, 80, 9))
+    write_json(root / "data" / "instances_vcoco_all_2014.json", coco(instances))
+    return root
+
+
+def write_vcoco_converted(root: Path) -> Path:
+    classes = ["hold obj", "sit instr", "talk_on_phone instr"]
+    objects = ["background", "person", "chair", "cell phone"]
+    for part, folder in (("trainval", "train2014"), ("test", "val2014")):
+        name = f"COCO_{folder}_000000000165.jpg"
+        person, thing = [1.5, 2, 20, 30], [5, 6, 30.25, 28]
+        pairs = {"boxes_h": [person] * 3, "boxes_o": [thing] * 3, "actions": [0, 1, 2], "objects": [0, 2, 3]}
+        empty = {
+            "boxes_h": [],
+            "boxes_o": [],
+            "actions": [],
+            "objects": [],
+            "file_name": f"COCO_{folder}_000000000531.jpg",
+        }
+        content = {"annotations": [{**pairs, "file_name": name}, empty], "classes": classes, "objects": objects}
+        write_json(root / f"instances_vcoco_{part}.json", {**content, "images": [165, 531], "action_to_object": []})
+        draw(root / folder / name, (len(part), 200, 3))
+    return root
+
+
+# ---- hico and hico_det -----------------------------------------------------------------------------------------------
+
+HICO_ACTIONS = [
+    ("airplane", "board", "boarding"),
+    ("airplane", "no_interaction", "and"),
+    ("person", "sit_on", "sitting_on"),
+]
+EMPTY = np.zeros((0, 0))
+
+
+def list_action() -> np.ndarray:
+    synset = structs([{"id": 1, "wid": "v02018049", "name": "board.v.01"}], ("id", "wid", "name"))
+    rows = [
+        {
+            "nname": n,
+            "vname": v,
+            "vname_ing": ing,
+            "synset": EMPTY if v == "no_interaction" else synset,
+            "add_def": EMPTY,
+        }
+        for n, v, ing in HICO_ACTIONS
+    ]
+    return structs(rows, ("nname", "vname", "vname_ing", "synset", "add_def")).T
+
+
+def hoi(
+    number: int, persons: list[Sequence[int]], things: list[Sequence[int]], pairs: list[list[int]]
+) -> dict[str, object]:
+    """An interaction; boxes are x1, x2, y1, y2, counted from 1, in this order. Without pairs it is not visible."""
+
+    def boxes(of: list[Sequence[int]]) -> np.ndarray:
+        fields = ("x1", "x2", "y1", "y2")
+        return structs([dict(zip(fields, box, strict=True)) for box in of], fields) if of else EMPTY
+
+    connection = np.array(pairs, float) if pairs else EMPTY
+    both = {"bboxhuman": boxes(persons), "bboxobject": boxes(things)}
+    return {"id": number, **both, "connection": connection, "invis": int(not pairs)}
+
+
+def hico_photo(name: str, interactions: list[dict[str, object]]) -> dict[str, object]:
+    size = structs([{"width": 40, "height": 30, "depth": 3}], ("width", "height", "depth"))
+    fields = ("id", "bboxhuman", "bboxobject", "connection", "invis")
+    return {"filename": name, "size": size, "hoi": structs(interactions, fields)}
+
+
+LEFT, RIGHT, SMALL = (1, 9, 2, 8), (2, 9, 3, 9), (5, 20, 5, 19)
+HICO_TRAIN = [
+    ("HICO_train2015_00000001.jpg", [hoi(1, [(2, 12, 3, 28)], [(5, 40, 6, 30)], [[1, 1]]), hoi(3, [], [], [])]),
+    (
+        "HICO_train2015_00000002.jpg",
+        [hoi(2, [LEFT], [SMALL], [[1, 1]]), hoi(3, [LEFT, RIGHT], [SMALL], [[1, 1], [2, 1]])],
+    ),
+]
+HICO_TEST = [("HICO_test2015_00000001.jpg", [hoi(number, [LEFT], [SMALL], [[1, 1]]) for number in (1, 3)])]
+
+
+def write_hico_photos(root: Path) -> None:
+    for place, (name, _) in enumerate([*HICO_TRAIN, *HICO_TEST]):
+        draw(root / "images" / name.split("_")[1] / name, (90 * place, 30, 3))
+
+
+def write_hico_det(root: Path) -> Path:
+    """Write anno_bbox.mat; the test half is a single photo."""
+    base = root / "hico_20160224_det"
+    write_hico_photos(base)
+    train, test = (
+        structs([hico_photo(*photo) for photo in photos], ("filename", "size", "hoi"))
+        for photos in (HICO_TRAIN, HICO_TEST)
+    )
+    content = {"bbox_train": train, "bbox_test": test, "list_action": list_action()}
+    savemat(base / "anno_bbox.mat", content, do_compression=True)
+    return root
+
+
+def write_hico_det_json(root: Path) -> Path:
+    """Write F. Zhang's conversion: verbs and objects in alphabetical order, interactions in that of list_action."""
+    write_hico_photos(root)
+    common = {
+        "objects": ["airplane", "person"],
+        "verbs": ["board", "no_interaction", "sit_on"],
+        "correspondence": [[0, 0, 0], [1, 0, 1], [2, 1, 2]],
+    }
+    person, thing = [2.0, 3.0, 12.0, 28.0], [5.0, 6.0, 40.0, 30.0]
+    entry = {
+        "boxes_h": [person, person, person], "boxes_o": [thing, thing, thing],
+        "hoi": [0, 1, 2], "object": [0, 0, 1], "verb": [0, 1, 2],
+    }  # fmt: skip
+    empty = {"boxes_h": [], "boxes_o": [], "hoi": [], "object": [], "verb": []}
+    for folder, photos in (("train2015", HICO_TRAIN), ("test2015", HICO_TEST)):
+        names = [name for name, _ in photos]
+        annotation = [entry, empty][: len(names)]
+        content = {
+            "annotation": annotation,
+            "filenames": names,
+            "empty": [1],
+            **common,
+            "size": [[40, 30]] * len(names),
+        }
+        write_json(root / f"instances_{folder}.json", content)
+    return root
+
+
+def write_hico_det_ppdm(root: Path) -> Path:
+    write_hico_photos(root)
+    for file, photos in (("trainval_hico.json", HICO_TRAIN), ("test_hico.json", HICO_TEST)):
+        interactions = [
+            {"subject_id": 0, "object_id": 1, "category_id": 73, "hoi_category_id": 153},
+            {"subject_id": 0, "object_id": 1, "category_id": 58, "hoi_category_id": 10},
+            {"subject_id": 0, "object_id": 9, "category_id": 73, "hoi_category_id": 153},
+            {"subject_id": 0, "object_id": -1, "category_id": 92, "hoi_category_id": 1},
+        ]
+        instances = [{"bbox": [2, 3, 12, 28], "category_id": 1}, {"bbox": [5, 6, 40, 30], "category_id": "90\n"}]
+        content = [
+            {"file_name": name, "img_id": n, "annotations": instances, "hoi_annotation": interactions}
+            for n, (name, _) in enumerate(photos, start=1)
+        ]
+        write_json(root / "annotations" / file, content)
+    return root
+
+
+def write_hico(root: Path) -> Path:
+    base = root / "hico_20150920"
+    write_hico_photos(base)
+    names = {
+        split: cell([name for name, _ in photos]).T for split, photos in (("train", HICO_TRAIN), ("test", HICO_TEST))
+    }
+    labels = {"anno_train": np.array([[1, -1], [1, 1], [np.nan, 0.0]]), "anno_test": np.array([[1.0], [1], [1]])}
+    lists = {f"list_{split}": of for split, of in names.items()}
+    savemat(base / "anno.mat", {"list_action": list_action(), **lists, **labels})
+    return root

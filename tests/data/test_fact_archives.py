@@ -12,6 +12,8 @@ import pytest
 
 from tripletcl.data import Fact
 from tripletcl.data.fact_sets import FACT_SETS, FactRecord
+from tripletcl.data.fact_sets.coco import NAME_OF_ID
+from tripletcl.data.fact_sets.hico import VERBS, ing
 from tripletcl.errors import UserError
 
 
@@ -141,3 +143,134 @@ def test_unrel(tmp_path: Path) -> None:
     ]
     assert {each.split for each in found} == {"test"}
     assert found[0].boxes == ((0, 0, 20, 30), (4, 4, 40, 30))
+
+
+# ---- coco and vcoco --------------------------------------------------------------------------------------------------
+
+
+def test_coco_with_ids_up_to_90(tmp_path: Path) -> None:
+    assert len(NAME_OF_ID) == 80
+    assert (NAME_OF_ID[1], NAME_OF_ID[13], NAME_OF_ID[90]) == ("person", "stop sign", "toothbrush")
+    found = records("coco", archives.write_coco(tmp_path))
+    assert [(each.image, str(each.fact)) for each in found if each.split == "test"] == [
+        ("val2017/000000000006.jpg", "<toothbrush>"),
+        ("val2017/000000000006.jpg", "<person>"),
+    ]
+    assert found[0].boxes == ((2.5, 3, 12.5, 23),)
+    change(tmp_path / "annotations/instances_val2017.json", lambda all_: all_["annotations"][0].update(category_id=91))
+    with pytest.raises(
+        UserError, match=r"val2017.json, entry 'annotation 1': its category_id is 91, allowed is 1 to 90"
+    ):
+        records("coco", tmp_path)
+
+
+def test_vcoco_is_column_major(tmp_path: Path) -> None:
+    found = records("vcoco", archives.write_vcoco(tmp_path))
+    first = "train2014/COCO_train2014_000000000009.jpg"
+    assert facts_of(found, first) == [
+        Fact("person", "run"),
+        Fact("person", "hit"),
+        Fact("person", "hit with", "tennis racket"),
+    ]
+    assert facts_of(found, "train2014_000000000025.jpg")[-1] == Fact("person", "hit", "sports ball")
+    assert [(str(each.fact), each.boxes) for each in found if each.image == first and not each.label] == [
+        ("<person, run>", ((2.5, 3, 12.5, 23),)),
+        ("<person, hit>", ((20, 3, 30, 23),)),
+    ]
+    assert {each.image.split("_")[0] for each in found if each.split == "test"} == {"val2014/COCO"}
+    assert len(found) == 3 * 8
+    assert Fact("person", "hit", "tennis racket") in facts_of(records("vcoco", tmp_path, "raw"), first)
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda hit: hit["role_object_id"].reverse(), "role_object_id does not begin with all persons"),
+        (lambda hit: hit["role_object_id"].pop(), "3 persons and 3 roles, but 8 entries"),
+        (
+            lambda hit: hit["role_object_id"].__setitem__(3, 999),
+            "annotation 999 of photo 9 is not among COCO's instances",
+        ),
+        (lambda hit: hit["role_object_id"].__setitem__(3, 202), "annotation 202 of photo 9 is of photo 25 in COCO"),
+    ],
+)
+def test_vcoco_that_is_broken(edit: Callable[[Any], object], words: str, tmp_path: Path) -> None:
+    change(archives.write_vcoco(tmp_path) / "data/vcoco/vcoco_train.json", lambda actions: edit(actions[1]))
+    with pytest.raises(UserError, match=rf"vcoco_train.json, entry (2|'hit'): {words}"):
+        records("vcoco", tmp_path)
+
+
+def test_vcoco_without_the_boxes_of_coco(tmp_path: Path) -> None:
+    path = archives.write_vcoco(tmp_path) / "data/instances_vcoco_all_2014.json"
+    expected = records("vcoco", tmp_path)
+    for part in ("train", "val"):
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "annotations" / f"instances_{part}2014.json").write_bytes(path.read_bytes())
+    path.unlink()
+    assert records("vcoco", tmp_path) == expected
+    (tmp_path / "annotations/instances_val2014.json").unlink()
+    with pytest.raises(UserError, match=r"instances_vcoco_all_2014.json or annotations/.*COCO's boxes and categories"):
+        records("vcoco", tmp_path)
+
+
+def test_vcoco_converted(tmp_path: Path) -> None:
+    found = records("vcoco", archives.write_vcoco_converted(tmp_path))
+    assert [(each.image, str(each.fact)) for each in found if each.split == "test"] == [
+        ("val2014/COCO_val2014_000000000165.jpg", "<person, sit on, chair>"),
+        ("val2014/COCO_val2014_000000000165.jpg", "<person, talk on phone, cell phone>"),
+    ]
+    assert found[0].boxes == ((1.5, 2, 20, 30), (5, 6, 30.25, 28))
+
+
+# ---- hico and hico_det -----------------------------------------------------------------------------------------------
+
+
+def test_hico_det_with_the_fields_of_boxes_in_their_order(tmp_path: Path) -> None:
+    found = records("hico_det", archives.write_hico_det(tmp_path))
+    boarding, sitting = Fact("person", "boarding", "airplane"), Fact("person", "sitting on", "person")
+    assert [(each.image[-12:], each.fact, each.boxes) for each in found] == [
+        ("00000001.jpg", boarding, ((1, 2, 12, 28), (4, 5, 40, 30))),
+        ("00000001.jpg", sitting, ()),
+        ("00000002.jpg", sitting, ((0, 1, 9, 8), (4, 4, 20, 19))),
+        ("00000002.jpg", sitting, ((1, 2, 9, 9), (4, 4, 20, 19))),
+        ("00000001.jpg", boarding, ((0, 1, 9, 8), (4, 4, 20, 19))),
+        ("00000001.jpg", sitting, ((0, 1, 9, 8), (4, 4, 20, 19))),
+    ]
+    assert found[-1].image == "hico_20160224_det/images/test2015/HICO_test2015_00000001.jpg"
+
+
+def test_hico_det_converted_counts_boxes_from_1(tmp_path: Path) -> None:
+    found = records("hico_det", archives.write_hico_det_json(tmp_path))
+    assert [(str(each.fact), each.split) for each in found] == [
+        ("<person, boarding, airplane>", "train"),
+        ("<person, sitting on, person>", "train"),
+        ("<person, boarding, airplane>", "test"),
+        ("<person, sitting on, person>", "test"),
+    ]
+    assert found[0].boxes == ((1, 2, 12, 28), (4, 5, 40, 30))
+    change(tmp_path / "instances_train2015.json", lambda all_: all_["correspondence"].reverse())
+    with pytest.raises(
+        UserError, match=r"00000001.jpg': its hoi 0 is \[2, 1, 2\] in `correspondence`, not \[0, 0, 0\]"
+    ):
+        records("hico_det", tmp_path)
+
+
+def test_hico_det_of_ppdm_with_ids_of_coco(tmp_path: Path) -> None:
+    found = records("hico_det", archives.write_hico_det_ppdm(tmp_path))
+    assert [(str(each.fact), len(each.boxes)) for each in found if each.image.endswith("train2015_00000001.jpg")] == [
+        (f"<person, {ing(VERBS[72])}, toothbrush>", 2),
+        (f"<person, {ing(VERBS[91])}>", 1),
+    ]
+    assert (VERBS[57], len(VERBS)) == ("no_interaction", 117)
+    assert list(VERBS) == sorted(VERBS)
+
+
+def test_hico_with_labels_that_are_not_known(tmp_path: Path) -> None:
+    found = records("hico", archives.write_hico(tmp_path))
+    assert [(each.image.split("/")[-1], each.fact.predicate, each.label) for each in found] == [
+        ("HICO_train2015_00000001.jpg", "boarding", True),
+        ("HICO_train2015_00000002.jpg", "boarding", False),
+        ("HICO_train2015_00000002.jpg", "sitting on", None),
+        ("HICO_test2015_00000001.jpg", "boarding", True),
+        ("HICO_test2015_00000001.jpg", "sitting on", True),
+    ]

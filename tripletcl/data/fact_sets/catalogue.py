@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from tripletcl.data.fact_sets.coco import YEARS, read_coco
+from tripletcl.data.fact_sets.hico import FORMS, read_hico, read_hico_det
 from tripletcl.data.fact_sets.lfl import read_lfl
 from tripletcl.data.fact_sets.record import FactRecord
 from tripletcl.data.fact_sets.spec import FactSetSpec
 from tripletcl.data.fact_sets.table import build_table
+from tripletcl.data.fact_sets.vcoco import read_vcoco
 from tripletcl.data.fact_sets.vrd import read_unrel, read_vrd
 from tripletcl.data.fact_table import FactTable
 from tripletcl.data.sets.archive import MissingFile
@@ -73,6 +76,49 @@ FACT_SETS: dict[str, FactSource] = {
         "annotations.mat and images/",
         "none found",
         "no",
+    ),
+    "vcoco": FactSource(
+        read_vcoco,
+        "V-COCO: 26 actions of persons, 10,346 photos of COCO 2014",
+        "https://github.com/s-gupta/v-coco, converted: https://github.com/fredzzhang/vcoco",
+        "data/vcoco/vcoco_train.json, vcoco_val.json, vcoco_test.json and data/instances_vcoco_all_2014.json (or "
+        "COCO's instances_train2014.json and instances_val2014.json in annotations/), or the converted "
+        "instances_vcoco_trainval.json and instances_vcoco_test.json; train2014/ and val2014/",
+        "MIT",
+        "yes: the original's train and val, the converted files whole",
+        "verified for each person and action; not labelled for objects",
+        variants=("phrases", "raw"),
+    ),
+    "hico": FactSource(
+        read_hico,
+        "HICO: 600 interactions of persons with objects, 47,774 photos",
+        "http://websites.umich.edu/~ywchao/hico/",
+        "anno.mat, images/train2015/ and images/test2015/",
+        "not found",
+        "no",
+        "verified where the label is -1; the others are ambiguous or not known",
+    ),
+    "hico_det": FactSource(
+        read_hico_det,
+        "HICO-DET: the interactions of HICO with the boxes of persons and objects, 47,776 photos",
+        "http://websites.umich.edu/~ywchao/hico/, converted: https://github.com/fredzzhang/hicodet",
+        "anno_bbox.mat, or the converted instances_train2015.json and instances_test2015.json, or trainval_hico.json "
+        "and test_hico.json; images/train2015/ and images/test2015/",
+        "not found; MIT for the conversion",
+        "the test half of the converted JSON; the other forms: no",
+        variants=tuple(FORMS),
+        detected=True,
+    ),
+    "coco": FactSource(
+        read_coco,
+        "COCO: the objects of 80 categories as facts of one unit",
+        "https://cocodataset.org/",
+        "annotations/instances_train2017.json and instances_val2017.json, train2017/ and val2017/, or the same of 2014",
+        "CC BY 4.0; each photo has its own",
+        "a part of val 2017",
+        "verified: every photo was searched for all 80 categories",
+        variants=YEARS,
+        detected=True,
     ),
 }
 
