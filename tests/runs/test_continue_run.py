@@ -105,6 +105,15 @@ def test_no_old_image_is_decoded(place: Path, run: Path, monkeypatch: pytest.Mon
     assert None not in result.matrix[3]
 
 
+def test_a_follow_up_table_is_read_in_the_words_that_the_run_knows(run: Path) -> None:
+    table = field.table(run.parent, "new", ["red", "cyan"])
+    table.write_text(table.read_text().replace("red,lying", "Red,lies"))
+    result = continue_run(run, table)
+    facts = FactRun.open(run).table().facts
+    assert [str(fact) for fact in facts if fact.subject in ("red", "Red")] == ["<red, lying>"]
+    assert continue_run(run, table) == result, "it was learned again"
+
+
 def test_old_photos_and_tables_may_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

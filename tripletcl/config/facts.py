@@ -73,6 +73,9 @@ class Data(Section):
     fact; their test rows remain, for `tripletcl evaluate --unseen`."""
     task_column: str | None = None
     """The table's column with each fact's task, for `split: column`; a published set with tasks needs none."""
+    fold: bool = True
+    """Read units of a table file that are spellings or forms of one another ("Person", "persons") as one; false reads
+    them as they are written."""
     further: list[Further] = Field(default_factory=list)
     """Tables that are learned after the first one's tasks, each as one task (`tripletcl train --continue`)."""
     importance: str = "train"

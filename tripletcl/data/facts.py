@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tripletcl.data.words import plain_text, visible_text
 from tripletcl.errors import UserError, excerpt
 
 UNITS = ("subject", "predicate", "object")
@@ -25,6 +26,8 @@ CURLY_QUOTES = str.maketrans("\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOT
 class Fact:
     """A fact of order 1 `<S>`, 2 `<S, P>` or 3 `<S, P, O>`; a unit it lacks is None.
 
+    Units have single blanks and Unicode's composed form (NFC); invisible characters are dropped.
+
     Raises:
         UserError: the subject is empty, or there is an object but no predicate.
     """
@@ -36,7 +39,7 @@ class Fact:
     def __post_init__(self) -> None:
         for unit in UNITS:
             text = getattr(self, unit)
-            object.__setattr__(self, unit, " ".join(text.split()) or None if text is not None else None)
+            object.__setattr__(self, unit, plain_text(text) or None if text is not None else None)
         if self.subject is None:
             raise UserError("a fact needs a subject, but its subject is empty")
         if self.object is not None and self.predicate is None:
@@ -74,7 +77,7 @@ class Query:
                 raise UserError(f"the {unit} of a query is a text or None, not {getattr(self, unit)!r:.60}")
         check_request("".join(unit or "" for unit in self.units))
         for unit in UNITS:
-            text = " ".join((getattr(self, unit) or "").split())
+            text = plain_text(getattr(self, unit) or "")
             object.__setattr__(self, unit, None if text in ("", WILDCARD) else text)
         if not any(self.units):
             raise UserError(f"a query of wildcards only asks for nothing; give at least one of {', '.join(UNITS)}")
@@ -124,7 +127,7 @@ def as_query(query: str | Query | Fact) -> Query:
 
 
 def check_request(text: str) -> str:
-    """Return a text as typed, with straight quotes.
+    """Return a text as typed, with straight quotes and in Unicode's composed form.
 
     Raises:
         UserError: it is longer than LONGEST_REQUEST, or no Unicode.
@@ -135,7 +138,7 @@ def check_request(text: str) -> str:
         )
     if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes of a command line that are no UTF-8
         raise UserError(f"the request {excerpt(text)} has bytes that are no text in this terminal's encoding")
-    return text.translate(CURLY_QUOTES)
+    return visible_text(text).translate(CURLY_QUOTES)
 
 
 def _typed_units(text: str) -> list[str]:

@@ -5,24 +5,36 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 from tripletcl.data.fact_table import SPLITS, FactTable
 from tripletcl.data.facts import UNITS, Fact
+from tripletcl.data.folding import Fold, describe_folds, fold_facts
 from tripletcl.errors import UserError
 from tripletcl.files import write_text
+
+log = logging.getLogger("tripletcl")
 
 COLUMNS = ("image", *UNITS, "split")
 """The columns of every table; predicate and object may be empty."""
 
-Record = tuple[int, Mapping[str, object] | str]
-"""A row's number, and its cells by column or, for a row without cells, the reason why it is bad."""
+PLAIN_PATH = re.compile(r"([^/.:\\][^/:\\]*/)*[^/.:\\][^/:\\]*")
+"""A relative path in normal form, as nearly all are: no part of it begins with a dot."""
+
+Cells = tuple[object, ...]
+"""The cells of a row in the columns that are read; None where a row lacks one."""
+
+Record = tuple[int, Cells | str]
+"""A row's number, and its cells or, for a row without cells, the reason why it is bad."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One valid row; `number` is its line in the file (its row, in Parquet), from 1."""
 
     number: int
@@ -50,6 +62,7 @@ class Scan:
         counted_in: The unit of row numbers: "line" of a text file, "row" of a Parquet file.
         rows: The valid rows, in file order.
         bad: The others.
+        folds: The texts of units that are read as another one.
     """
 
     path: Path
@@ -57,10 +70,16 @@ class Scan:
     counted_in: str
     rows: list[Row]
     bad: list[BadRow]
+    folds: list[Fold] = field(default_factory=list)
 
 
 def read_table(
-    path: str | Path, root: str | Path | None = None, task_column: str | None = None, absolute: bool = False
+    path: str | Path,
+    root: str | Path | None = None,
+    task_column: str | None = None,
+    absolute: bool = False,
+    fold: bool = True,
+    known: Collection[Fact] = (),
 ) -> FactTable:
     """Read a table with the columns image, subject, predicate, object, split from a .csv, .jsonl or .parquet file.
 
@@ -73,16 +92,21 @@ def read_table(
         root: The folder that the image paths are relative to; None is the file's own folder.
         task_column: An additional column with the task of each row's fact; it becomes `FactTable.groups`.
         absolute: Allow absolute image paths.
+        fold: Read units that are spellings or forms of one another as one (`tripletcl.data.folding.fold_facts`), and
+            log which; False reads them as they are written.
+        known: Facts that are known already, onto whose units those of the table are folded.
 
     Raises:
         UserError: The file cannot be read, has no rows, lacks a column, or has bad rows: the first one is named.
     """
-    scan = scan_table(path, root, task_column, absolute)
+    scan = scan_table(path, root, task_column, absolute, fold, known)
     if scan.bad:
         first = scan.bad[0]
         where = f"{scan.counted_in} {first.number}: {first.reason}"
         many = len(scan.bad) > 1
         raise UserError(f"{path} has {len(scan.bad)} bad rows; the first, {where}" if many else f"{path} {where}")
+    if scan.folds:
+        log.info("%s: %s", path, describe_folds(scan.folds))
     table = FactTable.from_rows(scan.root, [(row.image, row.fact, row.split) for row in scan.rows])
     if task_column is None:
         return table
@@ -91,7 +115,12 @@ def read_table(
 
 
 def scan_table(
-    path: str | Path, root: str | Path | None = None, task_column: str | None = None, absolute: bool = False
+    path: str | Path,
+    root: str | Path | None = None,
+    task_column: str | None = None,
+    absolute: bool = False,
+    fold: bool = True,
+    known: Collection[Fact] = (),
 ) -> Scan:
     """Read every row of a table file, bad ones too; arguments as for `read_table`.
 
@@ -100,23 +129,19 @@ def scan_table(
     """
     path = Path(path)
     root = path.parent if root is None else Path(root)
-    columns, records, counted_in = _records(path)
-    _check_columns(path, columns, [*COLUMNS, *([task_column] if task_column else [])])
+    records, counted_in = _records(path, [*COLUMNS, *([task_column] if task_column else [])])
     if not records:
         raise UserError(f"{path} has a header but no rows")
     if not root.is_dir():
         raise UserError(f"the folder of the images, {root}, does not exist")
-    scan = Scan(path, root, counted_in, [], [])
-    groups: dict[Fact, Row] = {}
-    for number, record in records:
-        try:
-            row = _row(number, record, task_column, absolute)
-            _check_group(row, groups.setdefault(row.fact, row), counted_in)
-        except UserError as error:
-            scan.bad.append(BadRow(number, str(error)))
-        else:
-            scan.rows.append(row)
-    return scan
+    rows, bad = _rows(records, _RowReader(task_column, absolute))
+    folds: list[Fold] = []
+    if fold:
+        readings, folds = fold_facts(Counter(row.fact for row in rows), known)
+        rows = [Row(*row[:2], readings.get(row.fact, row.fact), *row[3:]) for row in rows] if readings else rows
+    if task_column:
+        rows, bad = _with_one_group(rows, bad, counted_in)
+    return Scan(path, root, counted_in, rows, bad, folds)
 
 
 def table_text(table: FactTable, task_column: str | None = None) -> str:
@@ -142,8 +167,11 @@ def write_table(path: Path, table: FactTable, task_column: str | None = None) ->
     write_text(path, table_text(table, task_column))
 
 
-def _records(path: Path) -> tuple[list[str], list[Record], str]:
-    """The columns of a file, its rows, and the unit of their numbers."""
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def _records(path: Path, columns: Sequence[str]) -> tuple[list[Record], str]:
+    """The rows of a file in some of its columns, and the unit of their numbers."""
     try:
         reader, counted_in = READERS[path.suffix.lower()]
     except KeyError:
@@ -153,47 +181,74 @@ def _records(path: Path) -> tuple[list[str], list[Record], str]:
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty")
-        columns, records = reader(path)
+        return reader(path, columns), counted_in
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    return columns, records, counted_in
 
 
 def _text(path: Path) -> str:
-    """The file's text; bytes that are not UTF-8 become lone surrogates, which `_cell` refuses row by row."""
+    """The file's text.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
     raw = path.read_bytes()
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or raw[:200].count(b"\0") > len(raw[:200]) // 4:
         raise UserError(f"{path} is UTF-16 text; save it as UTF-8")
-    return raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="surrogateescape")
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = error.start
+        line, begin = raw.count(b"\n", 0, at) + 1, max(raw.rfind(b"\n", 0, at) + 1, at - 10)
+        around = raw[begin : at + 10].splitlines()[0].decode("cp1252", errors="replace")
+        raise UserError(
+            f"{path} line {line}: the byte {raw[at]:#x} is not UTF-8 text; save the file as UTF-8 (in Windows-1252 it "
+            f"reads {around!r})"
+        ) from error
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[Record]]:
-    lines = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
-    columns: list[str] = []
+def _read_csv(path: Path, columns: Sequence[str]) -> list[Record]:
+    text = _text(path)
+    _check_separator(path, text[: text.find("\n")])
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    places: list[int] = []
     records: list[Record] = []
     while True:
         number = lines.line_num + 1  # a quoted cell may span lines: a row has the number of its first
         try:
             cells = next(lines)
         except StopIteration:
-            return columns, records
+            break
         except csv.Error as error:
-            if not columns:
+            if not header:
                 raise UserError(f"{path} line {number}: the header is not valid CSV ({error})") from error
             records.append((number, f"not valid CSV ({error})"))
             continue
         if not cells:
             continue
-        if not columns:
-            columns = [cell.strip() for cell in cells]
-        elif len(cells) != len(columns):
-            records.append((number, f"{len(cells)} cells where the header has {len(columns)} columns"))
+        if not header:
+            header = [cell.strip() for cell in cells]
+            _check_columns(path, header, columns)
+            places = [header.index(column) for column in columns]
+        elif len(cells) != len(header):
+            records.append((number, f"{len(cells)} cells where the header has {len(header)} columns"))
         else:
-            records.append((number, dict(zip(columns, cells, strict=True))))
+            records.append((number, tuple([cells[place] for place in places])))
+    _check_columns(path, header, columns)
+    return records
 
 
-def _read_jsonl(path: Path) -> tuple[list[str], list[Record]]:
-    columns: dict[str, None] = {}
+def _check_separator(path: Path, header: str) -> None:
+    """Refuse a file whose cells end at something other than a comma."""
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if "," not in header and header.count(separator) >= len(COLUMNS) - 1:
+            raise UserError(f"{path} separates its cells by {name}; save it with commas")
+
+
+def _read_jsonl(path: Path, columns: Sequence[str]) -> list[Record]:
+    found: dict[str, None] = {}
     records: list[Record] = []
     for number, line in enumerate(_text(path).split("\n"), start=1):  # splitlines would split inside JSON strings
         if not line.strip():
@@ -204,34 +259,44 @@ def _read_jsonl(path: Path) -> tuple[list[str], list[Record]]:
             records.append((number, f"not valid JSON ({error})"))
             continue
         if isinstance(record, dict):
-            columns.update(dict.fromkeys(record))
-            records.append((number, record))
+            found.update(dict.fromkeys(record))
+            records.append((number, tuple(map(record.get, columns))))
         else:
             records.append((number, f"not a JSON object but {_quoted(record)}"))
-    if not columns and records:
+    if not found and records:
         raise UserError(f"{path} line {records[0][0]}: {records[0][1]}")
-    return list(columns), records
+    _check_columns(path, list(found), columns)
+    return records
 
 
-def _read_parquet(path: Path) -> tuple[list[str], list[Record]]:
+def _read_parquet(path: Path, columns: Sequence[str]) -> list[Record]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            columns = list(file.schema_arrow.names)
-            records = file.read().to_pylist() if len(set(columns)) == len(columns) else []
+            _check_columns(path, [column.name for column in file.schema_arrow], columns)
+            content = file.read(columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    return columns, list(enumerate(records, start=1))
+    cells = [_parquet_cells(path, column, content[column]) for column in columns]
+    return list(enumerate(zip(*cells, strict=True), start=1))
 
 
-READERS = {
+def _parquet_cells(path: Path, name: str, column: Any) -> list[object]:
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError) as error:  # bytes that are no UTF-8; a date out of Python's range
+        raise UserError(f"{path} has something other than UTF-8 text in the column {name!r}: {error}") from error
+
+
+READERS: dict[str, tuple[Callable[[Path, Sequence[str]], list[Record]], str]] = {
     ".csv": (_read_csv, "line"),
     ".jsonl": (_read_jsonl, "line"),
     ".ndjson": (_read_jsonl, "line"),
     ".parquet": (_read_parquet, "row"),
 }
+"""The reader of each format, and the unit of its row numbers."""
 
 
 def _check_columns(path: Path, columns: list[str], required: Iterable[str]) -> None:
@@ -243,34 +308,73 @@ def _check_columns(path: Path, columns: list[str], required: Iterable[str]) -> N
         raise UserError(f"{path} has the column {_quoted_list(double)} twice")
 
 
-def _row(number: int, record: Mapping[str, object] | str, task_column: str | None, absolute: bool) -> Row:
-    if isinstance(record, str):
-        raise UserError(record)
-    image, subject, predicate, object_, split = (_cell(record, column) for column in COLUMNS)
-    if split not in SPLITS:
-        raise UserError(f"split is {_quoted(split)}, allowed are 'train' and 'test'")
-    group = _cell(record, task_column) if task_column else None
-    if group == "":
-        raise UserError(f"the task column {_quoted(task_column)} is empty")
-    return Row(number, _image(image, absolute), Fact(subject, predicate, object_), split, group)
+# --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _cell(record: Mapping[str, object], column: str) -> str:
+def _rows(records: Iterable[Record], reader: _RowReader) -> tuple[list[Row], list[BadRow]]:
+    """The valid rows and the others."""
+    rows: list[Row] = []
+    bad: list[BadRow] = []
+    for number, cells in records:
+        try:
+            rows.append(reader.read(number, cells))
+        except UserError as error:
+            bad.append(BadRow(number, str(error)))
+    return rows, bad
+
+
+class _RowReader:
+    """Reads rows; a path and a fact that were read before are not read again.
+
+    Args:
+        task_column: The name of the last column, if it is the one of tasks.
+        absolute: Allow absolute image paths.
+    """
+
+    def __init__(self, task_column: str | None, absolute: bool) -> None:
+        self.task_column, self.absolute = task_column, absolute
+        self.columns = (*COLUMNS, *([task_column] if task_column else []))
+        self.images: dict[str, str] = {}
+        self.facts: dict[tuple[str, ...], Fact] = {}
+
+    def read(self, number: int, cells: Cells | str) -> Row:
+        """Read a row.
+
+        Raises:
+            UserError: it is not valid.
+        """
+        if isinstance(cells, str):
+            raise UserError(cells)
+        image, *units, split = map(_cell, cells[: len(COLUMNS)], COLUMNS)
+        if split not in SPLITS:
+            raise UserError(f"split is {_quoted(split)}, allowed are 'train' and 'test'")
+        group = None if self.task_column is None else _cell(cells[-1], self.task_column)
+        if group == "":
+            raise UserError(f"the task column {_quoted(self.task_column)} is empty")
+        if image not in self.images:
+            self.images[image] = _image(image, self.absolute)
+        if (key := tuple(units)) not in self.facts:
+            self.facts[key] = Fact(*units)
+        return Row(number, self.images[image], self.facts[key], split, group)
+
+
+def _cell(value: object, column: str) -> str:
     """A cell's stripped text, "" if it is missing (None, or the NaN of a data frame)."""
-    value = record.get(column)
     if value is None or value != value:
         return ""
     if not isinstance(value, str):
         raise UserError(f"{column} is {_quoted(value)}, which is not text")
     if "\0" in value:
         raise UserError(f"{column} {_quoted(value)} holds a NUL character")
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
         raise UserError(f"{column} {_quoted(value)} is not UTF-8 text")
     return value.strip()
 
 
 def _image(text: str, absolute: bool) -> str:
     """An image path in normal form, so that `./a.jpg` and `a.jpg` are the same image."""
+    if PLAIN_PATH.fullmatch(text):
+        return text
     if not text:
         raise UserError("image is empty")
     path = PurePath(text)
@@ -283,10 +387,20 @@ def _image(text: str, absolute: bool) -> str:
     return path.as_posix()
 
 
-def _check_group(row: Row, first: Row, counted_in: str) -> None:
-    if row.group != first.group:
-        task, other = _quoted(row.group), _quoted(first.group)
-        raise UserError(f"fact {row.fact} is in task {task}, but in task {other} at {counted_in} {first.number}")
+def _with_one_group(rows: list[Row], bad: list[BadRow], counted_in: str) -> tuple[list[Row], list[BadRow]]:
+    """The rows whose fact is in the task of its first row, and the bad rows with the others."""
+    first: dict[Fact, Row] = {}
+    others = [row for row in rows if row.group != first.setdefault(row.fact, row).group]
+    if not others:
+        return rows, bad
+    wrong = set(map(id, others))
+    bad = bad + [BadRow(row.number, _two_groups(row, first[row.fact], counted_in)) for row in others]
+    return [row for row in rows if id(row) not in wrong], sorted(bad, key=lambda row: row.number)
+
+
+def _two_groups(row: Row, first: Row, counted_in: str) -> str:
+    task, other = _quoted(row.group), _quoted(first.group)
+    return f"fact {row.fact} is in task {task}, but in task {other} at {counted_in} {first.number}"
 
 
 def _quoted_list(names: Iterable[str]) -> str:

@@ -53,9 +53,15 @@ PLURALS_APART = word_set("arms clothes glasses goods pants scissors shorts spect
 """Nouns that mean another thing than what would be their singular."""
 
 
-def unicode_text(text: str) -> str:
+def visible_text(text: str) -> str:
     """The text in Unicode's composed form (NFC), without invisible characters."""
     return text if text.isascii() else INVISIBLE.sub("", unicodedata.normalize("NFC", text))
+
+
+@lru_cache(maxsize=2**16)
+def plain_text(text: str) -> str:
+    """The visible text with single blanks."""
+    return " ".join(visible_text(text).split())
 
 
 def split_words(text: str) -> list[str]:

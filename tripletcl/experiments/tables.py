@@ -25,8 +25,11 @@ def load_tables(config: FactConfig) -> list[FactTable]:
     Raises:
         UserError: one is missing or damaged.
     """
-    follow_ups = [read_table(Path(entry.table), absolute=True) for entry in config.data.further]
-    return [_first_table(config), *follow_ups]
+    tables = [_first_table(config)]
+    for entry in config.data.further:
+        known = dict.fromkeys(fact for table in tables for fact in table.facts)
+        tables.append(read_table(Path(entry.table), absolute=True, fold=config.data.fold, known=known))
+    return tables
 
 
 def _first_table(config: FactConfig) -> FactTable:
@@ -46,7 +49,7 @@ def _first_table(config: FactConfig) -> FactTable:
     if isinstance(data.table, FactSetSpec):
         return read_fact_set(data.table, scratch=cache_folder() / "fact_sets")
     root = Path(data.root) if data.root is not None else None
-    return read_table(Path(data.table), root=root, task_column=data.task_column, absolute=True)
+    return read_table(Path(data.table), root=root, task_column=data.task_column, absolute=True, fold=data.fold)
 
 
 def count_first_tasks(config: FactConfig) -> int:

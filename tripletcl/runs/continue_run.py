@@ -41,7 +41,8 @@ def continue_run(folder: Path, table: Path | None = None, overrides: Sequence[st
     with continuing(folder) as run:
         if table is None:
             return finish(run)
-        rows, training = read_table(table, absolute=True), _training(run.settings, overrides)
+        rows = read_table(table, absolute=True, fold=run.settings.data.fold, known=run.table().facts)
+        training = _training(run.settings, overrides)
         number = table_number(run, rows)
         if number is None:
             finish(run)
@@ -87,7 +88,7 @@ def repair(run: FactRun) -> None:
 def _forget_features(run: FactRun, table: Path) -> None:
     """Delete the cached features of the images of a table that the run no longer has."""
     cache = FeatureCache.load(run.path / FEATURES)
-    rest = cache.without(read_table(table, absolute=True).paths)
+    rest = cache.without(read_table(table, absolute=True, fold=False).paths)
     if len(rest.stamps) < len(cache.stamps):
         rest.save(run.path / FEATURES)
 

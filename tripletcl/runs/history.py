@@ -124,7 +124,7 @@ class _History:
     def _facts(self, number: int, follow_up: int) -> tuple[str, ...]:
         """Return the facts of a task from what the run stores: the first table may be missing."""
         if follow_up:
-            return tuple(map(str, read_table(self.follow_ups[follow_up - 1].table, absolute=True).facts))
+            return tuple(map(str, read_table(self.follow_ups[follow_up - 1].table, absolute=True, fold=False).facts))
         if self.joint:
             start = sum(map(len, self.groups[: number - 1]))
             return self._taught(1)[start : start + len(self.groups[number - 1])]

@@ -202,7 +202,7 @@ class FactRun(StoredRun[FactConfig]):
             else entry
             for number, entry in enumerate(data.further, 1)
         ]
-        changes: dict[str, Any] = {"further": further}
+        changes: dict[str, Any] = {"further": further, "fold": False}  # the stored tables have been folded
         if (self.path / BASE_TABLE).exists() and data.table != "scenes":
             own, column = str((self.path / BASE_TABLE).absolute()), data.stored_task_column
             changes |= {"table": own, "root": None, "task_column": column}

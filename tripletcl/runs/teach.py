@@ -127,7 +127,7 @@ def undo(folder: Path, *, index: Path | None = None) -> Lesson:
         stage = run.task_count - 1
         if not run.folder.has_checkpoint(stage):
             raise UserError(f"{folder} has no checkpoint of stage {stage} to go back to")
-        rows = read_table(follow_up_table(run.path, len(before) + 1), absolute=True)
+        rows = read_table(follow_up_table(run.path, len(before) + 1), absolute=True, fold=False)
         # The index goes first: once the stage is deleted, nothing says which model made the index.
         outcome = None if index is None else _update_index(run, index, stage)
         run.change(with_further(run.settings, before))
