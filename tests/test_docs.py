@@ -120,6 +120,19 @@ def test_a_tutorial_runs_as_printed(tutorial: str, workplace: Path, capsys: pyte
     assert printed
 
 
+def test_the_loop_of_the_readme_learns_and_consolidates() -> None:
+    (loop,) = (block for block in blocks(ROOT / "README.md") if "MemoryAwareSynapses" in block.text)
+    model, lr = nn.Linear(3, 2), 0.1
+    before = model.weight.detach().clone()
+    loader = [(torch.randn(4, 3), torch.tensor([0, 1, 0, 1])) for _ in range(3)]
+    optimizer = torch.optim.SGD(model.parameters(), lr)
+    namespace = {"model": model, "loader": loader, "optimizer": optimizer, "lr": lr, "criterion": nn.CrossEntropyLoss()}
+    exec(compile(loop.text, "README.md", "exec"), namespace)
+    assert not torch.equal(model.weight, before)
+    assert torch.equal(namespace["mas"].anchor["weight"], model.weight)
+    assert (namespace["mas"].omega["weight"] > 0).all()
+
+
 # --- commands --------------------------------------------------------------------------------------------------------
 
 

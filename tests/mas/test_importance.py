@@ -90,7 +90,7 @@ def test_mistakes(model: nn.Module) -> None:
         importance(model, [])
     with pytest.raises(UserError, match="at least one sample"):
         importance(model, [inputs[:0]])
-    with pytest.raises(UserError, match=r"tensors \[B, \.\.\.\], not tuple"):
+    with pytest.raises(UserError, match=r"tensors \[B, \.\.\.\] or mappings of them, not tuple"):
         importance(model, [(inputs, torch.zeros(3))])  # type: ignore[list-item]
     inputs[1, 0, 0, 0] = torch.nan
     with pytest.raises(UserError, match=r"importance of 0\.weight is NaN or infinite"):

@@ -5,11 +5,13 @@ from tripletcl.mas.importance import importance, task_importance
 from tripletcl.mas.method import MAS
 from tripletcl.mas.penalty import PenaltyForm, PenaltyMethod, QuadraticPenalty
 from tripletcl.mas.statistics import Engine, Scalar, batch_statistic, every_output, per_sample_statistic, squared_norm
+from tripletcl.mas.synapses import MemoryAwareSynapses
 
 __all__ = [
     "MAS",
     "Engine",
     "MASAlpha",
+    "MemoryAwareSynapses",
     "PenaltyForm",
     "PenaltyMethod",
     "QuadraticPenalty",

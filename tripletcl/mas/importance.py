@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from tripletcl.continual import Inputs, Learner, Task
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
 from tripletcl.mas.products import Statistic
+from tripletcl.mas.samples import Samples, check_samples, sample_count
 from tripletcl.mas.statistics import (
     Engine,
     Scalar,
@@ -23,6 +24,7 @@ from tripletcl.mas.statistics import (
     every_output,
     squared_norm,
 )
+from tripletcl.mas.taps import Forward
 
 Output = Literal["l2", "vector"]
 Per = Literal["sample", "batch"]
@@ -35,9 +37,9 @@ log = logging.getLogger("tripletcl")
 
 def importance(
     model: nn.Module,
-    batches: Iterable[Tensor],
+    batches: Iterable[Samples],
     *,
-    forward: Callable[[Tensor], Any] | None = None,
+    forward: Forward | None = None,
     scalar: Scalar = squared_norm,
     statistic: Statistic = abs,
     engine: Engine = "hooks",
@@ -50,7 +52,7 @@ def importance(
 
     Args:
         model: Owns the parameters; it is used in eval mode and left in its own mode.
-        batches: Tensors [B, ...] on the model's device; B may differ from batch to batch.
+        batches: Tensors [B, ...], or mappings of them, on the model's device; B may differ from batch to batch.
         forward: As in `per_sample_statistic`.
         scalar: As in `per_sample_statistic`; `every_output` gives the sum over outputs of |d F_d(x) / d theta|.
         statistic: As in `per_sample_statistic`; `torch.square` gives Fisher information.
@@ -64,8 +66,8 @@ def importance(
         Parameter name -> importance, a tensor of the parameter's shape.
 
     Raises:
-        UserError: There are no samples, a batch is not a tensor, an importance is NaN or infinite, or the arguments do
-            not go together.
+        UserError: There are no samples, a batch is of another type, an importance is NaN or infinite, or the arguments
+            do not go together.
     """
     check_measure(scalar=scalar, engine=engine, scope=scope, per=per)
     common: dict[str, Any] = {"forward": forward, "scalar": scalar, "statistic": statistic}
@@ -73,9 +75,8 @@ def importance(
     total: dict[str, Tensor] = {}
     count = 0
     for batch in batches:
-        if not isinstance(batch, Tensor):
-            raise UserError(f"importance takes batches of inputs only, tensors [B, ...], not {type(batch).__name__}")
-        if not len(batch):
+        check_samples(batch)
+        if not sample_count(batch):
             continue
         if per == "batch":
             statistics = batch_statistic(model, batch, **common)
@@ -83,7 +84,7 @@ def importance(
         else:
             exact.add(batch)
             total = exact.sums
-        count += 1 if per == "batch" else len(batch)
+        count += 1 if per == "batch" else sample_count(batch)
     if not count:
         raise UserError("importance needs at least one sample; the batches hold none")
     return {name: _finite(name, value.div_(count)) for name, value in total.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -19,6 +20,16 @@ from tripletcl.errors import UserError
 from tripletcl.mas.float32 import at_least_float32, exact_float32
 from tripletcl.mas.products import Statistic
 from tripletcl.mas.rules import type_name
+from tripletcl.mas.samples import (
+    Samples,
+    call_model,
+    device_of,
+    first_sample,
+    map_tensors,
+    sample_count,
+    shape_of_one,
+    split_samples,
+)
 from tripletcl.mas.taps import WAY_OUT, Forward, Tap, build_taps, check_batch_axis, find_rectified
 
 Scalar = Callable[[Tensor], Tensor]
@@ -45,7 +56,7 @@ def every_output(outputs: Tensor) -> Tensor:
 
 def per_sample_statistic(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Samples,
     *,
     forward: Forward | None = None,
     scalar: Scalar = squared_norm,
@@ -60,8 +71,10 @@ def per_sample_statistic(
 
     Args:
         model: Owns the parameters; those with `requires_grad` are in the result.
-        inputs: [B, ...], one sample a row. Every layer with parameters must keep the batch on axis 0.
-        forward: Computes F of `inputs`, for example `model.from_features`; `model` itself if None.
+        inputs: [B, ...], one sample a row, or a mapping of such tensors. Every layer with parameters must keep the
+            batch on axis 0.
+        forward: Computes F of `inputs`, for example `model.from_features`; if None `model` itself, called with a tensor
+            or with the entries of a mapping as keyword arguments.
         scalar: s, from F's outputs [B, ...] to one number a sample [B], or to K of them [B, K], whose statistics are
             added up, sum_nk f(d s_k(F(x_n)) / d theta), by one forward and K backward passes; engine "loop" calls it
             with B = 1.
@@ -103,31 +116,34 @@ class Statistics:
     ) -> None:
         check_scope(scope, scalar, engine)
         self.model, self.scalar, self.statistic = model, scalar, statistic
-        self.forward = forward or model
+        self.forward = forward or partial(call_model, model)
         self.engine, self.scope = engine, scope
         self.sums: dict[str, Tensor] = {}
-        self.checked: set[torch.Size] = set()
+        self.checked: set[tuple[tuple[int, ...], ...]] = set()
         """The shapes of samples for which the batch axis has been checked."""
 
-    def add(self, inputs: Tensor) -> None:
+    def add(self, inputs: Samples) -> None:
         """Add a batch [B, ...] to `sums`, which are undefined after an error."""
         with _measuring(self.model, inputs, self.statistic) as inputs:
             self.sums = self.sums or _zeros(self.model)
             if self.engine == "loop":
                 _by_loop(self.sums, self.model, self.forward, inputs, self.scalar, self.statistic)
                 return
-            taps = build_taps(self.model, len(inputs), IN_PLACE[self.statistic], self.scope != "global", self.sums)
-            if inputs.shape[1:] not in self.checked:
-                check_batch_axis(taps, self.forward, inputs[:1])
-                self.checked.add(inputs.shape[1:])
+            taps = build_taps(
+                self.model, sample_count(inputs), IN_PLACE[self.statistic], self.scope != "global", self.sums
+            )
+            sample = first_sample(inputs)
+            if (shape := shape_of_one(inputs)) not in self.checked:
+                check_batch_axis(taps, self.forward, sample)
+                self.checked.add(shape)
             if self.scope == "rectified":
-                find_rectified(taps, self.model, self.forward, inputs[:1])
+                find_rectified(taps, self.model, self.forward, sample)
             _by_hooks(taps, self.forward, inputs, self.scalar, self.scope)
 
 
 def batch_statistic(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Samples,
     *,
     forward: Forward | None = None,
     scalar: Scalar = squared_norm,
@@ -141,7 +157,9 @@ def batch_statistic(
     """
     with _measuring(model, inputs, statistic) as inputs:
         total = _zeros(model)
-        _by_loop(total, model, forward or model, inputs, scalar, statistic, size=len(inputs))
+        _by_loop(
+            total, model, forward or partial(call_model, model), inputs, scalar, statistic, size=sample_count(inputs)
+        )
         return total
 
 
@@ -162,43 +180,44 @@ def check_scope(scope: str, scalar: Scalar, engine: str) -> None:
 
 
 @contextmanager
-def _measuring(model: nn.Module, inputs: Tensor, statistic: Statistic) -> Iterator[Tensor]:
+def _measuring(model: nn.Module, inputs: Samples, statistic: Statistic) -> Iterator[Samples]:
     """Eval mode with gradients, in exact float32, without autocast; yields the inputs, ready for autograd."""
     if statistic not in IN_PLACE:
         raise UserError(f"the statistic of a gradient is abs or torch.square, not {statistic!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"{type_name(model)} has no trainable parameters, so none has an importance")
-    no_autocast = torch.autocast(inputs.device.type, enabled=False)
+    no_autocast = torch.autocast(device_of(inputs).type, enabled=False)
     with torch.inference_mode(False), torch.enable_grad(), no_autocast, exact_float32(), eval_mode(model):
-        yield inputs.clone() if inputs.is_inference() else inputs.detach()
+        yield map_tensors(inputs, lambda tensor: tensor.clone() if tensor.is_inference() else tensor.detach())
 
 
 def _by_loop(
     total: dict[str, Tensor],
     model: nn.Module,
     forward: Forward,
-    inputs: Tensor,
+    inputs: Samples,
     scalar: Scalar,
     f: Statistic,
     size: int = 1,
 ) -> None:
     """Add f(gradient of the chunk's mean) for every chunk of `size` samples."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    for samples in inputs.split(size):
-        means = [mean / len(samples) for mean in _totals(scalar, forward(samples), len(samples))]
+    for samples in split_samples(inputs, size):
+        number = sample_count(samples)
+        means = [mean / number for mean in _totals(scalar, forward(samples), number)]
         for grads in _each_gradient(means, parameters):
             for name, grad in grads.items():
                 total[name] += f(grad.to(total[name].dtype))
 
 
-def _by_hooks(taps: list[Tap], forward: Forward, inputs: Tensor, scalar: Scalar, scope: Scope) -> None:
+def _by_hooks(taps: list[Tap], forward: Forward, inputs: Samples, scalar: Scalar, scope: Scope) -> None:
     """Add the statistics of a batch to the taps' sums."""
-    anchor = torch.zeros((), device=inputs.device, requires_grad=True)
+    anchor = torch.zeros((), device=device_of(inputs), requires_grad=True)
     parameters = {f"{tap.path}{name}": p for tap in taps for name, p in tap.parameters.items()}
     try:
         for tap in taps:
             tap.attach(anchor)
-        totals = _totals(scalar, forward(inputs), len(inputs))
+        totals = _totals(scalar, forward(inputs), sample_count(inputs))
         if scope != "global" and any(tap.received for tap in taps):
             # The rules are done; only a stray parameter, or a layer outside of the model, still needs a gradient.
             totals = [total for total in totals if total.requires_grad]
@@ -213,6 +232,11 @@ def _by_hooks(taps: list[Tap], forward: Forward, inputs: Tensor, scalar: Scalar,
 
 def _totals(scalar: Scalar, outputs: Any, batch: int) -> list[Tensor]:
     """The K sums over the batch of the samples' K scalars."""
+    if not isinstance(outputs, Tensor) and scalar in (squared_norm, every_output):
+        raise UserError(
+            f"the outputs are a {type(outputs).__name__}, of which importance cannot know what to protect: give a "
+            "`forward` that returns one tensor [B, ...], such as lambda inputs: model(**inputs).logits"
+        )
     values = scalar(outputs)
     if values.ndim not in (1, 2) or len(values) != batch:
         raise UserError(

@@ -14,8 +14,9 @@ from tripletcl.errors import UserError
 from tripletcl.mas.float32 import at_least_float32
 from tripletcl.mas.products import Statistic
 from tripletcl.mas.rules import DROPS, RULES, type_name
+from tripletcl.mas.samples import Samples
 
-Forward = Callable[[Tensor], Any]
+Forward = Callable[[Any], Any]
 
 WAY_OUT = 'engine "loop" (`method.engine=loop` on the command line) takes any model, one sample at a time, global scope'
 
@@ -173,7 +174,7 @@ def _check_rule(tap: Tap) -> None:
         raise tap.error(f"owns trainable parameters ({', '.join(sorted(others))}) besides weight and bias")
 
 
-def check_batch_axis(taps: list[Tap], forward: Forward, sample: Tensor) -> None:
+def check_batch_axis(taps: list[Tap], forward: Forward, sample: Samples) -> None:
     """Refuse layers that do not keep the batch on axis 0.
 
     It takes a batch of one sample to tell: in a larger one another axis may happen to be as long.
@@ -187,7 +188,7 @@ def check_batch_axis(taps: list[Tap], forward: Forward, sample: Tensor) -> None:
     _run_observed(handles, forward, sample)
 
 
-def find_rectified(taps: list[Tap], model: nn.Module, forward: Forward, sample: Tensor) -> None:
+def find_rectified(taps: list[Tap], model: nn.Module, forward: Forward, sample: Samples) -> None:
     """Mark the taps whose layer's output is the very tensor that enters an `nn.ReLU`."""
     outputs: list[tuple[Tensor, Tap]] = []
 
@@ -204,7 +205,7 @@ def find_rectified(taps: list[Tap], model: nn.Module, forward: Forward, sample: 
     _run_observed(handles, forward, sample)
 
 
-def _run_observed(handles: list[RemovableHandle], forward: Forward, sample: Tensor) -> None:
+def _run_observed(handles: list[RemovableHandle], forward: Forward, sample: Samples) -> None:
     """Run a sample past hooks that change nothing, and remove them."""
     try:
         with torch.no_grad():
