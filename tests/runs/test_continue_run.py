@@ -6,7 +6,6 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,27 +32,6 @@ from tripletcl.runs.stored import FactRun
 from tripletcl.runs.train import train
 
 STAGES = [f"stages/stage-{stage:02d}" for stage in range(3)]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Tables and a cache; on one thread, as a forked child is."""
-    folder, threads = field.workplace(tmp_path_factory.mktemp("field")), torch.get_num_threads()
-    field.table(folder, "more", ["purple", "red"])
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRIPLETCL_CACHE", str(folder / "cache"))
-        yield folder
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def trained(place: Path) -> dict[str, Path]:
-    """Finished runs, not to be changed."""
-    runs = {"mas": place / "mas", "analytic": place / "analytic"}
-    train(field.settings(place), runs["mas"])
-    train(field.settings(place, field.ANALYTIC), runs["analytic"])
-    return runs
 
 
 @pytest.fixture

@@ -37,31 +37,18 @@ NEW = Fact("cyan", "lying")
 PARTS = ("stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json", "metrics.jsonl")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A table and a cache; on one thread, as a forked child is."""
-    folder, threads = field.workplace(tmp_path_factory.mktemp("field")), torch.get_num_threads()
-    torch.set_num_threads(1)
+@pytest.fixture(scope="module", autouse=True)
+def short_lessons() -> Iterator[None]:
+    """Few epochs suffice for photos of one colour."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRIPLETCL_CACHE", str(folder / "cache"))
         patch.setattr(teaching, "EPOCHS", (1, 6))
-        yield folder
-    torch.set_num_threads(threads)
+        yield
 
 
 @pytest.fixture(scope="module")
 def picks(place: Path) -> list[Path]:
     """Ten photos of a colour that no table has."""
     return field.photos(place / "picks", "cyan", 10)
-
-
-@pytest.fixture(scope="module")
-def trained(place: Path) -> dict[str, Path]:
-    """Finished runs, not to be changed."""
-    methods = {"mas": field.MAS, "analytic": field.ANALYTIC}
-    for name, method in methods.items():
-        train(field.settings(place, method), place / name)
-    return {name: place / name for name in methods}
 
 
 @pytest.fixture(params=["analytic", "mas"])
