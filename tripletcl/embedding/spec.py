@@ -56,9 +56,6 @@ class EmbedderSpec:
     """Score of facts that were taught: the cosine of vectors ("text"), the analytic readout's scores of the facts
     themselves ("indicators"), or both. Set by the method."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pooled", tuple(self.pooled))  # JSON has no tuples
-
 
 @dataclass(frozen=True)
 class ClassifierSpec:
@@ -85,6 +82,3 @@ class ClassifierSpec:
     """Width of the analytic readout that a method installed in place of the heads; 0 for none. Set by the method."""
     random_seed: int = 0
     """Seed of its random layer. Set by the method."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pooled", tuple(self.pooled))  # JSON has no tuples
