@@ -14,8 +14,10 @@ from colour_embedder import ColourEmbedder
 
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
+from tripletcl.files import RACE_NS
 from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import FactIndex, Query, store, writing
+from tripletcl.retrieval.store import check_index
 
 Write = Callable[..., Path]
 
@@ -249,6 +251,12 @@ def flip_a_bit(folder: Path) -> None:
     path.write_bytes(data)
 
 
+def replace_bytes(path: Path, old: bytes, new: bytes) -> None:
+    raw = path.read_bytes()
+    assert old in raw
+    path.write_bytes(raw.replace(old, new))
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "vectors cut": lambda folder: os.truncate(next(folder.glob("*.f32")), 40),
     "vectors altered": flip_a_bit,
@@ -259,6 +267,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a table lost": lambda folder: edit(folder, "DROP TABLE photos"),
     "a field lost": lambda folder: edit(folder, "DELETE FROM meta WHERE key = 'model'"),
     "a photo too many": lambda folder: edit(folder, "INSERT INTO photos VALUES (5, 'f.png', 1, 1, NULL, NULL)"),
+    "a letter of a name": lambda folder: replace_bytes(folder / "index.db", b"b.png", b"B.png"),
     "a photo without a name": lambda folder: edit(folder, "UPDATE photos SET path = 7 WHERE row = 1"),
     "another width": lambda folder: edit(folder, "UPDATE files SET width = 12"),
     "other rows": lambda folder: edit(folder, "UPDATE files SET rows = 4, size = 144"),
@@ -269,18 +278,35 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_damage_is_noticed(index: FactIndex, tmp_path: Path, damage: Callable[[Path], object]) -> None:
     index.save(tmp_path / "index")
     damage(tmp_path / "index")
-    with pytest.raises(UserError, match=r"the index in .* is damaged"):
-        FactIndex.load(tmp_path / "index")
+    for access in (FactIndex.load, check_index):
+        with pytest.raises(UserError, match=r"the index in .* is damaged \(.*\): restore it from a copy, or"):
+            access(tmp_path / "index")
+
+
+def test_a_byte_that_changes_without_the_time_is_noticed_by_a_check(index: FactIndex, tmp_path: Path) -> None:
+    """Searching trusts the time: it cannot read a million vectors for each query."""
+    index.save(tmp_path)
+    (path,) = tmp_path.glob("*.f32")
+    os.utime(path, ns=(0, path.stat().st_mtime_ns - 10 * RACE_NS))
+    edit(tmp_path, f"UPDATE files SET mtime_ns = {path.stat().st_mtime_ns}")
+    edit(tmp_path, "DELETE FROM meta WHERE key = 'sha256'")
+    check_index(tmp_path)
+    stamp = path.stat()
+    flip_a_bit(tmp_path)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    FactIndex.load(tmp_path)
+    with pytest.raises(UserError, match=r"vectors-1\.f32 has changed since it was written"):
+        check_index(tmp_path)
 
 
 def test_other_formats_are_refused(index: FactIndex, tmp_path: Path) -> None:
     index.save(tmp_path / "later")
-    edit(tmp_path / "later", "UPDATE meta SET value = 3 WHERE key = 'format'")
+    edit(tmp_path / "later", "UPDATE meta SET value = 4 WHERE key = 'format'")
     edit(tmp_path / "later", "DROP TABLE photos")
     (tmp_path / "earlier").mkdir()
     (tmp_path / "earlier" / "index.json").write_text('{"format": 1}')
     for name, words in (
-        ("later", "has format 3, and this version reads 2"),
+        ("later", "has format 4, and this version reads 2 and 3"),
         ("earlier", "has format 1.*build it again"),
     ):
         with pytest.raises(UserError, match=words):

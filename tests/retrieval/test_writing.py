@@ -420,7 +420,7 @@ def test_an_index_names_no_files_but_its_own(name: str, folder: Path, drawer: Dr
         database.execute("UPDATE files SET name = ? WHERE role = 'vectors'", [name])
     drawer.draw("another.png")
     for access in (FactIndex.load, lambda path: writing(path, ColourEmbedder()).__enter__()):
-        with pytest.raises(UserError, match=r"is damaged: .* is no file of an index") as refused:
+        with pytest.raises(UserError, match=r"is damaged \(.* is no file of an index") as refused:
             access(folder)
         assert "\n" not in str(refused.value)
     assert victim.read_bytes() == bytes(10**5)

@@ -115,6 +115,17 @@ def info(run: RunArgument, out: Out = None, as_json: AsJson = False) -> None:
 
 
 @index_app.command()
+def check(run: RunArgument, out: Out = None) -> None:
+    """Compare every byte of the index with its checksums; searching does so only for files that were modified."""
+    ready()
+    from tripletcl.retrieval.store import check_index
+
+    folder = _folder(run, out)
+    check_index(folder)
+    say(f"{folder} is as it was written")
+
+
+@index_app.command()
 def upgrade(
     run: RunArgument,
     out: Out = None,

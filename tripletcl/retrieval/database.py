@@ -3,11 +3,15 @@
 It uses a rollback journal and no write-ahead log. A database at rest then needs no second file, so any number of
 processes may read it, also in a folder that is not writable. A writer that is killed within a commit leaves a journal,
 which the next process that opens the database rolls back.
+
+SQLite has no checksums. A writer that is done stores the SHA-256 of all rows, and readers compare it. Every other
+transaction removes it: after a writer that was killed nothing is compared until the next one is done.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import shutil
@@ -21,10 +25,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from tripletcl.errors import UserError
-from tripletcl.files import FileStamp, translate_errors
+from tripletcl.files import FileStamp, content_digest, translate_errors
+from tripletcl.files.documents import RESTORE
 from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, GrowingArray, Origin, Table
 
-FORMAT = 2
+FORMAT, FORMATS = 3, (2, 3)
+"""The format that is written, and those that are read; 2 has no SHA-256, and version 0.1 would not remove it."""
+DIGEST = "sha256"
 STRUCTURE = "structure"
 ROLES = (VECTORS, FEATURES, STRUCTURE)
 """What a file of the index holds."""
@@ -122,10 +129,11 @@ class Database:
             if self.is_empty():
                 raise _missing(self.folder)  # its first writer was killed before the first commit
             meta = dict(self._connection.execute("SELECT key, value FROM meta"))
-            if meta["format"] != FORMAT:
+            if meta["format"] not in FORMATS:
                 raise UserError(
-                    f"the index in {self.folder} has format {meta['format']}, and this version reads {FORMAT}: use the "
-                    "version that wrote it, or build it again in another folder"
+                    f"the index in {self.folder} has format {meta['format']}, and this version reads "
+                    f"{' and '.join(map(str, FORMATS))}: use the version that wrote it, or build it again in another "
+                    "folder"
                 )
             return About(**{field.name: meta[field.name] for field in dataclasses.fields(About)})
 
@@ -151,6 +159,23 @@ class Database:
         table.row_of = {name: row for row, name in enumerate(table.names) if name}
         return table
 
+    def read(self) -> tuple[About, dict[str, StoredFile], Table]:
+        """Read everything, and compare it with its SHA-256.
+
+        Raises:
+            UserError: it has changed since its last writer was done, other than by a writer.
+        """
+        about, files = self.about(), self.files()
+        table = self.table(files[VECTORS].rows if VECTORS in files else 0)
+        if self._digest() not in (None, _digest(about, files, table)):
+            raise damaged(self.folder, f"{DATABASE} has changed since it was written")
+        return about, files, table
+
+    def _digest(self) -> str | None:
+        """The stored SHA-256; None after a writer that was killed."""
+        found = self._connection.execute("SELECT value FROM meta WHERE key = ?", [DIGEST]).fetchone()
+        return None if found is None else found[0]
+
     # --- writing -----------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -163,6 +188,8 @@ class Database:
         try:
             with translate_errors(self.folder / DATABASE):
                 self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute("DELETE FROM meta WHERE key = ?", [DIGEST])
+                self._connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", [FORMAT])
                 yield
                 self._connection.execute("COMMIT")
         except BaseException as error:
@@ -176,6 +203,13 @@ class Database:
         """Replace the description of the index."""
         values = {"format": FORMAT, **dataclasses.asdict(about)}
         self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    def seal(self) -> None:
+        """Store the SHA-256 of everything, unless nothing has changed since it was stored."""
+        if self._digest() is None:
+            digest = _digest(*self.read())
+            with self.transaction():
+                self._connection.execute("INSERT INTO meta VALUES (?, ?)", [DIGEST, digest])
 
     def write_files(self, files: Mapping[str, StoredFile]) -> None:
         """Replace the files of the index, by role."""
@@ -246,6 +280,22 @@ def open_for_write(folder: Path) -> tuple[Database, bool]:
     return database, new
 
 
+def _digest(about: About, files: Mapping[str, StoredFile], table: Table) -> str:
+    """The SHA-256 of the content of a database; a tenth of the time that reading it takes."""
+    numbers: dict[Origin, int] = {}
+    origins = np.fromiter((numbers.setdefault(origin, len(numbers)) for origin in table.origins), np.int64, table.rows)
+    few = {
+        "about": dataclasses.asdict(about),
+        "files": {role: dataclasses.astuple(file) for role, file in files.items()},
+        "broken": table.broken,
+        "origins": list(numbers),
+    }
+    sha = hashlib.sha256(content_digest(few).encode())
+    for part in (os.fsencode("\0".join(table.names)), table.stamps.rows.tobytes(), origins.tobytes()):
+        sha.update(part)
+    return sha.hexdigest()
+
+
 @contextmanager
 def open_for_read(folder: Path) -> Iterator[Database]:
     """Open the database of an index; nothing is committed to it within the block.
@@ -276,13 +326,15 @@ def refuse_old(folder: Path) -> None:
     """Refuse an index of format 1 with advice."""
     if (folder / OLD_HEADER).exists() and not (folder / DATABASE).exists():
         raise UserError(
-            f"the index in {folder} has format 1, and this version reads {FORMAT}: remove the folder, build it again"
+            f"the index in {folder} has format 1, which this version does not read: remove the folder, build it again"
         )
 
 
 def damaged(folder: Path, reason: str) -> UserError:
     """The error of an index whose files have changed since they were written."""
-    return UserError(f"the index in {folder} is damaged: {reason}")
+    return UserError(
+        f"the index in {folder} is damaged ({reason}): {RESTORE}, or remove the folder and index the photos again"
+    )
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

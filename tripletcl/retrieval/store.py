@@ -229,6 +229,7 @@ def open_writer(folder: Path) -> Iterator[Writer]:
                     if new and not database.has_photos():
                         (folder / DATABASE).unlink()
                     raise
+                database.seal()
     except BaseException:
         with suppress(OSError):  # a folder with photos in it stays
             for each in absent:
@@ -269,14 +270,30 @@ def read_together(folder: Path, read: Callable[[], Read]) -> Read:
     return read()
 
 
+def check_index(folder: Path) -> About:
+    """Compare every byte of an index with its checksums, which takes as long as reading it.
+
+    Opening an index does so for its database and structure, and for the other files if they have another time of
+    modification than when they were written.
+
+    Raises:
+        UserError: a file has changed since it was written.
+    """
+    with open_for_read(folder) as database:
+        contents = _read_contents(folder, database)
+        for file in database.files().values():
+            if not is_intact(folder, file, trust_time=False):
+                raise damaged(folder, f"{file.name} has changed since it was written")
+        return contents.about
+
+
 def _read_contents(folder: Path, database: Database) -> Contents:
-    about, files = database.about(), database.files()
+    about, files, table = database.read()
     rows = files[VECTORS].rows if VECTORS in files else 0
     arrays = [role for role in (VECTORS, FEATURES) if role in files]
     for role in arrays:
         if not files[role].holds_rows(rows) or not is_intact(folder, files[role]):
             raise damaged(folder, f"{files[role].name} has changed since it was written")
-    table = database.table(rows)
     table.arrays = {role: GrowingArray(memory_map(folder, files[role])) for role in arrays}
     structure = _structure_path(folder, files)
     return Contents(about, table, structure, files[STRUCTURE].rows if structure else 0)
@@ -330,17 +347,17 @@ def memory_map(folder: Path, file: StoredFile) -> np.ndarray:
     return np.memmap(folder / file.name, np.float32, "r", shape=(file.rows, file.width)).view(np.ndarray)
 
 
-def is_intact(folder: Path, file: StoredFile) -> bool:
+def is_intact(folder: Path, file: StoredFile, trust_time: bool = True) -> bool:
     """True if the bytes that count are those that were written.
 
-    The checksum is computed only if the time of modification has changed, or is too recent to be trusted.
+    With `trust_time` the checksum is computed only if the time of modification has changed, or is too recent.
     """
     path = folder / file.name
     try:
         stat = path.stat()
         if stat.st_size < file.size:
             return False
-        trusted = stat.st_mtime_ns == file.mtime_ns and time.time_ns() - stat.st_mtime_ns > RACE_NS
+        trusted = trust_time and stat.st_mtime_ns == file.mtime_ns and time.time_ns() - stat.st_mtime_ns > RACE_NS
         return trusted or _crc32(path, file.size) == file.crc32
     except OSError:
         return False
