@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
@@ -377,4 +378,259 @@ def write_hico(root: Path) -> Path:
     labels = {"anno_train": np.array([[1, -1], [1, 1], [np.nan, 0.0]]), "anno_test": np.array([[1.0], [1], [1]])}
     lists = {f"list_{split}": of for split, of in names.items()}
     savemat(base / "anno.mat", {"list_action": list_action(), **lists, **labels})
+    return root
+
+
+# ---- visual_genome and vg150 -----------------------------------------------------------------------------------------
+
+
+def thing(name: str | list[str], x: int, y: int, w: int, h: int, key: str = "name", **others: Any) -> dict[str, Any]:
+    return {"h": h, "w": w, "y": y, "x": x, key: name, **others}
+
+
+def write_visual_genome(root: Path, version: str) -> Path:
+    """Write two photos in the form of version 1.0 or 1.4, the second in the other folder."""
+    key = "id" if version == "1.0" else "image_id"
+    many: dict[str, Any] = {"key": "names"} if version == "1.4" else {}
+    man = thing(["Man"] if many else "Man", 1, 2, 10, 20, **many)
+    street = thing(["street"] if many else "street", -3, 5, 30, 40, **many)
+    relations = [{"predicate": "ON ", "object": street, "subject": man, "synsets": []}] * 2
+    others = [
+        {"predicate": "has_been", "object": man, "subject": street},
+        {"predicate": "", "object": man, "subject": man},
+    ]
+    attributes = [
+        {**thing(["clock"], 1, 2, 3, 4, key="names"), "attributes": ["Green", "tall"]},
+        thing(["x"], 1, 2, 3, 4, key="names"),
+    ]
+    if version == "1.0":
+        attributes = [{**thing(["clock"], 1, 2, 3, 4, key="object_names"), "attributes": ["Green", "tall"]}]
+    write_json(root / "relationships.json", [{"relationships": relations, key: 1}, {"relationships": others, key: 2}])
+    write_json(root / "attributes.json", [{"attributes": attributes, key: 1}])
+    write_json(root / "objects.json", [{"objects": [thing(["clock"], 1, 2, 3, 4, key="names")], key: 2}])
+    (root / "relationship_alias.txt").write_text("on,on top of\nbe,has been, is\n")
+    (root / "object_alias.txt").write_text("person,man,woman\n")
+    draw(root / "VG_100K" / "1.jpg")
+    draw(root / "VG_100K_2" / "2.jpg", (1, 2, 3))
+    return root
+
+
+VG150_PREDICATES = {str(number): f"predicate {number}" for number in range(1, 51)} | {"31": "on", "20": "has"}
+
+
+def write_vg150(root: Path) -> Path:
+    """Write four photos; the second has no boxes, the last is for testing, and a broken one is listed before it."""
+    sizes = {10: (640, 480), 11: (640, 480), 1592: (640, 480), 12: (480, 640), 13: (1024, 512)}
+    listed = [{"width": w, "height": h, "image_id": number, "coco_id": None} for number, (w, h) in sizes.items()]
+    write_json(root / "image_data.json", listed)
+    names = {"label": {"1": "man", "2": "horse", "3": "hat"}, "predicate": VG150_PREDICATES, "attribute": {"1": "Red"}}
+    dicts = {f"idx_to_{kind}": of for kind, of in names.items()}
+    dicts |= {f"{kind}_to_idx": {word: int(n) for n, word in of.items()} for kind, of in names.items()}
+    write_json(root / "VG-SGG-dicts-with-attri.json", dicts)
+    data = {
+        "split": [0, 0, 0, 2],
+        "img_to_first_box": [0, -1, 2, 3],
+        "img_to_last_box": [1, -1, 2, 5],
+        "img_to_first_rel": [0, -1, -1, 1],
+        "img_to_last_rel": [0, -1, -1, 2],
+        "labels": [[1], [2], [3], [1], [3], [2]],
+        "boxes_1024": [[512, 384, 1024, 768], [100, 100, 50, 20], *[[200, 200, 100, 100]] * 4],
+        "relationships": [[0, 1], [3, 4], [3, 5]],
+        "predicates": [[31], [20], [31]],
+        "attributes": [[1] + [0] * 9, *[[0] * 10] * 5],
+    }
+    with h5py.File(root / "VG-SGG-with-attri.h5", "w") as file:
+        for name, values in data.items():
+            file[name] = np.array(values, np.int64)
+    for number in sizes:
+        draw(root / "VG_100K" / f"{number}.jpg", (number % 255, 3, 3), sizes[number])
+    return root
+
+
+# ---- psg and gqa -----------------------------------------------------------------------------------------------------
+
+
+def write_psg(root: Path) -> Path:
+    def photo(name: str, number: str, relations: list[list[int]]) -> dict[str, Any]:
+        boxes = [[1.0, 2.0, 20.0, 28.0], [5.0, 3.0, 30.0, 20.0]]
+        annotations = [{"bbox": box, "bbox_mode": 0, "category_id": of} for box, of in zip(boxes, (0, 3), strict=True)]
+        draw(root / name, (int(number), 9, 9))
+        return {
+            "file_name": name, "height": 30, "width": 40, "image_id": number, "pan_seg_file_name": "any",
+            "segments_info": [], "annotations": annotations, "relations": relations,
+        }  # fmt: skip
+
+    content = {
+        "data": [
+            photo("train2017/000000000036.jpg", "107", [[0, 1, 1], [0, 1, 1]]),
+            photo("val2017/000000000139.jpg", "36", [[1, 0, 0]]),
+        ],
+        "test_image_ids": ["36"],
+        "thing_classes": ["person", "dog"],
+        "stuff_classes": ["window-blind", "wall-brick", "sky-other-merged"],
+        "predicate_classes": ["over", "in front of"],
+    }
+    write_json(root / "psg.json", content)
+    return root
+
+
+def write_gqa(root: Path) -> Path:
+    chair = {"name": "chair", "x": 2, "y": 3, "w": 5, "h": 8, "attributes": ["brown", "wooden"]}
+    floor = {"name": "floor", "x": 0, "y": 0, "w": 40, "h": 30, "attributes": [], "relations": []}
+    as_list = [{"object": "275312", "name": "on"}, {"object": "275312", "name": "to the left of"}]
+    for part, number, relations in (("train", "2407890", as_list), ("val", "n161", {"0": as_list[0]})):
+        objects = {"271881": {**chair, "relations": relations}, "275312": floor}
+        write_json(root / f"{part}_sceneGraphs.json", {number: {"width": 40, "height": 30, "objects": objects}})
+        draw(root / "images" / f"{number}.jpg", (len(number), 70, 1))
+    return root
+
+
+# ---- vsr and svo_probes ----------------------------------------------------------------------------------------------
+
+VSR_ROWS = {
+    "train": [(1, "The cat is inside the sink.", 0, "inside"), (2, "The cake consists of the dog.", 1, "consists of")],
+    "dev": [
+        (3, "The man has as a part a hair drier.", 1, "has as a part"),
+        (4, "The bird is above the cat.", 1, "above"),
+    ],
+    "test": [(4, "The bird is above the cat.", 0, "above"), (5, "The cat is inside the sink.", 1, "inside")],
+}
+
+
+def write_vsr(root: Path) -> Path:
+    """Write the random split; a photo of dev is in test, too."""
+    votes = {"annotator_id": 27, "vote_true_validator_id": "[]", "vote_false_validator_id": "[1, 2, 20]"}
+    for part, rows in VSR_ROWS.items():
+        lines = []
+        for number, caption, label, name in rows:
+            image = f"{number:012d}.jpg"
+            link = f"http://images.cocodataset.org/train2017/{image}"
+            row = {"image": image, "image_link": link, "caption": caption, "label": label, "relation": name}
+            lines.append(json.dumps({**row, **votes, "reference_frame": None}))
+            draw(root / "images" / image, (40 * number, 3, 3))
+        path = root / "data" / "splits" / "random" / f"{part}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+    return root
+
+
+def write_svo_probes(root: Path) -> Path:
+    head = ["sentence", "pos_triplet", "neg_triplet", "pos_url", "neg_url", "pos_image_id", "neg_image_id"]
+    head += ["subj_neg", "verb_neg", "obj_neg"]
+    rows = [
+        (
+            "A girl, lying.",
+            "girl,lie,beach",
+            "girl,sit,beach",
+            "http://a",
+            "http://b",
+            "1",
+            "2",
+            "False",
+            "True",
+            "False",
+        ),
+        ("A dog\nsits.", "dog,sit,grass", "cat,sit,grass", "http://c", "http://d", "3", "4", "True", "False", "False"),
+        ("None.", "dog,sit,grass", "dog,sit,grass", "http://c", "http://d", "3", "5", "False", "False", "False"),
+    ]
+    write_csv(root / "svo_probes.csv", [head, *rows])
+    for number in range(1, 5):
+        draw(root / "images" / f"{number}.png", (50 * number, 1, 1))
+    return root
+
+
+# ---- open_images, swig, stanford40, voc_actions ----------------------------------------------------------------------
+
+
+def write_open_images(root: Path, relation: str = "RelationshipLabel") -> Path:
+    boxes = [f"{side}{number}" for number in (1, 2) for side in ("XMin", "XMax", "YMin", "YMax")]
+    head = ("ImageID", "LabelName1", "LabelName2", *boxes, relation)
+    smile = ("/m/04yx4", "/m/019nj4", 0.1, 0.5, 0.2, 0.9, 0.1, 0.5, 0.2, 0.9, "is")
+    guitar = ("/m/04yx4", "/m/0342h", 0.1, 0.5, 0.2, 0.9, 0.25, 0.75, 0.5, 1, "interacts_with")
+    for number, part in enumerate(("train", "validation", "test")):
+        rows = [(f"00{number}", *smile), (f"00{number}", *guitar)]
+        write_csv(root / f"oidv6-{part}-annotations-vrd.csv", [head, *rows])
+        draw(root / part / f"00{number}.jpg", (90 * number, 9, 1))
+    write_csv(root / "class-descriptions-boxable.csv", [("/m/04yx4", "Man"), ("/m/0342h", "Guitar")])
+    attributes = [("id", "name"), ("/m/019nj4", "Smile"), ("/m/0dnr7", "(made of)Textile")]
+    write_csv(root / "oidv6-attributes-description.csv", attributes)
+    return root
+
+
+def write_swig(root: Path) -> Path:
+    """Write photos with a majority, a tie, without an agent, and with an id that the space lacks."""
+    water, mug, woman, man = "n14845743", "n03797390", "n10787470", "n10287213"
+    space = {
+        "nouns": {
+            woman: {"gloss": ["woman", "adult female"], "def": "any"}, man: {"gloss": ["man"], "def": "any"},
+            water: {"gloss": ["water", "H2O"], "def": "any"}, mug: {"gloss": ["coffee_mug"], "def": "any"},
+        },
+        "verbs": {
+            "drinking": {"order": ["agent", "liquid", "container", "place"], "roles": {}},
+            "raining": {"order": ["place"], "roles": {}},
+        },
+    }  # fmt: skip
+    base = {"verb": "drinking", "height": 60, "width": 80}
+
+    def frames(*of: tuple[str, str, str]) -> list[dict[str, str]]:
+        return [{"agent": a, "liquid": li, "container": c, "place": "n03519981"} for a, li, c in of]
+
+    bb = {"place": [-1] * 4, "agent": [10, 10, 40, 60], "liquid": [30, 20, 80, 40], "container": [-1] * 4}
+    photos = {
+        "train": {
+            "drinking_1.jpg": {
+                **base,
+                "bb": bb,
+                "frames": frames((woman, water, mug), (man, water, mug), (woman, "", "")),
+            }
+        },
+        "dev": {"drinking_2.jpg": {**base, "frames": frames((man, "", "n99999999"), (woman, "", ""), ("", "", ""))}},
+        "test": {
+            "drinking_3.jpg": {**base, "bb": bb, "frames": frames(*[(woman, water, mug)] * 3)},
+            "raining_1.jpg": {**base, "verb": "raining", "frames": [{"place": man}] * 3},
+        },
+    }
+    for part, content in photos.items():
+        write_json(root / "SWiG_jsons" / f"{part}.json", content)
+        for name in content:
+            draw(root / "images_512" / name, (len(name), len(part), 3))
+    write_json(root / "SWiG_jsons" / "imsitu_space.json", space)
+    return root
+
+
+def write_stanford40(root: Path) -> Path:
+    """Write lists whose lines end in CRLF, and boxes of the training photos."""
+    for split, numbers in (("train", (1, 2)), ("test", (3,))):
+        names = [f"{action}_{number:03d}.jpg" for action in ("riding_a_horse", "watching_TV") for number in numbers]
+        path = root / "ImageSplits" / f"{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes("".join(f"{name}\r\n" for name in names).encode())
+        for place, name in enumerate(names):
+            draw(root / "JPEGImages" / name, (60 * place, 9, len(split)))
+            if split == "train":
+                box = "<bndbox><xmax>20</xmax><xmin>3</xmin><ymax>30</ymax><ymin>1</ymin></bndbox>"
+                xml = root / "XMLAnnotations" / f"{Path(name).stem}.xml"
+                xml.parent.mkdir(exist_ok=True)
+                xml.write_text(f"<annotation><object><name>person</name>{box}</object></annotation>")
+    return root
+
+
+def write_voc_actions(root: Path) -> Path:
+    """Write a photo a split, each with a person who does two things and one who does none."""
+    for part in ("train", "val"):
+        folder = root / "VOCdevkit" / "VOC2012"
+        draw(folder / "JPEGImages" / f"2010_{part}.jpg", (9, len(part), 9))
+        people = [({"jumping": 0, "phoning": 1, "ridinghorse": 1, "other": 0}, 3), ({"jumping": 0, "other": 1}, 9)]
+        objects = "".join(
+            f"<object><bndbox><xmin>{left}</xmin><ymin>2</ymin><xmax>30</xmax><ymax>30</ymax></bndbox><actions>"
+            + "".join(f"<{action}>{label}</{action}>" for action, label in actions.items())
+            + "</actions></object>"
+            for actions, left in people
+        )
+        for path, text in (
+            (folder / "Annotations" / f"2010_{part}.xml", f"<annotation>{objects}</annotation>"),
+            (folder / "ImageSets" / "Action" / f"{part}.txt", f"2010_{part} 1\n2010_{part} 2\n"),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
     return root

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fact_archives as archives
+import h5py
 import pytest
 
 from tripletcl.data import Fact
 from tripletcl.data.fact_sets import FACT_SETS, FactRecord
+from tripletcl.data.fact_sets.actions import STANFORD_ACTIONS
 from tripletcl.data.fact_sets.coco import NAME_OF_ID
 from tripletcl.data.fact_sets.hico import VERBS, ing
+from tripletcl.data.fact_sets.regions import Region, pixel_box
+from tripletcl.data.fact_sets.visual_genome import CSEGG_TASKS
 from tripletcl.errors import UserError
 
 
@@ -274,3 +279,196 @@ def test_hico_with_labels_that_are_not_known(tmp_path: Path) -> None:
         ("HICO_test2015_00000001.jpg", "boarding", True),
         ("HICO_test2015_00000001.jpg", "sitting on", True),
     ]
+
+
+# ---- visual_genome and vg150 -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.2", "1.4"])
+def test_visual_genome(version: str, tmp_path: Path) -> None:
+    found = records("visual_genome", archives.write_visual_genome(tmp_path, version))
+    assert [(each.image, str(each.fact)) for each in found] == [
+        ("VG_100K/1.jpg", "<man, on, street>"),
+        ("VG_100K/1.jpg", "<man, on, street>"),
+        ("VG_100K_2/2.jpg", "<street, has been, man>"),
+        ("VG_100K/1.jpg", "<clock, green>"),
+        ("VG_100K/1.jpg", "<clock, tall>"),
+        ("VG_100K_2/2.jpg", "<clock>"),
+    ]
+    assert found[0].boxes == ((1, 2, 11, 22), (-3, 5, 27, 45))
+    assert {each.split for each in found} == {None}
+    aliased = records("visual_genome", tmp_path, "alias")
+    assert [str(each.fact) for each in aliased[:3]] == ["<person, on, street>"] * 2 + ["<street, be, person>"]
+
+
+def test_visual_genome_cut_short(tmp_path: Path) -> None:
+    path = archives.write_visual_genome(tmp_path, "1.2") / "relationships.json"
+    path.write_text(path.read_text()[:300])
+    with pytest.raises(UserError, match=r"relationships.json is not readable JSON, or cut short"):
+        records("visual_genome", tmp_path)
+
+
+def test_a_package_of_the_extra_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archives.write_visual_genome(tmp_path, "1.2")
+    monkeypatch.setitem(sys.modules, "ijson", None)
+    with pytest.raises(UserError, match=r"with the package ijson, which `pip install 'tripletcl\[data\]'` adds"):
+        records("visual_genome", tmp_path)
+
+
+def test_vg150_with_labels_from_1_and_last_rows_included(tmp_path: Path) -> None:
+    found = records("vg150", archives.write_vg150(tmp_path))
+    assert [(each.image[-6:], str(each.fact), each.split) for each in found] == [
+        ("10.jpg", "<man, on, horse>", "train"),
+        ("10.jpg", "<man>", "train"),
+        ("10.jpg", "<man, red>", "train"),
+        ("10.jpg", "<horse>", "train"),
+        ("12.jpg", "<hat>", "train"),
+        ("13.jpg", "<man, has, hat>", "test"),
+        ("13.jpg", "<man, on, horse>", "test"),
+        ("13.jpg", "<man>", "test"),
+        ("13.jpg", "<hat>", "test"),
+        ("13.jpg", "<horse>", "test"),
+    ]
+    assert found[0].boxes == ((0, 0, 1024, 768), (75, 90, 125, 110))
+    assert (found[0].extent, found[4].extent) == ((1024, 768), (768, 1024))
+    assert pixel_box(Region("10.jpg", found[0].boxes[0], found[0].extent), (640, 480)) == (0, 0, 640, 480)
+
+
+def test_vg150_with_the_tasks_of_csegg(tmp_path: Path) -> None:
+    assert sorted(number for task in CSEGG_TASKS for number in task) == list(range(1, 51))
+    found = records("vg150", archives.write_vg150(tmp_path), "csegg")
+    assert [(str(each.fact), each.group) for each in found] == [
+        ("<man, on, horse>", "T1"),
+        ("<man, has, hat>", "T2"),
+        ("<man, on, horse>", "T1"),
+    ]
+
+
+def test_vg150_whose_rows_do_not_match(tmp_path: Path) -> None:
+    path = archives.write_vg150(tmp_path) / "VG-SGG-with-attri.h5"
+    with h5py.File(path, "a") as file:
+        file["relationships"][2] = [3, 6]
+    with pytest.raises(
+        UserError,
+        match=r"VG-SGG-with-attri.h5, entry 'row 3': a relation is of row 6 of the boxes, its photo has 3 to 5",
+    ):
+        records("vg150", tmp_path)
+    change(tmp_path / "image_data.json", lambda photos: photos.pop())
+    with pytest.raises(UserError, match=r"entry 'split': 4 rows, but image_data.json has 3 photos that are not broken"):
+        records("vg150", tmp_path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"is not a readable HDF5 file, or cut short"):
+        records("vg150", tmp_path)
+
+
+# ---- psg and gqa -----------------------------------------------------------------------------------------------------
+
+
+def test_psg_whose_ids_are_texts(tmp_path: Path) -> None:
+    found = records("psg", archives.write_psg(tmp_path))
+    assert [(each.image, str(each.fact), each.split) for each in found] == [
+        *[("train2017/000000000036.jpg", "<person, in front of, brick wall>", "train")] * 2,
+        ("val2017/000000000139.jpg", "<brick wall, over, person>", "test"),
+    ]
+    assert found[0].boxes == ((1, 2, 20, 28), (5, 3, 30, 20))
+    change(tmp_path / "psg.json", lambda all_: all_["data"][0]["relations"].append([0, 2, 0]))
+    with pytest.raises(UserError, match=r"000036.jpg': its relation's object is 2, allowed is 0 to 1"):
+        records("psg", tmp_path)
+
+
+def test_gqa_with_relations_in_both_forms(tmp_path: Path) -> None:
+    found = records("gqa", archives.write_gqa(tmp_path))
+    own = ["<chair>", "<chair, brown>", "<chair, wooden>", "<chair, on, floor>", "<floor>"]
+    assert [str(each.fact) for each in found] == own * 2
+    assert (found[3].boxes, found[3].extent) == (((2, 3, 7, 11), (0, 0, 40, 30)), (40, 30))
+    assert found[-1].image == "images/n161.jpg"
+    assert Fact("chair", "to the left of", "floor") in facts_of(records("gqa", tmp_path, "all"), "2407890.jpg")
+
+
+# ---- vsr and svo_probes ----------------------------------------------------------------------------------------------
+
+
+def test_vsr_with_votes_that_are_texts(tmp_path: Path) -> None:
+    found = records("vsr", archives.write_vsr(tmp_path))
+    assert [(each.image[-6:], str(each.fact), each.split, each.label) for each in found] == [
+        ("01.jpg", "<cat, inside, sink>", "train", False),
+        ("02.jpg", "<cake, consists of, dog>", "train", True),
+        ("03.jpg", "<man, has as a part, hair drier>", "train", True),
+        ("04.jpg", "<bird, above, cat>", "test", False),
+        ("05.jpg", "<cat, inside, sink>", "test", True),
+    ]
+    path = tmp_path / "data/splits/random/test.jsonl"
+    path.write_text(path.read_text().replace("is above the", "sits over the"))
+    with pytest.raises(UserError, match=r"test.jsonl, entry 1: its caption 'The bird sits over the cat.' is not"):
+        records("vsr", tmp_path)
+
+
+def test_svo_probes(tmp_path: Path) -> None:
+    found = records("svo_probes", archives.write_svo_probes(tmp_path))
+    assert [(each.image, str(each.fact), each.label, each.group) for each in found] == [
+        ("images/1.png", "<girl, lie, beach>", True, None),
+        ("images/2.png", "<girl, lie, beach>", False, "predicate"),
+        ("images/3.png", "<dog, sit, grass>", True, None),
+        ("images/4.png", "<dog, sit, grass>", False, "subject"),
+    ]
+
+
+# ---- open_images, swig, stanford40, voc_actions ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("column", ["RelationshipLabel", "RelationLabel"])
+def test_open_images_with_attributes_and_its_order_of_sides(column: str, tmp_path: Path) -> None:
+    found = records("open_images", archives.write_open_images(tmp_path, column))
+    assert [(each.image, str(each.fact), each.split) for each in found[:3]] == [
+        ("train/000.jpg", "<man, smile>", "train"),
+        ("train/000.jpg", "<man, interacts with, guitar>", "train"),
+        ("validation/001.jpg", "<man, smile>", "train"),
+    ]
+    assert found[1].boxes == ((0.1, 0.2, 0.5, 0.9), (0.25, 0.5, 0.75, 1))
+    assert pixel_box(Region("any", found[1].boxes[1], found[1].extent), (40, 30)) == (10, 15, 30, 30)
+    (tmp_path / "oidv6-test-annotations-vrd.csv").unlink()
+    assert [each.split for each in records("open_images", tmp_path)] == ["train"] * 2 + ["test"] * 2
+    (tmp_path / "oidv6-attributes-description.csv").unlink()
+    with pytest.raises(
+        UserError, match=r"train-annotations-vrd.csv, entry 1: its class '/m/019nj4' is in no file of names"
+    ):
+        records("open_images", tmp_path)
+
+
+def test_swig_by_the_majority_of_its_annotators(tmp_path: Path) -> None:
+    found = records("swig", archives.write_swig(tmp_path))
+    assert [(each.image, str(each.fact), each.split) for each in found] == [
+        ("images_512/drinking_1.jpg", "<woman, drinking, water>", "train"),
+        ("images_512/drinking_1.jpg", "<woman, drinking, coffee mug>", "train"),
+        ("images_512/drinking_2.jpg", "<man, drinking>", "train"),
+        ("images_512/drinking_3.jpg", "<woman, drinking, water>", "test"),
+        ("images_512/drinking_3.jpg", "<woman, drinking, coffee mug>", "test"),
+    ]
+    assert (found[0].boxes, found[0].extent) == (((10, 10, 40, 60), (30, 20, 80, 40)), (80, 60))
+    assert found[1].boxes == found[2].boxes == ()
+
+
+def test_stanford40_with_lines_that_end_in_crlf(tmp_path: Path) -> None:
+    found = records("stanford40", archives.write_stanford40(tmp_path))
+    assert len(STANFORD_ACTIONS) == 40
+    assert [(each.image, str(each.fact), each.split) for each in found[1:5]] == [
+        ("JPEGImages/riding_a_horse_002.jpg", "<person, riding, horse>", "train"),
+        ("JPEGImages/watching_TV_001.jpg", "<person, watching, TV>", "train"),
+        ("JPEGImages/watching_TV_002.jpg", "<person, watching, TV>", "train"),
+        ("JPEGImages/riding_a_horse_003.jpg", "<person, riding, horse>", "test"),
+    ]
+    assert (found[0].boxes, found[-1].boxes) == (((2, 0, 20, 30),), ())
+    (tmp_path / "ImageSplits" / "test.txt").write_bytes(b"dancing_001.jpg\r\n")
+    with pytest.raises(UserError, match=r"test.txt names the photo 'dancing_001.jpg', whose action 'dancing' is none"):
+        records("stanford40", tmp_path)
+
+
+def test_voc_actions_with_several_of_a_person(tmp_path: Path) -> None:
+    found = records("voc_actions", archives.write_voc_actions(tmp_path))
+    assert [(str(each.fact), each.label, each.boxes[0][0]) for each in found if each.split == "test"] == [
+        ("<person, jumping>", False, 2),
+        ("<person, phoning>", True, 2),
+        ("<person, riding, horse>", True, 2),
+        ("<person, jumping>", False, 8),
+    ]
+    assert found[0].image == "VOCdevkit/VOC2012/JPEGImages/2010_train.jpg"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from tripletcl.data import Fact, FactSetSpec, FactTable, read_fact_set
-from tripletcl.data.fact_sets import FactRecord
+from tripletcl.data.fact_sets import FACT_SETS, FactRecord
+from tripletcl.data.fact_sets.files import PHOTO_SUFFIXES
 from tripletcl.data.fact_sets.table import build_table
 from tripletcl.errors import UserError
 
@@ -202,7 +203,7 @@ def test_a_set_that_is_unknown_or_missing(tmp_path: Path) -> None:
     def read(kind: str, root: Path, **options: Any) -> FactTable:
         return read_fact_set(FactSetSpec(kind, str(root), **options), scratch=tmp_path / "scratch")
 
-    with pytest.raises(UserError, match=r"no fact set 'vrt'; did you mean 'vrd'\? allowed are lfl, vrd"):
+    with pytest.raises(UserError, match=r"no fact set 'vrt'; did you mean 'vsr' or 'vrd'\? allowed are lfl, vrd"):
         read("vrt", tmp_path)
     with pytest.raises(UserError, match=r"'vrd' is missing: .*nowhere is not a folder; it is published at https"):
         read("vrd", tmp_path / "nowhere")
@@ -214,3 +215,71 @@ def test_a_set_that_is_unknown_or_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lacks one folder splits/Ntasks_semantic"):
         read("lfl", tmp_path, variant="semantic")
     assert read("lfl", tmp_path).groups == ("B1", "B1", "B2", "B2")
+
+
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "lfl": archives.write_lfl,
+    "vrd": archives.write_vrd,
+    "unrel": archives.write_unrel,
+    "vcoco": archives.write_vcoco,
+    "hico": archives.write_hico,
+    "hico_det": archives.write_hico_det,
+    "coco": archives.write_coco,
+    "visual_genome": lambda root: archives.write_visual_genome(root, "1.4"),
+    "vg150": archives.write_vg150,
+    "psg": archives.write_psg,
+    "gqa": archives.write_gqa,
+    "open_images": archives.write_open_images,
+    "swig": archives.write_swig,
+    "stanford40": archives.write_stanford40,
+    "voc_actions": archives.write_voc_actions,
+    "vsr": archives.write_vsr,
+    "svo_probes": archives.write_svo_probes,
+}
+WITHOUT_BOXES = ("lfl", "hico", "vsr", "svo_probes")
+
+
+@pytest.mark.parametrize("kind", FACT_SETS)
+def test_every_set_becomes_a_table(kind: str, tmp_path: Path) -> None:
+    WRITERS[kind](tmp_path / "set")
+    fewest = {"min_train": 0, "min_test": 0}
+    scratch = tmp_path / "scratch"
+    table = read_fact_set(FactSetSpec(kind, str(tmp_path / "set"), **fewest), scratch=scratch)
+    assert len(table) >= 2
+    assert all(path.is_file() for path in table.paths)
+    spec = FactSetSpec(kind, str(tmp_path / "set"), region="union", **fewest)
+    if kind in WITHOUT_BOXES:
+        with pytest.raises(UserError, match=rf"the set '{kind}' .* has no boxes, which `region: union` needs"):
+            read_fact_set(spec, scratch=scratch)
+        return
+    regions = read_fact_set(spec, scratch=scratch)
+    assert all(path.is_file() and path.is_relative_to(scratch / kind) for path in regions.paths)
+    assert set(regions.facts) <= set(table.facts)
+
+
+@pytest.mark.parametrize("kind", FACT_SETS)
+def test_a_set_of_which_a_file_is_missing(kind: str, tmp_path: Path) -> None:
+    """Each file but photos, one at a time: the set is read without it, or one sentence says what the root needs."""
+    root = WRITERS[kind](tmp_path / "set")
+    spec = FactSetSpec(kind, str(root), min_train=0, min_test=0)
+    refused = 0
+    for path in [path for path in root.rglob("*") if path.is_file() and path.suffix not in PHOTO_SUFFIXES]:
+        content = path.read_bytes()
+        path.unlink()
+        refused += outcome(spec, tmp_path, kind)
+        path.write_bytes(content[: len(content) // 2])
+        outcome(spec, tmp_path, kind)
+        path.write_bytes(content)
+    assert refused
+
+
+def outcome(spec: FactSetSpec, folder: Path, kind: str) -> bool:
+    """True if a set is refused as missing; other refusals are one line; any other error is passed on."""
+    try:
+        read_fact_set(spec, scratch=folder / "scratch")
+    except UserError as error:
+        sentence = str(error)
+    else:
+        return False
+    assert "\n" not in sentence
+    return FACT_SETS[kind].address in sentence

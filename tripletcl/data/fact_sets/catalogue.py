@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from tripletcl.data.fact_sets.actions import read_stanford40, read_voc_facts
 from tripletcl.data.fact_sets.coco import YEARS, read_coco
 from tripletcl.data.fact_sets.hico import FORMS, read_hico, read_hico_det
 from tripletcl.data.fact_sets.lfl import read_lfl
+from tripletcl.data.fact_sets.open_images import read_open_images
+from tripletcl.data.fact_sets.probes import read_svo_probes, read_vsr
 from tripletcl.data.fact_sets.record import FactRecord
+from tripletcl.data.fact_sets.scene_graphs import read_gqa, read_psg
 from tripletcl.data.fact_sets.spec import FactSetSpec
+from tripletcl.data.fact_sets.swig import read_swig
 from tripletcl.data.fact_sets.table import build_table
 from tripletcl.data.fact_sets.vcoco import read_vcoco
+from tripletcl.data.fact_sets.visual_genome import read_vg150, read_visual_genome
 from tripletcl.data.fact_sets.vrd import read_unrel, read_vrd
 from tripletcl.data.fact_table import FactTable
 from tripletcl.data.sets.archive import MissingFile
@@ -119,6 +125,97 @@ FACT_SETS: dict[str, FactSource] = {
         "verified: every photo was searched for all 80 categories",
         variants=YEARS,
         detected=True,
+    ),
+    "visual_genome": FactSource(
+        read_visual_genome,
+        "Visual Genome: relations, attributes and objects of 108,077 photos in free words",
+        "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html",
+        "relationships.json (attributes.json, objects.json), VG_100K/ and VG_100K_2/",
+        "CC BY 4.0",
+        "five photos of versions 1.0 and 1.2",
+        variants=("plain", "alias"),
+    ),
+    "vg150": FactSource(
+        read_vg150,
+        "VG150: 150 objects and 50 predicates of Visual Genome; with CSEGG's five tasks of predicates",
+        "http://svl.stanford.edu/projects/scene-graph/dataset/, tasks: "
+        "https://github.com/ZhangLab-DeepNeuroCogLab/CSEGG",
+        "VG-SGG.h5 and VG-SGG-dicts.json (or VG-SGG-with-attri.h5 and VG-SGG-dicts-with-attri.json), image_data.json, "
+        "VG_100K/ and VG_100K_2/",
+        "CC BY 4.0",
+        "the dictionary; the HDF5 file: no",
+        variants=("plain", "csegg"),
+    ),
+    "psg": FactSource(
+        read_psg,
+        "PSG: 56 predicates between 133 objects and backgrounds, 48,749 photos of COCO 2017",
+        "https://github.com/Jingkang50/OpenPSG",
+        "psg.json, train2017/ and val2017/",
+        "none found",
+        "no",
+    ),
+    "gqa": FactSource(
+        read_gqa,
+        "GQA: cleaned scene graphs of Visual Genome, with attributes",
+        "https://cs.stanford.edu/people/dorarad/gqa/",
+        "train_sceneGraphs.json, val_sceneGraphs.json and images/",
+        "not found",
+        "no",
+        variants=("plain", "all"),
+    ),
+    "open_images": FactSource(
+        read_open_images,
+        "Open Images: relations between objects, attributes of objects",
+        "https://storage.googleapis.com/openimages/web/index.html",
+        "oidv6-train-annotations-vrd.csv, the same of validation and test, oidv6-class-descriptions.csv, "
+        "oidv6-attributes-description.csv, and train/, validation/, test/ or images/ with the photos",
+        "annotations CC BY 4.0, photos CC BY 2.0",
+        "the first lines only",
+    ),
+    "swig": FactSource(
+        read_swig,
+        "imSitu and SWiG: 504 verbs with who does what to what, 126,000 photos",
+        "https://github.com/allenai/swig and https://github.com/my89/imSitu",
+        "SWiG_jsons/ with train.json, dev.json, test.json, imsitu_space.json; images_512/ or of500_images_resized/",
+        "MIT (SWiG), none stated (imSitu)",
+        "no",
+    ),
+    "stanford40": FactSource(
+        read_stanford40,
+        "Stanford 40: actions of persons, 9,532 photos",
+        "http://vision.stanford.edu/Datasets/40actions.html",
+        "JPEGImages/, ImageSplits/train.txt, ImageSplits/test.txt and, for boxes, XMLAnnotations/",
+        "none stated",
+        "no",
+    ),
+    "voc_actions": FactSource(
+        read_voc_facts,
+        "people in PASCAL VOC 2012, 10 actions",
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+        "ImageSets/Action/, Annotations/ and JPEGImages/",
+        "not found",
+        "no",
+        "verified for each person and action",
+    ),
+    "vsr": FactSource(
+        read_vsr,
+        "VSR: 66 spatial relations, shown or verified not to be shown, 6,259 photos of COCO 2017",
+        "https://github.com/cambridgeltl/visual-spatial-reasoning",
+        "data/splits/random/ or data/splits/zeroshot/ with train.jsonl, dev.jsonl, test.jsonl; COCO's photos in images/"
+        " or train2017/ and val2017/",
+        "Apache-2.0",
+        "yes: all files",
+        "verified where the label is 0",
+        variants=("random", "zeroshot"),
+    ),
+    "svo_probes": FactSource(
+        read_svo_probes,
+        "SVO-Probes: a photo that shows the fact, and one that differs in subject, verb or object; test only",
+        "https://github.com/google-deepmind/svo_probes",
+        "svo_probes.csv and images/ID.jpg",
+        "CC BY 4.0",
+        "no",
+        "verified: each fact has a photo that differs in one unit",
     ),
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tripletcl.data.fact_sets.coco import NAME_OF_ID
 from tripletcl.data.fact_sets.files import below, read_json
-from tripletcl.data.fact_sets.record import Box, FactRecord, box_from_1, pick, published_form, words
+from tripletcl.data.fact_sets.record import Box, FactRecord, as_box, box_from_1, pick, published_form, words
 from tripletcl.data.facts import Fact
 from tripletcl.data.sets.archive import MissingFile, field, flat_texts, locate, read_mat
 
@@ -200,7 +200,7 @@ def _ppdm_facts(instances: list[Any], interactions: list[Any]) -> Iterator[tuple
             continue
         found = [instances[unit] for unit in units if unit >= 0]  # -1: there is no object
         names = [pick(NAME_OF_ID, int(str(each["category_id"])), "category_id") for each in found]
-        yield Fact(PERSON, ing(verb), *names[1:]), tuple(tuple(each["bbox"]) for each in found)
+        yield Fact(PERSON, ing(verb), *names[1:]), tuple(as_box(each["bbox"]) for each in found)
 
 
 READERS = {"mat": _from_mat, "json": _from_json, "ppdm": _from_ppdm}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +41,12 @@ class FactRecord(NamedTuple):
 def words(text: str) -> str:
     """The text of a unit: underscores become blanks, and all is lower case except "TV"."""
     return " ".join(word if word == "TV" else word.lower() for word in text.replace("_", " ").split())
+
+
+def as_box(sides: Iterable[float]) -> Box:
+    """A box that is counted as ours are: (left, top, right, bottom)."""
+    left, top, right, bottom = sides
+    return left, top, right, bottom
 
 
 def box_from_1(left: float, top: float, right: float, bottom: float) -> Box:

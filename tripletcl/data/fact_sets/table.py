@@ -61,6 +61,9 @@ def build_table(records: Iterable[FactRecord], spec: FactSetSpec, scratch: Path)
     left_out: Counter[str] = Counter()
     root = Path(spec.root)
     rows = _collect(records, spec, left_out)
+    if not rows:
+        boxes = "no boxes, which `region: union` needs" if left_out["facts without a box"] else "no facts"
+        raise UserError(f"the set {spec.set!r} in {spec.root} has {boxes}{_asked(spec)}")
     _check_splits(rows, spec)
     rows = _frequent(_existing(rows, spec, root), spec, left_out)
     images = {row: row.image for row in rows}
@@ -150,6 +153,10 @@ def _frequent(rows: Rows, spec: FactSetSpec, left_out: Counter[str]) -> Rows:
     if len(enough) < len(facts):
         left_out["facts with too few images"] += len(facts) - len(enough)
     return {row: group for row, group in rows.items() if row.fact in enough}
+
+
+def _asked(spec: FactSetSpec) -> str:
+    return "" if spec.orders is None else f" of the orders {list(spec.orders)}"
 
 
 def _one_sided(rows: Rows) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tripletcl.data.fact_sets.coco import Instance, read_instances
 from tripletcl.data.fact_sets.files import read_json
-from tripletcl.data.fact_sets.record import FactRecord, pick, published_form, words
+from tripletcl.data.fact_sets.record import FactRecord, as_box, pick, published_form, words
 from tripletcl.data.facts import Fact
 from tripletcl.data.sets.archive import MissingFile, locate, require
 
@@ -146,7 +146,7 @@ def _converted(root: Path, phrases: dict[tuple[str, str], str]) -> Iterator[Fact
                             PERSON, pick(predicates, action, "action"), words(pick(content["objects"], thing, "object"))
                         ),
                         split,
-                        (tuple(person), tuple(box)),
+                        (as_box(person), as_box(box)),
                     )
                     for person, box, action, thing in zip(
                         *(photo[key] for key in ("boxes_h", "boxes_o", "actions", "objects")), strict=True

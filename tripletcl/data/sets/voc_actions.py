@@ -31,6 +31,9 @@ ACTIONS = (
 )
 """In the order of the development kit; "other" is none of the ten."""
 
+PLACES = ("VOC2012", "VOCdevkit/VOC2012")
+"""The folders below the root that may hold the set."""
+
 QUALITY = 95
 
 Box = tuple[int, int, int, int]
@@ -59,11 +62,13 @@ def read_voc_actions(root: Path, scratch: Path) -> RawSet:
     1; a person for whom none is 1 is left out. The labels of the test photographs were never published: val is the test
     split.
     """
-    base = locate(root, "ImageSets/Action", "VOC2012", "VOCdevkit/VOC2012")
+    base = locate(root, "ImageSets/Action", *PLACES)
     folder = scratch / "voc_actions"
     splits = []
     for split in ("train", "val"):
-        photographs = dict.fromkeys(row[0] for row in read_rows(base / "ImageSets" / "Action" / f"{split}.txt", _first))
+        photographs = dict.fromkeys(
+            row[0] for row in read_rows(base / "ImageSets" / "Action" / f"{split}.txt", first_word)
+        )
         people = [person for photograph in photographs for person in _people(base, photograph, folder)]
         splits.append(([person.crop for person in people], [person.action for person in people]))
         missing = [person for person in people if not person.crop.exists()]
@@ -72,24 +77,30 @@ def read_voc_actions(root: Path, scratch: Path) -> RawSet:
     return RawSet(ACTIONS, *splits)
 
 
-def _first(line: str) -> str:
+def first_word(line: str) -> str:
     """The photograph of a line; the number of a person may follow it."""
     return line.split()[0]
 
 
 def _people(base: Path, photograph: str, folder: Path) -> Iterator[_Person]:
-    path = require(base / "Annotations" / f"{photograph}.xml")
+    path = base / "Annotations" / f"{photograph}.xml"
+    people = read_people(path)
     image = require(base / "JPEGImages" / f"{photograph}.jpg")
-    try:
-        raw = path.read_bytes()
-        objects = ElementTree.fromstring(raw).findall("object")
-        people = [(_box(entry), _action(entry)) for entry in objects]
-    except (OSError, ElementTree.ParseError, ValueError) as error:
-        raise UserError(f"{path} is not a readable annotation: {reason(error)}") from error
-    digest = hashlib.blake2b(raw + str(image.stat().st_size).encode(), digest_size=6).hexdigest()
-    for number, (box, action) in enumerate(people, start=1):
+    content = path.read_bytes() + str(image.stat().st_size).encode()
+    digest = hashlib.blake2b(content, digest_size=6).hexdigest()
+    for number, (box, actions) in enumerate(people, start=1):
+        action = next((place for place, name in enumerate(ACTIONS) if actions.get(name)), None)
         if box is not None and action is not None:
             yield _Person(image, box, action, folder / f"{photograph}-{number}-{digest}.jpg")
+
+
+def read_people(path: Path) -> list[tuple[Box | None, dict[str, bool]]]:
+    """The box of each object of an annotation, and whether it does each of the actions that it is labelled with."""
+    try:
+        objects = ElementTree.fromstring(require(path).read_bytes()).findall("object")
+        return [(_box(entry), _actions(entry)) for entry in objects]
+    except (OSError, ElementTree.ParseError, ValueError) as error:
+        raise UserError(f"{path} is not a readable annotation: {reason(error)}") from error
 
 
 def _box(entry: ElementTree.Element) -> Box | None:
@@ -101,12 +112,8 @@ def _box(entry: ElementTree.Element) -> Box | None:
     return left - 1, top - 1, right, bottom
 
 
-def _action(entry: ElementTree.Element) -> int | None:
-    """The first action that is marked, or None."""
-    for position, action in enumerate(ACTIONS):
-        if float(entry.findtext(f"actions/{action}", "0")) > 0:
-            return position
-    return None
+def _actions(entry: ElementTree.Element) -> dict[str, bool]:
+    return {action.tag: float(action.text or "0") > 0 for action in entry.findall("actions/*")}
 
 
 def _write_crop(person: _Person) -> None:
