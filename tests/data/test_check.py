@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tripletcl.data import read_table
 from tripletcl.data.check import Problem, check_table
+from tripletcl.data.missing import require_images
 from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
 
@@ -94,6 +96,53 @@ def test_everything_wrong_at_once(folder: Path) -> None:
 def test_same_content_within_one_split_is_no_leak(folder: Path) -> None:
     (folder / "copy.jpg").write_bytes((folder / "a.jpg").read_bytes())
     assert check_table(table(folder, "a.jpg,dog,,,train", "copy.jpg,dog,,,train", "b.jpg,dog,,,test")).ok
+
+
+def test_a_table_is_read_as_training_reads_it(folder: Path) -> None:
+    """Absolute paths are taken, and spellings of one unit are one."""
+    report = check_table(table(folder, f"{folder / 'a.jpg'},Dog,,,train", "b.jpg,dog,,,test"))
+    assert report.ok
+    assert [(fold.text, fold.reading) for fold in report.folds] == [("dog", "Dog")]
+
+
+def test_units_that_stand_for_nothing_are_suspicious(folder: Path) -> None:
+    rows = [
+        "a.jpg,dog,NaN,,train",
+        "b.jpg,dog,NaN,,test",
+        "c.jpg,dog,sitting,None,train",
+        "d.jpg,dog,sitting,None,test",
+    ]
+    problems = check_table(table(folder, *rows)).problems
+    assert rows_of(problems, "suspicious word") == [(2, 3), (4, 5)]
+    assert "missing value: 'NaN' in 2 rows; leave the cell" in problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("written", "on_disk", "reason"),
+    [
+        ("sub\\{}.jpg", "sub/{}.jpg", "a backslash where the disk has '/': write '/'"),
+        ("sub/caf\u00e9{}.jpg", "sub/cafe\u0301{}.jpg", "letters in another Unicode form"),
+        ("sub/cafe\u0301{}.jpg", "sub/caf\u00e9{}.jpg", "letters in another Unicode form"),
+        ("sub/{}.JPG", "sub/{}.jpg", "other capitals than the file's name"),
+    ],
+)
+def test_paths_in_another_form_are_one_problem(folder: Path, written: str, on_disk: str, reason: str) -> None:
+    (folder / "sub").mkdir()
+    for name in "xyz":
+        photo(folder, on_disk.format(name), ord(name))
+    rows = [f"{written.format(name)},dog,,,{'test' if name == 'z' else 'train'}" for name in "xyz"]
+    (problem,) = check_table(table(folder, *rows)).problems
+    assert (problem.kind, problem.rows) == ("missing file", (2, 3, 4))
+    assert problem.message.startswith(f"3 image paths have {reason}")
+    read = read_table(folder / "facts.csv")
+    with pytest.raises(UserError, match=f"3 of 3 images do not exist, the first .*; its path has {reason[:9]}"):
+        require_images(read.root, read.images)
+
+
+def test_words_that_an_encoder_cannot_tell_apart_are_named(folder: Path) -> None:
+    rows = ["a.jpg,\u72ac,,,train", "b.jpg,\u732b,,,test", "c.jpg,dog,,,train", "d.jpg,dog,,,test"]
+    report = check_table(table(folder, *rows), alike=lambda words: [[word for word in words if not word.isascii()]])
+    assert rows_of(report.problems, "words alike") == [(2, 3)]
 
 
 def test_only_bad_rows(folder: Path) -> None:

@@ -317,6 +317,11 @@ def test_spellings_of_one_unit_are_one_fact_and_said(tmp_path: Path, caplog: pyt
     assert read_table(path, known=[Fact("people")]).facts == (Fact("people"),)
 
 
+def test_units_that_stand_for_nothing_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_table(csv_file(tmp_path, "a.jpg,dog,None,,train\nb.jpg,dog,None,,test\n"))
+    assert "units that seem to stand for a missing value: 'None' in 2 rows; leave" in caplog.text
+
+
 def test_one_fact_in_two_spellings_is_in_one_task(tmp_path: Path) -> None:
     body = "a.jpg,dog,,,one,train\nb.jpg,Dog,,,two,test\nc.jpg,dog,,,one,test\n"
     path = csv_file(tmp_path, body, "image,subject,predicate,object,task,split\n")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tripletcl.embedding import TextBranch, WordVectors, build_text_encoder
-from tripletcl.embedding.text import TextEncoder, TransformerEncoder
+from tripletcl.embedding.text import TextEncoder, TransformerEncoder, check_words, words_alike
 from tripletcl.embedding.weights import minilm_folder
 from tripletcl.errors import UserError
 
@@ -31,6 +31,22 @@ class Letters:
         self.texts_seen += texts
         rows = [[float(text.count(chr(97 + i))) for i in range(26)] for text in texts]
         return torch.tensor(rows).reshape(len(texts), 26)
+
+
+def test_words_of_one_vector_are_named_and_refused_if_they_are_more_than_a_few(
+    minilm: TextEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    known, animals = [f"word{number}" for number in range(20)], ["\u732b", "\u0e41\u0e21\u0e27", "\u0e2b\u0e21\u0e32"]
+    assert words_alike(minilm.encode, ["dog", *animals, "A\u00f1o", "ano", "dog"]) == [animals, ["A\u00f1o", "ano"]]
+    check_words(minilm.encode, known)
+    assert caplog.messages == []
+    check_words(minilm.encode, ["A\u00f1o", "ano", "ano", *known])
+    (message,) = caplog.messages
+    assert message.startswith(
+        "the text encoder cannot tell 1 of 22 words from another one, as 'A\u00f1o', 'ano'; these"
+    )
+    with pytest.raises(UserError, match=r"tell 2 of 23 words from another one, .*: translate them, or set model"):
+        check_words(minilm.encode, [*animals, *known])
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,14 +25,18 @@ data_app = typer.Typer(help="Check or make data before training.", no_args_is_he
 def check(
     file: Annotated[Path, typer.Argument(help="A CSV, JSON Lines or Parquet file.")],
     root: Annotated[Path | None, typer.Option(help="Folder that the image paths are relative to.")] = None,
+    task_column: Annotated[str | None, typer.Option(help="Column with the task of each row's fact.")] = None,
+    text: Annotated[str, typer.Option(help="Text encoder that has to tell the words apart.")] = "minilm",
     as_json: AsJson = False,
 ) -> None:
     """Count a fact table and report its problems with row numbers: missing and broken images, facts without a test
-    image, images in both splits."""
+    image, images in both splits, words that the text encoder cannot tell apart."""
     with working():
         from tripletcl.data import check_table
+        from tripletcl.embedding.text import build_text_encoder, words_alike
 
-        report = check_table(file, root)
+        encoder = build_text_encoder(text)
+        report = check_table(file, root, task_column, partial(words_alike, encoder.encode))
     if as_json:
         say(json.dumps(report.to_dict()))
     else:
@@ -41,6 +46,8 @@ def check(
 
 
 def _print_report(report: CheckReport) -> None:
+    from tripletcl.data.folding import describe_folds
+
     say(f"{report.path}: {report.rows} rows, {report.images} images, {report.facts} facts")
     orders = ", ".join(f"{count} of order {order}" for order, count in report.facts_by_order.items())
     spread = ", ".join(f"{name} {value:.3g}" for name, value in report.rows_per_image.items())
@@ -48,6 +55,8 @@ def _print_report(report: CheckReport) -> None:
     counts = ("rows", "images", "facts")
     splits = report.splits.items()
     print_table(["split", *counts], [[split, *(str(of_split[key]) for key in counts)] for split, of_split in splits])
+    if report.folds:
+        say(describe_folds(report.folds))
     for problem in report.problems:
         rows = ", ".join(map(str, problem.rows[:MOST_ROWS])) + (", ..." if len(problem.rows) > MOST_ROWS else "")
         say(f"{problem.kind} ({report.counted_in} {rows}): {problem.message}")

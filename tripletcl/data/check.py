@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from tripletcl.data.fact_table import SPLITS
+from tripletcl.data.folding import Fold
 from tripletcl.data.images import decode_image, map_in_threads, photo_digest, read_photo
-from tripletcl.data.tables import Row, Scan, scan_table
+from tripletcl.data.missing import by_other_form, describe_form
+from tripletcl.data.tables import Row, Scan, describe_placeholders, scan_table
 from tripletcl.errors import UserError
 
 DECODED_SIZE = 32
@@ -26,6 +28,8 @@ Kind = Literal[
     "no test image",
     "image in both splits",
     "content in both splits",
+    "suspicious word",
+    "words alike",
 ]
 
 
@@ -54,6 +58,7 @@ class CheckReport:
         splits: For "train" and "test", the number of rows, images and facts.
         rows_per_image: The min, mean and max number of rows of an image.
         problems: In order of kind and row.
+        folds: The texts of units that are read as another one.
     """
 
     path: Path
@@ -67,6 +72,7 @@ class CheckReport:
     splits: dict[str, dict[str, int]]
     rows_per_image: dict[str, float]
     problems: list[Problem]
+    folds: list[Fold]
 
     @property
     def ok(self) -> bool:
@@ -82,6 +88,7 @@ def check_table(
     path: str | Path,
     root: str | Path | None = None,
     task_column: str | None = None,
+    alike: Callable[[Sequence[str]], list[list[str]]] | None = None,
 ) -> CheckReport:
     """Read every row and decode every image of a table, and collect all problems.
 
@@ -89,11 +96,12 @@ def check_table(
         path: A file as `tripletcl.data.read_table` reads it.
         root: The folder that the image paths are relative to; None is the file's own folder.
         task_column: A column with the task of each row's fact, which is then checked too.
+        alike: Returns the groups of words that a text encoder cannot distinguish (`tripletcl.embedding.text`).
 
     Raises:
         UserError: The file as a whole cannot be used: it is missing, unreadable or empty, or lacks a column.
     """
-    scan = scan_table(path, root, task_column)
+    scan = scan_table(path, root, task_column, absolute=True)
     by_image = _group((row.image, row) for row in scan.rows)
     by_fact = _group((row.fact, row) for row in scan.rows)
     return CheckReport(
@@ -107,7 +115,13 @@ def check_table(
         facts_by_order={order: sum(fact.order == order for fact in by_fact) for order in (1, 2, 3)},
         splits={split: _counts(row for row in scan.rows if row.split == split) for split in SPLITS},
         rows_per_image=_spread([len(rows) for rows in by_image.values()]),
-        problems=[*_row_problems(scan), *_fact_problems(by_fact), *_image_problems(scan, by_image)],
+        problems=[
+            *_row_problems(scan),
+            *_fact_problems(by_fact),
+            *_word_problems(scan, alike),
+            *_image_problems(scan, by_image),
+        ],
+        folds=scan.folds,
     )
 
 
@@ -127,16 +141,30 @@ def _fact_problems(by_fact: dict[Any, list[Row]]) -> Iterator[Problem]:
                 yield Problem(kind, _numbers(rows), f"{fact} has {kind}")
 
 
+def _word_problems(scan: Scan, alike: Callable[[Sequence[str]], list[list[str]]] | None) -> Iterator[Problem]:
+    by_word = _group((text, row) for row in scan.rows for text in dict.fromkeys(row.fact.units) if text is not None)
+    for text, count in scan.placeholders.items():
+        yield Problem("suspicious word", _numbers(by_word.get(text, [])), describe_placeholders({text: count}))
+    for words in [] if alike is None else alike(list(by_word)):
+        rows = list({row.number: row for word in words for row in by_word[word]}.values())
+        names = ", ".join(map(repr, words))
+        yield Problem("words alike", _numbers(rows), f"the text encoder cannot tell {len(words)} words apart: {names}")
+
+
 def _image_problems(scan: Scan, by_image: dict[str, list[Row]]) -> Iterator[Problem]:
     by_content: dict[str, list[str]] = defaultdict(list)
     unusable: list[Problem] = []
+    missing: list[str] = []
     inspected = map_in_threads(partial(_inspect, scan.root), list(by_image), "decoding images")
     for image, (digest, kind, reason) in zip(by_image, inspected, strict=True):
-        if kind is not None:
+        if digest is None and kind == "missing file" and not (scan.root / image).exists():
+            missing.append(image)
+        elif kind is not None:
             unusable.append(Problem(kind, _numbers(by_image[image]), reason))
         if digest is not None:
             by_content[digest].append(image)
-    yield from sorted(unusable, key=lambda problem: problem.kind)
+    unusable += _missing_files(scan.root, missing, by_image)
+    yield from sorted(unusable, key=lambda problem: (problem.kind, problem.rows))
     for image, rows in by_image.items():
         if _in_both(rows):
             yield Problem("image in both splits", _numbers(rows), f"{image!r} is in train and in test")
@@ -145,6 +173,14 @@ def _image_problems(scan: Scan, by_image: dict[str, list[Row]]) -> Iterator[Prob
         if len(images) > 1 and _in_both(rows):
             names = ", ".join(f"{image!r} ({by_image[image][0].split})" for image in images)
             yield Problem("content in both splits", _numbers(rows), f"the same image under several names: {names}")
+
+
+def _missing_files(root: Path, images: list[str], by_image: dict[str, list[Row]]) -> Iterator[Problem]:
+    """One problem for each missing file; one for all whose path has another form than the file's name."""
+    for form, same in by_other_form(root, images).items():
+        for group in [[image] for image in same] if form is None else [same]:
+            message = f"{group[0]!r} does not exist in {root}" if form is None else describe_form(group, form)
+            yield Problem("missing file", _numbers([row for image in group for row in by_image[image]]), message)
 
 
 def _inspect(root: Path, image: str) -> tuple[str | None, Kind | None, str]:

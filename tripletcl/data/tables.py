@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tripletcl.data.fact_table import SPLITS, FactTable
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.folding import Fold, describe_folds, fold_facts
+from tripletcl.data.words import PLACEHOLDERS
 from tripletcl.errors import UserError
 from tripletcl.files import write_text
 
@@ -63,6 +64,7 @@ class Scan:
         rows: The valid rows, in file order.
         bad: The others.
         folds: The texts of units that are read as another one.
+        placeholders: Units that seem to stand for a missing value, such as "NaN", with the number of their rows.
     """
 
     path: Path
@@ -71,6 +73,7 @@ class Scan:
     rows: list[Row]
     bad: list[BadRow]
     folds: list[Fold] = field(default_factory=list)
+    placeholders: dict[str, int] = field(default_factory=dict)
 
 
 def read_table(
@@ -107,6 +110,8 @@ def read_table(
         raise UserError(f"{path} has {len(scan.bad)} bad rows; the first, {where}" if many else f"{path} {where}")
     if scan.folds:
         log.info("%s: %s", path, describe_folds(scan.folds))
+    if fold and scan.placeholders:
+        log.warning("%s has %s", path, describe_placeholders(scan.placeholders))
     table = FactTable.from_rows(scan.root, [(row.image, row.fact, row.split) for row in scan.rows])
     if task_column is None:
         return table
@@ -135,13 +140,20 @@ def scan_table(
     if not root.is_dir():
         raise UserError(f"the folder of the images, {root}, does not exist")
     rows, bad = _rows(records, _RowReader(task_column, absolute))
+    counts = Counter(row.fact for row in rows)
     folds: list[Fold] = []
     if fold:
-        readings, folds = fold_facts(Counter(row.fact for row in rows), known)
+        readings, folds = fold_facts(counts, known)
         rows = [Row(*row[:2], readings.get(row.fact, row.fact), *row[3:]) for row in rows] if readings else rows
     if task_column:
         rows, bad = _with_one_group(rows, bad, counted_in)
-    return Scan(path, root, counted_in, rows, bad, folds)
+    return Scan(path, root, counted_in, rows, bad, folds, _placeholders(counts))
+
+
+def describe_placeholders(placeholders: Mapping[str, int]) -> str:
+    """Say which units seem to stand for a missing value, and in how many rows."""
+    some = ", ".join(f"{text!r} in {count:,} rows" for text, count in placeholders.items())
+    return f"units that seem to stand for a missing value: {some}; leave the cell of a missing unit empty"
 
 
 def table_text(table: FactTable, task_column: str | None = None) -> str:
@@ -385,6 +397,15 @@ def _image(text: str, absolute: bool) -> str:
     if not path.parts:
         raise UserError(f"image {_quoted(text)} names no file")
     return path.as_posix()
+
+
+def _placeholders(facts: Counter[Fact]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for fact, count in facts.items():
+        for text in dict.fromkeys(fact.units):
+            if text is not None and text.casefold() in PLACEHOLDERS:
+                found[text] += count
+    return dict(found)
 
 
 def _with_one_group(rows: list[Row], bad: list[BadRow], counted_in: str) -> tuple[list[Row], list[BadRow]]:

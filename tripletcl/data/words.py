@@ -53,6 +53,10 @@ PLURALS_APART = word_set("arms clothes glasses goods pants scissors shorts spect
 """Nouns that mean another thing than what would be their singular."""
 
 
+PLACEHOLDERS = word_set("nan none null n/a na nil nat <na> #n/a undefined ? - --")
+"""Texts that programs write for a missing value, in lower case."""
+
+
 def visible_text(text: str) -> str:
     """The text in Unicode's composed form (NFC), without invisible characters."""
     return text if text.isascii() else INVISIBLE.sub("", unicodedata.normalize("NFC", text))

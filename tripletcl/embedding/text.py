@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.weights import MINILM_WIDTH, minilm_folder
 from tripletcl.embedding.word_vectors import WordVectors
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, excerpt
 from tripletcl.files.tensors import TensorFile, read_cached, write_tensors
 
 log = logging.getLogger("tripletcl")
@@ -27,6 +27,9 @@ LEAST_SPREAD = 1e-12
 
 TEXTS_NAMED = 3
 """Texts that a message names."""
+
+ALIKE_SHARE = 0.05
+"""The largest share of the words of a run that the text encoder may confuse with others; one always may be."""
 
 
 class TextEncoder(Protocol):
@@ -58,6 +61,34 @@ def build_text_encoder(spec: str, local_files_only: bool = True) -> TextEncoder:
     if path.suffix in (".bin", ".txt", ".vec"):
         raise UserError(f"there is no file of word vectors {spec}")
     return TransformerEncoder(spec, local_files_only)
+
+
+def words_alike(encode: Callable[[Sequence[str]], Tensor], words: Sequence[str]) -> list[list[str]]:
+    """Group the words that an encoder cannot tell apart, as those of a script that it does not know: their vectors are
+    equal. Words unlike all others are left out.
+    """
+    words = list(dict.fromkeys(words))
+    groups: dict[bytes, list[str]] = {}
+    for word, vector in zip(words, encode(words).cpu().numpy(), strict=True):
+        groups.setdefault(vector.tobytes(), []).append(word)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def check_words(encode: Callable[[Sequence[str]], Tensor], words: Sequence[str]) -> None:
+    """Check that an encoder tells words apart; a few that it cannot are named in a warning.
+
+    Raises:
+        UserError: more than one word, and more than ALIKE_SHARE of all, have the vector of another one.
+    """
+    groups = words_alike(encode, words)
+    confused = sum(len(group) - 1 for group in groups)
+    if not confused:
+        return
+    examples = "; ".join(", ".join(map(excerpt, group[:TEXTS_NAMED])) for group in groups[:TEXTS_NAMED])
+    sentence = f"the text encoder cannot tell {confused} of {len(set(words))} words from another one, as {examples}"
+    if confused > max(1, ALIKE_SHARE * len(set(words))):
+        raise UserError(f"{sentence}: translate them, or set model.text to an encoder that knows them")
+    log.warning("%s; these are one word to the run", sentence)
 
 
 class TransformerEncoder:

@@ -15,9 +15,11 @@ from tripletcl.config import FactConfig
 from tripletcl.continual import InputSource, Task, Training, plain_batches
 from tripletcl.continual.checkpoint import set_seed
 from tripletcl.continual.device import Compute, compute_on
-from tripletcl.data import FactTable
+from tripletcl.data import UNITS, FactTable
+from tripletcl.data.missing import require_images
 from tripletcl.embedding import FactEmbedder, build_embedder
 from tripletcl.embedding.fact_learner import FactLearner
+from tripletcl.embedding.text import check_words
 from tripletcl.evaluation import FactEvaluator, StageScores, equal_queries
 from tripletcl.experiments.fact_tasks import (
     fact_tasks,
@@ -190,6 +192,10 @@ def build_facts(
     first, groups = len(groups), [*groups, *(follow_up_facts(table, each) for each in tables[1:])]
     origins = [0] * first + list(range(1, len(tables)))
     finished = [finished_tasks >= (1 if method.joint else first + number) for number in range(len(tables))]
+    new = [each for each, done in zip(tables, finished, strict=True) if not done]
+    check_words(embedder.text.encode, [text for each in new for unit in range(len(UNITS)) for text in each.units(unit)])
+    for each in new:
+        require_images(each.root, each.images)
     unlabelled = unlabelled_images(config)
     opener = Opener(config, embedder.image, compute.device)
     source, evaluation_tables = _open_images(opener, table, unlabelled, finished)
