@@ -57,33 +57,20 @@ def test_joint_training_has_a_stage_before_and_one_after(state: AppState) -> Non
     assert [state.main.stage(shown) for shown in (0, 1, 2)] == [0, 1, 2]
 
 
-def test_known_words_need_no_weights_and_are_those_of_the_model(
-    state: AppState, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = state.main.model(2)
-    words = list(stage.words)[:5]
-    with monkeypatch.context() as patch:
-        patch.setattr("tripletcl.web.run_view.load_model", lambda folder: pytest.fail("the model was loaded"))
-        stored = stage.encode_units(words)
-        facts, present = stage.encode_facts(stage.facts)
+def test_the_text_side_of_a_stage_is_that_of_its_model(state: AppState, monkeypatch: pytest.MonkeyPatch) -> None:
     model = FactEmbedder.from_pretrained(state.main.folder(2))
-    assert torch.allclose(stored, model.encode_units(words), atol=1e-6)
-    expected, expected_present = model.encode_facts(stage.facts)
-    assert torch.allclose(facts, expected, atol=1e-6)
-    assert present.equal(expected_present)
-    assert stage.vocabulary == model.vocabulary
-    assert stage.fingerprint() == model.fingerprint()
-
-
-def test_unknown_words_are_encoded_by_the_model(state: AppState) -> None:
-    model = FactEmbedder.from_pretrained(state.main.folder(1))
-    assert torch.allclose(state.main.model(1).encode_units(["zebra"]), model.encode_units(["zebra"]), atol=1e-6)
+    monkeypatch.setattr("tripletcl.web.run_view.load_model", lambda folder: pytest.fail("the model was loaded"))
+    stage = state.main.model(2)
+    words = [*stage.vocabulary[0], "zebra"]
+    assert torch.allclose(stage.encode_units(words), model.encode_units(words), atol=1e-6)
+    assert (stage.facts, stage.fingerprint()) == (model.facts, model.fingerprint())
+    assert state.main.model(2) is stage
 
 
 def test_models_share_one_text_encoder(state: AppState) -> None:
     first, second = (load_model(state.main.folder(stage)) for stage in (1, 2))
     assert first is not second
-    assert first.text.encoder is second.text.encoder
+    assert first.text.encoder is second.text.encoder is state.main.model(2).text.encoder
     assert load_model(state.main.folder(1)) is first
 
 

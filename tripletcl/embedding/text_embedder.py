@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -40,7 +40,10 @@ class TextEmbedder(SavedModel):
     @property
     def vocabulary(self) -> tuple[tuple[str, ...], ...]:
         """For each unit the distinct texts of the taught facts, in order of first appearance."""
-        return vocabulary_of(self.facts)
+        return tuple(
+            tuple(dict.fromkeys(text for fact in self.facts if (text := fact.units[unit]) is not None))
+            for unit in range(len(UNITS))
+        )
 
     @torch.no_grad()
     def encode_units(self, texts: Sequence[str]) -> Tensor:
@@ -54,8 +57,22 @@ class TextEmbedder(SavedModel):
         return F.normalize(self.text(texts), dim=-1)
 
     def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
-        """Encode facts: normalised vectors `[F, 3, D]`, zero for a missing unit, and present units, bool `[F, 3]`."""
-        return encode_facts(facts, self.encode_units)
+        """Encode facts by the vectors of their units.
+
+        Returns:
+            Normalised vectors `[F, 3, D]`, zero for a unit that a fact lacks, and the units present, bool `[F, 3]`.
+
+        Raises:
+            UserError: `facts` is no list of facts.
+        """
+        if isinstance(facts, str | Fact) or not all(isinstance(fact, Fact) for fact in facts):
+            raise UserError(f"facts are a list of Fact, as in [Fact('dog', 'running')], not {facts!r:.60}")
+        texts = list(dict.fromkeys(text for fact in facts for text in fact.units if text is not None))
+        row = {text: i for i, text in enumerate(texts)} | {None: -1}
+        vectors = F.pad(self.encode_units(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
+        ids = torch.tensor([[row[text] for text in fact.units] for fact in facts], device=vectors.device)
+        ids = ids.reshape(len(facts), len(UNITS)).long()
+        return vectors[ids], ids >= 0
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> Self:
@@ -77,34 +94,3 @@ class TextEmbedder(SavedModel):
 
 def _parse(about: Mapping[str, Any]) -> Parsed:
     return validated(EmbedderSpec, about["spec"]), tuple(Fact(*units) for units in about["facts"])
-
-
-def vocabulary_of(facts: Sequence[Fact]) -> tuple[tuple[str, ...], ...]:
-    """List for each unit the distinct texts among facts, in order of first appearance."""
-    return tuple(
-        tuple(dict.fromkeys(text for fact in facts if (text := fact.units[unit]) is not None))
-        for unit in range(len(UNITS))
-    )
-
-
-def encode_facts(facts: Sequence[Fact], encode_units: Callable[[Sequence[str]], Tensor]) -> tuple[Tensor, Tensor]:
-    """Encode facts by the vectors of their units.
-
-    Args:
-        facts: The F facts.
-        encode_units: Gives n distinct texts their vectors `[n, D]`.
-
-    Returns:
-        Vectors `[F, 3, D]`, zero for a unit that a fact lacks, and which units are present, bool `[F, 3]`.
-
-    Raises:
-        UserError: `facts` is no list of facts.
-    """
-    if isinstance(facts, str | Fact) or not all(isinstance(fact, Fact) for fact in facts):
-        raise UserError(f"facts are a list of Fact, as in [Fact('dog', 'running')], not {facts!r:.60}")
-    texts = list(dict.fromkeys(text for fact in facts for text in fact.units if text is not None))
-    row = {text: i for i, text in enumerate(texts)} | {None: -1}
-    vectors = F.pad(encode_units(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
-    ids = torch.tensor([[row[text] for text in fact.units] for fact in facts], device=vectors.device)
-    ids = ids.reshape(len(facts), len(UNITS)).long()
-    return vectors[ids], ids >= 0

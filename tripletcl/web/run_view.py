@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from tripletcl.compare.write import named_result
-from tripletcl.data import Fact, FactTable
-from tripletcl.embedding import FactEmbedder
-from tripletcl.embedding.text import TextEncoder
-from tripletcl.embedding.text_embedder import SPEC_FILE, encode_facts, vocabulary_of
+from tripletcl.data import FactTable
+from tripletcl.embedding import FactEmbedder, TextEmbedder
+from tripletcl.embedding.text_embedder import SPEC_FILE
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.evaluation.result import UPPER_BOUND
@@ -25,72 +21,42 @@ from tripletcl.retrieval import Calibration
 from tripletcl.runs.calibrate import stage_calibration
 from tripletcl.runs.collection import StoredModel
 from tripletcl.runs.layout import run_folders, stage_number
-from tripletcl.runs.stored import FactRun, saved_fingerprint
+from tripletcl.runs.stored import FactRun
 
 MODELS_HELD = 4
 """Models in memory at once, some 15 to 60 MB each: two methods at the stage shown and at the one before."""
 
 STAGES_HELD = 64
-"""Stages of a run in memory, with the vectors of their words but without their weights."""
+"""Stages of a run in memory, the text side of each."""
 
 _loading = threading.Lock()
-_encoders: dict[str, TextEncoder] = {}
 
 
 def load_model(folder: Path) -> FactEmbedder:
-    """Load the model in a folder, unless it is one of the last few; all share one text encoder of a kind (90 MB)."""
+    """Load the model in a folder, unless it is one of the last few."""
     with _loading:  # two visitors of one stage load it once
         return _load(folder, saved_at(folder))
 
 
+def load_text(folder: Path) -> TextEmbedder:
+    """Load the text side of the model in a folder, unless it is one of the last: it needs no image network."""
+    with _loading:
+        return _load_text(folder, saved_at(folder))
+
+
 @lru_cache(MODELS_HELD)
 def _load(folder: Path, _saved_at: int) -> FactEmbedder:
-    model = StoredModel(folder, FactRun(folder.parents[1])).load()
-    model.text.encoder = _encoders.setdefault(model.spec.text, model.text.encoder)
-    return model
+    return StoredModel(folder, FactRun(folder.parents[1])).load()
+
+
+@lru_cache(STAGES_HELD)
+def _load_text(folder: Path, _saved_at: int) -> TextEmbedder:
+    return StoredModel(folder, FactRun(folder.parents[1])).load_text()
 
 
 def saved_at(folder: Path) -> int:
     """When a stage's model was saved, in nanoseconds: a stage that was undone may be learned again."""
     return (folder / SPEC_FILE).stat().st_mtime_ns
-
-
-@dataclass
-class StageModel:
-    """The text side of a stage's model; the weights are loaded only for words that its run's table lacks.
-
-    The run stores the vectors of its own words with each stage, so that another stage is shown without loading a model.
-
-    Attributes:
-        folder: The stage's folder.
-        facts: The facts taught so far.
-        words: The vector `[D]` of each word that needs no weights.
-    """
-
-    folder: Path
-    facts: tuple[Fact, ...]
-    words: dict[str, Tensor]
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def vocabulary(self) -> tuple[tuple[str, ...], ...]:
-        """For each unit the distinct texts among the taught facts, in order of first appearance."""
-        return vocabulary_of(self.facts)
-
-    def encode_units(self, texts: Sequence[str]) -> Tensor:
-        """Normalised vectors `[n, D]` of unit texts."""
-        with self._lock:
-            if new := [text for text in texts if text not in self.words]:
-                self.words.update(zip(new, load_model(self.folder).encode_units(new), strict=True))
-            return torch.stack([self.words[text] for text in texts])
-
-    def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
-        """Normalised vectors `[F, 3, D]` of facts, zero for a unit that a fact lacks, and present, bool `[F, 3]`."""
-        return encode_facts(facts, self.encode_units)
-
-    def fingerprint(self) -> str:
-        """Equal for two models that give equal vectors."""
-        return saved_fingerprint(self.folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,32 +107,17 @@ class RunView:
         folder = self.folder(stage)
         return folder, saved_at(folder)
 
-    def model(self, stage: int) -> StageModel:
+    def model(self, stage: int) -> TextEmbedder:
         """The text side of a stage's model."""
-        return self._models(*self.key(stage))
+        return load_text(self.folder(stage))
 
     def calibration(self, stage: int) -> Calibration | None:
         """The meaning of a stage's scores; None where it cannot be known."""
         return self._calibrations(*self.key(stage))
 
     @cached_property
-    def _models(self) -> Callable[[Path, int], StageModel]:
-        return lru_cache(STAGES_HELD)(self._read_model)
-
-    @cached_property
     def _calibrations(self) -> Callable[[Path, int], Calibration | None]:
         return lru_cache(STAGES_HELD)(lambda folder, _saved_at: stage_calibration(self.run, stage_number(folder)))
-
-    def _read_model(self, folder: Path, _saved_at: int) -> StageModel:
-        stage = stage_number(folder)
-        vectors = self.run.vectors(stage)["facts"]  # [F, 3, D]
-        words = {
-            text: vectors[row, unit]
-            for row, fact in enumerate(self.table.facts[: len(vectors)])
-            for unit, text in enumerate(fact.units)
-            if text is not None
-        }
-        return StageModel(folder, tuple(self.run.taught(stage)), words)
 
 
 def open_view(run: FactRun, main: RunView | None = None) -> RunView:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tripletcl.data import UNITS, decode_image
+from tripletcl.embedding import TextEmbedder
 from tripletcl.evaluation import average_precision
 from tripletcl.retrieval import (
     Hit,
@@ -25,7 +26,7 @@ from tripletcl.retrieval import (
 from tripletcl.retrieval.request import Term, with_article
 from tripletcl.web.galleries import EmbeddedPhotos, Gallery
 from tripletcl.web.pictures import checked
-from tripletcl.web.run_view import RunView, StageModel, load_model
+from tripletcl.web.run_view import RunView, load_model
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Answer:
         return sum(bool(tile.right) for tile in self.tiles)
 
 
-def read_request(typed: Sequence[str | None], model: StageModel) -> Request:
+def read_request(typed: Sequence[str | None], model: TextEmbedder) -> Request:
     """Read what was typed: three units, or one free line.
 
     Raises:
