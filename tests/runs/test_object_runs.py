@@ -11,7 +11,7 @@ import torch
 from digits import folders_config, split_config, write_folder
 
 from tripletcl.cli import main
-from tripletcl.compare.plan import compare
+from tripletcl.compare.plan import compare, plan
 from tripletcl.config import ObjectConfig, dump_config, parse_config
 from tripletcl.embedding.classifier import Classifier
 from tripletcl.errors import UserError
@@ -188,17 +188,18 @@ def test_a_comparison_and_its_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roots = [write_folder(tmp_path / name, 3, seed) for seed, name in enumerate(("red", "blue"))]
-    config = folders_config(roots)
-    values = config.model_dump(mode="json") | {
+    values = folders_config(roots).model_dump(mode="json") | {
         "compare": {"methods": ["finetune", "mas"], "orders": "pairs", "jobs": 1, "importance": ["train", "test"]},
         "training": {"epochs": 1, "batch_size": 8},
     }
-    file = tmp_path / "colours.yaml"
-    file.write_text(dump_config(parse_config(values, "test")))
+    file, config = tmp_path / "colours.yaml", parse_config(values, "test")
+    file.write_text(dump_config(config))
+    for finished in plan(config, tmp_path / "out")[:-1]:  # in this process, which has imported torch
+        train(finished.config, finished.folder)
     assert command(monkeypatch, "compare", str(file), "--out", str(tmp_path / "out")) == 0
     printed = capsys.readouterr().out
     assert "red → blue" in printed
-    results = compare(parse_config(values, "test"), tmp_path / "out")
+    results = compare(config, tmp_path / "out")
     assert [(r.method, r.split) for r in results] == [
         (method, order) for order in ("red → blue", "blue → red") for method in ("finetune", "mas-train", "mas-test")
     ]
