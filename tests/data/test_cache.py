@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import resource
@@ -17,7 +18,7 @@ from PIL import Image
 
 from tripletcl.data import cache as cache_module
 from tripletcl.data.cache import ImageCache
-from tripletcl.data.images import decode_image
+from tripletcl.data.images import decode_image, photo_digest
 from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
 
@@ -410,3 +411,54 @@ def test_a_stamp_too_recent_to_be_trusted_stays_so_when_another_list_is_opened(t
         patch.setattr(time, "time_ns", lambda: now)
         ImageCache.open([other], SIZE, folder)
     hold(ImageCache.open([recent], SIZE, folder), [recent])
+
+
+def test_another_photo_of_equal_size_and_time_is_noticed(photos: list[Path], folder: Path) -> None:
+    """As after `cp -p`: the system sets the time of change, and nobody else can."""
+    ImageCache.open(photos, SIZE, folder)
+    stamp = photos[3].stat()
+    raw = bytearray(photos[4].read_bytes())
+    (photos[3].parent / "other.png").write_bytes(raw + b"\0" * (stamp.st_size - len(raw)))
+    os.utime(photos[3].parent / "other.png", ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
+    (photos[3].parent / "other.png").replace(photos[3])
+    assert (photos[3].stat().st_size, photos[3].stat().st_mtime_ns) == (stamp.st_size, stamp.st_mtime_ns)
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+
+
+def test_a_cache_of_an_earlier_version_is_compared_and_not_decoded(
+    photos: list[Path], folder: Path, decoded: list[str]
+) -> None:
+    """Its stamps have no time of change."""
+    ImageCache.open(photos, SIZE, folder)
+    manifest = json.loads(only(folder, "*.json").read_text())
+    manifest["images"] = [[file, size, mtime, digest] for file, size, mtime, _, digest in manifest["images"]]
+    only(folder, "*.json").write_text(json.dumps(manifest))
+    decoded.clear()
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+    assert decoded == []
+
+
+def test_missing_photos_are_dropped_when_others_are_added(photos: list[Path], folder: Path) -> None:
+    ImageCache.open(photos[:6], SIZE, folder)
+    for path in photos[:4]:
+        path.unlink()
+    ImageCache.open(photos[4:], SIZE, folder)
+    assert np.load(only(folder, "*.npy")).shape == (8, 3, SIZE, SIZE)
+    hold(ImageCache.open(photos[4:], SIZE, folder), photos[4:])
+
+
+def test_contents_are_read_from_files_that_have_changed_only(
+    photos: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [photo_digest(path) for path in photos]
+    assert ImageCache.contents(photos, SIZE, folder) == expected
+    ImageCache.open(photos, SIZE, folder)
+    photos[2].unlink()
+    photo(photos[5], 99)
+    expected[2], expected[5] = "", photo_digest(photos[5])
+    read: list[str] = []
+    whole = cache_module.read_photo
+    monkeypatch.setattr(cache_module, "read_photo", lambda file: read.append(file) or whole(file))
+    assert ImageCache.contents(photos, SIZE, folder) == expected
+    assert read == [str(photos[5])]
+    assert ImageCache.contents([], SIZE, folder) == []

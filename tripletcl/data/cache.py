@@ -8,16 +8,16 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tripletcl.data.images import decode_image, map_in_threads, photo_digest, read_photo
+from tripletcl.data.images import decode_image, decode_readable, map_in_threads, photo_digest, read_photo
 from tripletcl.errors import UserError
 from tripletcl.files import RACE_NS, FileStamp, draft_of, locked, stat_file
 
@@ -26,7 +26,30 @@ VERSION = 1
 
 ATTEMPTS = 5
 
-UNKNOWN = FileStamp(-1, 0)
+
+class _ImageStamp(NamedTuple):
+    """Size, modification time and time of change of an image file; while all are the same, its content is.
+
+    Another photo may be put in its place with the same size and modification time, as `cp -p` and `rsync -t` do; the
+    time of change is set by the system only. Caches of earlier versions do not have it.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int = 0
+
+    @classmethod
+    def of(cls, path: str) -> _ImageStamp:
+        """The stamp of a file.
+
+        Raises:
+            OSError: There is no such file.
+        """
+        stat = os.stat(path)  # noqa: PTH116 - building a Path for each of many files costs more than the stat
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+UNKNOWN = _ImageStamp(-1, 0)
 """The stamp of no file: the content is compared at the next opening."""
 
 
@@ -48,10 +71,11 @@ class ImageCache:
         """Open the cache of these images in `folder`, and decode the images that it lacks.
 
         A folder has one cache for each size and each common parent folder of images. It holds every image that was ever
-        opened, so that several lists of the same images share it. An image whose stamp (size and
-        modification time) is unchanged is trusted; otherwise its content is compared, and it is decoded again only if
-        that changed: adding, renaming or touching images decodes no others. If two processes open the same cache, one
-        builds it while the other waits; a new file is renamed into place, so that no process reads half of one.
+        opened and whose file still exists when others are added, so that several lists of the same images share it. An
+        image whose stamp (`_ImageStamp`) is unchanged is trusted; otherwise its content is compared, and it is decoded
+        again only if that changed: adding, renaming or touching images decodes no others. If two processes open the
+        same cache, one builds it while the other waits; a new file is renamed into place, so that no process reads half
+        of one.
 
         Args:
             paths: The images; row i of the cache is image i.
@@ -65,7 +89,7 @@ class ImageCache:
         if not paths:
             raise UserError("an image cache needs at least one image")
         files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - symbolic links keep their names
-        place = Path(folder) / f"images-{size}-{_key(files)}"
+        place = _place(files, size, folder)
         try:
             stored = _load_current(files, size, place)  # usually it is complete, and needs no lock
             if stored is None:
@@ -82,8 +106,19 @@ class ImageCache:
         For images that may be missing by now: the pixels are those of the time when they were last opened.
         """
         files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - as in `open`
-        stored = _load(Path(folder) / f"images-{size}-{_key(files)}", size)
+        stored = _load(_place(files, size, folder), size)
         return stored.view(files, size) if stored is not None and stored.entries.keys() >= set(files) else None
+
+    @classmethod
+    def contents(cls, paths: Sequence[str | Path], size: int, folder: str | Path) -> list[str]:
+        """The `photo_digest` of each image, "" of one that cannot be read; files that the cache knows are not read."""
+        files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - as in `open`
+        stored = _load(_place(files, size, folder), size) if files else None
+        entries = [_trusted_entry(file, stored) for file in files]
+        others = [file for file, entry in zip(files, entries, strict=True) if entry is None]
+        read = map_in_threads(_read_entry, others)
+        found = [entry or next(read) for entry in entries]
+        return [entry.digest if entry is not None else "" for entry in found]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -101,7 +136,7 @@ class ImageCache:
 class _Entry:
     """An image file as it was when it was last checked."""
 
-    stamp: FileStamp
+    stamp: _ImageStamp
     digest: str
 
 
@@ -115,7 +150,7 @@ class _Stored:
 
     @cached_property
     def entries(self) -> dict[str, _Entry]:
-        return {file: _Entry(FileStamp(*stamp), digest) for file, *stamp, digest in self.manifest["images"]}
+        return {file: _Entry(_ImageStamp(*stamp), digest) for file, *stamp, digest in self.manifest["images"]}
 
     @cached_property
     def digests(self) -> list[str]:
@@ -159,6 +194,8 @@ def _load_current(files: list[str], size: int, place: Path, build: Callable[...,
     updated = dict(zip(files, entries, strict=True)) if stored is None else stored.updated(files, entries)
     if stored is None or [entry and entry.digest for entry in updated.values()] != stored.digests:
         if build is not None:
+            asked = set(files)  # of the others, those whose file is missing by now are dropped
+            updated = {file: entry for file, entry in updated.items() if file in asked or os.path.lexists(file)}
             build(list(updated), list(updated.values()), stored, size, place, checked_ns)
         return None
     if None in trusted or stored.data_stamp != FileStamp(*stored.manifest["data_stat"]):
@@ -193,7 +230,7 @@ def _trusted_entry(file: str, stored: _Stored | None) -> _Entry | None:
     if stored is None or entry is None or entry.stamp.mtime_ns > stored.manifest["checked_ns"] - RACE_NS:
         return None
     with suppress(OSError):
-        return entry if stat_file(file) == entry.stamp else None
+        return entry if _ImageStamp.of(file) == entry.stamp else None
     return None
 
 
@@ -218,11 +255,18 @@ def _build(
     """Write the pixels of all files, decoding those without an entry, and then the manifest that makes them valid."""
     shape = (len(files), 3, size, size)
     _check_space(int(np.prod(shape)), place.parent)
-    jobs = list(zip(files, entries, strict=True))
-    rows = map_in_threads(partial(_entry_and_pixels, stored=stored, size=size), jobs, "decoding images")
+    known, unreadable = dict(zip(files, entries, strict=True)), dict[str, str]()
+    decode = partial(_entry_and_pixels, known=known, stored=stored, size=size)
+    rows = decode_readable(files, decode, unreadable, "decoding images")
     with draft_of(place) as draft, closing(rows):
         with draft.open("wb") as file:
             new_entries, crc32 = _write_pixels(file, shape, rows)
+        if unreadable:
+            path, reason = next(iter(unreadable.items()))
+            raise UserError(
+                f"{len(unreadable)} of {len(files)} images cannot be decoded; the first, {path}: {reason}; "
+                "`tripletcl data check` lists them all"
+            )
         name = _fingerprint([entry.digest for entry in new_entries], size)[:16]
         data = place.with_name(f"{place.name}-{name}.npy")
         draft.replace(data)
@@ -232,42 +276,34 @@ def _build(
 
 
 def _entry_and_pixels(
-    job: tuple[str, _Entry | None], stored: _Stored | None, size: int
-) -> tuple[_Entry, np.ndarray] | UserError:
-    """One image's entry and pixels; an error is returned, since all of them are collected."""
-    file, entry = job
+    file: str, known: Mapping[str, _Entry | None], stored: _Stored | None, size: int
+) -> tuple[_Entry, np.ndarray]:
+    """One image's entry and pixels, decoded unless they are known.
+
+    Raises:
+        UserError: It cannot be decoded.
+    """
+    entry = known[file]
     if stored is not None and entry is not None:
         return entry, stored.pixels[stored.rows[entry.digest]]
     try:
         entry, raw = _read(file)
-        return entry, decode_image(raw, size, name=file)
     except OSError as error:
-        return UserError(f"{file}: {error.strerror or error}")
-    except UserError as error:
-        return error
+        raise UserError(f"{file}: {error.strerror or error}") from error
+    return entry, decode_image(raw, size, name=file)
 
 
 def _write_pixels(
-    file: BinaryIO, shape: tuple[int, ...], rows: Iterable[tuple[_Entry, np.ndarray] | UserError]
+    file: BinaryIO, shape: tuple[int, ...], rows: Iterable[tuple[str, tuple[_Entry, np.ndarray]]]
 ) -> tuple[list[_Entry], int]:
     """Write an .npy file row by row; on a full disk, writing fails where a memory map would kill the process."""
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     entries: list[_Entry] = []
-    errors: list[UserError] = []
     checksum = 0
-    for row in rows:
-        if isinstance(row, UserError):
-            errors.append(row)
-        elif not errors:
-            entry, pixels = row
-            entries.append(entry)
-            checksum = zlib.crc32(pixels.data, checksum)
-            file.write(pixels.data)
-    if errors:
-        raise UserError(
-            f"{len(errors)} of {shape[0]} images cannot be decoded; the first, {errors[0]}; "
-            "`tripletcl data check` lists them all"
-        )
+    for _, (entry, pixels) in rows:
+        entries.append(entry)
+        checksum = zlib.crc32(pixels.data, checksum)
+        file.write(pixels.data)
     file.flush()
     os.fsync(file.fileno())
     return entries, checksum
@@ -299,7 +335,7 @@ def _check_space(needed: int, folder: Path) -> None:
 
 
 def _read(file: str) -> tuple[_Entry, bytes]:
-    stamp = stat_file(file)  # before the content: a change in between is detected at the next opening
+    stamp = _ImageStamp.of(file)  # before the content: a change in between is detected at the next opening
     raw = read_photo(file)
     return _Entry(stamp, photo_digest(raw)), raw
 
@@ -311,7 +347,7 @@ def _read_entry(file: str) -> _Entry | None:
 
 
 def _rows_of(files: Iterable[str], entries: Iterable[_Entry | None]) -> list[list[str | int]]:
-    """The entries as rows of the manifest: path, size, modification time, digest."""
+    """The entries as rows of the manifest: path, the numbers of the stamp, digest."""
     return [[file, *entry.stamp, entry.digest] for file, entry in zip(files, entries, strict=True) if entry is not None]
 
 
@@ -319,9 +355,11 @@ def _manifest(place: Path) -> Path:
     return place.with_name(f"{place.name}.json")
 
 
-def _key(files: list[str]) -> str:
+def _place(files: list[str], size: int, folder: str | Path) -> Path:
+    """The path of the files of a cache, without their suffixes."""
     parent = os.path.commonpath({os.path.dirname(file) for file in files})  # noqa: PTH120 - as in `open`
-    return hashlib.blake2b(f"{VERSION} ".encode() + os.fsencode(parent), digest_size=6).hexdigest()
+    key = hashlib.blake2b(f"{VERSION} ".encode() + os.fsencode(parent), digest_size=6).hexdigest()
+    return Path(folder) / f"images-{size}-{key}"
 
 
 def _fingerprint(digests: list[str], size: int) -> str:

@@ -76,6 +76,7 @@ ImageLike = str | Path | bytes | Image.Image | np.ndarray
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels."""
 
+Name = TypeVar("Name", str, Path)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -232,18 +233,19 @@ def map_in_threads(
 
 
 def decode_readable(
-    paths: Sequence[Path], decode: Callable[[Path], np.ndarray], unreadable: dict[Path, str], label: str | None = None
-) -> Generator[tuple[Path, np.ndarray], None, None]:
+    paths: Sequence[Name], decode: Callable[[Name], Result], unreadable: dict[Name, str], label: str | None = None
+) -> Generator[tuple[Name, Result], None, None]:
     """Decode image files in threads and pass over those that cannot be decoded.
 
     Args:
         paths: The files.
-        decode: Decodes a file, or raises a `UserError` that begins with its path.
+        decode: Decodes a file to pixels and whatever else is known of it, or raises a `UserError` that begins with its
+            path.
         unreadable: Receives, for each of the other files, the reason why it cannot be decoded.
         label: Reports the progress under this label.
 
     Yields:
-        Path and pixels of each file that can be decoded, in order.
+        Path and result of each file that can be decoded, in order.
 
     Raises:
         UserError: None of them can be decoded.
@@ -260,7 +262,7 @@ def decode_readable(
         raise unreadable_error(unreadable)
 
 
-def try_decode(path: Path, decode: Callable[[Path], np.ndarray]) -> np.ndarray | str:
+def try_decode(path: Name, decode: Callable[[Name], Result]) -> Result | str:
     """The pixels of an image file, or the reason why it cannot be decoded."""
     try:
         return decode(path)
@@ -268,7 +270,7 @@ def try_decode(path: Path, decode: Callable[[Path], np.ndarray]) -> np.ndarray |
         return str(error).removeprefix(f"{path}: ")
 
 
-def unreadable_error(unreadable: Mapping[Path, str]) -> UserError:
+def unreadable_error(unreadable: Mapping[Name, str]) -> UserError:
     """The error where none of the image files can be decoded, given the reason for each."""
     path, reason = next(iter(unreadable.items()))
     count = len(unreadable)
