@@ -34,6 +34,9 @@ class FactTable:
         splits: `[R]` str, "train" or "test" of each row.
         groups: The user's own task name of each fact, `[F]`, if the file has a column for it.
         starts: The first image id of each of the tables that this one was joined from (`join`).
+        contents: `photo_digest` of each image, `[N]`, "" where it is unknown; None if all are.
+        left_out: The ids of the test images whose test rows were dropped, since the tables also train on the same photo
+            (`join`).
     """
 
     root: Path
@@ -43,6 +46,8 @@ class FactTable:
     splits: np.ndarray
     groups: tuple[str, ...] | None = None
     starts: tuple[int, ...] = (0,)
+    contents: tuple[str, ...] | None = None
+    left_out: tuple[int, ...] = ()
 
     @classmethod
     def from_rows(cls, root: Path, rows: Iterable[tuple[str, Fact, str]]) -> FactTable:
@@ -66,8 +71,9 @@ class FactTable:
         """Append other tables; the ids of this table's images and facts do not change.
 
         A known fact keeps its id. Each table's images get ids of their own, so that the rows of one photo in two tables
-        stay separate. Only among test images do all ids of a file have the rows of all its tables: a photo is no wrong
-        answer to a fact that it is known to show.
+        stay separate. Only among test images do all ids of a photo have the rows of all its tables: a photo is no wrong
+        answer to a fact that it is known to show. A photo that any of the tables trains on is no test image. Photos are
+        the same if their content is, or, where it is unknown, their path.
         """
         facts = {fact: number for number, fact in enumerate(self.facts)}
         images, starts = list(self.images), [0]
@@ -78,24 +84,39 @@ class FactTable:
             rows.append(np.stack([table.rows[:, 0] + len(images), ids[table.rows[:, 1]]], axis=1))
             splits.append(table.splits)
             images += [str(path.absolute()) for path in table.paths]
+        if not others:
+            return self._with_consistent_tests()
+        contents = [content for table in (self, *others) for content in table.contents or [""] * len(table.images)]
         whole = FactTable(
-            self.root, tuple(images), tuple(facts), np.concatenate(rows), np.concatenate(splits), None, tuple(starts)
-        )
-        return whole._with_shared_test_rows() if others else self
+            self.root, tuple(images), tuple(facts), np.concatenate(rows), np.concatenate(splits), None, tuple(starts),
+            tuple(contents) if any(contents) else None,
+        )  # fmt: skip
+        return whole._with_consistent_tests()
 
-    def _with_shared_test_rows(self) -> FactTable:
-        """The table in which all ids of one file have the same test rows."""
-        ids_of_file: dict[str, list[int]] = {}
-        for image in np.unique(self.rows_of("test")[:, 0]).tolist():
-            ids_of_file.setdefault(os.path.abspath(self.paths[image]), []).append(image)  # noqa: PTH100 - keeps links
-        same_file = {image: ids for ids in ids_of_file.values() if len(ids) > 1 for image in ids}
+    def _with_consistent_tests(self) -> FactTable:
+        """The table in which all ids of a photo have the same test rows, and none if the table trains on it."""
+        photos = self._photos()
+        tests = np.unique(self.rows_of("test")[:, 0])
+        left_out = tests[np.isin(photos[tests], photos[self.rows_of("train")[:, 0]])]
+        kept = (self.splits != "test") | ~np.isin(self.rows[:, 0], left_out)
+        ids_of_photo: dict[int, list[int]] = {}
+        for image in np.setdiff1d(tests, left_out).tolist():
+            ids_of_photo.setdefault(photos[image], []).append(image)
+        same = {image: ids for ids in ids_of_photo.values() if len(ids) > 1 for image in ids}
         test_rows = set(map(tuple, self.rows_of("test").tolist()))
-        shared = {(other, fact) for image, fact in test_rows if image in same_file for other in same_file[image]}
-        shared -= test_rows
-        if not shared:
+        shared = {(other, fact) for image, fact in test_rows if image in same for other in same[image]} - test_rows
+        if not shared and kept.all():
             return self
-        rows = np.concatenate([self.rows, np.array(sorted(shared), dtype=np.int64)])
-        return replace(self, rows=rows, splits=np.concatenate([self.splits, np.repeat("test", len(shared))]))
+        rows = np.concatenate([self.rows[kept], np.array(sorted(shared), dtype=np.int64).reshape(-1, 2)])
+        splits = np.concatenate([self.splits[kept], np.repeat("test", len(shared))])
+        return replace(self, rows=rows, splits=splits, left_out=tuple(left_out.tolist()))
+
+    def _photos(self) -> np.ndarray:
+        """`[N]`, the number of each image's photo."""
+        contents = self.contents or [""] * len(self.images)
+        keeps_links = (os.path.abspath(path) for path in self.paths)  # noqa: PTH100 - resolve() would follow them
+        names = [content or path for content, path in zip(contents, keeps_links, strict=True)]
+        return np.unique(names, return_inverse=True)[1]
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -25,6 +25,9 @@ log = logging.getLogger("tripletcl")
 COLUMNS = ("image", *UNITS, "split")
 """The columns of every table; predicate and object may be empty."""
 
+CONTENT = "photo_digest"
+"""A column of the tables that a run stores (`FactTable.contents`)."""
+
 PLAIN_PATH = re.compile(r"([^/.:\\][^/:\\]*/)*[^/.:\\][^/:\\]*")
 """A relative path in normal form, as nearly all are: no part of it begins with a dot."""
 
@@ -165,12 +168,13 @@ def table_text(table: FactTable, task_column: str | None = None) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    named = task_column is not None and table.groups is not None
-    writer.writerow([*COLUMNS, *([task_column] if named else [])])
+    groups = table.groups if task_column is not None else None
+    extra = [*([task_column] if groups else []), *([CONTENT] if table.contents else [])]
+    writer.writerow([*COLUMNS, *extra])
     paths = [str(path.absolute()) for path in table.paths]
     for (image, fact), split in zip(table.rows.tolist(), table.splits.tolist(), strict=True):
-        group = [table.groups[fact]] if named and table.groups is not None else []
-        writer.writerow([paths[image], *(unit or "" for unit in table.facts[fact].units), split, *group])
+        values = [*([groups[fact]] if groups else []), *([table.contents[image]] if table.contents else [])]
+        writer.writerow([paths[image], *(unit or "" for unit in table.facts[fact].units), split, *values])
     return text.getvalue()
 
 
