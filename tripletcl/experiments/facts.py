@@ -29,7 +29,7 @@ from tripletcl.experiments.fact_tasks import (
     unlabelled_images,
 )
 from tripletcl.experiments.feature_cache import FeatureCache
-from tripletcl.experiments.inputs import EvaluationTable, Joined, Opener, cache_folder, own_folder
+from tripletcl.experiments.inputs import EvaluationTable, Joined, Opener, cache_folder, table_cache
 from tripletcl.experiments.tables import load_tables
 from tripletcl.methods import build_method
 
@@ -52,7 +52,6 @@ class FactExperiment:
         subset: Ids of the facts of `data.subset`.
         finished: The tables whose tasks are all learned, by number: they are opened for evaluation only.
         cache: Features of test images from a frozen trunk.
-        cached_only: Of finished tables, skip the test images whose input features are not cached.
     """
 
     config: FactConfig
@@ -68,7 +67,6 @@ class FactExperiment:
     subset: np.ndarray | None = None
     finished: dict[int, EvaluationTable] = field(default_factory=dict)
     cache: FeatureCache = field(default_factory=FeatureCache)
-    cached_only: bool = False
 
     @property
     def embedder(self) -> FactEmbedder:
@@ -90,15 +88,13 @@ class FactExperiment:
         images = np.unique(self.table.rows_of("test")[:, 0])
         available = np.isin(self.table.table_of(images), list(self.finished), invert=True)
         for number, finished in self.finished.items():
-            if not self.cached_only or finished.is_cached:
-                available |= np.isin(images, finished.existing + self.table.starts[number])
+            available |= np.isin(images, finished.existing + self.table.starts[number])
         available |= np.array([row is not None for row in self._cached_rows(images)], dtype=bool)
         if not available.all():
             log.warning(
-                "%d of %d test images are left out of the figures: their photos are missing%s",
+                "%d of %d test images are left out of the figures: their photos are missing",
                 (~available).sum(),
                 len(available),
-                ", or their features are not cached" if self.cached_only else "",
             )
         return images[available]
 
@@ -166,23 +162,27 @@ def task_names(count: int) -> list[str]:
 def build_facts(
     config: FactConfig,
     *,
+    stored: bool = False,
     finished_tasks: int = 0,
-    cached_only: bool = False,
     texts: Path | None = None,
 ) -> FactExperiment:
     """Build the data, the tasks and the untrained learner of a config.
 
     Args:
+        stored: See `load_tables`.
         finished_tasks: The number of tasks that are learned already. Tables whose tasks are all learned are opened for
             evaluation only, and their files may be missing.
-        cached_only: See `FactExperiment`.
         texts: A file of vectors of texts that were encoded before (`TextBranch.save_encoded`).
     """
     method = build_method(config.method)
     compute = compute_on(config.device, config.precision)
     set_seed(config.seed)
-    tables = load_tables(config)
+    tables = load_tables(config, stored)
     table = tables[0].join(tables[1:])
+    if table.left_out:
+        log.warning(
+            "%d test images are left out of the figures: the tables also train on these photos", len(table.left_out)
+        )
     subset = subset_facts(config, table)
     embedder = build_embedder(config.model, config.seed).to(compute.device)
     if texts is not None:
@@ -220,8 +220,7 @@ def build_facts(
     vectors, present = embedder.encode_facts(table.facts)
     queries = equal_queries(vectors.cpu(), present.cpu())
     return FactExperiment(
-        config, tables, table, groups, origins, tasks, learner, source, compute, queries, subset, evaluation_tables,
-        cached_only=cached_only,
+        config, tables, table, groups, origins, tasks, learner, source, compute, queries, subset, evaluation_tables
     )  # fmt: skip
 
 
@@ -251,7 +250,7 @@ def _open_images(
     evaluation_tables: dict[int, EvaluationTable] = {}
     for number, (start, end) in enumerate(zip(table.starts, ends, strict=True)):
         paths = table.paths[start:end]
-        folder = own_folder("table", paths) if number else cache_folder()
+        folder = table_cache(number, paths)
         if finished[number]:
             own = tests[(tests >= start) & (tests < end)] - start
             evaluation_tables[number] = EvaluationTable(opener, paths, own, folder)

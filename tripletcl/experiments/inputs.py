@@ -37,6 +37,11 @@ def own_folder(name: str, paths: Sequence[Path]) -> Path:
     return cache_folder() / f"{name}-{hashlib.blake2b(os.fsencode(listed), digest_size=6).hexdigest()}"
 
 
+def table_cache(number: int, paths: Sequence[Path]) -> Path:
+    """Return the folder of the cache for the images of a run's table of this number: 0 is the first table."""
+    return own_folder("table", paths) if number else cache_folder()
+
+
 @dataclass
 class Opener:
     """Opens images as a config asks for them: decoded and augmented, or as features of the frozen trunk.
@@ -101,11 +106,6 @@ class EvaluationTable:
     def existing(self) -> np.ndarray:
         """The ids of the test images whose file exists."""
         return np.array([test for test in self.tests.tolist() if self.paths[test].exists()], dtype=np.int64)
-
-    @property
-    def is_cached(self) -> bool:
-        """True if the features are cached, so that the images cost no more than the trained part of the network."""
-        return self.opener.config.data.cache_features and self._cached is not None
 
     def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
         """Return the inputs `[B, ...]` of some existing images."""

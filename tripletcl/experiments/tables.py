@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from tripletcl.config import FactConfig
 from tripletcl.data import FactSetSpec, FactTable, read_fact_set, read_table
+from tripletcl.data.contents import with_contents, with_stored_contents
 from tripletcl.errors import UserError
-from tripletcl.experiments.inputs import cache_folder
+from tripletcl.experiments.inputs import cache_folder, table_cache
 from tripletcl.files import locked
 from tripletcl.scenes import write_scenes
 
@@ -19,17 +21,48 @@ def load_table(config: FactConfig) -> FactTable:
     return first.join(follow_ups)
 
 
-def load_tables(config: FactConfig) -> list[FactTable]:
+def load_tables(config: FactConfig, stored: bool = False) -> list[FactTable]:
     """Read the first table, whose facts are partitioned into tasks, and the follow-up tables, each of one task.
+
+    Args:
+        config: Names the tables.
+        stored: They are those that a run has stored, and tell the contents of their photos; otherwise the photos do.
 
     Raises:
         UserError: one is missing or damaged.
     """
-    tables = [_first_table(config)]
-    for entry in config.data.further:
-        known = dict.fromkeys(fact for table in tables for fact in table.facts)
-        tables.append(read_table(Path(entry.table), absolute=True, fold=config.data.fold, known=known))
+    tables: list[FactTable] = []
+    for number in range(1 + len(config.data.further)):
+        tables.append(load_numbered(config, number, tables, stored))
     return tables
+
+
+def load_numbered(
+    config: FactConfig, number: int, earlier: Sequence[FactTable] = (), stored: bool = False
+) -> FactTable:
+    """Read one of the tables, 0 being the first.
+
+    Args:
+        config: Names the tables.
+        number: The table's number.
+        earlier: The tables before it, onto whose facts the spellings of this one are folded.
+        stored: See `load_tables`.
+    """
+    file = table_file(config, number)
+    if number:
+        known = dict.fromkeys(fact for table in earlier for fact in table.facts)
+        table = read_table(file, absolute=True, fold=config.data.fold, known=known)
+    else:
+        table = _first_table(config)
+    if stored and file.suffix == ".csv":
+        table = with_stored_contents(table, file)
+    return with_contents(table, config.model.image_size, table_cache(number, table.paths))
+
+
+def table_file(config: FactConfig, number: int) -> Path:
+    """Return the file of one of the tables, 0 being the first; of a published set its folder."""
+    table = config.data.further[number - 1].table if number else config.data.table
+    return Path(table.root if isinstance(table, FactSetSpec) else table)
 
 
 def _first_table(config: FactConfig) -> FactTable:

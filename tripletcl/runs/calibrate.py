@@ -19,6 +19,9 @@ from tripletcl.runs.stored import FactRun
 
 log = logging.getLogger("tripletcl")
 
+PER_IMAGE = frozenset({"image_ids", "images", "closed"})
+"""The vectors of a stage that have a row for each image."""
+
 
 @dataclass(frozen=True)
 class StageEvaluation:
@@ -44,6 +47,8 @@ class StageEvaluation:
             UserError: there is no such stage, or the run's table is missing or was changed.
         """
         table, vectors = run.table(), run.vectors(stage)
+        kept = ~np.isin(vectors["image_ids"].numpy(), table.left_out)  # a later task trains on the others
+        vectors |= {name: vectors[name][torch.from_numpy(kept)] for name in PER_IMAGE & vectors.keys()}
         facts, images = table.facts[: len(vectors["facts"])], vectors["image_ids"].numpy()
         ids = {fact.units: number for number, fact in enumerate(facts)}
         taught_ids = [ids.get(fact.units, -1) for fact in run.taught(stage)]

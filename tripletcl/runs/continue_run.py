@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tripletcl.config import FactConfig, change_config
 from tripletcl.config.facts import Further
 from tripletcl.continual import Position, Training
 from tripletcl.data import FactTable, read_table
+from tripletcl.data.contents import with_contents
 from tripletcl.data.tables import table_text, write_table
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import FactExperiment, task_names
 from tripletcl.experiments.feature_cache import FeatureCache
+from tripletcl.experiments.inputs import own_folder
 from tripletcl.methods import build_method
 from tripletcl.runs.layout import BASE_TABLE, FEATURES, follow_up_table, follow_up_tables
 from tripletcl.runs.stored import FactRun, write_tasks
@@ -43,6 +46,7 @@ def continue_run(folder: Path, table: Path | None = None, overrides: Sequence[st
             return finish(run)
         rows = read_table(table, absolute=True, fold=run.settings.data.fold, known=run.table().facts)
         training = _training(run.settings, overrides)
+        rows = with_contents(rows, run.settings.model.image_size, own_folder("table", rows.paths))
         number = table_number(run, rows)
         if number is None:
             finish(run)
@@ -93,18 +97,16 @@ def _forget_features(run: FactRun, table: Path) -> None:
         rest.save(run.path / FEATURES)
 
 
-def finish(run: FactRun, *, cached_only: bool = False) -> RunResult:
+def finish(run: FactRun) -> RunResult:
     """Learn the tasks that are not learned yet, and return the run's figures."""
     if (result := run.result) is not None:
         return result
     if run.folder.position == Position(run.task_count):  # all tasks are learned, only the figures are not collected
         return collect(run, run.task_count, task_names(run.task_count))
-    return learn(run, cached_only=cached_only)[0]
+    return learn(run)[0]
 
 
-def learn_table(
-    run: FactRun, entry: Further, rows: FactTable, *, cached_only: bool = False
-) -> tuple[RunResult, FactExperiment]:
+def learn_table(run: FactRun, entry: Further, rows: FactTable) -> tuple[RunResult, FactExperiment]:
     """Learn a table as one more task of a finished run; the run is unchanged until the data has been checked.
 
     Args:
@@ -115,7 +117,7 @@ def learn_table(
     write_table(follow_up_table(run.path, len(further)), rows)
     settings = with_further(run.settings, further)
     planned = FactRun(run.path, settings, run.folder)
-    result, experiment = learn(planned, cached_only=cached_only, commit=lambda: run.change(settings))
+    result, experiment = learn(planned, commit=lambda: run.change(settings))
     assert isinstance(experiment, FactExperiment)
     return result, experiment
 
@@ -127,11 +129,11 @@ def with_further(settings: FactConfig, further: list[Further]) -> FactConfig:
 
 def table_number(run: FactRun, rows: FactTable) -> int | None:
     """Return which of the run's tables has the same rows, 0 being the first table; None if there is none."""
-    text = table_text(rows)
+    texts = table_text(rows), table_text(replace(rows, contents=None))  # early runs did not store contents
     numbers = range(1, len(run.settings.data.further) + 1)
     stored = [run.path / BASE_TABLE, *(follow_up_table(run.path, number) for number in numbers)]
     for number, path in reversed(list(enumerate(stored))):
-        if path.exists() and path.read_text(encoding="utf-8") == text:
+        if path.exists() and path.read_text(encoding="utf-8") in texts:
             return number
     return None
 

@@ -89,7 +89,7 @@ def measure_drift(
     last, old_stages = trained[-1], sorted(set(trained[:-1] if stages is None else stages))
     if wrong := [stage for stage in old_stages if stage not in trained[:-1]]:
         raise UserError(f"{folder} has no stage {wrong[0]} before the last; there are {trained[:-1]}")
-    experiment = build_facts(run.own_settings, finished_tasks=min(old_stages, default=last))
+    experiment = build_facts(run.own_settings, stored=True, finished_tasks=min(old_stages, default=last))
     models = _Models(run, experiment)
     gallery = _build_gallery(models, trained)
     result = {

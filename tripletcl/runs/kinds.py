@@ -53,14 +53,14 @@ class Kind(NamedTuple):
 
     Attributes:
         run: The run on disk.
-        prepare: (run, number of finished tasks, cached_only) to the experiment; stores the data that it is built from.
+        prepare: (run, number of finished tasks) to the experiment; stores the data that it is built from.
         finish_stage: (run, experiment, stage) to the figures of the stage; stores its model.
         result: (settings, lines of the metrics with the figures of each stage, task names) to those of the run.
         evaluate: (run, stage) to the figures of a stored stage, computed again.
     """
 
     run: type[StoredRun[Any]]
-    prepare: Callable[[Any, int, bool], Experiment]
+    prepare: Callable[[Any, int], Experiment]
     finish_stage: Callable[[Any, Any, int], dict[str, Any]]
     result: Callable[[Any, Sequence[Mapping[str, Any]], list[str]], RunResult]
     evaluate: Callable[[Any, int], dict[str, Any]]
@@ -82,10 +82,10 @@ def open_run(path: Path) -> StoredRun[Any]:
 # --- facts -----------------------------------------------------------------------------------------------------------
 
 
-def prepare_facts(run: FactRun, finished_tasks: int, cached_only: bool) -> FactExperiment:
+def prepare_facts(run: FactRun, finished_tasks: int) -> FactExperiment:
     """Build the experiment of a run, with what the run has cached, and store its tables."""
     experiment = build_facts(
-        run.own_settings, finished_tasks=finished_tasks, cached_only=cached_only, texts=run.path / TEXTS
+        run.own_settings, stored=started(run.path), finished_tasks=finished_tasks, texts=run.path / TEXTS
     )
     experiment.cache = FeatureCache.load(run.path / FEATURES)
     store_tables(run.path, experiment)
@@ -161,7 +161,7 @@ def evaluate_facts(run: FactRun, stage: int) -> dict[str, Any]:
         split, tasks and the fields of `StageScores`.
     """
     complete = all(path.exists() for path in run.table().paths)
-    experiment = build_facts(run.own_settings, finished_tasks=0 if complete else run.stage())
+    experiment = build_facts(run.own_settings, stored=True, finished_tasks=0 if complete else run.stage())
     experiment.cache = FeatureCache() if complete else FeatureCache.load(run.path / FEATURES)
     device = experiment.compute.device
     experiment.learner.embedder = FactEmbedder.from_pretrained(run.stage_folder(stage), device=device)
@@ -172,7 +172,7 @@ def evaluate_facts(run: FactRun, stage: int) -> dict[str, Any]:
 # --- objects ---------------------------------------------------------------------------------------------------------
 
 
-def prepare_objects(run: ObjectRun, finished_tasks: int, cached_only: bool) -> ObjectExperiment:
+def prepare_objects(run: ObjectRun, finished_tasks: int) -> ObjectExperiment:
     """Build the experiment of a run, and store the names, classes and sizes of its tasks."""
     experiment = build_objects(run.settings)
     store_tasks(run.path, experiment)

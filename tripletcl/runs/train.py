@@ -27,13 +27,10 @@ def train(config: Config, folder: Path) -> RunResult:
     return run.result or learn(run)[0]
 
 
-def learn(
-    run: StoredRun[Any], *, cached_only: bool = False, commit: Callable[[], None] | None = None
-) -> tuple[RunResult, Experiment]:
+def learn(run: StoredRun[Any], *, commit: Callable[[], None] | None = None) -> tuple[RunResult, Experiment]:
     """Learn every task that a run has not learned yet, and write the run's figures.
 
     Args:
-        cached_only: See `FactExperiment`.
         commit: Called once the data has been read and the method has accepted the tasks, before training.
 
     Returns:
@@ -46,9 +43,9 @@ def learn(
             raise UserError(f"{run.path} has no intact checkpoint to continue from")
         if checkpoint is not None:
             run.stage_lines(range(checkpoint[0].stage + 1))  # before training, not after it
-        if checkpoint is not None and cached_only:
+        if checkpoint is not None and commit is not None:  # a new task of a finished run
             method.prefetch(checkpoint[1]["method"])
-        experiment = kind.prepare(run, checkpoint[0].stage if checkpoint else 0, cached_only)
+        experiment = kind.prepare(run, checkpoint[0].stage if checkpoint else 0)
 
         def finish_stage(stage: int) -> dict[str, Any]:
             return {**kind.finish_stage(run, experiment, stage), "method_bytes": method.memory_bytes()}
