@@ -23,8 +23,9 @@ from tripletcl.methods import MethodSettings, build_method, method_name
 from tripletcl.report import properties_of
 from tripletcl.report.formatting import duration
 from tripletcl.report.metric import METRICS
+from tripletcl.runs.kinds import KINDS
 from tripletcl.runs.layout import COMPARISON, SETTINGS, TRAIN_LOG
-from tripletcl.runs.stored import read_result, settings_text
+from tripletcl.runs.stored import read_result
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class PlannedRun:
         """Create the run's folder, or check that it holds this run.
 
         Raises:
-            UserError: it holds a run of other settings, or something else.
+            UserError: it holds a run of other settings or other data, or something else.
         """
-        RunFolder(self.folder, settings_text(self.config, self.folder))
+        KINDS[self.config.learns].run.create(self.folder, self.config)
 
     @property
     def log(self) -> Path:

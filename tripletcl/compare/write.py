@@ -55,7 +55,7 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
         command: The command that repeats the runs.
 
     Raises:
-        UserError: no run there is finished, or some learned facts and some objects.
+        UserError: no run there is finished, or as `write_page`.
     """
     runs = [run for folder in folders for run in _runs(folder)]
     results = {run.path: result for run in runs if (result := named_result(run)) is not None}
@@ -91,11 +91,12 @@ def write_page(results: Mapping[Path, RunResult], page: Path, command: str | Non
         command: The command that repeats the runs.
 
     Raises:
-        UserError: some of the runs learned facts and some objects.
+        UserError: some of the runs learned facts and some objects, or from other tables.
     """
     runs = [open_run(folder) for folder in results]
     if len({run.learns for run in runs}) > 1:
         raise UserError("some of these runs learned facts and some objects: a page is of either")
+    check_same_data(runs)
     environment = read_json(runs[0].path / ENVIRONMENT)
     write_report(
         page,
@@ -108,6 +109,21 @@ def write_page(results: Mapping[Path, RunResult], page: Path, command: str | Non
         **CONTENTS[runs[0].learns](runs, results),
     )
     return page
+
+
+def check_same_data(runs: Sequence[StoredRun]) -> None:
+    """Check that runs learned from the same rows and photos, as far as that is known: figures of others do not compare.
+
+    Raises:
+        UserError: two of them did not.
+    """
+    known: dict[str, StoredRun] = {}
+    for run in runs:
+        if (digest := run.data_digest) is not None:
+            known.setdefault(digest, run)
+    if len(known) > 1:
+        first, second, *_ = (run.path for run in known.values())
+        raise UserError(f"{first} and {second} learned from other rows or photos, so their figures do not compare")
 
 
 def _sweeps(runs: Sequence[StoredRun], results: Mapping[Path, RunResult]) -> dict[str, dict[str, float]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +34,16 @@ def with_stored_contents(table: FactTable, path: Path) -> FactTable:
             return table
         contents = {row["image"]: row[CONTENT] for row in rows}
     return replace(table, contents=tuple(contents.get(image, "") for image in table.images))
+
+
+def table_digest(path: Path) -> str | None:
+    """Compute a hash of a stored table's rows by the contents of their photos; None if one of these is unknown."""
+    with path.open(encoding="utf-8", newline="") as file:
+        names, *rows = csv.reader(file)
+    if CONTENT not in names or not all(row[names.index(CONTENT)] for row in rows):
+        return None
+    image = names.index("image")
+    return hashlib.blake2b(json.dumps([row[:image] + row[image + 1 :] for row in rows]).encode()).hexdigest()
 
 
 def describe_change(before: FactTable, now: FactTable) -> str | None:

@@ -20,12 +20,13 @@ from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config, pars
 from tripletcl.continual import RunFolder
 from tripletcl.continual.run_folder import RESULT_REMEDY
 from tripletcl.data import Fact, FactTable
+from tripletcl.data.contents import describe_change, table_digest
 from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.classifier import Classifier
 from tripletcl.embedding.saving import REMEDY, read_description
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
-from tripletcl.experiments.tables import count_first_tasks, load_tables
+from tripletcl.experiments.tables import count_first_tasks, load_numbered, load_tables, table_file
 from tripletcl.files import damaged, reading, verified, write_json, write_text
 from tripletcl.files.documents import RESTORE
 from tripletcl.files.tensors import read_tensors
@@ -76,9 +77,17 @@ class StoredRun(Generic[Settings]):
             UserError: the folder holds no run, or one that learned something else.
         """
         run = cls(path)
-        if run.values.get("learns", "facts") != cls.learns:
-            raise UserError(f"{path} {cls.refusal}")
+        run.check_kind()
         return run
+
+    def check_kind(self) -> None:
+        """Check that the run learned what this class is about.
+
+        Raises:
+            UserError: it learned something else, or the folder holds no run.
+        """
+        if self.values.get("learns", "facts") != self.learns:
+            raise UserError(f"{self.path} {self.refusal}")
 
     @classmethod
     def create(cls, path: Path, settings: Settings) -> Self:
@@ -99,6 +108,11 @@ class StoredRun(Generic[Settings]):
     def settings(self) -> Settings:
         """The settings as they were given; checked when they are first needed."""
         return parse_config(self.values, str(self.path / SETTINGS))  # type: ignore[return-value]  # by `learns`
+
+    @property
+    def data_digest(self) -> str | None:
+        """A hash of what the run learned from; None where it is unknown."""
+        return None
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the run against other processes."""
@@ -164,7 +178,12 @@ class FactRun(StoredRun[FactConfig]):
 
     @classmethod
     def create(cls, path: Path, settings: FactConfig) -> Self:
-        """Open the run with these settings in a folder, or create it; refuse one that has learned more since."""
+        """Open the run with these settings in a folder, or create it.
+
+        Raises:
+            UserError: the folder holds a run of other settings, one that has learned more since, or one whose tables or
+                photos have changed since; or something else.
+        """
         if (path / SETTINGS).exists():
             stored = cls.open(path).settings
             first = stored.model_copy(update={"data": stored.data.model_copy(update={"further": []})})
@@ -172,7 +191,27 @@ class FactRun(StoredRun[FactConfig]):
                 raise UserError(
                     f"{path} has learned follow-up tables since; continue it with `tripletcl train --continue {path}`"
                 )
-        return super().create(path, settings)
+        run = super().create(path, settings)
+        run._check_tables()
+        return run
+
+    def _check_tables(self) -> None:
+        """Check that the tables that the settings name are still those that the run learned from.
+
+        Raises:
+            UserError: one has other rows, or photos of another content. What is missing by now is not checked.
+        """
+        own = self.own_settings
+        files = {number: table_file(self.settings, number) for number in range(1 + len(self.settings.data.further))}
+        given = {n: file for n, file in files.items() if file != table_file(own, n) and file.exists()}
+        before = self.tables() if given else []
+        for number, file in given.items():
+            change = describe_change(before[number], load_numbered(self.settings, number, before[:number]))
+            if change is not None:
+                raise UserError(
+                    f"{file} has changed since {self.path} learned from it: {change}; name another folder, or remove "
+                    "this one"
+                )
 
     @classmethod
     @contextmanager
@@ -182,9 +221,10 @@ class FactRun(StoredRun[FactConfig]):
         Raises:
             UserError: the folder holds no run of facts, or another process holds it.
         """
-        cls.open(path)  # what is no run of facts is refused before it is locked
+        settings_file(path)  # what is no run is refused before it is locked
         run = cls(path)
         with run.locked():
+            run.check_kind()
             run.folder.kept_from = run.undo_stage
             yield run
 
@@ -210,7 +250,7 @@ class FactRun(StoredRun[FactConfig]):
 
     def tables(self) -> list[FactTable]:
         """Read the first table and the follow-up tables."""
-        return load_tables(self.own_settings)
+        return load_tables(self.own_settings, stored=started(self.path))
 
     def table(self) -> FactTable:
         """Read all tables as one."""
@@ -239,6 +279,17 @@ class FactRun(StoredRun[FactConfig]):
         write_text(self.path / SETTINGS, dump_config(settings))
         self.settings = settings
         self.folder.kept_from = self.undo_stage
+
+    @property
+    def data_digest(self) -> str | None:
+        """A hash of the first table by the contents of its photos, whatever their names; None where they are unknown.
+
+        Drawn scenes are named by their settings.
+        """
+        if self.settings.data.table == "scenes":
+            return f"{self.settings.data.scenes} of {self.settings.model.image_size} pixels"
+        base = self.path / BASE_TABLE
+        return table_digest(base) if base.exists() else None
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -347,12 +398,21 @@ def stored_values(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the folder holds no run; runs that are directly below it are named.
     """
+    return read_values(settings_file(folder))
+
+
+def settings_file(folder: Path) -> Path:
+    """Find the settings of a run.
+
+    Raises:
+        UserError: the folder holds no run; runs that are directly below it are named.
+    """
     path = folder / SETTINGS
     if not path.exists():
         below = [run.name for run in run_folders(folder)]
         hint = f"; there are runs below it: {', '.join(below)}" if below else ""
         raise UserError(f"{folder} is no run folder (it has no {SETTINGS}){hint}")
-    return read_values(path)
+    return path
 
 
 def settings_text(config: Config, folder: Path) -> str:
