@@ -78,10 +78,16 @@ def _print_lesson(result: Lesson, undone: bool) -> None:
     if undone:
         say(f"{result.fact} is undone: stage {result.stage} is the latest again ({duration(result.seconds)})")
     else:
-        photos = counted(result.photos, "photo")
-        say(f"{result.fact} learned from {photos}: stage {result.stage} ({duration(result.seconds)})")
+        photos = (
+            f"learned from {counted(result.photos, 'photo')}" if result.photos else "known from these photos already"
+        )
+        say(f"{result.fact} {photos}: stage {result.stage} ({duration(result.seconds)})")
         held_out = f"MAP on {counted(result.held_out, 'held-out photo')}: {fraction(result.map_held_out)}"
         say(held_out if result.held_out else "no photo was held out: of every five photos one is")
+        if result.photos and result.known:
+            say(f"{counted(result.known, 'photo')} had been learned before")
+        if result.left_out:
+            say(f"learned, and so no test photos any more: {counted(result.left_out, 'test photo')} of earlier tasks")
     if result.index is not None:
         say(f"index: {result.index}")
     print_skipped(result.skipped)

@@ -6,26 +6,22 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from tripletcl.config.facts import Further
 from tripletcl.continual import Training
-from tripletcl.data import Fact, FactTable, decode_image, read_table
+from tripletcl.data import Fact, FactTable, read_table
 from tripletcl.data.facts import WILDCARD, parse_query
-from tripletcl.data.images import decode_readable
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.methods import build_method
-from tripletcl.runs.continue_run import continuing, finish, learn_table, repair, table_number, with_further
+from tripletcl.runs.continue_run import continuing, finish, learn_table, repair, with_further
 from tripletcl.runs.layout import follow_up_table
+from tripletcl.runs.lesson_photos import Known, contents_of, photo_table, readable_photos
 from tripletcl.runs.stored import FactRun
 
 log = logging.getLogger("tripletcl")
-
-HELD_OUT_EVERY = 5
-"""Of this many photos one is held out, to measure how well the fact was learned."""
 
 IMAGES, EPOCHS, BATCH = 240, (5, 30), 8
 """The images seen by a method that trains, the least and the most epochs, and the batch size."""
@@ -44,6 +40,8 @@ class Lesson:
         stage: The run's latest stage.
         photos: The number of photos learned from.
         held_out: The number of photos held out.
+        known: The number of photos that the run had learned as showing the fact.
+        left_out: The number of test photos of earlier tasks that it learned from, so that they are no test images now.
         map_held_out: AP of the fact on these among all test images that can be scored; None if none was held out.
         seconds: The duration.
         skipped: (photo, reason) of those that cannot be read.
@@ -56,6 +54,8 @@ class Lesson:
     held_out: int
     map_held_out: float | None
     seconds: float
+    known: int = 0
+    left_out: int = 0
     skipped: list[tuple[Path, str]] = field(default_factory=list)
     index: str | None = None
 
@@ -72,7 +72,8 @@ def teach(
 
     The analytic readout adds the photos to its sums, which is exactly what training on all data would give. Other
     methods train briefly on them under their own penalty. One photo of five is held out, to measure how well the fact
-    is known now and later. The photo index is brought to the new model.
+    is known now and later; it stays so in later lessons, which learn what is new to the run. The photo index is brought
+    to the new model.
 
     Args:
         folder: The run.
@@ -82,25 +83,31 @@ def teach(
         hold_out: False to learn from all photos, and measure nothing.
 
     Raises:
-        UserError: no run, joint training, no fact, or no photo that can be read.
+        UserError: no run, joint training, no fact, no photo that can be read, or none that may be learned.
     """
     start = time.monotonic()
     fact = fact if isinstance(fact, Fact) else parse_fact(fact)
     with continuing(folder) as run:
         index = _index_to_update(run, index)
         readable, skipped = readable_photos(photos, run.settings.model.image_size)
-        rows = photo_table(fact, readable, HELD_OUT_EVERY if hold_out else len(readable) + 1)
-        result, embedder, number = _learn_photos(run, fact, rows)
+        result, embedder = finish(run), None
+        known = Known.of(run, fact)
+        rows = photo_table(fact, readable, known, hold_out)
+        learned = contents_of(rows, "train")
+        number = _known_lesson(run, fact) if not learned else len(run.settings.data.further) + 1
+        if learned:
+            result, embedder = _learn_photos(run, fact, rows)
         stage = run.first_tasks + number
         outcome = None if index is None else _update_index(run, index, stage, embedder)
-    held_out = len(rows.rows_of("test"))
     return Lesson(
         fact,
         stage,
-        len(rows) - held_out,
-        held_out,
-        result.matrix[stage][stage - 1],
+        len(learned),
+        len(rows) - len(learned),
+        result.matrix[stage][stage - 1] if number else None,
         time.monotonic() - start,
+        len(readable) - len(rows),
+        len(learned & known.tested),
         skipped,
         outcome,
     )
@@ -132,9 +139,9 @@ def undo(folder: Path, *, index: Path | None = None) -> Lesson:
         outcome = None if index is None else _update_index(run, index, stage)
         run.change(with_further(run.settings, before))
         repair(run)
-        finish(run, cached_only=True)
+        finish(run)
     held_out = len(rows.rows_of("test"))
-    return Lesson(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - start, [], outcome)
+    return Lesson(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - start, index=outcome)
 
 
 def parse_fact(text: str) -> Fact:
@@ -151,27 +158,6 @@ def parse_fact(text: str) -> Fact:
     return Fact(query.subject, query.predicate, query.object)
 
 
-def readable_photos(photos: Sequence[Path], size: int) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Return the photos that can be read, without duplicates, and (photo, reason) of the others.
-
-    Raises:
-        UserError: no photo can be read.
-    """
-    distinct = list(dict.fromkeys(Path(photo).absolute() for photo in photos))
-    if not distinct:
-        raise UserError("no photo was given: a fact is taught by photos that show it")
-
-    skipped: dict[Path, str] = {}
-    readable = decode_readable(distinct, partial(decode_image, size=size), skipped)
-    return [photo for photo, _ in readable], list(skipped.items())
-
-
-def photo_table(fact: Fact, photos: Sequence[Path], every: int = HELD_OUT_EVERY) -> FactTable:
-    """Make the table of photos that show a fact; one of `every` is a test image."""
-    splits = ["train" if place % every else "test" for place in range(1, len(photos) + 1)]
-    return FactTable.from_rows(Path("/"), [(str(p), fact, split) for p, split in zip(photos, splits, strict=True)])
-
-
 def lesson_training(training: Training, loss: str, photos: int) -> Training:
     """Return the training of a method that trains on a handful of photos: a few dozen plain steps."""
     least, most = EPOCHS
@@ -183,24 +169,28 @@ def lesson_training(training: Training, loss: str, photos: int) -> Training:
     return replace(short, optimizer="sgd", lr=lr / weight, loss_weight=weight)
 
 
-def _learn_photos(run: FactRun, fact: Fact, rows: FactTable) -> tuple[RunResult, FactEmbedder | None, int]:
-    """Learn a table of photos, unless the run knows it.
+def _known_lesson(run: FactRun, fact: Fact) -> int:
+    """Return the number of the latest table that taught a fact, where all photos of a lesson are known.
 
-    Returns:
-        The figures, the model if one was trained, and the table's number among the follow-up tables.
+    Raises:
+        UserError: there is none, since all of them are held out for other facts.
     """
-    number = table_number(run, rows)
-    result = finish(run, cached_only=True)
-    if number:
-        log.info("%s has been taught %s by these photos already", run.path, fact)
-        return result, None, number
+    numbers = [number for number, table in enumerate(run.tables()) if fact in table.facts]
+    if not numbers:
+        raise UserError(f"earlier lessons of {run.path} have held out these photos, so {fact} needs others, or --all")
+    log.info("%s has been taught %s by these photos already", run.path, fact)
+    return numbers[-1]
+
+
+def _learn_photos(run: FactRun, fact: Fact, rows: FactTable) -> tuple[RunResult, FactEmbedder]:
+    """Learn a table of photos; returns the figures and the model."""
     settings, number = run.settings, len(run.settings.data.further) + 1
     training = None
     if not build_method(settings.method).freezes_protected:
         training = lesson_training(settings.training, settings.loss.name, len(rows.rows_of("train")))
     entry = Further(table=str(follow_up_table(Path(), number)), taught=str(fact), training=training)
-    result, experiment = learn_table(run, entry, rows, cached_only=True)
-    return result, experiment.embedder, number
+    result, experiment = learn_table(run, entry, rows)
+    return result, experiment.embedder
 
 
 def _index_to_update(run: FactRun, index: Path | None) -> Path | None:
