@@ -1,4 +1,4 @@
-"""What the photos of a table hold, by `photo_digest`: computed, read from a run's stored table, and compared."""
+"""Contents of the photos of a table, by `photo_digest`: computed, read from a stored table, and compared."""
 
 from __future__ import annotations
 
