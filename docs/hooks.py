@@ -5,6 +5,7 @@ A line `<!-- generate NAME -->` of a page is replaced by what NAME below returns
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -100,6 +101,28 @@ def values(field: Schema) -> str:
     return " ".join([kind, ", ".join(limits)]).strip()
 
 
+def fact_sets() -> str:
+    """Return a section of each published fact set, as the catalogue and its reader describe it."""
+    from tripletcl.data.fact_sets import FACT_SETS
+
+    return "\n\n".join(fact_set_section(name, source) for name, source in FACT_SETS.items())
+
+
+def fact_set_section(name: str, source: Any) -> str:
+    """Return the Markdown of one fact set: its reader's docstring, then the catalogue's entry."""
+    rows = {
+        "below the root": source.layout,
+        "published at": source.address,
+        "licence as stated": source.licence,
+        "verified against real files": source.verified,
+        "a photo without the fact": source.negatives,
+        "variants": ", ".join(f"`{variant}`" for variant in source.variants),
+    }
+    described = re.sub(r"<([^>]+)>", r"&lt;\1&gt;", inspect.getdoc(source.read) or "")
+    table = [table_row(title, value) for title, value in rows.items() if value]
+    return "\n".join([f"### {name}", "", f"{source.what}.", "", described, "", "| | |", "|---|---|", *table])
+
+
 def commands() -> str:
     """Return a section of each command: its help, arguments and options."""
     from typer.main import get_command
@@ -152,5 +175,6 @@ def licence_row(name: str) -> str:
 
 
 GENERATED = {
-    function.__name__: function for function in (fact_settings, object_settings, commands, dependency_licences)
+    function.__name__: function
+    for function in (fact_settings, object_settings, fact_sets, commands, dependency_licences)
 }

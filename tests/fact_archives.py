@@ -58,13 +58,13 @@ LFL_FACTS = {  # task: id: S, P, O
 }
 
 
-def write_lfl(root: Path, tasks: dict[int, dict[int, tuple[str, str, str]]] = LFL_FACTS, images: int = 3) -> Path:
+def write_lfl(root: Path, scale: str = "mid_scale", variant: str = "random", images: int = 3) -> Path:
     """Write a benchmark: tasks of facts with some training and test images each; ids are not contiguous.
 
     In task 1 a link stands in single quotes, an image is there as .png only, and an image has two rows.
     """
-    folder = root / "mid_scale" / "splits" / f"{len(tasks)}tasks_random"
-    for task, facts in tasks.items():
+    folder = root / scale / "splits" / f"{len(LFL_FACTS)}tasks_{variant}"
+    for task, facts in LFL_FACTS.items():
         write_csv(
             folder / f"B{task}_facts.csv", [("id", "type", "S", "P", "O"), *((n, 1, *f) for n, f in facts.items())]
         )
@@ -74,7 +74,7 @@ def write_lfl(root: Path, tasks: dict[int, dict[int, tuple[str, str, str]]] = LF
                 flags = [int(bool(unit)) for unit in units]
                 for number in range(images):
                     link = f"{split}/6DS_{split}_{fact:04d}{number:06d}.jpg"
-                    draw(root / "mid_scale" / "images" / link, (fact * 2 % 255, 20 * number, 90))
+                    draw(root / scale / "images" / link, (fact * 2 % 255, 20 * number, 90))
                     rows.append((len(rows), link, f"{link}.txt", "-".join(units), fact, *flags))
             write_csv(folder / f"B{task}_{split}.csv", rows)
     return root
@@ -429,15 +429,15 @@ def write_vg150(root: Path) -> Path:
     write_json(root / "VG-SGG-dicts-with-attri.json", dicts)
     data = {
         "split": [0, 0, 0, 2],
-        "img_to_first_box": [0, -1, 2, 3],
-        "img_to_last_box": [1, -1, 2, 5],
-        "img_to_first_rel": [0, -1, -1, 1],
-        "img_to_last_rel": [0, -1, -1, 2],
-        "labels": [[1], [2], [3], [1], [3], [2]],
-        "boxes_1024": [[512, 384, 1024, 768], [100, 100, 50, 20], *[[200, 200, 100, 100]] * 4],
-        "relationships": [[0, 1], [3, 4], [3, 5]],
-        "predicates": [[31], [20], [31]],
-        "attributes": [[1] + [0] * 9, *[[0] * 10] * 5],
+        "img_to_first_box": [0, -1, 2, 4],
+        "img_to_last_box": [1, -1, 3, 6],
+        "img_to_first_rel": [0, -1, 1, 2],
+        "img_to_last_rel": [0, -1, 1, 3],
+        "labels": [[1], [2], [3], [1], [1], [3], [2]],
+        "boxes_1024": [[512, 384, 1024, 768], [100, 100, 50, 20], *[[200, 200, 100, 100]] * 5],
+        "relationships": [[0, 1], [3, 2], [4, 5], [4, 6]],
+        "predicates": [[31], [20], [20], [31]],
+        "attributes": [[1] + [0] * 9, *[[0] * 10] * 6],
     }
     with h5py.File(root / "VG-SGG-with-attri.h5", "w") as file:
         for name, values in data.items():

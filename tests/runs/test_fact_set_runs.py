@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import fact_archives as archives
@@ -10,7 +12,7 @@ import field
 import numpy as np
 import pytest
 
-from tripletcl.config import FactConfig
+from tripletcl.config import FactConfig, change_config, load_config
 from tripletcl.data import FactSetSpec, FactTable, read_table
 from tripletcl.data.fact_sets import export_fact_set
 from tripletcl.errors import UserError
@@ -25,6 +27,20 @@ def write_words(folder: Path) -> None:
     """Write word vectors of the archives' words."""
     words = [*field.COLOURS, "lying", "standing", "floor", "person", "dog", "riding", "running", "watching", "motor"]
     words += ["bike", "tv", "ride", "horse", "on", "wear", "next", "to", "traffic", "light"]
+    words += [
+        "hit",
+        "with",
+        "tennis",
+        "racket",
+        "sports",
+        "ball",
+        "boarding",
+        "airplane",
+        "sitting",
+        "man",
+        "has",
+        "hat",
+    ]
     vectors = np.random.default_rng(0).normal(size=(len(words), field.WIDTH)).round(4)
     lines = [" ".join([word, *map(str, vector)]) for word, vector in zip(words, vectors, strict=True)]
     (folder / "words.txt").write_text("\n".join(lines) + "\n")
@@ -68,6 +84,39 @@ def test_a_table_of_regions(tmp_path: Path) -> None:
     table = load_table(settings(tmp_path, set="vrd", region="union"))
     assert [str(fact) for fact in table.facts] == ["<person, ride, horse>", "<traffic light, next to, person>"]
     assert all(path.is_relative_to(tmp_path / "cache" / "fact_sets" / "vrd") for path in table.paths)
+
+
+CONFIGS: dict[str, Callable[[Path], Path]] = {
+    "lfl_mid_random": partial(archives.write_lfl, images=1),
+    "lfl_mid_semantic": partial(archives.write_lfl, images=1, variant="semantic"),
+    "lfl_large_random": partial(archives.write_lfl, images=1, scale="large_scale"),
+    "lfl_large_semantic": partial(archives.write_lfl, images=1, scale="large_scale", variant="semantic"),
+    "vrd": archives.write_vrd,
+    "vcoco": archives.write_vcoco,
+    "hico_det": archives.write_hico_det,
+    "vg_csegg": archives.write_vg150,
+}
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_shipped_config_runs_on_an_archive_in_the_published_form(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIPLETCL_FACTS", str(tmp_path))
+    given = load_config(name)
+    assert isinstance(given, FactConfig)
+    assert isinstance(given.data.table, FactSetSpec)
+    CONFIGS[name](tmp_path / Path(given.data.table.root).relative_to(tmp_path).parts[0])
+    write_words(tmp_path)
+    tiny = field.settings(tmp_path)
+    few = ["data.table.min_train=1", "data.table.min_test=1", *(["data.tasks=2"] if given.data.tasks else [])]
+    config = change_config(given, few)
+    config = config.model_copy(update={"model": tiny.model, "training": tiny.training, "device": "cpu"})
+    result = train(config, tmp_path / "run")
+    assert result.tasks == ["task 1", "task 2"]
+    tasks = FactRun.open(tmp_path / "run").read_tasks()
+    assert [len(facts) for facts in tasks] == ([2, 2] if name.startswith("lfl") else [1, 1])
 
 
 def test_export_and_read_back(tmp_path: Path) -> None:
