@@ -226,6 +226,27 @@ def test_recognise_passes_over_a_broken_photo_and_names_it(recogniser: Path, pho
     assert output.err == f"tripletcl: {broken}: not an image, or of a format that Pillow cannot read\n"
 
 
+def test_an_argument_that_is_no_photo_ends_a_command_before_its_work(
+    run: Path, recogniser: Path, photos: Path, command: Command
+) -> None:
+    photo = next(photos.glob("*.png"))
+    for words in (
+        ("teach", run, "person", "riding", "unicycle", photo),
+        ("describe", run, "riding", photo),
+        ("recognise", recogniser / "run", "riding", photo),
+        ("index", "add", run, "riding", photo),
+    ):
+        output = command(*words)
+        assert (output.code, output.out) == (2, "")
+        assert output.err.startswith("tripletcl: 'riding': no such file; put what has several words in quotes, as in ")
+
+
+def test_a_lesson_is_read_in_the_words_of_the_run(run: Path, photos: Path, command: Command) -> None:
+    assert "<red, standing> learned from" in command("teach", run, "the Red stands", photos).out
+    output = command("teach", run, "ice cream", photos)
+    assert (output.code, "can be read in several ways" in output.err) == (2, True)
+
+
 def test_names_in_tables_are_no_markup(run: Path, tmp_path: Path, command: Command) -> None:
     """Square brackets are printed as they are, in titles and in cells."""
     bracketed = Path(shutil.move(run, tmp_path / "[bold]run[/]"))

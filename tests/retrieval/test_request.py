@@ -89,6 +89,13 @@ def test_a_known_text_with_a_comma_is_a_unit_of_a_command_line() -> None:
         assert parse_request(words, facts).terms == (Term(Query("dog, small", "running")),)
 
 
+def test_a_sign_in_a_known_fact_excludes_nothing() -> None:
+    facts = [Fact("dog - cat"), Fact("rock + roll", "playing")]
+    assert str(parse_request("Dog - cat", facts)) == "<dog - cat, ?, ?>"
+    assert str(parse_request(["rock + roll", "playing"], facts)) == "<rock + roll, playing, ?>"
+    assert str(parse_request("dog - bird", facts)) == "<dog, ?, ?> - <bird, ?, ?>"
+
+
 def test_messages_repeat_an_excerpt_only() -> None:
     for words in ('"' + "dog " * 400, "dog +" + " a" * 900 + " +", "dog - " + "a brown dog running " * 80):
         with pytest.raises(UserError) as refused:

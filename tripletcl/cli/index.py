@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 
 from tripletcl.cli.options import AsJson, Photos, RunArgument, Stage, photo_files
 from tripletcl.cli.output import missing_note, print_skipped, ready, say, skipped_entries, working
-from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
     from tripletcl.retrieval import Changes, FactIndex
@@ -76,8 +75,6 @@ def add(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = Fal
         from tripletcl.runs.collection import open_model
 
         folder, files = _folder(run, out), photo_files(photos)
-        if missing := [file for file in files if not file.exists()]:
-            raise UserError(f"there is no photo {missing[0]}")
         with writing(folder, open_model(run, index=folder).load()) as index:
             changes = index.add_photos(map(_absolute, files))
     _print_changes(folder, index, changes, as_json)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, Stage, Top
+from tripletcl.cli.options import AsJson, IndexFolder, Photos, RunArgument, Stage, Top, photo_files
 from tripletcl.cli.output import missing_note, new_table, print_rows, printable, ready, say
 from tripletcl.errors import UserError, excerpt
 
@@ -37,9 +37,6 @@ class RequestCommand(TyperCommand):
                     'as in dog - snow, or in quotes, "dog -snow"'
                 )
         return super().parse_args(ctx, args)
-
-
-Images = Annotated[list[Path], typer.Argument(help="Image files.")]
 
 
 def query(
@@ -109,13 +106,13 @@ def _print_hits(hits: Sequence[Hit], number: str) -> None:
     print_rows(console, table, rows)
 
 
-def describe(run: RunArgument, images: Images, k: Top = 5, stage: Stage = None, as_json: AsJson = False) -> None:
+def describe(run: RunArgument, images: Photos, k: Top = 5, stage: Stage = None, as_json: AsJson = False) -> None:
     """Name the facts that images show, among those the run has learned, each with its probability."""
     ready()
     from tripletcl.retrieval import describe_photos
     from tripletcl.runs.collection import open_model
 
-    model = open_model(run, stage)
+    images, model = photo_files(images), open_model(run, stage)
     embedder, calibration = model.load(), model.calibration()
     decoded, unreadable = _decode(images, embedder.image_size)
     facts = dict(zip(decoded, describe_photos(embedder, list(decoded.values()), k, calibration), strict=True))
@@ -146,7 +143,7 @@ def _print_fact(entry: ShownFact) -> None:
 
 def recognise(
     run: RunArgument,
-    photos: Images,
+    photos: Photos,
     task: Annotated[str | None, typer.Option(help="The task; needed if each task has its own head.")] = None,
     stage: Stage = None,
     as_json: AsJson = False,
@@ -157,7 +154,7 @@ def recognise(
     from tripletcl.runs.kinds import open_run
     from tripletcl.runs.stored import ObjectRun
 
-    opened = open_run(run)
+    photos, opened = photo_files(photos), open_run(run)
     if not isinstance(opened, ObjectRun):
         raise UserError(f"{run} learned facts: use `tripletcl describe`")
     classifier = opened.classifier(stage)

@@ -87,7 +87,8 @@ def parse_request(
     terms: list[Term] = []
     left_out: list[str] = []
     text = check_request(words if isinstance(words, str) else _join_words(words, facts))
-    for excluded, term in _signed_terms(text):
+    known = lexicon_of(tuple(facts)).fact_named(text) is not None  # perhaps with a sign in it
+    for excluded, term in [(False, text)] if known else _signed_terms(text):
         queries, unused = _read_term(term, facts)
         if excluded and len(queries) > 1:
             raise UserError(

@@ -11,7 +11,6 @@ from pathlib import Path
 from tripletcl.config.facts import Further
 from tripletcl.continual import Training
 from tripletcl.data import Fact, FactTable, read_table
-from tripletcl.data.facts import WILDCARD, parse_query
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
@@ -77,7 +76,7 @@ def teach(
 
     Args:
         folder: The run.
-        fact: A fact, or a sentence such as "person riding unicycle", read like a query without wildcards.
+        fact: A fact, or words such as "person riding unicycle", read in the words that the run knows (`read_fact`).
         photos: Image files; those that cannot be read are skipped.
         index: A photo index; by default RUN/index if it exists.
         hold_out: False to learn from all photos, and measure nothing.
@@ -85,9 +84,11 @@ def teach(
     Raises:
         UserError: no run, joint training, no fact, no photo that can be read, or none that may be learned.
     """
+    from tripletcl.retrieval.statement import read_fact  # loads faiss, which undoing a lesson does not need
+
     start = time.monotonic()
-    fact = fact if isinstance(fact, Fact) else parse_fact(fact)
     with continuing(folder) as run:
+        fact = read_fact(fact, run.table().facts)
         index = _index_to_update(run, index)
         readable, skipped = readable_photos(photos, run.settings.model.image_size)
         result, embedder = finish(run), None
@@ -142,20 +143,6 @@ def undo(folder: Path, *, index: Path | None = None) -> Lesson:
         finish(run)
     held_out = len(rows.rows_of("test"))
     return Lesson(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - start, index=outcome)
-
-
-def parse_fact(text: str) -> Fact:
-    """Read a fact as it is typed, like a query.
-
-    Raises:
-        UserError: it has a wildcard or no subject.
-    """
-    query = parse_query(text)
-    if WILDCARD in text.replace(",", " ").split():
-        raise UserError(f"{text!r} has a {WILDCARD!r}: a fact to be taught has no wildcard")
-    if query.subject is None:
-        raise UserError(f"{text!r} has no subject")
-    return Fact(query.subject, query.predicate, query.object)
 
 
 def lesson_training(training: Training, loss: str, photos: int) -> Training:
