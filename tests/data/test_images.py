@@ -325,6 +325,16 @@ def test_list_images(tmp_path: Path) -> None:
         list_images(tmp_path / "no")
 
 
+def test_photos_that_are_left_out_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.mpo", "b.HEIC", "c.heic", "d.mp4", "._e.jpg", "f.txt", ".DS_Store"):
+        (tmp_path / name).touch()
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "g.jpg").touch()
+    assert list_images(tmp_path) == [tmp_path / "a.mpo"]
+    reason = "(not supported: save them as JPEG)"
+    assert caplog.messages == [f"{tmp_path}: 4 files are left out: 2 .heic {reason}, 1 .mp4 {reason}, 1 hidden"]
+
+
 def test_list_images_follows_links_to_folders_once(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     for name in ("root/a.png", "root/sub/b.jfif", "outside/c.png", "outside/deep/d.jpg"):

@@ -11,7 +11,7 @@ import math
 import os
 import stat
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -32,10 +32,23 @@ SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
         *("apng", "avif", "avifs", "bmp", "dib", "gif", "j2c", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpf", "jpg"),
-        *("jpx", "pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
+        *("jpx", "mpo", "pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
     )
 )
 """The suffixes of image files, in lower case."""
+
+UNSUPPORTED = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("heic", "heif", "hif", "jxl", "psd", "svg"),
+        *("3fr", "arw", "cr2", "cr3", "dng", "erf", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "srw", "x3f"),
+        *("3gp", "avi", "m4v", "mkv", "mov", "mp4", "mpg", "mts", "webm", "wmv"),
+    )
+)
+"""The suffixes of photos and videos that are not read."""
+
+ARCHIVE_LEFTOVER = "__MACOSX"
+"""The folder that macOS adds to archives, with a file of metadata under the name of each photo."""
 
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -155,11 +168,15 @@ def decode_thumbnail(source: ImageLike, size: int, name: str | None = None) -> I
     return small
 
 
-def list_images(folder: str | Path) -> list[Path]:
+def list_images(folder: str | Path, left_out: Counter[str] | None = None) -> list[Path]:
     """List every image file below a folder, by its suffix (`SUFFIXES`), sorted, without hidden files and folders.
 
     A link to a folder is followed, unless it leads to a folder that was listed already. A subfolder that cannot be read
-    is passed over with a warning.
+    is passed over with a warning. Photos of a format that is not supported, and hidden ones, are counted in a warning.
+
+    Args:
+        folder: The folder.
+        left_out: Receives the counts of photos left out, by reason, in place of the warning.
 
     Raises:
         UserError: There is no such folder, or it cannot be read.
@@ -176,7 +193,25 @@ def list_images(folder: str | Path) -> list[Path]:
             if _identity(start) not in listed:
                 _walk(start, listed, paths, links)
         waiting = sorted(links)
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
+    counts: Counter[str] = Counter() if left_out is None else left_out
+    images: list[Path] = []
+    for path in paths:
+        if (suffix := path.suffix.lower()) in UNSUPPORTED:
+            counts[f"{suffix} (not supported: save them as JPEG)"] += 1
+        elif suffix in SUFFIXES and path.name.startswith("."):
+            counts["hidden"] += 1
+        elif suffix in SUFFIXES:
+            images.append(path)
+    if left_out is None:
+        warn_of_left_out(folder, counts)
+    return sorted(images)
+
+
+def warn_of_left_out(folder: Path, counts: Counter[str]) -> None:
+    """Log how many files of a folder were left out, and why."""
+    if counts:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()))
+        log.warning("%s: %s files are left out: %s", folder, f"{counts.total():,}", reasons)
 
 
 def _walk(top: Path, listed: set[tuple[int, int]], paths: list[Path], links: list[Path]) -> None:
@@ -189,10 +224,10 @@ def _walk(top: Path, listed: set[tuple[int, int]], paths: list[Path], links: lis
 
     for parent, folders, files in os.walk(top, onerror=warn):
         listed.add(_identity(Path(parent)))
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and name != ARCHIVE_LEFTOVER]
         links.extend(path for name in folders if (path := Path(parent, name)).is_symlink())
         folders[:] = [name for name in folders if _identity(Path(parent, name)) not in listed]
-        paths.extend(Path(parent, file) for file in files if not file.startswith("."))
+        paths.extend(Path(parent, file) for file in files)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

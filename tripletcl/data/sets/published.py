@@ -5,12 +5,15 @@ Each function takes the root and a scratch folder (unused here), and returns the
 
 from __future__ import annotations
 
+import os
 import string
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tripletcl.data.images import list_images
+from tripletcl.data.images import ARCHIVE_LEFTOVER, SUFFIXES, list_images, photo_digest, warn_of_left_out
 from tripletcl.data.sets.archive import (
     MissingFile,
     field,
@@ -40,22 +43,49 @@ def read_folder(root: Path, scratch: Path) -> RawSet:
     """Read a folder that has a folder of images for each class, once for training and once for testing.
 
     Layout: `train/CLASS/...` and `test/CLASS/...`. Every image file below a class's folder counts (by its suffix,
-    `tripletcl.data.images.SUFFIXES`); hidden files and folders do not. Classes and files are sorted. A class that has
-    a folder for one split only has no image in the other.
+    `tripletcl.data.images.SUFFIXES`); hidden files and folders do not. Links are followed. Classes and files are
+    sorted. A class that has a folder for one split only has no image in the other. A test photo with the content of a
+    training photo is left out; a warning counts all that is left out.
     """
     splits = [require(root / split) for split in ("train", "test")]
     for folder in splits:
         if not folder.is_dir():
             raise UserError(f"{folder} is a file, where a folder with one folder for each class belongs")
-    names = {entry.name for folder in splits for entry in folder.iterdir() if entry.is_dir()}
+    entries = [entry for folder in splits for entry in folder.iterdir()]
+    names = {entry.name for entry in entries if entry.is_dir()} - {ARCHIVE_LEFTOVER}
     classes = sorted(name for name in names if not name.startswith("."))
+    strays = sum(entry.suffix.lower() in SUFFIXES and entry.is_file() for entry in entries)
+    left_out = Counter({"in no folder of a class": strays})
 
-    def part(split: Path) -> Labelled:
-        images = [list_images(split / name) if (split / name).is_dir() else [] for name in classes]
+    def part(split: Path) -> tuple[list[Path], list[int]]:
+        images = [list_images(split / name, left_out) if (split / name).is_dir() else [] for name in classes]
         labels = [label for label, files in enumerate(images) for _ in files]
         return [file for files in images for file in files], labels
 
-    return RawSet(classes, *map(part, splits))
+    (train, train_labels), (test, test_labels) = map(part, splits)
+    copies = find_copies(train, test)
+    left_out["test photos that are training photos, too"] += len(copies)
+    warn_of_left_out(root, +left_out)
+    kept = [(file, label) for file, label in zip(test, test_labels, strict=True) if file not in copies]
+    return RawSet(classes, (train, train_labels), ([file for file, _ in kept], [label for _, label in kept]))
+
+
+def find_copies(photos: Sequence[Path], others: Sequence[Path]) -> set[Path]:
+    """Find those of the others whose file has the content of one of the photos; only files of equal size are read."""
+    by_size = [_by_size(paths) for paths in (photos, others)]
+    copies: set[Path] = set()
+    for size in by_size[0].keys() & by_size[1].keys():
+        contents = {photo_digest(photo) for photo in by_size[0][size]}
+        copies |= {other for other in by_size[1][size] if photo_digest(other) in contents}
+    return copies
+
+
+def _by_size(paths: Sequence[Path]) -> dict[int, list[Path]]:
+    groups: dict[int, list[Path]] = {}
+    for path in paths:
+        if path.is_file() and os.access(path, os.R_OK):  # others are refused when they are decoded
+            groups.setdefault(path.stat().st_size, []).append(path)
+    return groups
 
 
 def read_flowers102(root: Path, scratch: Path) -> RawSet:
