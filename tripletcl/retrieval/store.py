@@ -221,6 +221,7 @@ def open_writer(folder: Path) -> Iterator[Writer]:
     absent = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         with locked(folder / LOCK, busy=f"another process is writing the index in {folder}"):
+            _check_not_emptied(folder)
             database, new = open_for_write(folder)
             with closing(database):
                 try:
@@ -235,6 +236,14 @@ def open_writer(folder: Path) -> Iterator[Writer]:
             for each in absent:
                 each.rmdir()
         raise
+
+
+def _check_not_emptied(folder: Path) -> None:
+    """Refuse an empty database next to rows: its first transaction comes before them."""
+    path = folder / DATABASE
+    emptied = path.exists() and not path.stat().st_size
+    if emptied and any(NUMBERED.fullmatch(other.name) for other in folder.iterdir()):
+        raise damaged(folder, f"{DATABASE} is empty")
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def upgrade(
     index: FactIndex,
     old_embedder: PhotoEmbedder,
     new_embedder: PhotoEmbedder,
-    images: Sequence[Path] | tuple[Tensor, Tensor],
+    images: Sequence[Path] | tuple[Tensor, Tensor] | Callable[[], tuple[Tensor, Tensor]],
     *,
     stage: int | None = None,
     keep: float = KEEP,
@@ -80,7 +80,8 @@ def upgrade(
         index: In memory, or on disk within `writing(folder)`.
         old_embedder: The model that made it.
         new_embedder: The newer model.
-        images: Photos, or both models' vectors of some photos, `[N, 3, D]` each; at most MOST_PHOTOS are used.
+        images: Photos, or both models' vectors of some photos, `[N, 3, D]` each, or a function that reads these if
+            they are needed; at most MOST_PHOTOS are used.
         stage: The new model's stage, where it belongs to a run.
         keep: In [0, 1]; 0 follows the new model in everything, its forgetting included.
         seed: Of the sample of photos, and of those held out.
@@ -98,7 +99,9 @@ def upgrade(
     if index.features is not None and index.trunk == new_embedder.trunk_fingerprint():
         index.refresh(new_embedder, stage=stage)
         return Upgraded(EXACT, model, stage, len(index))
-    learned = learn_map(*_embed_by_both(images, old_embedder, new_embedder, seed), seed)
+    learned = learn_map(
+        *_embed_by_both(images() if callable(images) else images, old_embedder, new_embedder, seed), seed
+    )
     index.replace_vectors(
         lambda block: upgrade_vectors(learned, torch.from_numpy(block.copy()), keep), model=model, stage=stage
     )

@@ -19,8 +19,9 @@ from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import FactExperiment, task_names
 from tripletcl.experiments.feature_cache import FeatureCache
 from tripletcl.experiments.inputs import own_folder
+from tripletcl.files.documents import RESTORE
 from tripletcl.methods import build_method
-from tripletcl.runs.layout import BASE_TABLE, FEATURES, follow_up_table, follow_up_tables
+from tripletcl.runs.layout import BASE_TABLE, FEATURES, RESULT, follow_up_table, follow_up_tables
 from tripletcl.runs.stored import FactRun, write_tasks
 from tripletcl.runs.train import collect, learn
 
@@ -112,14 +113,28 @@ def learn_table(run: FactRun, entry: Further, rows: FactTable) -> tuple[RunResul
     Args:
         entry: What the run's settings will say of the table.
         rows: The table.
+
+    Raises:
+        UserError: the checkpoint of the run's end is damaged; or see `learn`.
     """
     further = [*run.settings.data.further, entry]
     write_table(follow_up_table(run.path, len(further)), rows)
     settings = with_further(run.settings, further)
     planned = FactRun(run.path, settings, run.folder)
-    result, experiment = learn(planned, commit=lambda: run.change(settings))
+    result, experiment = learn(planned, commit=lambda: _commit(run, settings))
     assert isinstance(experiment, FactExperiment)
     return result, experiment
+
+
+def _commit(run: FactRun, settings: FactConfig) -> None:
+    """Change the settings of a run that has learned all it knew so far."""
+    if run.folder.position != Position(run.task_count):  # what was learned since is lost
+        raise UserError(
+            f"the checkpoint of the end of {run.path} is damaged: {RESTORE}, or delete {run.path / RESULT} and run "
+            f"`tripletcl train --continue {run.path}`, which learns the tasks since stage "
+            f"{run.folder.position.stage if run.folder.position else 0} again"
+        )
+    run.change(settings)
 
 
 def with_further(settings: FactConfig, further: list[Further]) -> FactConfig:

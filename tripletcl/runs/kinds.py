@@ -106,12 +106,14 @@ def store_tables(folder: Path, experiment: FactExperiment) -> None:
         raise UserError(
             f"{config.table_name} has changed since {folder} learned from it: its facts are no longer the same"
         )
+    new = []
     for number, table in enumerate(experiment.tables):
         stored = follow_up_table(folder, number) if number else folder / BASE_TABLE
         scenes = number == 0 and config.table == "scenes"  # they can be drawn again
         if not scenes and not (started(folder) and stored.exists()):
             write_table(stored, table, config.stored_task_column)
-    write_tasks(folder, groups)
+            new.append(stored)
+    write_tasks(folder, groups, new)
 
 
 def finish_fact_stage(run: FactRun, experiment: FactExperiment, stage: int) -> dict[str, Any]:

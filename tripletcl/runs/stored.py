@@ -27,7 +27,7 @@ from tripletcl.embedding.saving import REMEDY, read_description
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.tables import count_first_tasks, load_numbered, load_tables, table_file
-from tripletcl.files import damaged, reading, verified, write_json, write_text
+from tripletcl.files import damaged, reading, sha256, verified, write_json, write_text
 from tripletcl.files.documents import RESTORE
 from tripletcl.files.tensors import read_tensors
 from tripletcl.runs.layout import (
@@ -45,6 +45,9 @@ from tripletcl.runs.layout import (
 )
 
 Settings = TypeVar("Settings", bound=Config)
+
+SECTIONS = ("data", "model", "training", "method")
+"""Of the settings of every run."""
 
 
 class StoredRun(Generic[Settings]):
@@ -237,14 +240,15 @@ class FactRun(StoredRun[FactConfig]):
             return self.settings
         data = self.settings.data
         further = [
-            entry.model_copy(update={"table": str(stored.absolute())})
+            entry.model_copy(update={"table": str(check_table(self.path, stored).absolute())})
             if (stored := follow_up_table(self.path, number)).exists()
             else entry
             for number, entry in enumerate(data.further, 1)
         ]
         changes: dict[str, Any] = {"further": further, "fold": False}  # the stored tables have been folded
         if (self.path / BASE_TABLE).exists() and data.table != "scenes":
-            own, column = str((self.path / BASE_TABLE).absolute()), data.stored_task_column
+            own = str(check_table(self.path, self.path / BASE_TABLE).absolute())
+            column = data.stored_task_column
             changes |= {"table": own, "root": None, "task_column": column}
         return self.settings.model_copy(update={"data": data.model_copy(update=changes)})
 
@@ -365,17 +369,42 @@ def read_tasks(folder: Path) -> list[Any]:
     Raises:
         UserError: the file is damaged.
     """
+    return _task_file(folder)["tasks"]
+
+
+def write_tasks(folder: Path, tasks: Sequence[Any], new_tables: Iterable[Path] = ()) -> None:
+    """Store what is to be known about the tasks of a run, with the SHA-256 of each table that it stores.
+
+    Args:
+        new_tables: Those that have just been written.
+    """
+    new = {path.name for path in new_tables}
+    known = {name: digest for name, digest in _task_file(folder)["tables"].items() if name not in new}
+    tables = sorted((folder / BASE_TABLE).parent.glob("*.csv"))
+    digests = {path.name: known.get(path.name) or sha256(path) for path in tables}
+    write_json(folder / TASKS, {"tasks": tasks, "tables": digests}, indent=None)
+
+
+def check_table(folder: Path, path: Path) -> Path:
+    """Return a table that a run stores, if it is as it was written.
+
+    Raises:
+        UserError: it has changed since.
+    """
+    if _task_file(folder)["tables"].get(path.name) not in (None, sha256(path)):
+        raise damaged(path, f"its SHA-256 is not the one in {TASKS}")
+    return path
+
+
+def _task_file(folder: Path) -> dict[str, Any]:
     path = folder / TASKS
     if not path.exists():
-        return []
+        return {"tasks": [], "tables": {}}
     with reading(path):
         values = json.loads(path.read_text(encoding="utf-8"))
-        return values if isinstance(values, list) else verified(values)["tasks"]  # version 0.1 wrote the list alone
-
-
-def write_tasks(folder: Path, tasks: Sequence[Any]) -> None:
-    """Store what is to be known about the tasks of a run."""
-    write_json(folder / TASKS, {"tasks": tasks}, indent=None)
+        if isinstance(values, list):  # version 0.1 wrote the tasks alone
+            return {"tasks": values, "tables": {}}
+        return {"tables": {}, "tasks": values["tasks"], **verified(values)}
 
 
 def read_result(folder: RunFolder) -> RunResult | None:
@@ -396,9 +425,14 @@ def stored_values(folder: Path) -> dict[str, Any]:
     """Read the settings of a run as they were given, unchecked.
 
     Raises:
-        UserError: the folder holds no run; runs that are directly below it are named.
+        UserError: the folder holds no run; runs that are directly below it are named. Or the file was cut: what it
+            lacks would be another setting.
     """
-    return read_values(settings_file(folder))
+    path = settings_file(folder)
+    values = read_values(path)
+    if missing := [section for section in SECTIONS if section not in values]:
+        raise damaged(path, f"it lacks {missing[0]!r}")
+    return values
 
 
 def settings_file(folder: Path) -> Path:

@@ -82,7 +82,7 @@ def update_index(run: FactRun, index: Path, stage: int, embedder: FactEmbedder |
         before = FactEmbedder.from_pretrained(run.stage_folder(old))
         after = embedder or FactEmbedder.from_pretrained(run.stage_folder(stage))
         try:
-            done = upgrade(opened, before, after, stored_pairs(run, old, stage), stage=stage)
+            done = upgrade(opened, before, after, lambda: stored_pairs(run, old, stage), stage=stage)
         except UserError as error:
             return f"left at stage {old}: {error}"
     if done.how == NOTHING:
