@@ -1,6 +1,10 @@
 """The exception for a user's mistake, and what its messages share."""
 
 import operator
+import unicodedata
+
+DIRECTIONS = frozenset("\N{LEFT-TO-RIGHT OVERRIDE}\N{RIGHT-TO-LEFT OVERRIDE}\N{RIGHT-TO-LEFT EMBEDDING}")
+"""Characters that make a terminal show a name in another order."""
 
 
 class UserError(Exception):
@@ -29,3 +33,14 @@ def check_count(name: str, value: object) -> int:
     if count < 1:
         raise UserError(f"{name} must be at least 1, not {count}")
     return count
+
+
+def printable(text: str, kept: str = "\n\t") -> str:
+    """Escape control characters, so that a photo's name does not command the terminal; those `kept` stay."""
+    if text.isprintable():
+        return text
+    harmful = (letter not in kept and (unicodedata.category(letter) == "Cc" or letter in DIRECTIONS) for letter in text)
+    return "".join(
+        letter.encode("unicode_escape").decode() if escaped else letter
+        for letter, escaped in zip(text, harmful, strict=True)
+    )

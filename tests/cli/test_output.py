@@ -10,7 +10,8 @@ import field
 import pytest
 from command_line import Command
 
-from tripletcl.cli.output import open_for_any_name, printable, say
+from tripletcl.cli.output import open_for_any_name, say
+from tripletcl.errors import printable
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,26 @@ def test_messages_of_endless_words_are_short(run: Path, command: Command) -> Non
         output = command(*words)
         assert (output.code, output.out) == (2, "")
         assert output.err.startswith("tripletcl: ")
-        assert len(output.err) < 6000
+        assert len(output.err) < 600
+
+
+def test_wrong_usage_repeats_little_of_what_was_typed_and_escapes_it(run: Path, command: Command) -> None:
+    endless = "a b " * 10_000
+    for words in (
+        ("query", run, "red", "--\x1b[31mno"),
+        ("\x1b[31mquery", run),
+        ("query", run, "red", "-k", "\x1b[2J"),
+        ("tasks", run, "\x1b[2J"),
+        ("train", endless),
+        ("train", "demo", f"seed={endless}"),
+        ("train", "demo", f"model.text={endless}", f"data.{endless}=3"),
+        ("evaluate", run, "--stage", endless),
+        ("data", "check", endless),
+    ):
+        output = command(*words)
+        assert (output.code, output.out) == (2, "")
+        assert "\x1b" not in output.err
+        assert len(output.err) < 1500
 
 
 def test_a_minus_that_looks_like_an_option_is_explained(run: Path, command: Command) -> None:

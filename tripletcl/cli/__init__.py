@@ -5,15 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, printable
 
 CTRL_C = 130
 """The exit code that typer makes of a KeyboardInterrupt."""
-
-LONGEST_MESSAGE = 5000
-"""Characters of a message; the longest path has 4,096."""
 
 IDLE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 """Environment variables that let idle OpenMP threads sleep after a short wait.
@@ -28,30 +25,41 @@ def main() -> None:
     """Run the command line: a user's mistake is one sentence and exit code 2."""
     for name, value in IDLE_THREADS.items():  # read when torch or faiss is imported
         os.environ.setdefault(name, value)
+    import typer
+
     from tripletcl.cli.app import app
     from tripletcl.cli.output import open_for_any_name
 
     for stream in (sys.stdout, sys.stderr):
         open_for_any_name(stream)
+    usage_error = cast(type[Exception], typer.BadParameter.__mro__[1])  # typer exports only this kind of them
     try:
-        app()
+        code = app(standalone_mode=False)
     except UserError as error:
         _end(str(error))
+    except usage_error as error:
+        _end_usage(error)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
         _end(f"{str(error.filename)[:60]!r}... has {len(str(error.filename)):,} characters, too many for a file")
-    except SystemExit as end:
-        if end.code == CTRL_C:
-            print("tripletcl: stopped; the same command resumes from the last checkpoint", file=sys.stderr)
-        raise
+    if code == CTRL_C:
+        print("tripletcl: stopped; the same command resumes from the last checkpoint", file=sys.stderr)
+    raise SystemExit(code)
 
 
 def _end(message: str) -> NoReturn:
     """Print a user's mistake; of what is endless, as a path of 100,000 characters, the two ends."""
-    from tripletcl.cli.output import printable
+    from tripletcl.cli.output import short_message
 
-    if len(message) > LONGEST_MESSAGE:
-        message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2 :]}"
-    print(f"tripletcl: {printable(message)}", file=sys.stderr)
+    print(f"tripletcl: {printable(short_message(message, sys.argv[1:]))}", file=sys.stderr)
     raise SystemExit(2) from None
+
+
+def _end_usage(error: Any) -> NoReturn:
+    """Print a wrong use of a command, with its usage."""
+    from tripletcl.cli.output import short_message
+
+    error.message = printable(short_message(error.message, sys.argv[1:]))
+    error.show()
+    raise SystemExit(error.exit_code) from None

@@ -6,30 +6,38 @@ import codecs
 import io
 import logging
 import os
-import unicodedata
+import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tripletcl.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-DIRECTIONS = frozenset("\N{LEFT-TO-RIGHT OVERRIDE}\N{RIGHT-TO-LEFT OVERRIDE}\N{RIGHT-TO-LEFT EMBEDDING}")
-"""Characters that make a terminal show a name in another order."""
+LONGEST_WORD = 200
+"""Characters of a word that a message repeats."""
 
 
-def printable(text: str, kept: str = "\n\t") -> str:
-    """Escape control characters, so that a photo's name does not command the terminal; those `kept` stay."""
-    if text.isprintable():
-        return text
-    harmful = (letter not in kept and (unicodedata.category(letter) == "Cc" or letter in DIRECTIONS) for letter in text)
-    return "".join(
-        letter.encode("unicode_escape").decode() if escaped else letter
-        for letter, escaped in zip(text, harmful, strict=True)
-    )
+def short_message(message: str, words: Iterable[str] = ()) -> str:
+    """Shorten a message where it repeats long input: the given words, and any text without blanks.
+
+    Args:
+        message: The message.
+        words: The words of the command line.
+    """
+    values = [part.strip() for word in words for part in (word, *word.split("=", maxsplit=1))]
+    for value in sorted((value for value in values if len(value) > LONGEST_WORD), key=len, reverse=True):
+        message = message.replace(value, _ends(value)).replace(repr(value)[1:-1], _ends(repr(value)[1:-1]))
+    return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda match: _ends(match[0]), message)
+
+
+def _ends(text: str) -> str:
+    return f"{text[: LONGEST_WORD // 2]}...{text[-LONGEST_WORD // 4 :]}"
 
 
 def say(text: object = "") -> None:

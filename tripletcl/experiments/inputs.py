@@ -21,6 +21,7 @@ from tripletcl.config import FactConfig, ObjectConfig
 from tripletcl.continual import InputSource
 from tripletcl.data import Augment, ImageCache, ImageSource
 from tripletcl.data.source import ArraySource, PermutedSource
+from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.features import FeatureSource
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.errors import UserError
@@ -47,7 +48,7 @@ class Opener:
     """Opens images as a config asks for them: decoded and augmented, or as features of the frozen trunk.
 
     Raises:
-        UserError: features are asked for, but nothing is frozen.
+        UserError: features are asked for, but nothing is frozen; or the network takes no images of this size.
     """
 
     config: FactConfig | ObjectConfig
@@ -57,6 +58,18 @@ class Opener:
     def __post_init__(self) -> None:
         if self.config.data.cache_features and self.config.model.freeze_until is None:
             raise UserError("data.cache_features needs model.freeze_until: nothing is frozen, so nothing can be cached")
+        self._check_size()
+
+    @torch.no_grad()
+    def _check_size(self) -> None:
+        """Pass a blank image through the network, before any is decoded."""
+        size, backbone = self.config.model.image_size, self.config.model.backbone
+        try:
+            with eval_mode(self.branch):
+                blank = torch.zeros(1, self.branch.channels, size, size, device=self.device)
+                self.branch.represent(self.branch.features(blank))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise UserError(f"model.backbone {backbone} takes no images of {size} pixels: {error}") from error
 
     def open(self, paths: Sequence[Path], folder: Path) -> InputSource:
         """Open images; those that no cache holds are decoded and computed."""

@@ -111,7 +111,6 @@ def build_objects(config: ObjectConfig) -> ObjectExperiment:
     classifier = build_classifier(config.model, heads, config.seed).to(compute.device)
     source, starts = _open_images(config, object_tasks, Opener(config, classifier.trunk, compute.device))
     learner = ObjectLearner(classifier, from_features=config.data.cache_features).to(compute.device)
-    _check_input(config, learner, source)
     tasks = training_tasks(config, object_tasks, starts, labels)
     triples = zip(object_tasks, starts, labels, strict=True)
     evaluation_sets = [_evaluation_set(task, start, own, classifier) for task, start, own in triples]
@@ -161,20 +160,6 @@ def _open_images(
             sources[key] = opener.open(images, cache_folder())
         starts[key], end = end, end + len(task.objects.labels)
     return Joined(list(starts.values()), list(sources.values())), [starts[t.number, t.order] for t in object_tasks]
-
-
-def _check_input(config: ObjectConfig, learner: ObjectLearner, source: InputSource) -> None:
-    """Pass one image through the network.
-
-    Raises:
-        UserError: the network does not accept images of this size.
-    """
-    try:
-        with torch.no_grad():
-            learner.represent(source.batch(np.zeros(1, np.int64), None))
-    except RuntimeError as error:
-        size = config.model.image_size
-        raise UserError(f"model.backbone {config.model.backbone} takes no images of {size} pixels: {error}") from error
 
 
 def _evaluation_set(task: ObjectTask, start: int, labels: np.ndarray, classifier: Classifier) -> EvaluationSet:

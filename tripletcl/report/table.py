@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from tripletcl.errors import printable
 from tripletcl.report.formatting import MINUS, MISSING, shortened
 
 if TYPE_CHECKING:
@@ -199,11 +200,12 @@ def _rich_table(table: Table, columns: Sequence[int]) -> RichTable:
     from rich import table as rich_table
     from rich.text import Text
 
-    rows = [[replace(row[0], text=shortened(row[0].text, NAME_WIDTH)), *row[1:]] for row in table.rows]
+    names = (shortened(printable(row[0].text, kept=""), NAME_WIDTH) for row in table.rows)
+    rows = [[replace(row[0], text=name), *row[1:]] for name, row in zip(names, table.rows, strict=True)]
     printed = rich_table.Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for index in columns:
         column = table.columns[index]
-        title = column.short or column.title
+        title = printable(column.short or column.title, kept="")
         texts = [text for row in rows for text in (row[index].plain, row[index].spread)]
         printed.add_column(Text(title), justify=column.align, width=max(map(len, [*title.split(), *texts])))
     for row in rows:
