@@ -183,6 +183,8 @@ def test_photos_of_a_moved_folder_are_named(opened: Opened, photos: Path, tmp_pa
     with opened() as index:
         index.sync(tmp_path / "moved")
         assert sorted(index.missing()) == [*(photos / f"{n}.png" for n in range(3)), photos / "trip" / "3.png"]
+        assert index.missing(tmp_path / "moved") == index.missing()
+        assert index.missing(tmp_path) == []
     with pytest.raises(UserError, match=r"holds 4 photos of it; .*`tripletcl index remove RUN"), opened() as index:
         index.sync(photos)
     with opened() as index:

@@ -63,7 +63,7 @@ def sync(
         with writing(folder, model.load(), stage=model.stage, kind=kind) as index:
             changes = index.sync(_absolute(images))
     _print_changes(folder, index, changes, as_json)
-    if not as_json and (note := missing_note(run, index.missing())):
+    if not as_json and (note := missing_note(run, index.missing(_absolute(images)))):
         say(note)
 
 

@@ -314,9 +314,9 @@ class FactIndex:
         photos = [(name, stamp_of(name)) for name in names]
         append_batch(self._rows, Encoded(photos, rows, rows[:, :0], {}))
 
-    def missing(self) -> list[Path]:
-        """List the photos of any folder whose file is missing."""
-        return [path for path in self.photos if is_missing(path)]
+    def missing(self, synced: Path | None = None) -> list[Path]:
+        """List the photos whose file is missing; of a folder that was just synced there is none, so it is not read."""
+        return [path for path in self.photos if not (synced and path.is_relative_to(synced)) and is_missing(path)]
 
     def remove(self, paths: Iterable[str | Path]) -> list[Path]:
         """Remove photos, or all photos below a folder, and return them.
