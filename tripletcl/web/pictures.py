@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
@@ -51,29 +50,9 @@ def large_photo(path: Path) -> str:
 
 def _photo(path: Path, size: int) -> str:
     try:
-        return thumbnail_uri(checked(path), size)
+        return thumbnail_uri(path, size)
     except UserError:
         return EMPTY
-
-
-def checked(path: Path) -> Path:
-    """Check that a photo may be decoded, from its header only.
-
-    Raises:
-        UserError: it is no image that Pillow reads, or has more pixels than Pillow's limit.
-    """
-    limit = Image.MAX_IMAGE_PIXELS or 1 << 40
-    allowed = f"photos of up to {limit // 10**6} megapixels are read"
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except Image.DecompressionBombError:
-        raise UserError(f"{path.name} has too many pixels; {allowed}") from None
-    except (OSError, ValueError, SyntaxError):
-        raise UserError(f"{path.name} is not an image, or of a format that Pillow cannot read") from None
-    if width * height > limit:
-        raise UserError(f"{path.name} has {width * height / 1e6:.0f} megapixels; {allowed}")
-    return path
 
 
 # --- charts ----------------------------------------------------------------------------------------------------------

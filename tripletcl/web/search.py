@@ -25,7 +25,6 @@ from tripletcl.retrieval import (
 )
 from tripletcl.retrieval.request import Term, with_article
 from tripletcl.web.galleries import EmbeddedPhotos, Gallery
-from tripletcl.web.pictures import checked
 from tripletcl.web.run_view import RunView, load_model
 
 
@@ -147,7 +146,7 @@ def facts_in_file(path: Path, view: RunView, stage: int, k: int) -> list[ShownFa
         UserError: it is no image, or too large.
     """
     model = load_model(view.folder(stage))
-    pixels = decode_image(checked(path), model.image_size, path.name)
+    pixels = decode_image(path, model.image_size, path.name)
     if not model.facts:
         return []
     return describe_photos(model, [pixels], k, view.calibration(stage))[0]

@@ -16,7 +16,6 @@ from tripletcl.runs.history import task_records
 from tripletcl.runs.teach import teach, undo
 from tripletcl.web import views
 from tripletcl.web.bindings import PHOTO_CLICKS, QUIET, Shared, error_sentence, with_errors
-from tripletcl.web.pictures import checked
 from tripletcl.web.search_tab import Search, unit_box
 from tripletcl.web.state import AppState, LiveState
 
@@ -70,7 +69,7 @@ def lesson(units: Sequence[str | None], photos: Sequence[Path]) -> tuple[Fact, l
     """Check a fact and the photos to teach it by.
 
     Raises:
-        UserError: the fact has no subject, there are no photos or too many, or one is no image.
+        UserError: the fact has no subject, or there are no photos or too many.
     """
     subject, predicate, object_ = ((text or "").strip().removeprefix(WILDCARD) or None for text in units)
     fact = Fact(subject or "", predicate, object_)
@@ -78,7 +77,7 @@ def lesson(units: Sequence[str | None], photos: Sequence[Path]) -> tuple[Fact, l
         raise UserError(f"{fact} needs photos to be taught by: drop some, or pick them by the + on a search's photos")
     if len(photos) > MOST_PHOTOS:
         raise UserError(f"{len(photos)} photos are too many for one lesson; allowed are up to {MOST_PHOTOS}")
-    return fact, [checked(photo) for photo in photos]
+    return fact, list(photos)
 
 
 def _progress_bar(bar: gr.Progress) -> Listener:

@@ -272,10 +272,10 @@ def taught(lesson: Lesson) -> Markup:
     held_out = ""
     if lesson.map_held_out is not None:
         held_out = f"; MAP {fraction(lesson.map_held_out, 2)} on {counted(lesson.held_out, 'photo')} held out of it"
-    text = (
-        f"Learned {lesson.fact} from {counted(lesson.photos, 'photo')} in {duration(lesson.seconds)}{held_out}. "
-        f"It is task {lesson.stage} now, and Search shows what it finds."
-    )
+    learned = f"Learned {lesson.fact} from {counted(lesson.photos, 'photo')} in {duration(lesson.seconds)}{held_out}. "
+    if not lesson.photos:
+        learned = f"{lesson.fact} is known from these photos already{held_out}. "
+    text = f"{learned}It is task {lesson.stage} now, and Search shows what it finds."
     return sentence(text, "done") + _side_effects(lesson)
 
 
@@ -287,8 +287,13 @@ def undone(lesson: Lesson) -> Markup:
 
 def _side_effects(lesson: Lesson) -> Markup:
     """Photos that could not be read, and how the index was updated."""
-    skipped = [f"Skipped {photo.name}: {reason}." for photo, reason in lesson.skipped]
-    return _parts().sentences([*skipped, *([f"Your photos' index: {lesson.index}."] if lesson.index else [])])
+    sentences = [f"Skipped {photo.name}: {reason}." for photo, reason in lesson.skipped]
+    if lesson.left_out:
+        count = counted(lesson.left_out, "test photo")
+        sentences.append(f"Learned, and so no test photos any more: {count} of earlier tasks.")
+    if lesson.index:
+        sentences.append(f"Your photos' index: {lesson.index}.")
+    return _parts().sentences(sentences)
 
 
 def tasks(records: Sequence[TaskRecord]) -> Markup:
