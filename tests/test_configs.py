@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from tripletcl.config import FactConfig, ObjectConfig, dump_config, load_config, parse_config, shipped_configs
+from tripletcl.data import FactSetSpec
 from tripletcl.errors import UserError
 from tripletcl.experiments.tables import load_table
 from tripletcl.methods import METHODS
@@ -72,6 +74,32 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
         "lamda",
     ):
         assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("{set: vrt, root: x}", "data.table: there is no fact set 'vrt'; there are lfl, vrd"),
+        ("{set: vrd, root: x, region: part}", "data.table.region: Input should be 'whole' or 'union'"),
+        ("{set: vrd, root: x, min_trian: 3}", "unknown key data.table.min_trian"),
+        ("{set: vrd}", "data.table.root: Field required"),
+        ("5", "data.table: Input should be a valid string"),
+        ("{set: vrd, root: x}\n  root: y", "data.root: it belongs to a table file"),
+    ],
+)
+def test_a_mistake_in_a_published_set_is_named(table: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(f"data:\n  table: {table}\n")
+    with pytest.raises(UserError, match=re.escape(words)):
+        load_config(path)
+
+
+def test_settings_of_a_published_set_are_overridden_and_come_back_equal() -> None:
+    config = load_config("vrd", ["data.table.min_train=5", "data.table.orders=[3]", "method=mas"])
+    assert isinstance(config, FactConfig)
+    assert isinstance(config.data.table, FactSetSpec)
+    assert (config.data.table.min_train, config.data.table.orders) == (5, (3,))
+    assert parse_config(yaml.safe_load(dump_config(config)), "again") == config
 
 
 @pytest.mark.parametrize("text", ["- a list", "key: [", "\x00"])

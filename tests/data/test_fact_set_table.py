@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -283,3 +284,36 @@ def outcome(spec: FactSetSpec, folder: Path, kind: str) -> bool:
         return False
     assert "\n" not in sentence
     return FACT_SETS[kind].address in sentence
+
+
+FORMS = {kind: (kind, writer) for kind, writer in WRITERS.items()} | {
+    "vcoco converted": ("vcoco", archives.write_vcoco_converted),
+    "hico_det json": ("hico_det", archives.write_hico_det_json),
+    "hico_det ppdm": ("hico_det", archives.write_hico_det_ppdm),
+}
+
+
+def with_nothing(value: Any) -> Iterator[Any]:
+    """The value with each of its parts, in turn, replaced by null; of a list only the first part."""
+    yield None
+    for key in (
+        (value if isinstance(value, dict) else range(min(1, len(value)))) if isinstance(value, dict | list) else ()
+    ):
+        for changed in with_nothing(value[key]):
+            copy = value.copy()
+            copy[key] = changed
+            yield copy
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_part_of_a_json_file_that_is_null_is_read_or_refused_in_a_sentence(form: str, tmp_path: Path) -> None:
+    kind, writer = FORMS[form]
+    root = writer(tmp_path / "set")
+    region = "whole" if kind in WITHOUT_BOXES else "union"
+    spec = FactSetSpec(kind, str(root), region=region, min_train=0, min_test=0)  # type: ignore[arg-type]
+    for path in root.rglob("*.json"):
+        text = path.read_text()
+        for changed in with_nothing(json.loads(text)):
+            path.write_text(json.dumps(changed))
+            outcome(spec, tmp_path, kind)
+        path.write_text(text)

@@ -105,6 +105,13 @@ class Data(Section):
             raise ValueError(f"there is no fact set {table.set!r}; there are {', '.join(FACT_SETS)}")
         return table
 
+    @field_validator("root")
+    @classmethod
+    def _of_a_file(cls, root: str | None, info: ValidationInfo) -> str | None:
+        if root is not None and isinstance(info.data.get("table"), FactSetSpec):
+            raise ValueError("it belongs to a table file; the folder of a published set is data.table.root")
+        return root
+
     @field_validator("further", mode="before")
     @classmethod
     def _tables(cls, further: Any) -> Any:

@@ -49,7 +49,7 @@ def read_instances(path: Path, wanted: Container[int] | None = None) -> Iterator
         with published_form(path, f"annotation {number}"):
             if wanted is None or entry["id"] in wanted:
                 name = pick(names, entry["category_id"], "category_id")
-                yield entry["id"], Instance(entry["image_id"], name, box_of_size(*entry["bbox"]))
+                yield entry["id"], Instance(int(entry["image_id"]), name, box_of_size(*entry["bbox"]))
 
 
 def read_coco(root: Path, variant: str | None) -> Iterator[FactRecord]:

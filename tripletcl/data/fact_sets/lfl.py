@@ -35,14 +35,14 @@ def read_lfl(root: Path, variant: str | None) -> Iterator[FactRecord]:
     numbers = sorted(int(match[1]) for match in files.values() if match)
     if not numbers:
         raise MissingFile(f"{folders[0]}/B1_train.csv")
+    images = f"{below(root, base)}images"
     for number in numbers:
         path = folders[0] / f"B{number}_facts.csv"
         facts = _facts(path) if path.exists() else None
         for split in ("train", "test"):
             rows = _rows(folders[0] / f"B{number}_{split}.csv", facts)
             for link, fact in rows:
-                image = find_photo(root, f"{below(root, base)}images/{link}")
-                yield FactRecord(image, fact, split, group=f"B{number}")
+                yield FactRecord(find_photo(root, f"{images}/{link}"), fact, split, group=f"B{number}")
 
 
 def _facts(path: Path) -> dict[int, Fact]:

@@ -45,18 +45,29 @@ def words(text: str) -> str:
 
 def as_box(sides: Iterable[float]) -> Box:
     """A box that is counted as ours are: (left, top, right, bottom)."""
-    left, top, right, bottom = sides
+    left, top, right, bottom = map(float, sides)
     return left, top, right, bottom
+
+
+def as_extent(width: float, height: float) -> tuple[float, float]:
+    """The size of the image that boxes are measured in.
+
+    Raises:
+        ValueError: It is not positive.
+    """
+    if min(width, height) <= 0:
+        raise ValueError(f"its size is {width} x {height}")
+    return float(width), float(height)
 
 
 def box_from_1(left: float, top: float, right: float, bottom: float) -> Box:
     """A box that is counted from 1, its ends included."""
-    return left - 1, top - 1, right, bottom
+    return as_box((left - 1, top - 1, right, bottom))
 
 
 def box_of_size(left: float, top: float, width: float, height: float) -> Box:
     """A box that is given by its corner, counted from 0, and its size."""
-    return left, top, left + width, top + height
+    return as_box((left, top, left + width, top + height))
 
 
 def pick(names: Sequence[Any] | Mapping[int, Any], number: Any, what: str, first: int = 0) -> Any:

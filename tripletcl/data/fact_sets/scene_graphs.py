@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tripletcl.data.fact_sets.files import below, find_photo, read_json, stream_json_pairs
-from tripletcl.data.fact_sets.record import Box, FactRecord, as_box, box_of_size, pick, published_form, words
+from tripletcl.data.fact_sets.record import Box, FactRecord, as_box, as_extent, box_of_size, pick, published_form, words
 from tripletcl.data.facts import Fact
 from tripletcl.data.sets.archive import locate
 
@@ -33,7 +33,7 @@ def read_psg(root: Path, variant: str | None) -> Iterator[FactRecord]:
         tests = {str(number) for number in content["test_image_ids"]}
         names = [words(name) for name in content["thing_classes"]] + [_background(n) for n in content["stuff_classes"]]
         predicates = [words(name) for name in content["predicate_classes"]]
-        entries = content["data"]
+        entries = list(content["data"])
     for photo in entries:
         with published_form(path, photo.get("file_name") if isinstance(photo, dict) else photo):
             split = "test" if str(photo["image_id"]) in tests else "train"
@@ -72,7 +72,7 @@ def read_gqa(root: Path, variant: str | None) -> Iterator[FactRecord]:
         for number, photo in stream_json_pairs(path):
             image = find_photo(root, f"images/{number}.jpg")
             with published_form(path, number):
-                extent = (photo["width"], photo["height"])
+                extent = as_extent(photo["width"], photo["height"])
                 records = [
                     FactRecord(image, fact, split, boxes, extent=extent)
                     for fact, boxes in _gqa_facts(photo["objects"], variant == "all")

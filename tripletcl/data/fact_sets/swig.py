@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tripletcl.data.fact_sets.files import below, first_existing, read_json
-from tripletcl.data.fact_sets.record import Box, FactRecord, as_box, published_form, words
+from tripletcl.data.fact_sets.record import Box, FactRecord, as_box, as_extent, published_form, words
 from tripletcl.data.facts import Fact
 from tripletcl.data.sets.archive import locate
 
@@ -67,4 +67,4 @@ def _boxes(photo: Any, *roles: str) -> tuple[Box, ...]:
 
 
 def _extent(photo: Any) -> tuple[float, float] | None:
-    return (photo["width"], photo["height"]) if "bb" in photo else None
+    return as_extent(photo["width"], photo["height"]) if "bb" in photo else None

@@ -6,8 +6,9 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,33 +83,34 @@ def build_table(records: Iterable[FactRecord], spec: FactSetSpec, scratch: Path)
 def _collect(records: Iterable[FactRecord], spec: FactSetSpec, left_out: Counter[str]) -> Rows:
     """The rows of all facts that are shown."""
     rows: Rows = {}
+    images: dict[str, str] = {}  # a text of each image's name for all its rows
+    facts_of = cache(partial(_facts, spec=spec))
     for record in records:
         if record.label is not True:
             left_out["labels not shown" if record.label is False else "labels not known"] += 1
             continue
         split = record.split or _drawn_split(record.image, spec)
-        for fact in _facts(record.fact, spec):
+        image = images.setdefault(record.image, record.image)
+        for fact in facts_of(record.fact):
             region = None
             if spec.region == "union":
                 if not record.boxes:
                     left_out["facts without a box"] += 1
                     continue
                 boxes = record.boxes if fact.order > 1 else record.boxes[:1]
-                region = Region(record.image, union(boxes), record.extent)
-            rows.setdefault(Row(record.image, fact, split, region), record.group)
+                region = Region(image, union(boxes), record.extent)
+            rows.setdefault(Row(image, fact, split, region), record.group)
     return rows
 
 
-def _facts(fact: Fact, spec: FactSetSpec) -> Iterator[Fact]:
+def _facts(fact: Fact, spec: FactSetSpec) -> list[Fact]:
     """The fact and, if orders are asked for, those that it implies."""
     units = [
         "person" if spec.people == "merge" and place != 1 and unit in PEOPLE else unit
         for place, unit in enumerate(fact.units)
     ]
     orders = (fact.order,) if spec.orders is None else sorted({*spec.orders})
-    for order in orders:
-        if order <= fact.order:
-            yield Fact(*(units[:order]))  # type: ignore[arg-type]  # the subject is a text
+    return [Fact(*units[:order]) for order in orders if order <= fact.order]  # type: ignore[arg-type]
 
 
 def _drawn_split(image: str, spec: FactSetSpec) -> str:

@@ -136,7 +136,8 @@ def _converted(root: Path, phrases: dict[tuple[str, str], str]) -> Iterator[Fact
             predicates = [
                 _predicate(action, role, phrases) for action, role in (n.rsplit(" ", 1) for n in content["classes"])
             ]
-        for photo in content["annotations"]:
+            photos = list(content["annotations"])
+        for photo in photos:
             with published_form(path, photo):
                 folder = photo["file_name"].split("_")[1]
                 records = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tripletcl.data.fact_sets.files import find_photo, optional_module, read_json, stream_json
-from tripletcl.data.fact_sets.record import Box, FactRecord, box_of_size, pick, published_form, words
+from tripletcl.data.fact_sets.record import Box, FactRecord, as_extent, box_of_size, pick, published_form, words
 from tripletcl.data.facts import Fact
 from tripletcl.data.sets.archive import MissingFile, read_lines, reason, require
 from tripletcl.errors import UserError
@@ -175,7 +175,7 @@ def _photo_sizes(path: Path) -> list[tuple[int, tuple[float, float]]]:
             number = photo["image_id"] if "image_id" in photo else photo["id"]
             scale = SIDE / max(photo["width"], photo["height"])
             if number not in BROKEN:
-                sizes.append((number, (photo["width"] * scale, photo["height"] * scale)))
+                sizes.append((number, as_extent(photo["width"] * scale, photo["height"] * scale)))
     return sizes
 
 
