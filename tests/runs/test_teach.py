@@ -350,7 +350,8 @@ def test_killed_while_a_lesson_is_undone(run: Path, picks: list[Path]) -> None:
     [
         ("? riding", "has a '?'"),
         ("cyan ? floor", "has a '?'"),
-        ("a b c d", "4 units, and a fact has three"),
+        ("a, b, c, d", "4 units, and a fact has three"),
+        ("a b c d", "can be read in several ways"),
         (", lying, floor", "has no subject"),
     ],
 )
