@@ -184,6 +184,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[PlannedRun]:
     return commands
 
 
+@pytest.mark.parametrize("of_a_run", [True, False])
+def test_a_folder_called_like_the_package_is_not_taken_for_it(tmp_path: Path, of_a_run: bool) -> None:
+    """From the parent folder of a clone of the project, its `runs/` would be the package `tripletcl.runs`."""
+    (tmp_path / "tripletcl" / "runs").mkdir(parents=True)
+    (run, *_) = plan(config_of(methods=["mas"]), tmp_path / "out")
+    command = comparison._command(run) if of_a_run else [sys.executable, "-m", "tripletcl", "train", "missing.yaml"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.stderr.startswith("tripletcl: no config file")
+    assert ended.returncode == 2
+
+
 def test_parallel_runs_print_into_their_folders(
     tmp_path: Path, quick: list[PlannedRun], capfd: pytest.CaptureFixture[str]
 ) -> None:
