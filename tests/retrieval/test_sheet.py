@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image, features
 
 from tripletcl.errors import UserError
 from tripletcl.retrieval import Hit, contact_sheet
-from tripletcl.retrieval.sheet import CAPTION, CELL, COLUMNS, GAP, MISSING, MOST_PHOTOS, draw_sheet, shorten
+from tripletcl.retrieval.sheet import CAPTION, CELL, COLUMNS, GAP, MISSING, MOST_PHOTOS, draw_sheet, sheet_font, shorten
 
 
 def cell(sheet: Image.Image, row: int, column: int, top: int = GAP) -> np.ndarray:
@@ -72,15 +72,40 @@ def test_a_sheet_is_limited(photos: Callable[..., list[Hit]]) -> None:
 
 
 def test_long_names_lose_their_middle() -> None:
-    font = ImageFont.load_default(13)
-    short = shorten("holiday-" * 10 + "4711.jpg", font, 120)
+    font = sheet_font()
+    short = shorten("holiday-" * 10 + "4711.jpg", 120)
     assert font.getlength(short) <= 120
     assert short.startswith("holiday")
     assert "…" in short
     assert short.endswith("711.jpg")
-    assert shorten("a.jpg", font, 120) == "a.jpg"
-    assert shorten("a\nb.jpg", font, 120) == "a�b.jpg"
-    assert shorten("a.jpg", font, 0) == "…"
+    assert shorten("a.jpg", 120) == "a.jpg"
+    assert shorten("a.jpg", 0) == "…"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Año β жук.jpg", "Año β жук.jpg"),
+        ("犬.jpg", r"\u72ac.jpg"),
+        ("หมา", r"\u0e2b\u0e21\u0e32"),
+        ("🦄.png", r"\U0001f984.png"),
+        ("a\nb\x1b[31m.jpg", r"a\nb\x1b[31m.jpg"),
+        ("\udcff.jpg", r"\udcff.jpg"),
+        ("a\u202egpj.exe", r"a\u202egpj.exe"),
+    ],
+)
+def test_a_letter_is_drawn_or_escaped_and_no_box(name: str, shown: str) -> None:
+    assert shorten(name, 1000) == shown
+    font = sheet_font()
+    box = font.getmask("\U0010ffff")  # no font has it
+    assert all(bytes(font.getmask(letter)) != bytes(box) for letter in shown)
+
+
+def test_letters_from_right_to_left_are_drawn_only_where_they_can_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "check", lambda name: name == "fribidi")
+    assert shorten("صورة", 1000) == "صورة"
+    monkeypatch.setattr(features, "check", lambda _: False)
+    assert shorten("ab ص", 1000) == r"ab \u0635"
 
 
 def test_only_whole_png_files(photos: Callable[..., list[Hit]], tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 from tripletcl.data.images import decode_image, map_in_threads
 from tripletcl.errors import UserError
@@ -22,7 +24,8 @@ INK, PAPER, MISSING = (32, 32, 32), (255, 255, 255), (160, 160, 160)
 def contact_sheet(hits: Sequence[Hit], path: str | Path, title: str = "") -> None:
     """Draw photos in a grid, best first, each cropped to a square like the model's input, and write a PNG file.
 
-    A photo that cannot be read is a grey cell. Long names lose their middle.
+    A photo that cannot be read is a grey cell. Long names lose their middle, and characters that the font lacks are
+    escaped.
 
     Args:
         hits: The first 200 are drawn.
@@ -43,30 +46,59 @@ def draw_sheet(hits: Sequence[Hit], title: str = "") -> Image.Image:
     """Draw the image of `contact_sheet`."""
     hits = hits[:MOST_PHOTOS]
     columns, rows = min(COLUMNS, max(len(hits), 1)), -(-len(hits) // COLUMNS)
-    font = ImageFont.load_default(TEXT)
+    font = sheet_font()
     top = GAP + (TEXT + 2 * GAP if title else 0)
     size = (GAP + columns * (CELL + GAP), top + rows * (CELL + CAPTION + GAP))
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, GAP), shorten(title, font, size[0] - 2 * GAP), fill=INK, font=font)
+    draw.text((GAP, GAP), shorten(title, size[0] - 2 * GAP), fill=INK, font=font)
     for number, (hit, photo) in enumerate(zip(hits, map_in_threads(_load_cell, hits), strict=True)):
         left = GAP + number % COLUMNS * (CELL + GAP)
         upper = top + number // COLUMNS * (CELL + CAPTION + GAP)
         sheet.paste(photo, (left, upper))
         draw.text((left, upper + CELL + 2), f"{number + 1}   {hit.score:.3f}", fill=INK, font=font)
-        name = shorten(hit.path.name, font, CELL)
+        name = shorten(hit.path.name, CELL)
         draw.text((left, upper + CELL + CAPTION // 2), name, fill=INK, font=font)
     return sheet
 
 
-def shorten(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
-    """Replace the middle of a text that is wider than `width` pixels."""
-    text = whole = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    length = len(text)
-    while length and font.getlength(text) > width:
+def shorten(text: str, width: int) -> str:
+    """Escape the characters that the font lacks, and replace the middle of a text that is wider than `width` pixels."""
+    font, letters = sheet_font(), [letter if _is_drawn(letter) else _escaped(letter) for letter in text]
+    length, shown = len(letters), "".join(letters)
+    while length and font.getlength(shown) > width:
         length -= 1
-        text = whole[: (length + 1) // 2] + "…" + whole[len(whole) - length // 2 :]
-    return text
+        shown = "".join([*letters[: (length + 1) // 2], "…", *letters[len(letters) - length // 2 :]])
+    return shown
+
+
+@cache
+def sheet_font() -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew and more, but no Chinese."""
+    return ImageFont.truetype(_font_file(), TEXT)
+
+
+def _font_file() -> Path:
+    from matplotlib import get_data_path
+
+    return Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+
+
+@cache
+def _drawn() -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(str(_font_file())).get_charmap())
+
+
+def _is_drawn(letter: str) -> bool:
+    """True if the font has a character; those written from right to left need a library that Pillow looks for."""
+    from_right = unicodedata.bidirectional(letter) in ("R", "AL")
+    return letter.isprintable() and ord(letter) in _drawn() and (not from_right or features.check("fribidi"))
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
 
 
 def _load_cell(hit: Hit) -> Image.Image:
@@ -74,5 +106,5 @@ def _load_cell(hit: Hit) -> Image.Image:
         return Image.fromarray(decode_image(hit.path, CELL).transpose(1, 2, 0))
     except UserError:
         cell = Image.new("RGB", (CELL, CELL), MISSING)
-        ImageDraw.Draw(cell).text((GAP, GAP), "cannot be read", fill=INK, font=ImageFont.load_default(TEXT))
+        ImageDraw.Draw(cell).text((GAP, GAP), "cannot be read", fill=INK, font=sheet_font())
         return cell
