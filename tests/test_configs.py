@@ -33,6 +33,13 @@ def test_shipped_config(path: Path) -> None:
     assert f"tripletcl compare {path.stem}" in head or f"tripletcl {path.stem}" in head, "the head names the command"
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_head_that_gives_a_duration_names_the_processor(path: Path) -> None:
+    head = path.read_text(encoding="utf-8").split("\n\n")[0].replace("\n# ", " ")
+    durations = re.findall(r"\b\d+ (?:s|min|minutes|hours)\b", head)
+    assert bool(durations) == ("cores of an" in head or "thread of an" in head)
+
+
 def test_resolved_config_comes_back_equal() -> None:
     config = load_config("demo", ["method={name: mas, lam: 3}", "data.tasks=2"])
     text = dump_config(config)
