@@ -90,7 +90,6 @@ def test_every_test_file_has_a_name_of_its_own() -> None:
 PRIVATE_NAMES = {
     "_linear_pointwise": ["cpu"],  # oneDNN's product, which is tested before its first use
     "_foreach_*": ["mas.chunked"],  # torch's multi-tensor operations, of which its optimizers consist
-    "_data": ["web.*"],  # the data of a Gradio event
 }
 """Private names of other packages, and the modules that may use them."""
 
@@ -100,7 +99,7 @@ def private_names(tree: ast.AST) -> set[str]:
     defined: set[str] = set()
     used: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             defined.add(node.name)
         elif isinstance(node, ast.Attribute):
             (defined if isinstance(node.ctx, ast.Store) else used).add(node.attr)

@@ -10,16 +10,23 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from evil_names import EVIL_PHOTO, EVIL_WORD
+from markupsafe import Markup
 from PIL import Image
 
 from tripletcl.report.formatting import MINUS
-from tripletcl.web.server import PHOTO_BYTES, address_of, build_app, build_server, open_port, private_uploads
-from tripletcl.web.state import LiveState
+from tripletcl.retrieval import Request
+from tripletcl.runs.teach import teach
+from tripletcl.web import views
+from tripletcl.web.galleries import Gallery
+from tripletcl.web.server import address_of, build_app, build_server, open_port
+from tripletcl.web.state import AppState, LiveState
+from tripletcl.web.uploads import PHOTO_BYTES, private_uploads
 
 gradio = pytest.importorskip("gradio", reason="the page needs Gradio: pip install tripletcl[ui]")
 playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
@@ -97,7 +104,7 @@ def address(live: LiveState) -> Iterator[str]:
     from tripletcl.web.page import build_page
 
     with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening:
-        app = build_app(build_page(live), uploads)
+        app = build_app(build_page(live, uploads), uploads)
         server = build_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -157,6 +164,31 @@ def test_an_error_is_one_sentence_in_place(visit: Visit) -> None:
     assert "Traceback" not in visit.page.content()
     visit.ask("?, flying, ?")
     assert "“flying” was never trained as a predicate" in visit.see("#notes .note").inner_text()
+
+
+def test_a_late_answer_is_not_shown_under_another_question(
+    visit: Visit, live: LiveState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predicates = {fact.predicate: fact for fact in live.current.main.table.facts if fact.predicate is not None}
+    first, second = [*predicates][:2]
+    may_answer, draw = {first: threading.Event(), second: threading.Event()}, views.curve
+
+    def slow_curve(state: AppState, gallery: Gallery, request: Request, *others: Any) -> Markup:
+        may_answer[str(request).split(", ")[1].rstrip(">")].wait(MILLISECONDS / 1000)
+        return draw(state, gallery, request, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(views, "curve", slow_curve)
+        for predicate in (first, second):
+            visit.ask(f"?, {predicate}, ?")
+            visit.see(f"#notes b:has-text('<?, {predicate}')")
+        may_answer[first].set()
+        late = visit.page.locator(f"#curve .stale img[alt*='{first}']")
+        late.wait_for(state="attached", timeout=MILLISECONDS)
+        late.wait_for(state="hidden", timeout=MILLISECONDS)
+        may_answer[second].set()
+        visit.see(f"#curve img[alt*='{second}']")
+        assert visit.page.locator("#curve .stale").count() == 0
 
 
 def test_the_slider_changes_what_is_found(visit: Visit) -> None:
@@ -221,10 +253,10 @@ def test_a_dropped_photo_is_described_by_both_methods(visit: Visit, live: LiveSt
     visit.see("#described .empty")
     (tmp_path / "letter.png").write_text("Dear reader")
     visit.page.set_input_files("#photo input[type=file]", tmp_path / "letter.png")
-    assert "letter.png is not an image" in visit.see("#described .error").inner_text()
+    assert "letter.png: not an image" in visit.see(".toast-body").inner_text()
 
 
-def test_a_fact_is_taught_searched_and_undone(visit: Visit, tmp_path: Path) -> None:
+def test_a_fact_is_taught_searched_and_undone(visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     visit.go_to("Search")
     visit.ask("?, waving, ?")
     visit.see("#notes b:has-text('<?, waving, ?>')")
@@ -246,7 +278,15 @@ def test_a_fact_is_taught_searched_and_undone(visit: Visit, tmp_path: Path) -> N
     visit.page.press("#teach-subject input", "Enter")
     visit.page.fill("#teach-predicate input", "juggling")
     visit.page.press("#teach-predicate input", "Enter")
+    from tripletcl.web import teach_tab
+
+    may_learn = threading.Event()
+    monkeypatch.setattr(teach_tab, "teach", lambda *_, **__: may_learn.wait(30) and teach(*_, **__))
     visit.page.click("#learn")
+    visit.wait_without("#said .error")  # of the lesson before
+    visit.see("#said [data-testid=status-tracker]:not(.hide)")
+    assert not visit.page.locator("#said .progress-text").is_visible(), "no time is drawn over the table"
+    may_learn.set()
     said = visit.see("#said .done").inner_text()
     assert f"Learned <{EVIL_WORD}, juggling> from four photos" in said
     assert "on one photo held out of it" in said
@@ -281,6 +321,7 @@ def test_no_path_is_served(address: str, live: LiveState) -> None:
             answer = httpx.get(f"{address}/{route}{path}")
             assert answer.status_code in (403, 404, 405), (route, path)
     assert httpx.get(address, headers={"host": "evil.example"}).status_code == 400
+    assert httpx.get(address, headers={"origin": "http://evil.example"}).status_code == 403
 
 
 def test_an_upload_is_served_by_its_path(address: str) -> None:
@@ -292,8 +333,7 @@ def test_an_upload_is_served_by_its_path(address: str) -> None:
 
 def test_nothing_is_offered_to_programs(address: str) -> None:
     """There is no endpoint for others, and no schema of one."""
-    assert httpx.get(f"{address}/gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
-    for schema in ("openapi.json", "gradio_api/openapi.json", "docs"):
+    for schema in ("gradio_api/info", "openapi.json", "gradio_api/openapi.json", "docs", "config"):
         assert httpx.get(f"{address}/{schema}").status_code == 404
 
 

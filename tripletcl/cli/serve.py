@@ -29,20 +29,14 @@ def serve(
 
     Needs pip install "tripletcl[ui]".
     """
-    from tripletcl.web.server import (
-        address_of,
-        build_app,
-        build_server,
-        check_gradio,
-        is_loopback,
-        open_port,
-        private_uploads,
-    )
+    from tripletcl.compare.processes import signals_raise
+    from tripletcl.web.server import address_of, build_app, build_server, check_gradio, is_loopback, open_port
 
     check_gradio()
     console = ready()
-    listening = open_port(host, port)
-    with listening, private_uploads() as uploads:
+    from tripletcl.web.uploads import private_uploads
+
+    with signals_raise(), open_port(host, port) as listening, private_uploads() as uploads:
         from tripletcl.web.galleries import default_index
         from tripletcl.web.page import build_page
         from tripletcl.web.state import LiveState
@@ -50,10 +44,11 @@ def serve(
 
         live = LiveState(run, other, index or default_index(run))
         warm_up(live.current)
-        page = build_page(live, may_teach=teach)
+        page = build_page(live, uploads, may_teach=teach)
         if not is_loopback(host):
             whom = "see these photos and teach this run" if teach else "see these photos"
             console.print(f"warning: everyone who reaches {host} can {whom}; there is no password", style="bold")
         server = build_server(build_app(page, uploads, host))
+        listening.listen()
         say(f"page: {address_of(listening)}")
         server.run(sockets=[listening])

@@ -46,7 +46,7 @@ def run_jobs(
     """
     waiting, free = list(range(len(jobs))), list(places)
     running: dict[Future[int], tuple[Process, int, Environment]] = {}
-    with _signals_raise(), ThreadPoolExecutor(max(len(places), 1)) as pool:
+    with signals_raise(), ThreadPoolExecutor(max(len(places), 1)) as pool:
         try:
             while waiting or running:
                 while waiting and free:
@@ -81,7 +81,7 @@ def _stop(ends: Collection[Future[int]], processes: Sequence[Process]) -> None:
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
+def signals_raise() -> Iterator[None]:
     """SIGTERM and a closed terminal raise like Ctrl-C, instead of ending this process at once."""
     if threading.current_thread() is not threading.main_thread():  # the only thread that may set signal handlers
         yield

@@ -94,7 +94,7 @@ def _drawn() -> frozenset[int]:
 def _is_drawn(letter: str) -> bool:
     """True if the font has a character; those written from right to left need a library that Pillow looks for."""
     from_right = unicodedata.bidirectional(letter) in ("R", "AL")
-    return letter.isprintable() and ord(letter) in _drawn() and (not from_right or features.check("fribidi"))
+    return letter.isprintable() and ord(letter) in _drawn() and (not from_right or bool(features.check("fribidi")))
 
 
 def _escaped(letter: str) -> str:

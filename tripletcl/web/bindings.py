@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,23 +19,24 @@ from tripletcl.web.state import LiveState
 
 log = logging.getLogger("tripletcl")
 
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-"""Settings of an event: it is no endpoint for others, nothing flickers while it runs, and it is answered at once.
+CHECKED: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
+"""Settings of an event: it is no endpoint for others, and its values are used as `Calls` has checked them."""
+
+QUIET: dict[str, Any] = {**CHECKED, "show_progress": "hidden", "queue": False}
+"""Settings of an event besides: nothing flickers while it runs, and it is answered at once.
 
 Answers that come through the queue share a stream, which Gradio closes when it seems to be idle; the answer to an event
 that comes at that very moment is lost.
 """
 
-SLOW = QUIET | {"show_progress": "minimal"}
-"""Settings of an event that may take more than a moment."""
-
-PHOTO_CLICKS, PICK = asset("photo_clicks.js"), asset("pick.js")
+PHOTO_CLICKS, PICK, RELEASE = asset("photo_clicks.js"), asset("pick.js"), asset("release.js")
 OPEN_DIALOG = PHOTO_CLICKS + asset("dialog.js")
 
 
-def client_state(value: list[Any]) -> gr.JSON:
+def client_state(value: list[Any] | int) -> Any:
     """A value in the visitor's browser that other parts can follow; Gradio's own state is seen by its queue only."""
-    return gr.JSON(value, visible="hidden")
+    kind: Any = gr.Number if isinstance(value, int) else gr.JSON
+    return kind(value, visible="hidden")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,26 @@ def bind_panels(page: gr.Blocks, shared: Shared) -> None:
     triggers = [page.load, *(control.change for control in shared.triggers)]
     fast, slow = ([panel for panel in shared.panels if panel.slow == late] for late in (False, True))
     first = gr.on(triggers, *_joined(fast), **QUIET, trigger_mode="always_last")
-    first.then(*_joined(slow), **QUIET, trigger_mode="always_last")
+    answer_later(first.then, *_joined(slow))
+
+
+def answer_later(
+    start: Callable[..., Any], answer: Callable[..., list[Any]], inputs: list[Any], outputs: list[Any]
+) -> None:
+    """Bind what may take more than a moment: an answer is visible only as long as it answers what is asked.
+
+    Args:
+        start: From the arguments of an event to the event.
+        answer: From the values of the inputs to those of the outputs, pieces of HTML.
+        inputs: What is asked.
+        outputs: Where the answer is shown.
+    """
+    held = client_state([[], [""] * len(outputs)])  # an answer, after the values of the inputs that it is for
+    latest = {**QUIET, "trigger_mode": "always_last"}
+    release = {"fn": None, "inputs": [held, *inputs], "outputs": outputs, "js": RELEASE, **latest}
+    asked = start(**release)
+    answered = asked.then(lambda *values: [list(values), answer(*values)], inputs, held, **latest)
+    answered.then(**release)
 
 
 def _joined(panels: list[Panel]) -> tuple[Callable[..., list[Any]], list[Any], list[Any]]:
@@ -128,7 +149,8 @@ def with_errors(answer: Callable[..., Any], on_error: Callable[[str], Any] = err
 
 
 def _as_sentence(message: str) -> str:
-    """With a capital, unless it begins with a file's name or the like, and a full stop."""
+    """With a capital, unless it begins with a file's name or the like, a full stop, and files without their folders."""
+    message = re.sub(r"(?<![\w.])/(?:[^\s/]+/)+", "", message)
     plain = message.partition(" ")[0].isalpha()
     return (message[:1].upper() if plain else message[:1]) + message[1:] + "." * (not message.endswith((".", "!", "?")))
 
@@ -138,9 +160,10 @@ def bind_photos(live: LiveState, shared: Shared, photos: gr.HTML) -> None:
     times = itertools.count()
 
     def open_photo(stage: int, other: str, picked: list[str], event: gr.EventData) -> str:
-        return views.dialog(live.current, str(event._data.get("photo")), stage, other, picked, next(times))
+        return views.dialog(live.current, event.photo, stage, other, picked, next(times))
 
-    photos.click(with_errors(open_photo), [shared.stage, shared.other, shared.picked], shared.dialog, **QUIET)
+    inputs: list[Any] = [shared.stage, shared.other, shared.picked]
+    photos.click(with_errors(open_photo), inputs, shared.dialog, **QUIET, trigger_mode="always_last")
     bind_picks(shared, photos)
 
 

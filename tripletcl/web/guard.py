@@ -1,12 +1,18 @@
-"""A guard in front of the page: it serves uploads only, and refuses routes and sizes that the page never needs."""
+"""A guard in front of the page: it lets in the page's own browser, on the routes and with the calls that it needs."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tripletcl.web.calls import CALLS, Calls, WrongCall
+from tripletcl.web.uploads import REQUEST_BYTES
 
 POLICY = "; ".join(
     [
@@ -29,61 +35,119 @@ HEADERS = {
     "referrer-policy": "no-referrer",
 }
 
-CLOSED = (
-    *("proxy=", "file/", "stream/", "monitoring", "deep_link", "run-history", "runs", "dev/", "custom_component"),
-    *("openapi.json", "docs", "redoc"),
-)
-"""Routes of Gradio that the page does not use, some of which fetch from elsewhere or list what others asked for."""
+HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 
-FILE = "file="
+UPLOAD, PROGRESS, FILE = "gradio_api/upload", "gradio_api/upload_progress", "gradio_api/file="
+
+READ = ("", "theme.css", "favicon.ico", "gradio_api/queue/data", PROGRESS)
+READ_BELOW = ("assets/", "static/", "gradio_api/heartbeat/", FILE)
+WRITTEN = {UPLOAD: REQUEST_BYTES, **dict.fromkeys(CALLS, 10**6)}
+"""The routes that the page's browser reads, those whose names begin so, and those it sends to, with most bytes each.
+
+Gradio has others, some of which fetch from elsewhere or list what others asked for.
+"""
 
 
 class Guard:
-    """An ASGI application that passes requests on to another one, or refuses them.
+    """An ASGI application that passes requests on to another one, or refuses them in a sentence.
 
     Args:
         app: The other application.
-        uploads: The folder of uploaded files: the only files that are served by a path.
-        most_bytes: The limit of one request's body.
+        calls: The calls that it takes, and the uploads: the only files that are served by a path.
+        hosts: The names that it may be asked by, so that no page elsewhere can reach it through a name that points
+            here; any name if empty.
     """
 
-    def __init__(self, app: ASGIApp, uploads: Path, most_bytes: int) -> None:
-        self.app, self.uploads, self.most_bytes = app, uploads.resolve(), most_bytes
+    def __init__(self, app: ASGIApp, calls: Calls, hosts: Collection[str] = ()) -> None:
+        self.app, self.calls, self.hosts = app, calls, frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        refused = self.refusal(scope) if scope["type"] == "http" else None
+        if scope["type"] != "http":  # the application starts or ends; the server speaks no other protocol
+            await self.app(scope, receive, send)
+            return
+        started = False
 
         async def send_guarded(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
             await send(message)
 
-        await (refused or self.app)(scope, receive, send_guarded)
+        try:
+            await self._answer(scope, receive, send_guarded)
+        except Exception as error:
+            if not isinstance(error.__cause__ or error, HTTPException | ClientDisconnect):
+                raise
+            # An answer that streams was asked for by a session that is not known, or that has left.
+            if started:
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await _refused(404, "there is nothing to read")(scope, receive, send_guarded)
 
-    def refusal(self, scope: Scope) -> PlainTextResponse | None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: ASGIApp = self.refusal(scope) or self.app
+        route = scope["path"].removeprefix("/")
+        if answer is self.app and route in CALLS:
+            body = await Request(scope, receive).body()
+            try:
+                receive = _again(self.calls.check(route, body), receive)
+            except WrongCall as wrong:
+                answer = JSONResponse({"error": str(wrong), "detail": str(wrong)}, 422)
+        await answer(scope, receive, send)
+
+    def refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that is refused; None for all others."""
-        route = scope["path"].lstrip("/").removeprefix("gradio_api/").lstrip("/")
-        if route.startswith(FILE):
-            return None if self._uploaded(route.removeprefix(FILE)) else _answer(403, "no file is served by its path")
-        if route.startswith(CLOSED):
-            return _answer(404, "there is no such page")
-        if scope["method"] == "POST":
-            length = Headers(scope=scope).get("content-length")
-            if length is None:
-                return _answer(411, "the request needs a content-length")
-            if not length.isdecimal() or int(length) > self.most_bytes:
-                return _answer(413, f"too large; allowed are up to {self.most_bytes // 10**6} MB at once")
+        headers, method, route = Headers(scope=scope), scope["method"], scope["path"].removeprefix("/")
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not _name(hosts[0]) or (self.hosts and _name(hosts[0]) not in self.hosts):
+            return _refused(400, "the page is not known by this name")
+        if _is_foreign(headers, hosts[0], method):
+            return _refused(403, "the page of another site may not ask this one")
+        if method == "POST" and route in WRITTEN:
+            return _refused_length(headers.get("content-length"), WRITTEN[route])
+        if method not in ("GET", "HEAD") or not (route in READ or route.startswith(READ_BELOW)):
+            return _refused(404, "there is no such page")
+        if route.startswith(FILE) and not self.calls.uploads.holds(route.removeprefix(FILE)):
+            return _refused(403, "no file is served by its path")
         return None
 
-    def _uploaded(self, path: str) -> bool:
-        try:
-            return Path(path).is_absolute() and Path(path).resolve().is_relative_to(self.uploads)
-        except (OSError, ValueError):
-            return False
+
+def _name(host: str) -> str | None:
+    """The name in a header like `localhost:7860` or `[::1]:7860`; None where there is none."""
+    found = HOST.fullmatch(host.lower())
+    return found and found[1]
 
 
-def _answer(status: int, words: str) -> PlainTextResponse:
-    return PlainTextResponse(words, status_code=status)
+def _is_foreign(headers: Headers, host: str, method: str) -> bool:
+    """True for a request that another site's page makes; a link there that leads here is none."""
+    origin = headers.get("origin")
+    if origin is not None and origin.lower().partition("://")[2] != host.lower():
+        return True
+    followed = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+    return headers.get("sec-fetch-site") in ("cross-site", "same-site") and not followed
+
+
+def _refused_length(length: str | None, most: int) -> Response | None:
+    if length is None:
+        return _refused(411, "the request needs a content-length")
+    if not length.isdecimal() or int(length[:20]) > most:
+        return _refused(413, f"too large; allowed are up to {most // 10**6} MB at once")
+    return None
+
+
+def _refused(status: int, sentence: str) -> Response:
+    return PlainTextResponse(sentence, status)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body instead of the one that was read."""
+    bodies = [body]
+
+    async def received() -> Message:
+        return {"type": "http.request", "body": bodies.pop(), "more_body": False} if bodies else await receive()
+
+    return received

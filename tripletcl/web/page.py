@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +13,40 @@ from tripletcl.web.bindings import (
     OPEN_DIALOG,
     PHOTO_CLICKS,
     QUIET,
-    SLOW,
     Shared,
+    answer_later,
     bind_panels,
     bind_picks,
     client_state,
     with_errors,
 )
 from tripletcl.web.search_tab import search_tab
-from tripletcl.web.server import UPLOADS_CHECKED, UPLOADS_KEPT
 from tripletcl.web.state import NO_OTHER, LiveState
 from tripletcl.web.teach_tab import task_list, teach_tab
+from tripletcl.web.uploads import Uploads
 
 
-def build_page(live: LiveState, may_teach: bool = True) -> gr.Blocks:
+def build_page(live: LiveState, uploads: Uploads, may_teach: bool = True) -> gr.Blocks:
     """Build the page of a run.
 
     Args:
         live: The run and its surroundings.
+        uploads: The photos that visitors upload.
         may_teach: True if visitors may teach it; else they only see its tasks.
     """
     title = f"tripletcl: {live.run.resolve().name}"
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(UPLOADS_CHECKED, UPLOADS_KEPT)) as page:
+    with gr.Blocks(title=title, analytics_enabled=False) as page:
         shared = _frame(live)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Search", id="search"):
                 search = search_tab(live, shared)
             with gr.Tab("Photo", id="photo"):
-                _photo_tab(live, shared)
+                _photo_tab(live, shared, uploads)
             with gr.Tab("Memory", id="memory"):
                 _memory_tab(live, shared)
             with gr.Tab("Teach" if may_teach else "Tasks", id="teach"):
                 if may_teach:
-                    teach_tab(page, live, shared, search)
+                    teach_tab(page, live, shared, search, uploads)
                 else:
                     task_list(page, live)
 
@@ -52,7 +54,11 @@ def build_page(live: LiveState, may_teach: bool = True) -> gr.Blocks:
             last = live.follow().main.last
             return gr.update(maximum=last, value=last)
 
+        def leave(request: gr.Request) -> None:
+            uploads.forget(request.session_hash)
+
         page.load(latest, None, shared.stage, **QUIET)
+        page.unload(leave)
         bind_panels(page, shared)
     return page
 
@@ -85,7 +91,7 @@ def _frame(live: LiveState) -> Shared:
     return shared
 
 
-def _photo_tab(live: LiveState, shared: Shared) -> None:
+def _photo_tab(live: LiveState, shared: Shared, uploads: Uploads) -> None:
     """A photo is dropped, and the facts that each method finds in it are shown."""
     with gr.Row():
         photo = gr.Image(
@@ -98,22 +104,20 @@ def _photo_tab(live: LiveState, shared: Shared) -> None:
             elem_id="photo",
             buttons=[],
         )
-        photo.preprocess = _uploaded_path  # type: ignore[method-assign]
         with gr.Column(scale=2, min_width=300):
             state = live.current
             facts = gr.HTML(views.described(state, None, state.main.last, NO_OTHER), elem_id="described")
 
-    def describe(path: str | None, stage: int, other: str) -> str:
-        return views.described(live.current, Path(path) if path else None, stage, other)
+    def describe(file: dict[str, Any] | None, stage: int, other: str) -> str:
+        return views.described(live.current, Path(file["path"]) if file else None, stage, other)
 
+    def show(file: dict[str, Any] | None, request: gr.Request) -> None:
+        uploads.show(request.session_hash, "photo", [Path(file["path"])] if file else [])
+
+    photo.change(show, photo, None, **QUIET)
     inputs: list[Any] = [photo, shared.stage, shared.other]
-    photo.change(with_errors(describe), inputs, facts, **SLOW)
-    shared.show(describe, inputs, facts)
-
-
-def _uploaded_path(payload: Any) -> str | None:
-    """The path of the file as it is: Gradio would open it at once, and what is no image is refused in words later."""
-    return None if payload is None else payload.path
+    changed = partial(gr.on, [photo.change, shared.stage.change, shared.other.change])
+    answer_later(changed, lambda *values: [with_errors(describe)(*values)], inputs, [facts])
 
 
 def _memory_tab(live: LiveState, shared: Shared) -> None:
@@ -125,6 +129,6 @@ def _memory_tab(live: LiveState, shared: Shared) -> None:
     shared.show(lambda stage, other: views.curves(live.current, stage, other), inputs, curves, slow=True)
 
     def go_to(event: gr.EventData) -> Any:
-        return gr.update(value=int(event._data.get("stage", live.current.main.last)))
+        return gr.update(value=event.stage)
 
     matrices.select(with_errors(go_to, lambda _: gr.skip()), None, shared.stage, **QUIET)

@@ -67,9 +67,9 @@ def read_request(typed: Sequence[str | None], model: TextEmbedder) -> Request:
     Raises:
         UserError: it asks for nothing, or cannot be read.
     """
-    if len(typed) > 1:
+    if len(typed) == len(UNITS):
         return Request((Term(Query(*typed)),))
-    return parse_request(typed[0] or "", model.facts)
+    return parse_request(" ".join(filter(None, typed)), model.facts)
 
 
 def relevance(gallery: Gallery, request: Request) -> np.ndarray | None:

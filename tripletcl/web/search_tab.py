@@ -22,14 +22,12 @@ from tripletcl.web.bindings import (
     error_sentence,
     with_errors,
 )
+from tripletcl.web.calls import MOST_CHARACTERS
 from tripletcl.web.search import read_request
 from tripletcl.web.state import AppState, LiveState
 
 FIRST_HITS, MOST_HITS = 12, 96
 """Photos that a search shows at first, and at most when more are asked for."""
-
-MOST_CHARACTERS = 300
-"""Of a typed line."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def search_tab(live: LiveState, shared: Shared) -> Search:
         )
         gallery = _gallery_choice(state)
     _example_buttons(examples, search)
-    line.submit(lambda text: [text[:MOST_CHARACTERS]], line, search.typed, **QUIET)
+    line.submit(lambda text: [text], line, search.typed, **QUIET)
     _answers(live, shared, search.typed, gallery)
     return search
 
@@ -117,23 +115,23 @@ def _answers(live: LiveState, shared: Shared, typed: gr.JSON, gallery: gr.Dropdo
     notes = gr.HTML(elem_id="notes")
     results = gr.HTML(js_on_load=PHOTO_CLICKS, elem_id="results")
     more = gr.Button("More photos", size="sm", elem_id="more")
-    curve, count = gr.HTML(elem_id="curve"), client_state([FIRST_HITS])
+    curve, count = gr.HTML(elem_id="curve"), client_state(FIRST_HITS)
 
-    def show(words: Any, stage: int, other: str, key: str, hits: list[int], picked: list[str]) -> list[Any]:
-        k, state = min(hits[0], MOST_HITS), live.current
-        request, searched = read_request(words, state.main.model(stage)), state.galleries[key]
+    def show(words: Any, stage: int, other: str, key: str, hits: int, picked: list[str]) -> list[Any]:
+        k, state = min(max(hits, FIRST_HITS), MOST_HITS), live.current
+        request, searched = read_request(words, state.main.model(stage)), state.gallery(key)
         photos = views.results(state, searched, request, stage, other, k, picked)
         return [views.notes(state, searched, request, stage), photos, gr.update(visible=k < MOST_HITS)]
 
     def draw(words: Any, stage: int, other: str, key: str) -> list[Any]:
         state = live.current
         request = read_request(words, state.main.model(stage))
-        return [views.curve(state, state.galleries[key], request, stage, other)]
+        return [views.curve(state, state.gallery(key), request, stage, other)]
 
     answer = with_errors(show, lambda message: [error_sentence(message), "", gr.update(visible=False)])
     inputs: list[Any] = [typed, shared.stage, shared.other, gallery]
     shared.triggers.extend([typed, gallery, count])
     shared.panels.append(Panel(answer, [*inputs, count, shared.picked], [notes, results, more]))
     shared.panels.append(Panel(with_errors(draw, lambda _: [""]), inputs, [curve], slow=True))
-    more.click(lambda hits: [2 * hits[0]], count, count, **QUIET)
+    more.click(lambda hits: 2 * hits, count, count, **QUIET)
     bind_photos(live, shared, results)

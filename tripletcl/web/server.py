@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +14,10 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
-PHOTO_BYTES, REQUEST_BYTES = 25 * 10**6, 400 * 10**6
-"""Limits of one uploaded photo, and of all photos of one request."""
+    from tripletcl.web.uploads import Uploads
 
-UPLOADS_KEPT, UPLOADS_CHECKED = 6 * 3600, 600
-"""Seconds after which an uploaded photo is deleted, and between two checks; all are deleted when the server ends."""
+VISITS_HELD = 100
+"""Visits whose components Gradio holds in memory, some 100 kB each."""
 
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "Liberation Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
@@ -46,42 +41,33 @@ def check_gradio() -> None:
         raise UserError('the page needs Gradio, which is not installed: pip install "tripletcl[ui]"') from None
 
 
-@contextmanager
-def private_uploads() -> Iterator[Path]:
-    """Make a folder for uploaded photos that only this user can read, deleted when the block ends; no telemetry.
-
-    Gradio reads both settings from the environment when a page is built.
-    """
-    with tempfile.TemporaryDirectory(prefix="tripletcl-uploads-") as folder:
-        settings = {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
-        before = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
-        try:
-            yield Path(folder)
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def build_app(page: gr.Blocks, uploads: Path, host: str = "127.0.0.1") -> FastAPI:
+def build_app(page: gr.Blocks, uploads: Uploads, host: str = "127.0.0.1") -> FastAPI:
     """Make the page an application that a guard protects.
 
     Args:
         page: From `build_page`.
-        uploads: From `private_uploads`.
+        uploads: From `private_uploads`, the same that the page was built with.
         host: The address that it is served at. At a loopback address, requests for another host's name are refused, so
             that no page elsewhere can reach it through a name that points here.
     """
     import gradio as gr
     from fastapi import FastAPI
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.routing import Route
 
-    from tripletcl.web.guard import Guard
+    from tripletcl.web.calls import Calls
+    from tripletcl.web.guard import PROGRESS, UPLOAD, Guard
+    from tripletcl.web.uploads import PHOTO_BYTES
 
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    names = ["localhost", "127.0.0.1", "[::1]", host] if is_loopback(host) else ["*"]
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
-    app.add_middleware(Guard, uploads=uploads, most_bytes=REQUEST_BYTES)
+    app = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=uploads.swept,
+        routes=[Route(f"/{UPLOAD}", uploads.take, methods=["POST"]), Route(f"/{PROGRESS}", uploads.progress)],
+    )
+    hosts = ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host] if is_loopback(host) else []
+    app.add_middleware(Guard, calls=Calls(page, uploads), hosts=hosts)
+    page.state_session_capacity = VISITS_HELD
     return gr.mount_gradio_app(
         app,
         page,
@@ -134,7 +120,7 @@ def build_server(app: FastAPI) -> uvicorn.Server:
     """Make the server of an application; `should_exit` stops it."""
     import uvicorn
 
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, ws="none"))
 
 
 def address_of(opened: socket.socket) -> str:

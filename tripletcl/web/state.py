@@ -68,19 +68,29 @@ class AppState:
         new = f", {len(facts) - before} of them in task {stage}" if before else ""
         return f"After task {stage} of {self.main.last}: {counted(len(facts), 'fact')} taught{new}."
 
-    def photo(self, key: str) -> tuple[Gallery, int]:
+    def gallery(self, key: str) -> Gallery:
+        """A gallery by its key.
+
+        Raises:
+            UserError: there is no such gallery.
+        """
+        if key not in self.galleries:
+            raise UserError("these photos are not there any more; open the page again")
+        return self.galleries[key]
+
+    def photo(self, key: str | None) -> tuple[Gallery, int]:
         """The gallery and the number that a photo's key names.
 
         Raises:
             UserError: there is no such photo.
         """
-        name, _, number = key.partition(":")
-        gallery = self.galleries.get(name)
-        if gallery is None or not number.isdecimal() or int(number) >= len(gallery):
+        name, _, number = (key or "").partition(":")
+        gallery = self.gallery(name)
+        if not number.isdecimal() or int(number) >= len(gallery):
             raise UserError("this photo is not there any more; search again")
         return gallery, int(number)
 
-    def photo_paths(self, keys: Sequence[str]) -> list[Path]:
+    def photo_paths(self, keys: Sequence[str | None]) -> list[Path]:
         """The files of photos by their keys."""
         return [gallery.paths[number] for gallery, number in map(self.photo, keys)]
 

@@ -15,30 +15,31 @@ from tripletcl.progress import Listener, Progress, listening
 from tripletcl.runs.history import task_records
 from tripletcl.runs.teach import teach, undo
 from tripletcl.web import views
-from tripletcl.web.bindings import PHOTO_CLICKS, QUIET, Shared, error_sentence, with_errors
+from tripletcl.web.bindings import CHECKED, PHOTO_CLICKS, QUIET, Shared, error_sentence, with_errors
 from tripletcl.web.search_tab import Search, unit_box
 from tripletcl.web.state import AppState, LiveState
+from tripletcl.web.uploads import REQUEST_PHOTOS, Uploads
 
-MOST_PHOTOS = 64
+MOST_PHOTOS = REQUEST_PHOTOS
 """Photos of one lesson."""
 
-WRITER: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "writer"}
+WRITER: dict[str, Any] = {**CHECKED, "concurrency_limit": 1, "concurrency_id": "writer"}
 """Settings of an event that changes the run: one at a time, the others wait in line."""
 
 
-def teach_tab(page: gr.Blocks, live: LiveState, shared: Shared, search: Search) -> None:
+def teach_tab(page: gr.Blocks, live: LiveState, shared: Shared, search: Search, uploads: Uploads) -> None:
     """Build the tab."""
     with gr.Row(elem_id="lesson"):
         vocabulary = zip(UNITS, live.current.vocabulary(), strict=True)
         names = [unit_box(words, None, unit, f"teach-{unit}") for unit, words in vocabulary]
         learn = gr.Button("Learn", variant="primary", scale=1, min_width=90, elem_id="learn")
-    dropped = _photos(live, shared)
+    dropped = _photos(live, shared, uploads)
     outcome = gr.HTML(elem_id="said", min_height=24)
     tasks = task_list(page, live)
     take_back = gr.Button("Take the last lesson back", size="sm", elem_id="undo")
 
     def run_lesson(s: str, p: str, o: str, picked: Any, files: Any, bar: Any = gr.Progress()) -> tuple[Any, ...]:
-        fact, photos = lesson([s, p, o], [*live.current.photo_paths(picked), *map(Path, files or [])])
+        fact, photos = lesson([s, p, o], [*live.current.photo_paths(picked), *_paths(files)])
         with listening(_progress_bar(bar)):
             result = teach(live.run, fact, photos, index=live.index)
         state = live.follow()
@@ -50,7 +51,8 @@ def teach_tab(page: gr.Blocks, live: LiveState, shared: Shared, search: Search) 
         with listening(_progress_bar(bar)):
             result = undo(live.run, index=live.index)
         state = live.follow()
-        slider, unchanged = gr.update(value=state.main.last), [gr.skip()] * 3
+        last, unchanged = state.main.last, [gr.skip()] * 3
+        slider = gr.update(maximum=last, value=last)
         return views.undone(result), _tasks(live), slider, *unchanged, *_boxes(state, None)
 
     outputs = [outcome, tasks, shared.stage, search.typed, shared.picked, dropped, *names, *search.units]
@@ -59,10 +61,9 @@ def teach_tab(page: gr.Blocks, live: LiveState, shared: Shared, search: Search) 
     def on_error(message: str) -> tuple[Any, ...]:
         return error_sentence(message), *[gr.skip()] * (len(outputs) - 1)
 
-    learn.click(with_errors(run_lesson, on_error), [*names, shared.picked, dropped], **event)
-    taken = take_back.click(with_errors(run_undo, on_error), None, **event)
-    # The slider's end moves only after its value has: Gradio refuses a value beyond the end.
-    taken.then(lambda: gr.update(maximum=live.current.main.last), None, shared.stage, **QUIET)
+    for button, run, inputs in ((learn, run_lesson, [*names, shared.picked, dropped]), (take_back, run_undo, None)):
+        clear = button.click(None, None, outcome, js="() => ['']", **QUIET)  # what was said of the last lesson
+        clear.then(with_errors(run, on_error), inputs, **event)
 
 
 def lesson(units: Sequence[str | None], photos: Sequence[Path]) -> tuple[Fact, list[Path]]:
@@ -99,7 +100,12 @@ def _boxes(state: AppState, words: list[str] | None) -> list[Any]:
     ]
 
 
-def _photos(live: LiveState, shared: Shared) -> gr.File:
+def _paths(files: list[dict[str, Any]] | None) -> list[Path]:
+    """The paths of the files that were dropped."""
+    return [Path(file["path"]) for file in files or []]
+
+
+def _photos(live: LiveState, shared: Shared, uploads: Uploads) -> gr.File:
     """The photos picked and dropped, each of which can be taken out again, and where to drop them."""
     photos = gr.HTML(views.photos(live.current, [], []), js_on_load=PHOTO_CLICKS, elem_id="lesson-photos")
     dropped = gr.File(
@@ -111,15 +117,18 @@ def _photos(live: LiveState, shared: Shared) -> gr.File:
     )
     controls: list[Any] = [shared.picked, dropped]
 
-    def remove(picked: list[str], files: list[str] | None, event: gr.EventData) -> tuple[Any, Any]:
-        key = str(event._data.get("photo"))
-        remaining = [file for number, file in enumerate(files or []) if key != f"dropped:{number}"]
-        return [other for other in picked if other != key], remaining or None
+    def remove(picked: list[str], files: list[dict[str, Any]] | None, event: gr.EventData) -> tuple[Any, Any]:
+        remaining = [str(path) for number, path in enumerate(_paths(files)) if event.photo != f"dropped:{number}"]
+        return [other for other in picked if other != event.photo], remaining or None
 
     photos.delete(with_errors(remove, lambda _: (gr.skip(), gr.skip())), controls, controls, **QUIET)
-    show = with_errors(lambda picked, files: views.photos(live.current, picked, list(map(Path, files or []))))
-    for control in controls:
-        control.change(show, controls, photos, **QUIET)
+
+    def show(picked: list[str], files: list[dict[str, Any]] | None, request: gr.Request) -> str:
+        uploads.show(request.session_hash, "lesson", _paths(files))
+        return views.photos(live.current, picked, _paths(files))
+
+    changed = [control.change for control in controls]
+    gr.on(changed, with_errors(show), controls, photos, **QUIET, trigger_mode="always_last")
     return dropped
 
 
