@@ -141,6 +141,16 @@ def test_read_only_folder_is_good_enough_for_a_current_cache(
     hold(ImageCache.open(photos, SIZE, folder), photos)
 
 
+def test_a_folder_that_may_not_be_written_is_not_needed(
+    photos: list[Path], folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)
+    hold(ImageCache.open(photos, SIZE, folder), photos)
+    assert list(folder.iterdir()) == []
+    assert f"{folder} may not be written" in caplog.text
+
+
 def test_file_in_use_is_replaced_never_written_to(photos: list[Path], folder: Path) -> None:
     """Writing into a file that another process has mapped would show it half a file, or kill it."""
     in_use = ImageCache.open(photos, SIZE, folder)
@@ -315,7 +325,7 @@ def test_disk_without_space_is_said_before_decoding(
 
 def test_folder_that_is_a_file(photos: list[Path], folder: Path) -> None:
     folder.write_text("x")
-    with pytest.raises(UserError, match="cannot be kept in"):
+    with pytest.raises(UserError, match=r"cannot be (kept in|written)"):
         ImageCache.open(photos, SIZE, folder)
     with pytest.raises(UserError, match="at least one image"):
         ImageCache.open([], SIZE, folder)

@@ -40,6 +40,17 @@ def test_cached_features_are_the_features(source: ImageSource, branch: ImageBran
     assert len(cached) == 5
 
 
+@pytest.mark.parametrize("length", [0, 100, 400])
+def test_features_that_were_cut_are_computed_again(
+    source: ImageSource, branch: ImageBranch, tmp_path: Path, length: int
+) -> None:
+    whole = np.array(FeatureSource.open(source, branch, tmp_path / "cache").array)
+    (path,) = (tmp_path / "cache").glob("features-*.npy")
+    path.write_bytes(path.read_bytes()[:length])
+    assert FeatureSource.stored(source, branch, tmp_path / "cache") is None
+    assert np.array_equal(FeatureSource.open(source, branch, tmp_path / "cache").array, whole)
+
+
 def test_a_generator_chooses_image_or_mirror_image(source: ImageSource, branch: ImageBranch, tmp_path: Path) -> None:
     cached = FeatureSource.open(source, branch, tmp_path / "cache")
     ids = np.zeros(64, np.int64)

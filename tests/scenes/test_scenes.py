@@ -224,3 +224,11 @@ def test_two_processes_at_once_make_one_folder(tmp_path: Path) -> None:
     assert len(list((target / "images").iterdir())) == 36
     code = "import sys, tripletcl.scenes; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"
+
+
+def test_a_place_where_no_folder_can_be_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for folder in (tmp_path / "file" / "scenes", tmp_path / "loop" / "scenes", Path("/proc/none/scenes")):
+        with pytest.raises(UserError, match=f"{folder} cannot be written: "):
+            write_scenes(folder, facts=12, train=1, test=1, size=32)

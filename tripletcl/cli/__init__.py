@@ -40,9 +40,12 @@ def main() -> None:
     except usage_error as error:
         _end_usage(error)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        name = str(error.filename)
+        if error.filename is None:
             raise
-        _end(f"{str(error.filename)[:60]!r}... has {len(str(error.filename)):,} characters, too many for a file")
+        if error.errno == errno.ENAMETOOLONG:
+            _end(f"{name[:60]!r}... has {len(name):,} characters, too many for a file")
+        _end(f"{name}: {error.strerror}")
     if code == CTRL_C:
         print("tripletcl: stopped; the same command resumes from the last checkpoint", file=sys.stderr)
     raise SystemExit(code)

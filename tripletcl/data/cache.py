@@ -19,7 +19,7 @@ import numpy as np
 
 from tripletcl.data.images import decode_image, decode_readable, map_in_threads, photo_digest, read_photo
 from tripletcl.errors import UserError
-from tripletcl.files import RACE_NS, FileStamp, draft_of, locked, stat_file
+from tripletcl.files import RACE_NS, FileStamp, draft_of, locked, stat_file, writable_folder
 
 VERSION = 1
 """Part of every cache's name: raise it when `decode_image` gives other pixels, or the files here change their form."""
@@ -93,8 +93,8 @@ class ImageCache:
         try:
             stored = _load_current(files, size, place)  # usually it is complete, and needs no lock
             if stored is None:
-                with locked(place.with_name(f".{place.name}.lock")):
-                    stored = _load_or_build(files, size, place)
+                with writable_folder(Path(folder)) as own, locked(own / f".{place.name}.lock"):
+                    stored = _load_or_build(files, size, own / place.name)
             return stored.view(files, size)
         except OSError as error:
             raise UserError(f"the image cache cannot be kept in {folder}: {error.strerror or error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from tripletcl.data.source import Source, to_device
 from tripletcl.embedding.trunk import Trunk
-from tripletcl.files import locked, write_atomically
+from tripletcl.files import locked, writable_folder, write_atomically
 from tripletcl.progress import report
+
+log = logging.getLogger("tripletcl")
 
 VIEWS = 2
 """An image and its mirror image."""
@@ -42,17 +45,19 @@ class FeatureSource:
         Their name depends on the content and size of the images, the frozen weights and the pooled stages.
         """
         path = _path(source, branch, folder)
-        if not path.exists():
-            with locked(path.with_suffix(".lock")):
-                if not path.exists():  # another process may have computed them meanwhile
-                    write_atomically(path, lambda temporary: _compute(temporary, source, branch, batch_size))
-        return cls(np.load(path, mmap_mode="r"), source.device)
+        if (array := _load(path)) is None:
+            with writable_folder(folder) as own, locked(own / path.with_suffix(".lock").name):
+                path = own / path.name
+                if (array := _load(path)) is None:  # another process may have computed them meanwhile
+                    write_atomically(path, lambda draft: _compute(draft, source, branch, batch_size))
+                    array = np.load(path, mmap_mode="r")
+        return cls(array, source.device)
 
     @classmethod
     def stored(cls, source: Source, branch: Trunk, folder: Path) -> FeatureSource | None:
         """Open the features if they are in the folder, else return None; nothing is computed."""
-        path = _path(source, branch, folder)
-        return cls(np.load(path, mmap_mode="r"), source.device) if path.exists() else None
+        array = _load(_path(source, branch, folder))
+        return None if array is None else cls(array, source.device)
 
     def __len__(self) -> int:
         return len(self.array)
@@ -64,6 +69,17 @@ class FeatureSource:
         else:
             views = torch.randint(VIEWS, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
         return to_device(torch.from_numpy(self.array[ids, views]), self.device).float()
+
+
+def _load(path: Path) -> np.ndarray | None:
+    """Map stored features into memory; None if they are missing, or cut short."""
+    try:
+        return np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        log.warning("%s is damaged (%s): what it held is computed again", path, error)
+        return None
 
 
 def _path(source: Source, branch: Trunk, folder: Path) -> Path:

@@ -22,6 +22,7 @@ from tripletcl.files.writing import (
     stat_file,
     sync_to_disk,
     translate_errors,
+    writable_folder,
     write_atomically,
     write_text,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "translate_errors",
     "validated",
     "verified",
+    "writable_folder",
     "write_atomically",
     "write_json",
     "write_text",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
@@ -67,6 +68,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             sync_to_disk(draft)
             draft.replace(path)
             sync_to_disk(path.parent)
+
+
+@contextmanager
+def writable_folder(folder: Path) -> Iterator[Path]:
+    """Name a folder for what can be computed again: this one, or a temporary one where it may not be written."""
+    existing = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    if os.access(existing, os.W_OK):
+        yield folder
+        return
+    log.warning("%s may not be written: what it should hold is computed for this command only", folder)
+    with TemporaryDirectory(ignore_cleanup_errors=True) as own:
+        yield Path(own)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
-from tripletcl.files import draft_of
+from tripletcl.files import draft_of, translate_errors
 from tripletcl.progress import report
 from tripletcl.scenes.compose import draw_scene
 from tripletcl.scenes.vocabulary import scene_facts
@@ -61,12 +61,13 @@ def write_scenes(
     settings = {"drawing": DRAWING, "facts": facts, "train": train, "test": test, "size": size, "seed": seed}
     if _finished(folder, settings):
         return folder / TABLE
-    target = folder.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with draft_of(target) as draft:
-        _draw_all(draft, chosen, {"train": train, "test": test}, size, seed)
-        (draft / SETTINGS).write_text(json.dumps(settings))
-        _put_in_place(draft, target, settings)
+    target = Path(os.path.realpath(folder))
+    with translate_errors(folder):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with draft_of(target) as draft:
+            _draw_all(draft, chosen, {"train": train, "test": test}, size, seed)
+            (draft / SETTINGS).write_text(json.dumps(settings))
+            _put_in_place(draft, target, settings)
     return folder / TABLE
 
 
