@@ -261,6 +261,26 @@ def test_at_most_as_many_jobs_run_as_there_are_places(tmp_path: Path) -> None:
     assert {place for place, *_ in spans} == {"a", "b"}
 
 
+def pids(folder: Path, count: int) -> list[int]:
+    """Wait until processes have written their ids into files of a folder."""
+    deadline = time.monotonic() + 30
+    while len([file for file in folder.iterdir() if file.read_text()]) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    found = [int(file.read_text()) for file in folder.iterdir()]
+    assert len(found) == count
+    return found
+
+
+def is_running(process: int) -> bool:
+    """True unless a process has ended; a zombie, which nobody has waited for, has."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/status")
+    return not (status.exists() and "\nState:\tZ" in status.read_text())
+
+
 PARENT = """
 import signal, sys
 from tripletcl.compare import processes
@@ -280,11 +300,7 @@ def test_stopping_the_comparison_stops_its_runs(tmp_path: Path, number: signal.S
     """Also those that did not get the Ctrl-C, and those that ignore SIGTERM."""
     ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" if deaf else "pass"
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), "0.3", ignore], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 30
-    while len([file for file in tmp_path.iterdir() if file.read_text()]) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    children = [int(file.read_text()) for file in tmp_path.iterdir()]
-    assert len(children) == 2
+    children = pids(tmp_path, 2)
     parent.send_signal(number)
     parent.communicate(timeout=30)
     assert parent.returncode == (-signal.SIGINT if number == signal.SIGINT else 128 + signal.SIGTERM)
@@ -292,6 +308,35 @@ def test_stopping_the_comparison_stops_its_runs(tmp_path: Path, number: signal.S
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
     assert len(list(tmp_path.iterdir())) == 2  # the third was not started
+
+
+def test_a_killed_comparison_leaves_no_run_behind(tmp_path: Path) -> None:
+    """Also a run that starts while its parent dies, and one that does not get to Python code any more."""
+    code = "import os, sys, time; from tripletcl.compare.child import end_with_parent; {}; "
+    code += "open(sys.argv[1], 'w').write(str(os.getpid())); {}; time.sleep(60)"
+    late = code.format("pass", "time.sleep(1); end_with_parent()")  # after the parent has died
+    early = code.format("end_with_parent()", "pass")
+    jobs = [[sys.executable, "-c", each, str(tmp_path / str(number))] for number, each in enumerate((early, late))]
+    parent = "from tripletcl.compare.processes import Job, run_jobs\n"
+    parent += f"run_jobs([Job(command) for command in {jobs}], [{{}}, {{}}])"
+    process = subprocess.Popen([sys.executable, "-c", parent])
+    children = pids(tmp_path, 2)
+    process.kill()
+    process.wait(30)
+    deadline = time.monotonic() + 30
+    while any(is_running(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(is_running(child) for child in children)
+
+
+def test_a_run_of_a_comparison_is_a_command_that_ends_with_it(tmp_path: Path) -> None:
+    run = PlannedRun("mas", config_of(), tmp_path)
+    command = [*comparison._command(run)[:-1], "--help"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "Train" in process.stdout.read()
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, check=False, capture_output=True)  # no parent any more
+    assert ended.returncode == -signal.SIGKILL
 
 
 def test_a_stopped_command_says_how_to_resume(

@@ -155,7 +155,7 @@ def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda 
 
 def _command(run: PlannedRun) -> list[str]:
     # -P: a folder in the current one that is called like the package, as a clone of it, is not searched for modules.
-    train = [sys.executable, "-P", "-m", "tripletcl", "train", str(run.folder / SETTINGS)]
+    train = [sys.executable, "-P", "-m", "tripletcl.compare.child", "train", str(run.folder / SETTINGS)]
     return [*train, "--out", str(run.folder), "--quiet"]
 
 

@@ -1,4 +1,7 @@
-"""Runs commands in parallel, each in a process of its own; when this process is stopped, so are they."""
+"""Runs commands in parallel, each in a process of its own; when this process is stopped, so are they.
+
+The standard input of each is a pipe that ends with this process; see `end_with_parent` in `tripletcl.compare.child`.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,8 @@ def run_jobs(
                     running[pool.submit(process.wait)] = process, index, place
                     started(index)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    _, index, place = running.pop(future)
+                    process, index, place = running.pop(future)
+                    process.communicate()  # closes its pipe
                     free.append(place)
                     ended(index)
         finally:
@@ -65,10 +69,10 @@ def run_jobs(
 def _start(job: Job, place: Environment) -> Process:
     environment = {**os.environ, **place}
     if job.log is None:
-        return subprocess.Popen(job.command, stdin=subprocess.DEVNULL, env=environment)
+        return subprocess.Popen(job.command, stdin=subprocess.PIPE, env=environment)
     with job.log.open("ab") as log:
         return subprocess.Popen(
-            job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+            job.command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment
         )
 
 
