@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from tripletcl.config import FactConfig, parse_config
@@ -95,32 +90,3 @@ def contents(folder: Path, *parts: str) -> dict[str, bytes]:
 def models(run: Path) -> dict[str, bytes]:
     """Read the model of every stage."""
     return {name: raw for name, raw in contents(run, "stages").items() if name.endswith("model.safetensors")}
-
-
-def killed(action: Callable[[], object], after: float) -> bool:
-    """Do something in a forked child and kill it after some seconds; returns True unless it had ended before."""
-    child = os.fork()
-    if not child:
-        try:
-            torch.set_num_threads(1)  # the parent's other threads did not come along
-            action()
-        finally:
-            os._exit(0)
-    time.sleep(after)
-    os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
-def killed_at_random(run: Path, action: Callable[[], object], times: int, seconds: float) -> int:
-    """Kill an action on a run repeatedly, after random shares of its duration; returns the number of kills.
-
-    Each action continues where the one before was killed. After one that ended, the run is restored.
-    """
-    untouched, kills = Path(shutil.copytree(run, run.with_name("untouched"))), 0
-    for share in np.random.default_rng(0).uniform(0, 1, times):
-        if killed(action, seconds * share):
-            kills += 1
-            continue
-        shutil.rmtree(run)
-        shutil.copytree(untouched, run)
-    return kills

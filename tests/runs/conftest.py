@@ -9,6 +9,7 @@ from pathlib import Path
 import field
 import pytest
 import torch
+from killing import Workplace
 
 from tripletcl.runs.train import train
 
@@ -46,3 +47,13 @@ def place(finished_runs: Path) -> Iterator[Path]:
 def trained(place: Path) -> dict[str, Path]:
     """Finished runs, not to be changed."""
     return {name: place / name for name in ("mas", "analytic")}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """A run and photos for commands that are killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    with working_in(folder):
+        workplace = Workplace(folder)
+        workplace.warm_up()
+        yield workplace

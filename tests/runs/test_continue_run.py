@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import time
-from dataclasses import asdict
 from pathlib import Path
 
 import field
@@ -239,22 +237,6 @@ def test_a_run_of_an_early_format_is_continued(place: Path, run: Path, tmp_path:
         (place / "base.csv").write_text(rows)
 
 
-def test_killed_at_any_moment_it_resumes_and_earlier_stages_stay_intact(place: Path, run: Path, tmp_path: Path) -> None:
-    before = field.contents(run, *STAGES)
-    whole = Path(shutil.copytree(run, tmp_path / "whole"))
-    start_time = time.monotonic()
-    continue_run(whole, place / "more.csv")
-    seconds = time.monotonic() - start_time
-    kills = field.killed_at_random(run, lambda: continue_run(run, place / "more.csv"), 10, seconds)
-    assert kills
-    assert field.contents(run, *STAGES) == before
-    result = continue_run(run, place / "more.csv")
-    assert field.models(run) == field.models(whole)
-    expected = FactRun.open(whole).result
-    assert expected is not None
-    assert asdict(result) | {"seconds": 0} == asdict(expected) | {"seconds": 0}
-
-
 # --- importance of a user's own photos ------------------------------------------------------------------------------
 
 
@@ -328,24 +310,6 @@ def test_only_methods_that_measure_on_images_adapt(
         continue_run(run, place / "more.csv")
     with pytest.raises(UserError, match=r"is not finished; `tripletcl train --continue .*run` finishes it"):
         adapt(run, tmp_path / "own")
-
-
-def test_killed_at_any_moment_it_was_adapted_or_not(run: Path, tmp_path: Path) -> None:
-    field.photos(tmp_path / "own", "cyan", 7)
-    once = Path(shutil.copytree(run, tmp_path / "once"))
-    start_time = time.monotonic()
-    adapt(once, tmp_path / "own")
-    seconds = time.monotonic() - start_time
-    steps = {name: value - omega_of(run)[name] for name, value in omega_of(once).items()}
-    largest = max(steps, key=lambda name: steps[name].max())
-    start = omega_of(run)[largest]
-    kills = field.killed_at_random(run, lambda: adapt(run, tmp_path / "own"), 10, 1.1 * seconds)
-    assert kills
-    continue_run(run)  # finishes what was interrupted
-    times = ((omega_of(run)[largest] - start).max() / steps[largest].max()).item()
-    assert times == pytest.approx(len(adaptations(run)), rel=1e-3)
-    adapt(run, tmp_path / "own")
-    assert len(adaptations(run)) == round(times) + 1
 
 
 # --- history ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -285,64 +284,7 @@ def test_an_index_of_a_trained_trunk_is_mapped_or_left_and_the_outcome_says_so(
         teach(run, NEW, picks[:6], index=tmp_path / "nothing")
 
 
-# --- kills and mistakes ---------------------------------------------------------------------------------------------
-
-
-def test_killed_at_any_moment_run_and_index_work(indexed: tuple[Path, list[Path]], picks: list[Path]) -> None:
-    run, _ = indexed
-    earlier = [f"stages/stage-{stage:02d}" for stage in range(3)]
-    before = field.contents(run, *earlier)
-    whole = Path(shutil.copytree(run, run.parent / "whole"))
-    start = time.monotonic()
-    teach(whole, NEW, picks)
-    seconds = time.monotonic() - start
-    kills = field.killed_at_random(run, lambda: teach(run, NEW, picks), 10, seconds)
-    assert kills
-    assert field.contents(run, *earlier) == before
-    opened = FactRun.open(run)
-    stage = opened.stage_of(FactIndex.load(run / "index").model or "")
-    assert stage in (2, 3)
-    FactIndex.load(run / "index", FactEmbedder.from_pretrained(opened.stage_folder(stage))).search("red", 2)
-    lesson = teach(run, NEW, picks)
-    assert field.models(run) == field.models(whole)
-    assert (lesson.stage, FactIndex.load(run / "index").stage) == (3, 3)
-    assert FactRun.open(run).result.matrix == FactRun.open(whole).result.matrix
-
-
-def test_an_undo_that_is_interrupted_after_its_first_step_is_finished(
-    run: Path, picks: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = field.contents(run, *PARTS, "kept")
-    teach(run, NEW, picks)
-
-    def stop(_: FactRun) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(teaching, "repair", stop)
-    with pytest.raises(KeyboardInterrupt):
-        undo(run)
-    continue_run(run)
-    after = field.contents(run, *PARTS, "kept")
-    assert after.keys() == before.keys()
-    same = [name for name in before if not name.startswith("kept")]
-    assert {name: after[name] for name in same} == {name: before[name] for name in same}
-    features = run / "kept" / "test.safetensors"
-    assert not features.exists() or len(load_file(features)["representation"]) == 12
-
-
-def test_killed_while_a_lesson_is_undone(run: Path, picks: list[Path]) -> None:
-    before = field.contents(run, "stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json")
-    kills = 0
-    for share in np.random.default_rng(1).uniform(0, 1, 8):
-        if len(task_records(run)) == 2:
-            continue_run(run)
-            teach(run, NEW, picks)
-        kills += field.killed(lambda: undo(run), 0.12 * share)
-    if len(task_records(run)) == 3:
-        undo(run)
-    continue_run(run)  # finishes what was interrupted
-    assert kills
-    assert field.contents(run, "stages", "checkpoints", "tables", "config.yaml", "result.json", "tasks.json") == before
+# --- mistakes --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

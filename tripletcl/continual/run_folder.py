@@ -32,6 +32,7 @@ from tripletcl.files import (
     locked,
     read_json,
     reading,
+    remove_drafts,
     signed,
     verified,
     write_json,
@@ -151,6 +152,8 @@ class RunFolder:
             return
         with locked(self.path / LOCK, busy=f"another process is training in {self.path}"):
             self._holds_lock = True
+            for folder in (self.path, *(path for path in self.path.rglob("*") if path.is_dir())):
+                remove_drafts(folder)
             try:
                 yield
             finally:
@@ -248,9 +251,13 @@ class RunFolder:
                 return load_values(path)
         return {}
 
-    def _checkpoint(self, position: Position) -> Path:
+    def checkpoint_file(self, position: Position) -> str:
+        """Name the file of the checkpoint at a position, within the run's folder."""
         place = "-".join(f"{key}-{value:0{DIGITS[key]}d}" for key, value in asdict(position).items())
-        return self.path / CHECKPOINTS / f"{place}.safetensors"
+        return f"{CHECKPOINTS}/{place}.safetensors"
+
+    def _checkpoint(self, position: Position) -> Path:
+        return self.path / self.checkpoint_file(position)
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / CHECKPOINTS).glob("stage-*.safetensors"), key=_position)

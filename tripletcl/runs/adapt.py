@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.errors import UserError
 from tripletcl.methods import METHODS, build_method, method_name
+from tripletcl.runs.change import begin_change
 from tripletcl.runs.continue_run import continuing
 from tripletcl.runs.stored import FactRun
 
@@ -61,18 +63,30 @@ def adapt(folder: Path, images: Path, weight: float = 1.0, recompute: bool = Fal
         UserError: no run, an unfinished one, one of another method, or no photo that can be read.
     """
     checked_weight(weight, "weight")
-    with continuing(folder) as run:
-        if not (paths := list_images(images)):
-            raise UserError(f"there is no image in {images}")
-        _check_adaptive(run.settings)
-        position, state = _end_of_run(run)
-        count, skipped = _add_importance(run, state, paths, weight, recompute)
-        stage = position.stage
-        event = {"kind": "adapt", **vars(Position(stage - 1)), "after": stage, "time": now(), "images": count}
-        event |= {"folder": str(images), "weight": weight, "recompute": recompute}
-        run.folder.save(position, {**state, "adapted": [*state.get("adapted", []), event]})
-        run.folder.append(event)
-    return AdaptResult(count, skipped, stage, weight)
+    command = ["adapt", str(images.absolute()), weight, recompute]
+    with continuing(folder, *command) as (run, report):
+        if report is None:
+            report = _adapt(run, images, weight, recompute, command)
+    skipped = [(Path(photo), reason) for photo, reason in report["skipped"]]
+    return AdaptResult(report["images"], skipped, report["stage"], weight)
+
+
+def _adapt(run: FactRun, images: Path, weight: float, recompute: bool, command: list[Any]) -> dict[str, Any]:
+    """Replace the latest checkpoint, and report the stage, the number of photos and those that cannot be read."""
+    if not (paths := list_images(images)):
+        raise UserError(f"there is no image in {images}")
+    _check_adaptive(run.settings)
+    position, state = _end_of_run(run)
+    count, skipped = _add_importance(run, state, paths, weight, recompute)
+    stage = position.stage
+    event = {"kind": "adapt", **vars(Position(stage - 1)), "after": stage, "time": now(), "images": count}
+    event |= {"folder": str(images), "weight": weight, "recompute": recompute}
+    left_out = [(str(photo), reason) for photo, reason in skipped]
+    report: dict[str, Any] = {"stage": stage, "images": count, "skipped": left_out}
+    begin_change(run.path, run.folder.checkpoint_file(position), command, **report)
+    run.folder.save(position, {**state, "adapted": [*state.get("adapted", []), event]})
+    run.folder.append(event)
+    return report
 
 
 def _check_adaptive(settings: FactConfig) -> None:

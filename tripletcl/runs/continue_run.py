@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tripletcl.config import FactConfig, change_config
 from tripletcl.config.facts import Further
@@ -14,6 +15,7 @@ from tripletcl.continual import Position, Training
 from tripletcl.data import FactTable, read_table
 from tripletcl.data.contents import with_contents
 from tripletcl.data.tables import table_text, write_table
+from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import FactExperiment, task_names
@@ -21,6 +23,7 @@ from tripletcl.experiments.feature_cache import FeatureCache
 from tripletcl.experiments.inputs import own_folder
 from tripletcl.files.documents import RESTORE
 from tripletcl.methods import build_method
+from tripletcl.runs.change import Change, open_changes
 from tripletcl.runs.layout import BASE_TABLE, FEATURES, RESULT, follow_up_table, follow_up_tables
 from tripletcl.runs.stored import FactRun, write_tasks
 from tripletcl.runs.train import collect, learn
@@ -42,7 +45,7 @@ def continue_run(folder: Path, table: Path | None = None, overrides: Sequence[st
     Raises:
         UserError: no run, joint training, a bad table, or another setting than one of training.
     """
-    with continuing(folder) as run:
+    with continuing(folder) as (run, _):
         if table is None:
             return finish(run)
         rows = read_table(table, absolute=True, fold=run.settings.data.fold, known=run.table().facts)
@@ -60,8 +63,14 @@ def continue_run(folder: Path, table: Path | None = None, overrides: Sequence[st
 
 
 @contextmanager
-def continuing(folder: Path) -> Iterator[FactRun]:
-    """Open a run that can learn more, under its lock, and repair what an interrupted process left.
+def continuing(folder: Path, *command: Any) -> Iterator[tuple[FactRun, dict[str, Any] | None]]:
+    """Open a run that can learn more, under its lock, and finish what interrupted processes began, except training.
+
+    Args:
+        command: The command, if it would change the run once more when it is repeated.
+
+    Yields:
+        The run, and the report of the same command if it was interrupted after its change took effect.
 
     Raises:
         UserError: there is no run, it was trained jointly, or another process holds it.
@@ -71,8 +80,49 @@ def continuing(folder: Path) -> Iterator[FactRun]:
             raise UserError(
                 f"{folder} was trained on all tasks at once, which cannot be continued: train it on all data again"
             )
-        repair(run)
-        yield run
+        changes, report = settle(run), None
+        for path, change in changes.items() if run.result is not None else ():
+            log.info("`%s` was interrupted, and is finished now", " ".join(map(str, change.command)))
+            if change.command == [*command]:
+                report = change.report
+            else:
+                path.unlink()
+        yield run, report
+        changes = settle(run)
+    for path in changes:
+        path.unlink(missing_ok=True)
+
+
+def settle(run: FactRun) -> dict[Path, Change]:
+    """Do what follows from the changes that took effect, and repair what interrupted processes left, except training.
+
+    Returns:
+        These changes by their files.
+    """
+    changes = open_changes(run.path)
+    for change in changes.values():
+        if change.index is not None:
+            follow(run, run.path / change.index)  # before the stage that made it is deleted
+    repair(run)
+    if run.folder.position == Position(run.task_count):
+        finish(run)
+    return changes
+
+
+def follow(run: FactRun, index: Path | None, embedder: FactEmbedder | None = None) -> str | None:
+    """Bring a photo index to the latest stage of its run.
+
+    Args:
+        embedder: The model of that stage, if it is loaded already.
+
+    Returns:
+        The outcome in words; None without an index.
+    """
+    if index is None or not index.is_dir():
+        return None
+    from tripletcl.runs.upgrade_index import update_index  # loads faiss, which a run without an index does not need
+
+    return update_index(run, index, max(stage for stage in run.stages if stage <= run.task_count), embedder)
 
 
 def repair(run: FactRun) -> None:
@@ -107,12 +157,15 @@ def finish(run: FactRun) -> RunResult:
     return learn(run)[0]
 
 
-def learn_table(run: FactRun, entry: Further, rows: FactTable) -> tuple[RunResult, FactExperiment]:
+def learn_table(
+    run: FactRun, entry: Further, rows: FactTable, begin: Callable[[], None] = lambda: None
+) -> tuple[RunResult, FactExperiment]:
     """Learn a table as one more task of a finished run; the run is unchanged until the data has been checked.
 
     Args:
         entry: What the run's settings will say of the table.
         rows: The table.
+        begin: Called just before the run is changed.
 
     Raises:
         UserError: the checkpoint of the run's end is damaged; or see `learn`.
@@ -121,12 +174,12 @@ def learn_table(run: FactRun, entry: Further, rows: FactTable) -> tuple[RunResul
     write_table(follow_up_table(run.path, len(further)), rows)
     settings = with_further(run.settings, further)
     planned = FactRun(run.path, settings, run.folder)
-    result, experiment = learn(planned, commit=lambda: _commit(run, settings))
+    result, experiment = learn(planned, commit=lambda: _commit(run, settings, begin))
     assert isinstance(experiment, FactExperiment)
     return result, experiment
 
 
-def _commit(run: FactRun, settings: FactConfig) -> None:
+def _commit(run: FactRun, settings: FactConfig, begin: Callable[[], None]) -> None:
     """Change the settings of a run that has learned all it knew so far."""
     if run.folder.position != Position(run.task_count):  # what was learned since is lost
         raise UserError(
@@ -134,6 +187,7 @@ def _commit(run: FactRun, settings: FactConfig) -> None:
             f"`tripletcl train --continue {run.path}`, which learns the tasks since stage "
             f"{run.folder.position.stage if run.folder.position else 0} again"
         )
+    begin()
     run.change(settings)
 
 

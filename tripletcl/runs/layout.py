@@ -11,6 +11,7 @@
         calibration.json            facts only: what the scores mean, fitted on the test images when first needed
     RUN/result.json               the figures, once all tasks are learned
     RUN/lock                      exists while a process writes to the run
+    RUN/change-PID.json           while a command changes the run, and after it was killed: see `tripletcl.runs.change`
     RUN/train.log                 the output of a run of a comparison with several jobs
 
 Of runs that learn facts:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tripletcl.config.facts import Further
 from tripletcl.continual import Training
@@ -15,8 +16,9 @@ from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.methods import build_method
-from tripletcl.runs.continue_run import continuing, finish, learn_table, repair, with_further
-from tripletcl.runs.layout import follow_up_table
+from tripletcl.runs.change import begin_change
+from tripletcl.runs.continue_run import continuing, finish, follow, learn_table, with_further
+from tripletcl.runs.layout import SETTINGS, follow_up_table
 from tripletcl.runs.lesson_photos import Known, contents_of, photo_table, readable_photos
 from tripletcl.runs.stored import FactRun
 
@@ -24,6 +26,9 @@ log = logging.getLogger("tripletcl")
 
 IMAGES, EPOCHS, BATCH = 240, (5, 30), 8
 """The images seen by a method that trains, the least and the most epochs, and the batch size."""
+
+UNDO = ("teach", "--undo")
+"""The command, as a change of a run names it."""
 
 PLAIN_STEPS: dict[str, tuple[float, float]] = {"wildcard_cosine": (0.1, 6.0), "contrastive": (0.03, 1.0)}
 """(learning rate, weight of the loss) of SGD, for losses that do not depend on the length of the outputs. AdamW moves
@@ -87,7 +92,7 @@ def teach(
     from tripletcl.retrieval.statement import read_fact  # loads faiss, which undoing a lesson does not need
 
     start = time.monotonic()
-    with continuing(folder) as run:
+    with continuing(folder) as (run, _):
         fact = read_fact(fact, run.table().facts)
         index = _index_to_update(run, index)
         readable, skipped = readable_photos(photos, run.settings.model.image_size)
@@ -97,9 +102,9 @@ def teach(
         learned = contents_of(rows, "train")
         number = _known_lesson(run, fact) if not learned else len(run.settings.data.further) + 1
         if learned:
-            result, embedder = _learn_photos(run, fact, rows)
+            result, embedder = _learn_photos(run, fact, rows, index)
         stage = run.first_tasks + number
-        outcome = None if index is None else _update_index(run, index, stage, embedder)
+        outcome = follow(run, index, embedder)
     return Lesson(
         fact,
         stage,
@@ -125,24 +130,33 @@ def undo(folder: Path, *, index: Path | None = None) -> Lesson:
         UserError: no run, or its latest task is no lesson.
     """
     start = time.monotonic()
-    with continuing(folder) as run:
+    with continuing(folder, *UNDO) as (run, report):
         index = _index_to_update(run, index)
-        *before, last = run.settings.data.further or [Further(table="")]
-        if last.taught is None:
-            raise UserError(
-                f"the latest task of {folder} is no lesson that could be undone (`tripletcl tasks {folder}`)"
-            )
-        stage = run.task_count - 1
-        if not run.folder.has_checkpoint(stage):
-            raise UserError(f"{folder} has no checkpoint of stage {stage} to go back to")
-        rows = read_table(follow_up_table(run.path, len(before) + 1), absolute=True, fold=False)
-        # The index goes first: once the stage is deleted, nothing says which model made the index.
-        outcome = None if index is None else _update_index(run, index, stage)
-        run.change(with_further(run.settings, before))
-        repair(run)
-        finish(run)
+        if report is None:
+            *before, last = run.settings.data.further or [Further(table="")]
+            report = _lesson_to_undo(run, last)
+            begin_change(run.path, SETTINGS, UNDO, index, **report)
+            run.change(with_further(run.settings, before))
+        outcome, stage = follow(run, index), run.task_count
+    fact, photos, held_out = Fact(*report["fact"]), report["photos"], report["held_out"]
+    return Lesson(fact, stage, photos, held_out, None, time.monotonic() - start, index=outcome)
+
+
+def _lesson_to_undo(run: FactRun, last: Further) -> dict[str, Any]:
+    """Report on the latest lesson: its fact, and how many photos were learned and held out.
+
+    Raises:
+        UserError: the latest task is no lesson, or there is nothing to go back to.
+    """
+    if last.taught is None:
+        raise UserError(
+            f"the latest task of {run.path} is no lesson that could be undone (`tripletcl tasks {run.path}`)"
+        )
+    if not run.folder.has_checkpoint(run.task_count - 1):
+        raise UserError(f"{run.path} has no checkpoint of stage {run.task_count - 1} to go back to")
+    rows = read_table(follow_up_table(run.path, len(run.settings.data.further)), absolute=True, fold=False)
     held_out = len(rows.rows_of("test"))
-    return Lesson(rows.facts[0], stage, len(rows) - held_out, held_out, None, time.monotonic() - start, index=outcome)
+    return {"fact": rows.facts[0].units, "photos": len(rows) - held_out, "held_out": held_out}
 
 
 def lesson_training(training: Training, loss: str, photos: int) -> Training:
@@ -169,14 +183,16 @@ def _known_lesson(run: FactRun, fact: Fact) -> int:
     return numbers[-1]
 
 
-def _learn_photos(run: FactRun, fact: Fact, rows: FactTable) -> tuple[RunResult, FactEmbedder]:
+def _learn_photos(run: FactRun, fact: Fact, rows: FactTable, index: Path | None) -> tuple[RunResult, FactEmbedder]:
     """Learn a table of photos; returns the figures and the model."""
     settings, number = run.settings, len(run.settings.data.further) + 1
     training = None
     if not build_method(settings.method).freezes_protected:
         training = lesson_training(settings.training, settings.loss.name, len(rows.rows_of("train")))
     entry = Further(table=str(follow_up_table(Path(), number)), taught=str(fact), training=training)
-    result, experiment = learn_table(run, entry, rows)
+    result, experiment = learn_table(
+        run, entry, rows, begin=lambda: begin_change(run.path, SETTINGS, ["teach", str(fact)], index)
+    )
     return result, experiment.embedder
 
 
@@ -184,17 +200,14 @@ def _index_to_update(run: FactRun, index: Path | None) -> Path | None:
     """Return the index that follows the run: the given one, or RUN/index if it exists.
 
     Raises:
-        UserError: the given folder holds no index.
+        UserError: the given folder holds no index, or the index cannot be written now.
     """
-    if index is None:
-        return run.index if run.index.is_dir() else None
+    if index is None and not run.index.is_dir():
+        return None
     from tripletcl.retrieval import about_index  # loads faiss, which a run without an index does not need
+    from tripletcl.retrieval.store import open_writer
 
-    about_index(index)
-    return index
-
-
-def _update_index(run: FactRun, index: Path, stage: int, embedder: FactEmbedder | None = None) -> str:
-    from tripletcl.runs.upgrade_index import update_index
-
-    return update_index(run, index, stage, embedder)
+    if index is not None:
+        about_index(index)
+    with open_writer(index or run.index):
+        return index or run.index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
-from tripletcl.retrieval import FactIndex, writing
+from tripletcl.retrieval import FactIndex, about_index, writing
 from tripletcl.retrieval.photos import find_photos
 from tripletcl.retrieval.upgrade import EXACT, KEEP, NOTHING, Upgraded, upgrade
 from tripletcl.retrieval.vector_map import FEWEST_PHOTOS
@@ -73,6 +74,9 @@ def update_index(run: FactRun, index: Path, stage: int, embedder: FactEmbedder |
     Args:
         embedder: The model of the stage, if it is loaded already.
     """
+    with suppress(UserError):  # until its first photo is written it has no description
+        if about_index(index).model == run.fingerprint(stage):
+            return "as it was"
     with writing(index) as opened:
         old = run.stage_of(opened.model)
         if old == stage or not len(opened):
