@@ -159,6 +159,15 @@ class RunFolder:
             finally:
                 self._holds_lock = False
 
+    def check_exists(self) -> None:
+        """Check that the folder was not removed while this process holds it: what writes a file would create it anew.
+
+        Raises:
+            UserError: it was removed.
+        """
+        if self._holds_lock and not (self.path / LOCK).exists():
+            raise UserError(f"{self.path} was removed while this command was writing to it")
+
     # --- metrics -------------------------------------------------------------------------------------------------
 
     @property
@@ -179,6 +188,7 @@ class RunFolder:
 
     def append(self, line: dict[str, Any]) -> None:
         """Append a complete line."""
+        self.check_exists()
         append_line(self.path / METRICS, json.dumps(signed(line)))
 
     def drop_metrics_from(self, position: Position) -> None:
@@ -190,6 +200,7 @@ class RunFolder:
 
     def save(self, position: Position, state: State) -> None:
         """Write a checkpoint and drop all but the latest two: if one is damaged, the other is left."""
+        self.check_exists()
         path = self._checkpoint(position)
         whole = (p for p in reversed(self._checkpoints()) if p != path and base_of(p) is None)
         base = next(whole, None) if self._is_kept(path) else None
@@ -276,8 +287,9 @@ class RunFolder:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the run's figures; a folder with this file is finished and needs its last checkpoint only."""
+        self.check_exists()
+        self._drop_checkpoints(1)  # first: nothing is done to a run with figures
         write_json(self.path / RESULT, result)
-        self._drop_checkpoints(1)
 
     @property
     def result(self) -> dict[str, Any] | None:

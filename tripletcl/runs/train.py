@@ -48,6 +48,7 @@ def learn(run: StoredRun[Any], *, commit: Callable[[], None] | None = None) -> t
         experiment = kind.prepare(run, checkpoint[0].stage if checkpoint else 0)
 
         def finish_stage(stage: int) -> dict[str, Any]:
+            run.folder.check_exists()
             return {**kind.finish_stage(run, experiment, stage), "method_bytes": method.memory_bytes()}
 
         runner = SequenceRunner(
