@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -39,6 +41,16 @@ def test_what_trains_and_measures_runs() -> None:
     assert all(math.isfinite(row["ratio"]) and row["ratio"] > 0 and row["device"] == "cpu" for row in rows)
     assert [row["goal"] for row in rows] == [1.3, 1.3, None, None, 1.05, 1.05, 1.5, 1.5, 1.5]
     assert [row["direction"] for row in rows] == ["at most"] * 2 + ["at least"] * 2 + ["at most"] * 2 + ["at least"] * 3
+
+
+@pytest.mark.slow
+def test_hostile_uploads_and_calls_are_refused_and_leave_nothing() -> None:
+    """It ends with 1 where an answer was a 500, a trace was printed, or an upload was left; once of each kind."""
+    printed = run("hostile.py", "--uploads", "25", "--calls", "60", "--seconds", "60").stdout
+    assert "0 answers of 500 and above; 0 traces" in printed
+    assert "left after its end: 0 files" in printed
+    (foreign,) = {line.split(" | ")[2] for line in printed.splitlines() if line.startswith("| foreign origin")}
+    assert foreign == "403"
 
 
 def test_a_part_that_cannot_run_is_left_out_with_a_sentence() -> None:
