@@ -74,7 +74,7 @@ def write_lfl(root: Path, scale: str = "mid_scale", variant: str = "random", ima
                 flags = [int(bool(unit)) for unit in units]
                 for number in range(images):
                     link = f"{split}/6DS_{split}_{fact:04d}{number:06d}.jpg"
-                    draw(root / scale / "images" / link, (fact * 2 % 255, 20 * number, 90))
+                    draw(root / scale / "images" / link, (fact * 2 % 255, 20 * number, 30 * len(split)))
                     rows.append((len(rows), link, f"{link}.txt", "-".join(units), fact, *flags))
             write_csv(folder / f"B{task}_{split}.csv", rows)
     return root
