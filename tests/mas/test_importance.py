@@ -106,13 +106,13 @@ def test_settings_that_do_not_go_together(model: nn.Module) -> None:
 
 
 def test_the_batch_axis_is_checked_once_for_each_shape(model: nn.Module) -> None:
-    """By a pass of one sample; later batches take only their own pass."""
+    """By a pass of one sample, for the first shape also by its gradients; later batches take only their own pass."""
     model = nn.Sequential(*model[:3], nn.AdaptiveAvgPool2d(3), *model[3:])
     sizes = []
     model[0].register_forward_hook(lambda _, args, output: sizes.append(len(output)))
     large, small = images(5, 3, 6, 6), images(4, 3, 5, 5)
     ours = importance(model, [large[:3], large[3:], small])
-    assert sizes == [1, 3, 2, 1, 4]
+    assert sizes == [1, 1, 2, 3, 2, 1, 4]
     both = [importance(model, [batch]) for batch in (large, small)]
     assert_equal(ours, {name: (5 * both[0][name] + 4 * both[1][name]) / 9 for name in ours}, 1e-12)
 

@@ -11,7 +11,7 @@ from reference_gradients import summed_statistic
 from torch import Tensor, nn
 
 from tripletcl.mas import products, rules
-from tripletcl.mas.statistics import per_sample_statistic
+from tripletcl.mas.statistics import Statistics, per_sample_statistic
 
 Shape = tuple[int, ...]
 
@@ -119,8 +119,11 @@ def weighted(output: Tensor) -> Tensor:
 def test_rule_equals_one_sample_at_a_time(layer: nn.Module, shape: Shape, f: Callable[[Tensor], Tensor]) -> None:
     perturb(layer)
     inputs = images(3, *shape)
-    ours = per_sample_statistic(layer, inputs, scalar=weighted, statistic=f)
-    assert_equal(ours, summed_statistic(layer, inputs, f, weighted), 1e-12)
+    statistics = Statistics(layer, scalar=weighted, statistic=f)
+    statistics.add(inputs)
+    assert statistics.hooks is not None
+    assert statistics.hooks.excluded == frozenset(), "the rule gives another gradient than autograd"
+    assert_equal(statistics.sums, summed_statistic(layer, inputs, f, weighted), 1e-12)
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS)
@@ -155,7 +158,23 @@ def test_chunk_size_does_not_matter(
 
 def test_every_listed_type_is_tested() -> None:
     layers = [layer for layer, _ in CONV_1D + CONV_2D + CONV_SAME + LINEAR + NORM]
-    assert {rules.type_name(layer) for layer in layers} == set(rules.RULES)
+    assert {rules.type_name(layer) for layer in layers} == set(rules.RULES) - {rules.type_name(nn.Embedding(1, 1))}
+
+
+@pytest.mark.parametrize("f", [abs, torch.square])
+@pytest.mark.parametrize("padding", [None, 2])
+@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+def test_rule_of_an_embedding(f: Callable[[Tensor], Tensor], padding: int | None, shape: Shape) -> None:
+    """The uses of one id within a sample are added up before the statistic."""
+    layer = nn.Embedding(5, 3, padding_idx=padding).double()
+    ids = torch.randint(0, 4, (3, *shape), generator=torch.Generator().manual_seed(0))
+    statistics = Statistics(layer, scalar=weighted, statistic=f)
+    statistics.add(ids)
+    assert statistics.hooks is not None
+    assert statistics.hooks.excluded == frozenset()
+    expected = summed_statistic(layer, ids, f, weighted)
+    assert_equal(statistics.sums, expected, 1e-12)
+    assert (expected["weight"].sum(1) > 0).tolist() == [True, True, padding is None, True, False]
 
 
 def test_channels_last_input() -> None:

@@ -47,7 +47,7 @@ class MAS(PenaltyMethod):
     Args:
         lam: Weight of the penalty, >= 0; 0 is fine-tuning, bit for bit; "auto" chooses it for every task.
         penalty: "proximal" or "gradient".
-        engine: "hooks" (one pass, rules per layer type) or "loop" (one sample at a time, any layer).
+        engine: "hooks" (one pass of the whole batch) or "loop" (one sample at a time).
         scope: "global", the learned function's output; "local", every layer's own output; or "rectified", the same
             after the layer's ReLU.
         output: "l2", the squared norm of the outputs, or "vector", every output by itself.

@@ -93,6 +93,18 @@ def layer_norm_2d(layer: nn.LayerNorm, input: Tensor, grad_output: Tensor, f: St
     layer_norm(layer, input.permute(0, 2, 3, 1), grad_output.permute(0, 2, 3, 1), f, total)
 
 
+def embedding(layer: nn.Embedding, input: Tensor, grad_output: Tensor, f: Statistic, total: Total) -> None:
+    """y = the rows of W that [B, ...] ids name; a sample's gradient of a row is the sum over the row's uses in it."""
+    ids = input.reshape(len(input), -1)  # [B, L]
+    g = grad_output.reshape(*ids.shape, layer.embedding_dim)  # [B, L, D]
+    if layer.padding_idx is not None:
+        g = g.masked_fill((ids == layer.padding_idx).unsqueeze(2), 0)
+    samples = torch.arange(len(ids), device=ids.device).unsqueeze(1)
+    uses, place = (ids + layer.num_embeddings * samples).unique(return_inverse=True)  # [R], [B, L]
+    rows = g.new_zeros(len(uses), layer.embedding_dim).index_add_(0, place.flatten(), g.flatten(0, 1))
+    total["weight"].index_add_(0, uses % layer.num_embeddings, f(rows))
+
+
 def _convolution(layer: Any, x: Tensor, g: Tensor, f: Statistic, total: Total, pad: Pad) -> None:
     if "weight" in total:
         add_convolution(total["weight"], layer, x, g, f, pad)
@@ -153,6 +165,7 @@ RULES: dict[str, Rule] = {
     "torch.nn.modules.batchnorm.BatchNorm3d": batch_norm,
     "torch.nn.modules.normalization.GroupNorm": group_norm,
     "torch.nn.modules.normalization.LayerNorm": layer_norm,
+    "torch.nn.modules.sparse.Embedding": embedding,
     "timm.layers.conv2d_same.Conv2dSame": convolution_same,
     "timm.layers.norm_act.BatchNormAct2d": batch_norm,
     "timm.layers.norm.GroupNorm": group_norm,
@@ -162,6 +175,9 @@ RULES: dict[str, Rule] = {
     "timm.layers.norm.LayerNorm2d": layer_norm_2d,
 }
 """The rule of each layer type, by the type's full name, so that timm is imported only by models that use it."""
+
+FOLDING = {"torch.nn.modules.linear.Linear", "torch.nn.modules.normalization.LayerNorm", "timm.layers.norm.LayerNorm"}
+"""Layer types whose rule takes the rows of a sample as one more axis: `[B * k, ...]` as `[B, k, ...]`."""
 
 DROPS = {"timm.layers.norm_act.BatchNormAct2d": "drop", "timm.layers.norm_act.GroupNormAct": "drop"}
 """Layer types whose forward continues after the affine map: the submodule that the map's output enters."""

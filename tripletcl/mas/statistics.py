@@ -3,6 +3,7 @@
 The gradient of a batch's sum is not the sum of the samples' |gradients|. But at every layer the gradient with respect
 to the layer's OUTPUT still has one row per sample, and from that row and the layer's input its rule (`rules`) computes
 the sample's weight gradient. So parameters take no part in this backward pass: each layer's output is tapped (`taps`).
+A module without a rule is differentiated by itself, from the same two (`own_gradients`).
 """
 
 from __future__ import annotations
@@ -18,19 +19,18 @@ from torch import Tensor, nn
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
 from tripletcl.mas.float32 import at_least_float32, exact_float32
+from tripletcl.mas.hooks import Hooks, each_gradient
 from tripletcl.mas.products import Statistic
 from tripletcl.mas.rules import type_name
 from tripletcl.mas.samples import (
     Samples,
     call_model,
     device_of,
-    first_sample,
     map_tensors,
     sample_count,
-    shape_of_one,
     split_samples,
 )
-from tripletcl.mas.taps import WAY_OUT, Forward, Tap, build_taps, check_batch_axis, find_rectified
+from tripletcl.mas.taps import Forward
 
 Scalar = Callable[[Tensor], Tensor]
 """Outputs [B, ...] to one number a sample [B], or to K of them [B, K]."""
@@ -71,16 +71,14 @@ def per_sample_statistic(
 
     Args:
         model: Owns the parameters; those with `requires_grad` are in the result.
-        inputs: [B, ...], one sample a row, or a mapping of such tensors. Every layer with parameters must keep the
-            batch on axis 0.
+        inputs: [B, ...], one sample a row, or a mapping of such tensors.
         forward: Computes F of `inputs`, for example `model.from_features`; if None `model` itself, called with a tensor
             or with the entries of a mapping as keyword arguments.
         scalar: s, from F's outputs [B, ...] to one number a sample [B], or to K of them [B, K], whose statistics are
             added up, sum_nk f(d s_k(F(x_n)) / d theta), by one forward and K backward passes; engine "loop" calls it
             with B = 1.
         statistic: f, `abs` (MAS importance) or `torch.square` (Fisher information).
-        engine: "hooks" takes one pass a batch, for layer types that have a rule; "loop" one pass a sample, for any
-            layer.
+        engine: "hooks" takes one pass a batch; "loop" one pass a sample, without any assumption on the model.
         scope: "global" differentiates the scalar of the model's outputs. "local" differentiates ||y_l||^2 of every
             layer's OWN output, its input held constant: sum_n f(d ||y_nl||^2 / d theta_l), by a forward pass only.
             "rectified" is local, but for a layer whose output enters an `nn.ReLU` takes the output of that ReLU.
@@ -90,8 +88,7 @@ def per_sample_statistic(
 
     Raises:
         UserError: An unknown engine or statistic, a scalar of the wrong shape, a scope that does not go with the other
-            arguments, or a model that "hooks" cannot serve: a layer type without a rule, a layer called twice, a
-            shared parameter, an input changed in place.
+            arguments, or a model that mixes the samples of a batch or does other things for other samples.
     """
     statistics = Statistics(model, forward=forward, scalar=scalar, statistic=statistic, engine=engine, scope=scope)
     statistics.add(inputs)
@@ -119,8 +116,7 @@ class Statistics:
         self.forward = forward or partial(call_model, model)
         self.engine, self.scope = engine, scope
         self.sums: dict[str, Tensor] = {}
-        self.checked: set[tuple[tuple[int, ...], ...]] = set()
-        """The shapes of samples for which the batch axis has been checked."""
+        self.hooks: Hooks | None = None
 
     def add(self, inputs: Samples) -> None:
         """Add a batch [B, ...] to `sums`, which are undefined after an error."""
@@ -129,16 +125,10 @@ class Statistics:
             if self.engine == "loop":
                 _by_loop(self.sums, self.model, self.forward, inputs, self.scalar, self.statistic)
                 return
-            taps = build_taps(
-                self.model, sample_count(inputs), IN_PLACE[self.statistic], self.scope != "global", self.sums
-            )
-            sample = first_sample(inputs)
-            if (shape := shape_of_one(inputs)) not in self.checked:
-                check_batch_axis(taps, self.forward, sample)
-                self.checked.add(shape)
-            if self.scope == "rectified":
-                find_rectified(taps, self.model, self.forward, sample)
-            _by_hooks(taps, self.forward, inputs, self.scalar, self.scope)
+            if self.hooks is None:
+                values = partial(_values, self.scalar)
+                self.hooks = Hooks(self.model, self.forward, values, IN_PLACE[self.statistic], self.scope)
+            self.hooks.add(self.sums, inputs)
 
 
 def batch_statistic(
@@ -204,34 +194,18 @@ def _by_loop(
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     for samples in split_samples(inputs, size):
         number = sample_count(samples)
-        means = [mean / number for mean in _totals(scalar, forward(samples), number)]
-        for grads in _each_gradient(means, parameters):
+        values = _values(scalar, forward(samples), number).reshape(number, -1)
+        for grads in each_gradient(values.mean(0).unbind(), parameters):
             for name, grad in grads.items():
                 total[name] += f(grad.to(total[name].dtype))
 
 
-def _by_hooks(taps: list[Tap], forward: Forward, inputs: Samples, scalar: Scalar, scope: Scope) -> None:
-    """Add the statistics of a batch to the taps' sums."""
-    anchor = torch.zeros((), device=device_of(inputs), requires_grad=True)
-    parameters = {f"{tap.path}{name}": p for tap in taps for name, p in tap.parameters.items()}
-    try:
-        for tap in taps:
-            tap.attach(anchor)
-        totals = _totals(scalar, forward(inputs), sample_count(inputs))
-        if scope != "global" and any(tap.received for tap in taps):
-            # The rules are done; only a stray parameter, or a layer outside of the model, still needs a gradient.
-            totals = [total for total in totals if total.requires_grad]
-        # The gradient of the anchor makes the backward pass visit every tap, and nothing below the first one.
-        strays = [name for grads in _each_gradient(totals, {"": anchor, **parameters}) for name in grads]
-    finally:
-        for tap in taps:
-            tap.detach()
-    if strays:
-        raise UserError(f"{strays[0]} is used outside the forward of its own layer; {WAY_OUT}")
+def _values(scalar: Scalar, outputs: Any, batch: int) -> Tensor:
+    """The scalars `[B]` or `[B, K]` of a batch's outputs.
 
-
-def _totals(scalar: Scalar, outputs: Any, batch: int) -> list[Tensor]:
-    """The K sums over the batch of the samples' K scalars."""
+    Raises:
+        UserError: they have another shape.
+    """
     if not isinstance(outputs, Tensor) and scalar in (squared_norm, every_output):
         raise UserError(
             f"the outputs are a {type(outputs).__name__}, of which importance cannot know what to protect: give a "
@@ -243,17 +217,7 @@ def _totals(scalar: Scalar, outputs: Any, batch: int) -> list[Tensor]:
             f"the scalar must give one number a sample, shape [{batch}], or K of them, shape [{batch}, K], "
             f"not {[*values.shape]}"
         )
-    return list(values.reshape(batch, -1).sum(0).unbind())
-
-
-def _each_gradient(totals: list[Tensor], parameters: dict[str, Any]) -> Iterator[dict[str, Tensor]]:
-    """For each total of one graph, the gradients of those parameters that it depends on."""
-    for number, total in enumerate(totals, 1):
-        if not total.requires_grad:
-            raise UserError("the outputs depend on no trainable parameter; is the forward under torch.no_grad?")
-        keep = number < len(totals)
-        grads = torch.autograd.grad(total, tuple(parameters.values()), allow_unused=True, retain_graph=keep)
-        yield {name: grad for name, grad in zip(parameters, grads, strict=True) if grad is not None}
+    return values
 
 
 def _zeros(model: nn.Module) -> dict[str, Tensor]:
