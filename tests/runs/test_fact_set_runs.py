@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -70,11 +69,11 @@ def test_a_run_on_the_authors_tasks_is_resumed_and_continued_without_the_set(tmp
     ]
     assert rows(table) == rows(load_table(config))
     assert evaluate(tmp_path / "run", 2)["map_tasks"] == pytest.approx(result.matrix[-1])
-    shutil.rmtree(tmp_path / "set" / "mid_scale" / "splits")
+    (tmp_path / "set").rename(tmp_path / "moved")
     assert train(config, tmp_path / "run").matrix == result.matrix, "the run has its own copy of the table"
     continued = continue_run(tmp_path / "run", field.table(tmp_path, "more", ["red", "green"]))
     assert continued.tasks == ["task 1", "task 2", "task 3"]
-    with pytest.raises(UserError, match=r"lacks splits|has learned follow-up tables since"):
+    with pytest.raises(UserError, match=r"has learned follow-up tables since"):
         train(config, tmp_path / "run")
 
 
