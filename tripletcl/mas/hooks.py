@@ -74,7 +74,7 @@ class Hooks:
             self._check(sums, inputs, calls)
             self.checked = True
         pass_ = Pass(sample_count(inputs), self.f, sums)
-        strays = self._run(pass_, inputs, calls, _all_samples)
+        strays = self._run(pass_, inputs, calls, self.values, _all_samples)
         if pass_.failed:
             raise next(iter(pass_.failed.values()))
         if strays:
@@ -83,16 +83,17 @@ class Hooks:
     def _check(self, sums: dict[str, Tensor], inputs: Samples, calls: Mapping[str, Calls]) -> None:
         """Find the modules that cannot answer, by a batch of one sample twice, whose scalars have opposite signs.
 
-        Wherever the gradients of the two samples are not told apart, they cancel.
+        Wherever the gradients of the two samples are not told apart, they cancel. The scalar is one of its own, since
+        that of the statistic may draw random numbers.
         """
         one = first_sample(inputs)
         twice = map_tensors(one, lambda tensor: torch.cat([tensor, tensor]))
-        (expected,) = each_gradient([self.values(self.forward(one), 1).sum()], self.parameters)
+        (expected,) = each_gradient([_probe(self.forward(one), 1).sum()], self.parameters)
         expected = {name: 2 * grad.abs() for name, grad in expected.items()}
         self.unused = frozenset(self.parameters.keys() - expected.keys())
         while True:
             pass_ = Pass(2, torch.abs_, sums)
-            wrong = self._run(pass_, twice, calls, _opposite)
+            wrong = self._run(pass_, twice, calls, _probe, _opposite)
             wrong |= set() if pass_.failed else _differences(sums, expected)
             for total in sums.values():
                 total.zero_()
@@ -108,7 +109,7 @@ class Hooks:
     def _owners(self, calls: Mapping[str, Calls]) -> list[Owner]:
         return find_owners(self.model, calls, self.excluded, self.unused)
 
-    def _run(self, pass_: Pass, inputs: Samples, calls: Mapping[str, Calls], parts: Parts) -> set[str]:
+    def _run(self, pass_: Pass, inputs: Samples, calls: Mapping[str, Calls], values: Values, parts: Parts) -> set[str]:
         """Add a batch to the sums of a pass; returns the parameters that were used outside of their owners."""
         owners = self._owners(calls)
         taps = [Tap(owner) for owner in owners if owner.path is not None]
@@ -119,7 +120,7 @@ class Hooks:
                 tap.attach(pass_, anchor)
             for parameter in whole.values():
                 parameter.requires_grad_(False)
-            totals, weights = zip(*parts(self.values(self.forward(inputs), pass_.batch)), strict=True)
+            totals, weights = zip(*parts(values(self.forward(inputs), pass_.batch)), strict=True)
             # The gradient of the anchor makes the backward pass visit every tap, and nothing below the first one.
             wanted = {"": anchor, **{name: p for name, p in self.parameters.items() if name not in whole}}
             for grads in each_gradient(totals, wanted) if taps and not pass_.failed else ():
@@ -131,13 +132,19 @@ class Hooks:
             for parameter in whole.values():
                 parameter.requires_grad_(True)
         if whole:
-            self._add_whole(pass_, whole, inputs, weights)
+            self._add_whole(pass_, whole, inputs, values, weights)
         return strays
 
     def _add_whole(
-        self, pass_: Pass, parameters: Mapping[str, Tensor], inputs: Samples, weights: Sequence[Tensor]
+        self,
+        pass_: Pass,
+        parameters: Mapping[str, Tensor],
+        inputs: Samples,
+        values: Values,
+        weights: Sequence[Tensor],
     ) -> None:
         """Add the statistics of the parameters that only the whole model answers for."""
+        self.whole.module = _Whole(self.model, self.forward, values)
         self.whole.parameters = {f"model.{name}": p.detach() for name, p in parameters.items()}
         args, kwargs = ((inputs,), {}) if isinstance(inputs, Tensor) else ((), inputs)
         batched = set(batched_arguments(args, kwargs))
@@ -189,6 +196,26 @@ class _Whole(nn.Module):
     def forward(self, *args: Tensor, **kwargs: Any) -> Tensor:
         """The scalars `[1]` or `[1, K]` of one sample."""
         return self.values(self.call(args[0] if args else kwargs), 1)
+
+
+def _probe(outputs: Any, batch: int) -> Tensor:
+    """A scalar `[B]` of any outputs, to which every number in them adds with another weight.
+
+    Raises:
+        UserError: they hold no floating-point tensor.
+    """
+    tensors = [tensor.reshape(batch, -1) for tensor in _tensors_in(outputs)]
+    if not tensors:
+        raise UserError(f"the outputs are a {type(outputs).__name__} without tensors, which have no gradient")
+    flat = torch.cat(tensors, dim=1)
+    return flat @ torch.arange(1, flat.shape[1] + 1, device=flat.device).cos().to(flat)
+
+
+def _tensors_in(outputs: Any) -> list[Tensor]:
+    if isinstance(outputs, Tensor):
+        return [outputs] if outputs.is_floating_point() else []
+    parts = outputs.values() if isinstance(outputs, Mapping) else outputs if isinstance(outputs, tuple | list) else ()
+    return [tensor for part in parts for tensor in _tensors_in(part)]
 
 
 def _all_samples(values: Tensor) -> list[tuple[Tensor, Tensor]]:
