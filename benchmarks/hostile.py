@@ -70,7 +70,7 @@ class Served:
 
 def tiny_run(folder: Path) -> Path:
     """Train a run on drawn scenes."""
-    table = write_scenes(folder / "scenes", size=64, facts=8, train=4, test=2, seed=0)
+    table = write_scenes(folder / "scenes", size=64, facts=12, train=4, test=2, seed=0)
     changes = {"data.table": table, "data.tasks": 2, "model.image_size": 64, "model.freeze_until": "head"}
     words = [f"{key}={value}" for key, value in {**changes, "method": "analytic", "device": "cpu"}.items()]
     train(load_config("demo", words), folder / "run")

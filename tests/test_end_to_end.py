@@ -254,7 +254,7 @@ def test_a_killed_run_ends_with_the_same_numbers(workplace: Path, compared: Path
         (["query", "runs/mas-split0-seed0", "dog", "--index", "no-index"], "no index in no-index"),
         (["index", "runs/mas-split0-seed0", "no-folder"], "no-folder"),
         (["index", "runs/mas-split0-seed0", "runs", "--kind", "tree"], "no index of kind 'tree'"),
-        (["index", "add", "runs/mas-split0-seed0", "no-photo.jpg"], "no photo no-photo.jpg"),
+        (["index", "add", "runs/mas-split0-seed0", "no-photo.jpg"], "'no-photo.jpg': no such file"),
         (["index", "remove", "runs/mas-split0-seed0", "a.jpg", "--out", "no-index"], "no index in no-index"),
         (["index", "info", "runs/mas-split0-seed0", "--out", "runs"], "no index in runs"),
         (["report", "cache"], "no run folder"),

@@ -190,9 +190,11 @@ def test_a_folder_called_like_the_package_is_not_taken_for_it(tmp_path: Path, of
     (tmp_path / "tripletcl" / "runs").mkdir(parents=True)
     (run, *_) = plan(config_of(methods=["mas"]), tmp_path / "out")
     command = comparison._command(run) if of_a_run else [sys.executable, "-m", "tripletcl", "train", "missing.yaml"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.stderr.startswith("tripletcl: no config file")
-    assert ended.returncode == 2
+    pipe = subprocess.PIPE  # a run ends when its standard input is closed
+    with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as ended:
+        assert ended.stderr is not None
+        assert ended.stderr.read().startswith("tripletcl: no config file")
+        assert ended.wait() == 2
 
 
 def test_parallel_runs_print_into_their_folders(

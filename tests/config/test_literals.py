@@ -55,6 +55,9 @@ def overrides(kind: str, path: tuple[str, ...], value: str) -> list[str]:
     if path[0] in METHODS:
         extra = ["data.validation=0.1"] if value == "auto" else []
         return [*extra, f"method={path[0]}", f"method.{path[1]}={value}"]
+    if path[:2] == ("data", "table"):
+        text = f"[{value}]" if path[-1] == "[]" else value
+        return ["data.table={set: vrd, root: photos}", f"data.table.{path[2]}={text}"]
     if "[]" not in path:
         override = f"{'.'.join(path)}={value}"
         return [*NEEDED.get(override, []), override]

@@ -187,6 +187,7 @@ def former(tmp_path: Path) -> tuple[Path, FactEmbedder]:
     del state["image.analytic.projection"]
     save_file(state, path)
     about = json.loads(spec.read_text()) | {"weights_sha256": sha256(path), "fingerprint": digest(state)}
+    del about["sha256"]  # files of 0.1 have none
     spec.write_text(json.dumps(about))
     analytic.projection = layer
     return tmp_path / "former", embedder

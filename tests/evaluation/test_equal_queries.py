@@ -50,6 +50,10 @@ def test_groups_are_those_of_comparing_all_pairs(seed: int) -> None:
         assert equal_queries(vectors, present, block).tolist() == expected.tolist()
 
 
+def test_a_unit_that_no_fact_has() -> None:
+    assert equal_queries(*facts([[1.0], [0.0]], [[0.5], [0.0]], [[-1.0], [0.0]])).tolist() == [0, 0, 2]
+
+
 def test_a_table_of_one_query_is_refused_but_one_fact_is_fine() -> None:
     with pytest.raises(UserError, match="all 2 facts the same vectors"):
         equal_queries(*facts([[1.0]], [[1.0]]))

@@ -50,6 +50,8 @@ def _first_equal(vectors: Tensor, block: int) -> Tensor:
     Equal bytes are found by hashing. Vectors that differ by rounding are near each other along any line, so that each
     block is compared with its neighbours there only.
     """
+    if not len(vectors):
+        return vectors.new_zeros(0, dtype=torch.int64)
     place_of: dict[bytes, int] = {}
     place = [place_of.setdefault(row.tobytes(), len(place_of)) for row in vectors.cpu().numpy()]
     places = torch.tensor(place, dtype=torch.int64, device=vectors.device)  # [N] among the V distinct ones
