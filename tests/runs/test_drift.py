@@ -123,8 +123,8 @@ def test_the_states_of_an_index_agree_with_the_matrix_and_each_other(measured: d
         assert up["map"]["stale"][group] == pytest.approx(measured["matrix"][group][at[0]][at[1]])
     assert up["map"]["reembedded"]["all"] == pytest.approx(measured["matrix"]["all"][1][1])
     stale, upgraded, reembedded = (up["map"][way]["new"] for way in ("stale", "upgraded", "reembedded"))
-    assert up["recovered"]["new"] == pytest.approx((upgraded - stale) / (reembedded - stale))
-    assert upgraded > stale
+    lost = reembedded - stale  # whether the toy's stale index has lost anything depends on rounding
+    assert up["recovered"]["new"] == (pytest.approx((upgraded - stale) / lost) if lost > 0 else None)
 
 
 def test_an_upgraded_index_has_the_measured_map(run: Path, index: Path, measured: dict[str, Any]) -> None:
@@ -145,7 +145,9 @@ def test_a_result_is_stored_with_the_run_and_valid_for_its_models(run: Path, mea
     about = run / "stages" / "stage-02" / "embedder.json"
     before = about.read_text()
     try:
-        about.write_text(json.dumps(json.loads(before) | {"weights_sha256": "another"}))
+        other = json.loads(before) | {"weights_sha256": "another"}
+        del other["sha256"]
+        about.write_text(json.dumps(other))
         assert read_drift(run) is None
     finally:
         about.write_text(before)

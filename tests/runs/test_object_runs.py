@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from digits import folders_config, split_config, write_folder
+from PIL import Image
 
 from tripletcl.cli import main
 from tripletcl.compare.plan import compare, plan
@@ -237,18 +238,19 @@ def test_commands_for_facts_refuse_such_a_run(
     assert isinstance(open_run(tmp_path / "run"), ObjectRun)
     with pytest.raises(UserError, match="learned to recognise objects"):
         FactRun.open(tmp_path / "run")
-    run = str(tmp_path / "run")
+    run, photo = str(tmp_path / "run"), tmp_path / "photo.png"
+    Image.new("RGB", (8, 8)).save(photo)
     for words in (
         ["query", run, "dog"],
         ["index", run, str(tmp_path)],
-        ["describe", run, "photo.jpg"],
+        ["describe", run, str(photo)],
         ["tasks", run],
         ["drift", run],
         ["serve", run],
         ["evaluate", run, "--unseen"],
         ["train", "--continue", run, "more.csv"],
         ["adapt", run, "--images", str(tmp_path)],
-        ["teach", run, "dog running", "a.jpg"],
+        ["teach", run, "dog running", str(photo)],
     ):
         assert command(monkeypatch, *words) == 2, words
         message = capsys.readouterr().err

@@ -266,8 +266,8 @@ def test_a_fact_is_taught_searched_and_undone(visit: Visit, tmp_path: Path, monk
     visit.see("#lesson-photos .tile >> nth=3")
     visit.see("#tasks tbody tr >> nth=1")
     dropped = [tmp_path / f"<b>{number}.png" for number in range(2)]
-    for photo in dropped:
-        Image.new("RGB", (64, 64), "orange").save(photo)
+    for photo, colour in zip(dropped, ("orange", "purple"), strict=True):
+        Image.new("RGB", (64, 64), colour).save(photo)
     visit.page.set_input_files("#dropped input[type=file]", dropped)
     visit.see("#lesson-photos .tile >> nth=5")
     visit.page.locator("#lesson-photos .out").first.click()

@@ -26,6 +26,9 @@ from tripletcl.embedding.features import FeatureSource
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.errors import UserError
 
+DECODED_CHANNELS = 3
+"""Channels of a decoded photo."""
+
 
 def cache_folder() -> Path:
     """Return the folder of decoded images, features and drawn scenes: `TRIPLETCL_CACHE`, or `~/.cache/tripletcl`."""
@@ -58,27 +61,28 @@ class Opener:
     def __post_init__(self) -> None:
         if self.config.data.cache_features and self.config.model.freeze_until is None:
             raise UserError("data.cache_features needs model.freeze_until: nothing is frozen, so nothing can be cached")
-        self._check_size()
 
     @torch.no_grad()
-    def _check_size(self) -> None:
+    def _check_size(self, channels: int) -> None:
         """Pass a blank image through the network, before any is decoded."""
         size, backbone = self.config.model.image_size, self.config.model.backbone
         try:
             with eval_mode(self.branch):
-                blank = torch.zeros(1, self.branch.channels, size, size, device=self.device)
+                blank = torch.zeros(1, channels, size, size, device=self.device)
                 self.branch.represent(self.branch.features(blank))
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UserError(f"model.backbone {backbone} takes no images of {size} pixels: {error}") from error
 
     def open(self, paths: Sequence[Path], folder: Path) -> InputSource:
         """Open images; those that no cache holds are decoded and computed."""
+        self._check_size(DECODED_CHANNELS)
         size = self.config.model.image_size
         return self._features(self._source(ImageCache.open(paths, size, folder)))
 
     def open_array(self, pixels: np.ndarray, order: int) -> InputSource:
         """Open small images in memory, uint8 `[N, C, H, W]`, with their pixels in a fixed order; 0 is their own."""
         size, channels = self.config.model.image_size, self.branch.channels
+        self._check_size(channels)
         images = ArraySource(pixels, size, channels, self._augment(), self.device)
         return self._features(PermutedSource(images, order) if order else images)
 
