@@ -59,6 +59,14 @@ def test_tensors_are_read_as_they_were_written(tensor_file: Path) -> None:
     assert read_about(tensor_file)["trunk"] == "abc"
 
 
+def test_tensors_without_entries_are_written(tmp_path: Path) -> None:
+    ids = torch.from_numpy(np.arange(3)[np.zeros(3, dtype=bool)])  # numpy gives it a stride of 0
+    tensors = {"ids": ids, "closed": torch.empty(0, 5), "one": torch.ones(())}
+    write_tensors(tmp_path / "empty.safetensors", tensors)
+    restored = read_tensors(tmp_path / "empty.safetensors").tensors
+    assert {name: value.shape for name, value in restored.items()} == {n: t.shape for n, t in tensors.items()}
+
+
 def test_tensors_of_version_0_1_have_no_digest(tensor_file: Path) -> None:
     for about in (None, {"trunk": "abc"}):
         save_file({"images": torch.ones(2)}, tensor_file, about)

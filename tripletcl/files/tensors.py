@@ -99,5 +99,6 @@ def hash_tensors(tensors: Mapping[str, Tensor], start: bytes = b"") -> str:
     sha = hashlib.sha256(start)
     for name, tensor in sorted(tensors.items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
+        if tensor.numel():  # an empty one has no bytes to view
+            sha.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().data)
     return sha.hexdigest()
