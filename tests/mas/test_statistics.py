@@ -574,8 +574,13 @@ def test_a_module_that_vmap_cannot_take_is_differentiated_one_sample_at_a_time(c
             return torch.stack(rows)
 
     model, inputs = perturb(Decides()), images(5, 4)
-    assert_equal(per_sample_statistic(model, inputs), summed_statistic(model, inputs, abs), 1e-12)
+    statistics = Statistics(model)
+    statistics.add(inputs[:3])
     assert "gradients are taken one sample after the other, which is slow" in caplog.text
+    caplog.clear()
+    statistics.add(inputs[3:])
+    assert not caplog.text, "said once, and vmap is not tried again"
+    assert_equal(statistics.sums, summed_statistic(model, inputs, abs), 1e-12)
 
 
 @pytest.mark.parametrize("case", ["called twice", "shared parameter", "no rule", "functional use", "another axis"])

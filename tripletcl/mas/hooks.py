@@ -55,6 +55,8 @@ class Hooks:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.calls: dict[tuple[tuple[int, ...], ...], dict[str, Calls]] = {}
         """The calls of the modules, by the shapes of a sample."""
+        self.taps: dict[tuple[tuple[int, ...], ...], tuple[list[Tap], set[str]]] = {}
+        """Their taps, and the parameters that only the whole model answers for, likewise."""
         self.checked = False
         self.excluded: frozenset[str] = frozenset()
         """The modules that cannot answer for their parameters."""
@@ -73,8 +75,10 @@ class Hooks:
         if not self.checked:
             self._check(sums, inputs, calls)
             self.checked = True
+        if shape not in self.taps:
+            self.taps[shape] = self._taps(calls)
         pass_ = Pass(sample_count(inputs), self.f, sums)
-        strays = self._run(pass_, inputs, calls, self.values, _all_samples)
+        strays = self._run(pass_, inputs, *self.taps[shape], self.values, _all_samples)
         if pass_.failed:
             raise next(iter(pass_.failed.values()))
         if strays:
@@ -93,7 +97,7 @@ class Hooks:
         self.unused = frozenset(self.parameters.keys() - expected.keys())
         while True:
             pass_ = Pass(2, torch.abs_, sums)
-            wrong = self._run(pass_, twice, calls, _probe, _opposite)
+            wrong = self._run(pass_, twice, *self._taps(calls), _probe, _opposite)
             wrong |= set() if pass_.failed else _differences(sums, expected)
             for total in sums.values():
                 total.zero_()
@@ -109,11 +113,17 @@ class Hooks:
     def _owners(self, calls: Mapping[str, Calls]) -> list[Owner]:
         return find_owners(self.model, calls, self.excluded, self.unused)
 
-    def _run(self, pass_: Pass, inputs: Samples, calls: Mapping[str, Calls], values: Values, parts: Parts) -> set[str]:
-        """Add a batch to the sums of a pass; returns the parameters that were used outside of their owners."""
+    def _taps(self, calls: Mapping[str, Calls]) -> tuple[list[Tap], set[str]]:
+        """The taps of the modules, and the parameters that only the whole model answers for."""
         owners = self._owners(calls)
-        taps = [Tap(owner) for owner in owners if owner.path is not None]
-        whole = {name: self.parameters[name] for owner in owners if owner.path is None for name in owner.names.values()}
+        whole = {name for owner in owners if owner.path is None for name in owner.names.values()}
+        return [Tap(owner) for owner in owners if owner.path is not None], whole
+
+    def _run(
+        self, pass_: Pass, inputs: Samples, taps: Sequence[Tap], only_whole: set[str], values: Values, parts: Parts
+    ) -> set[str]:
+        """Add a batch to the sums of a pass; returns the parameters that were used outside of their owners."""
+        whole = {name: self.parameters[name] for name in only_whole}
         anchor, strays = torch.zeros((), device=device_of(inputs), requires_grad=True), set()
         try:
             for tap in taps:

@@ -61,8 +61,8 @@ class OwnGradients:
             grads: The gradients of the module's floating-point outputs, likewise.
             batch: The number of samples.
         """
-        fixed = {key: value for key, value in [*enumerate(args), *kwargs.items()] if key not in batched}
         given: dict[int | str, Any] = dict([*enumerate(args), *kwargs.items()])
+        fixed = {key: value for key, value in given.items() if key not in batched}
         samples = {str(key): _by_sample(given[key], batch) for key in batched}
         keys: dict[str, int | str] = {str(key): key for key in batched}
         cotangents = [_by_sample(grad, batch) for grad in grads]
