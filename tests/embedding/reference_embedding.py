@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LITE0_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
-"""Of EfficientNet-Lite0's 16 blocks; all else is read off the weights' shapes."""
+LITE_HALVING = {0: (1, 3, 5, 11), 1: (1, 4, 7, 15), 2: (1, 4, 7, 15)}
+"""The blocks with stride 2 of EfficientNet-Lite0, Lite1 and Lite2; all else is read off the weights' shapes."""
 
 
-def efficientnet_lite0_logits(state: dict[str, Tensor], images: Tensor) -> Tensor:
-    """EfficientNet-Lite0 straight from the flat names of its weights file; images in [-1, 1]."""
+def efficientnet_lite_logits(number: int, state: dict[str, Tensor], images: Tensor) -> Tensor:
+    """EfficientNet-Lite straight from the flat names of its weights file; images in [-1, 1]."""
 
     def convolve(x: Tensor, name: str, stride: int = 1, depthwise: bool = False) -> Tensor:
         weight = state[f"{name}.weight"]
@@ -35,8 +35,8 @@ def efficientnet_lite0_logits(state: dict[str, Tensor], images: Tensor) -> Tenso
         return x.clamp(0, 6)
 
     x = relu6(norm(convolve(images, "_conv_stem", 2), "_bn0"))
-    for i, stride in enumerate(LITE0_STRIDES):
-        block, entry = f"_blocks.{i}", x
+    for i in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("_blocks."))):
+        block, entry, stride = f"_blocks.{i}", x, 2 if i in LITE_HALVING[number] else 1
         if f"{block}._expand_conv.weight" in state:
             x = relu6(norm(convolve(x, f"{block}._expand_conv"), f"{block}._bn0"))
         x = relu6(norm(convolve(x, f"{block}._depthwise_conv", stride, depthwise=True), f"{block}._bn1"))

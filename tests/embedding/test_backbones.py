@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tripletcl.embedding import build_backbone
 from tripletcl.embedding.backbones import CUTS, check_torch_pair, resolve_name
-from tripletcl.embedding.weights import efficientnet_lite0_weights
+from tripletcl.embedding.weights import efficientnet_lite_weights
 from tripletcl.errors import UserError
 
 CONVS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
@@ -97,7 +97,7 @@ def test_vgg_stages_end_in_their_poolings() -> None:
 
 def test_bundled_weights_are_loaded() -> None:
     backbone = build_backbone("tf_efficientnet_lite0")
-    state = efficientnet_lite0_weights()
+    state = efficientnet_lite_weights(0)
     assert torch.equal(backbone.stages.stem.conv_stem.weight, state["conv_stem.weight"])
     assert torch.equal(backbone.stages.blocks5[3].bn3.running_var, state["blocks.5.3.bn3.running_var"])
     assert torch.equal(backbone.stages.head.conv_head.weight, state["conv_head.weight"])

