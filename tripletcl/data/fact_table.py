@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tripletcl.data.columns import Column, distinct_rows
 from tripletcl.data.facts import Fact
 
 if TYPE_CHECKING:
@@ -52,19 +53,20 @@ class FactTable:
     @classmethod
     def from_rows(cls, root: Path, rows: Iterable[tuple[str, Fact, str]]) -> FactTable:
         """Build a table of (image, fact, split) rows; duplicates are dropped."""
-        rows = list(dict.fromkeys(rows))
-        image_ids: dict[str, int] = {}
-        fact_ids: dict[Fact, int] = {}
-        pairs = [
-            (image_ids.setdefault(image, len(image_ids)), fact_ids.setdefault(fact, len(fact_ids)))
-            for image, fact, _ in rows
-        ]
+        images, facts, splits = zip(*rows, strict=True) if (rows := list(rows)) else ((), (), ())
+        return cls.from_columns(root, Column.of(images), Column.of(facts), Column.of(splits))
+
+    @classmethod
+    def from_columns(cls, root: Path, images: Column[str], facts: Column[Fact], splits: Column[str]) -> FactTable:
+        """Build a table of columns `[R]`; duplicate rows are dropped."""
+        first = np.sort(distinct_rows([images, facts, splits])[0])
+        images, facts, splits = (column.take(first) for column in (images, facts, splits))  # type: ignore[assignment]
         return cls(
             root=Path(root),
-            images=tuple(image_ids),
-            facts=tuple(fact_ids),
-            rows=np.array(pairs, dtype=np.int64).reshape(-1, 2),
-            splits=np.array([split for _, _, split in rows], dtype=np.str_),
+            images=tuple(images.distinct),
+            facts=tuple(facts.distinct),
+            rows=np.stack([images.codes, facts.codes], axis=1),
+            splits=np.array(splits.distinct, dtype=np.str_)[splits.codes],
         )
 
     def join(self, others: Sequence[FactTable]) -> FactTable:
