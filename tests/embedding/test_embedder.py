@@ -158,7 +158,7 @@ def test_the_text_side_is_loaded_by_itself(
         embedder.set_readout(torch.ones(8, len(FACTS)), FACTS)
     embedder.save_pretrained(tmp_path, facts=FACTS)
     generator = torch.get_rng_state()
-    monkeypatch.setattr("tripletcl.embedding.embedder.build_backbone", None)  # not called
+    monkeypatch.setattr("tripletcl.embedding.networks.build_backbone", None)  # not called
     loaded = TextEmbedder.from_pretrained(tmp_path)
     assert torch.equal(torch.get_rng_state(), generator)
     assert loaded.fingerprint() == embedder.fingerprint()

@@ -35,7 +35,7 @@ def test_cached_features_are_the_features(source: ImageSource, branch: ImageBran
     ids = np.array([3, 0, 4])
     images = source.batch(ids, None)
     torch.testing.assert_close(cached.batch(ids, None), branch.features(images), rtol=1e-3, atol=1e-3)
-    mirrored = torch.from_numpy(cached.array[ids, 1]).float()
+    mirrored = torch.from_numpy(cached.arrays[0][ids, 1]).float()
     torch.testing.assert_close(mirrored, branch.features(images.flip(3)), rtol=1e-3, atol=1e-3)
     assert len(cached) == 5
 
@@ -44,11 +44,11 @@ def test_cached_features_are_the_features(source: ImageSource, branch: ImageBran
 def test_features_that_were_cut_are_computed_again(
     source: ImageSource, branch: ImageBranch, tmp_path: Path, length: int
 ) -> None:
-    whole = np.array(FeatureSource.open(source, branch, tmp_path / "cache").array)
+    whole = np.array(FeatureSource.open(source, branch, tmp_path / "cache").arrays[0])
     (path,) = (tmp_path / "cache").glob("features-*.npy")
     path.write_bytes(path.read_bytes()[:length])
     assert FeatureSource.stored(source, branch, tmp_path / "cache") is None
-    assert np.array_equal(FeatureSource.open(source, branch, tmp_path / "cache").array, whole)
+    assert np.array_equal(FeatureSource.open(source, branch, tmp_path / "cache").arrays[0], whole)
 
 
 def test_a_generator_chooses_image_or_mirror_image(source: ImageSource, branch: ImageBranch, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_pooled_stages_have_features_of_their_own(source: ImageSource, tmp_path:
         cached = FeatureSource.open(source, branch, tmp_path / "cache")
         images = source.batch(np.arange(5), None)
         torch.testing.assert_close(cached.batch(np.arange(5), None), branch.features(images), rtol=1e-2, atol=1e-2)
-        widths[pooled] = cached.array.shape[2]
+        widths[pooled] = cached.arrays[0].shape[2]
     assert sorted(widths.values()) == list(widths.values())
     assert len(set(widths.values())) == 3
 
@@ -103,4 +103,4 @@ def test_stored_features_are_opened_without_computing(source: ImageSource, branc
     opened = FeatureSource.open(source, branch, tmp_path / "cache")
     stored = FeatureSource.stored(source, branch, tmp_path / "cache")
     assert stored is not None
-    assert np.array_equal(stored.array, opened.array)
+    assert np.array_equal(stored.arrays[0], opened.arrays[0])

@@ -142,7 +142,7 @@ def test_by_example(run: Path) -> None:
 
 def test_words_are_searched_without_the_image_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = open_collection(run)
-    monkeypatch.setattr("tripletcl.embedding.embedder.build_backbone", None)  # not called
+    monkeypatch.setattr("tripletcl.embedding.networks.build_backbone", None)  # not called
     texts = open_collection(run, texts_only=True)
     request = parse_request("red lying - ? ? floor", texts.embedder.facts)
     hits = answer(texts.index, request, 4, texts.calibration)

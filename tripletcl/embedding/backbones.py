@@ -39,6 +39,7 @@ class Backbone:
         mean: Mean of each of the C colours of images in [0, 1]: 3, or 1 in a network for grey images.
         std: Standard deviation of each colour.
         width: Number of features.
+        size: Side of the square, in pixels, to which images are scaled first; None takes them as they are.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     width: int
+    size: int | None = None
 
     @property
     def stage_names(self) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tripletcl.data.images import ImageLike
-from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.eval_mode import eval_mode
+from tripletcl.embedding.networks import trunk_settings
 from tripletcl.embedding.readout import AnalyticReadout
 from tripletcl.embedding.saving import SavedModel, load_model, save_model
 from tripletcl.embedding.spec import ClassifierSpec
@@ -163,9 +163,7 @@ def build_classifier(spec: ClassifierSpec, heads: Mapping[str, Sequence[str]], s
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
-        backbone = build_backbone(spec.backbone, spec.weights)
-        trunk = Trunk(backbone, freeze_until=spec.freeze_until, pooled=spec.pooled)
-        return Classifier(spec, trunk, heads).train()
+        return Classifier(spec, Trunk(**trunk_settings(spec)), heads).train()
 
 
 def _prediction(classes: Sequence[str], probabilities: Sequence[float]) -> Prediction:

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from tripletcl.data.facts import Fact
 from tripletcl.data.images import ImageLike
-from tripletcl.embedding.backbones import build_backbone
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.image import ImageBranch
+from tripletcl.embedding.networks import trunk_settings
 from tripletcl.embedding.saving import digest, save_model
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_branch
@@ -184,7 +184,7 @@ class FactEmbedder(TextEmbedder):
         """Compute 16 hex digits that are equal for two models with equal results of `represent_images`."""
         readout = ("heads.", "analytic.")
         trunk = {name: x for name, x in self.image.state_dict().items() if not name.startswith(readout)}
-        return digest(trunk, self.spec.backbone, self.spec.image_size, *self.spec.pooled)
+        return digest(trunk, self.spec.backbone, self.spec.image_size, *self.spec.pooled, *self.spec.network_sizes)
 
     def save_pretrained(self, folder: str | Path, facts: Sequence[Fact] | None = None) -> None:
         """Write `embedder.json` and `model.safetensors` with all image weights, each whole or not at all.
@@ -215,12 +215,6 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         image = ImageBranch(
-            build_backbone(spec.backbone, spec.weights),
-            spec.width,
-            freeze_until=spec.freeze_until,
-            fork_at=spec.fork_at,
-            hidden=spec.hidden,
-            head_std=spec.head_std,
-            pooled=spec.pooled,
+            **trunk_settings(spec), width=spec.width, fork_at=spec.fork_at, hidden=spec.hidden, head_std=spec.head_std
         )
         return FactEmbedder(spec, image, build_text_branch(spec))

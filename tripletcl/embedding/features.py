@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,12 @@ class FeatureSource:
     """Frozen features `[N, 2, ...]` of N images and their mirror images, float16, memory-mapped.
 
     Replaces the source that it was computed from: the learner's input is then the feature, not the image, and the only
-    augmentation is the choice between image and mirror image.
+    augmentation is the choice between image and mirror image. Each of several networks has a file of its own, which
+    other combinations with it use as well.
     """
 
-    def __init__(self, array: np.ndarray, device: torch.device | str = "cpu") -> None:
-        self.array, self.device = array, torch.device(device)
+    def __init__(self, arrays: Sequence[np.ndarray], device: torch.device | str = "cpu") -> None:
+        self.arrays, self.device = list(arrays), torch.device(device)
 
     @classmethod
     def open(
@@ -44,23 +46,17 @@ class FeatureSource:
 
         Their name depends on the content and size of the images, the frozen weights and the pooled stages.
         """
-        path = _path(source, branch, folder)
-        if (array := _load(path)) is None:
-            with writable_folder(folder) as own, locked(own / path.with_suffix(".lock").name):
-                path = own / path.name
-                if (array := _load(path)) is None:  # another process may have computed them meanwhile
-                    write_atomically(path, lambda draft: _compute(draft, source, branch, batch_size))
-                    array = np.load(path, mmap_mode="r")
-        return cls(array, source.device)
+        return cls([_opened(source, trunk, folder, batch_size) for trunk in branch.networks], source.device)
 
     @classmethod
     def stored(cls, source: Source, branch: Trunk, folder: Path) -> FeatureSource | None:
         """Open the features if they are in the folder, else return None; nothing is computed."""
-        array = _load(_path(source, branch, folder))
-        return None if array is None else cls(array, source.device)
+        arrays = [_load(_path(source, trunk, folder)) for trunk in branch.networks]
+        found = [array for array in arrays if array is not None]
+        return cls(found, source.device) if len(found) == len(arrays) else None
 
     def __len__(self) -> int:
-        return len(self.array)
+        return len(self.arrays[0])
 
     def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
         """Features `[B, ...]` float32 of the images; with a generator, of image or mirror image at random."""
@@ -68,7 +64,20 @@ class FeatureSource:
             views = np.zeros(len(ids), np.int64)
         else:
             views = torch.randint(VIEWS, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
-        return to_device(torch.from_numpy(self.array[ids, views]), self.device).float()
+        parts = [to_device(torch.from_numpy(array[ids, views]), self.device).float() for array in self.arrays]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _opened(source: Source, trunk: Trunk, folder: Path, batch_size: int) -> np.ndarray:
+    """Map the features of one network into memory; compute and store them first if they are missing."""
+    path = _path(source, trunk, folder)
+    if (array := _load(path)) is None:
+        with writable_folder(folder) as own, locked(own / path.with_suffix(".lock").name):
+            path = own / path.name
+            if (array := _load(path)) is None:  # another process may have computed them meanwhile
+                write_atomically(path, lambda draft: _compute(draft, source, trunk, batch_size))
+                array = np.load(path, mmap_mode="r")
+    return array
 
 
 def _load(path: Path) -> np.ndarray | None:
@@ -93,6 +102,8 @@ def _key(source: Source, branch: Trunk) -> str:
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     for stage in branch.pooled if not branch.has_trainable_stages else ():
         digest.update(stage.encode())
+    if branch.size is not None:
+        digest.update(f"scaled to {branch.size}".encode())
     return digest.hexdigest()[:24]
 
 

@@ -16,13 +16,14 @@ class EmbedderSpec:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
-    backbone: str = "timm/tf_efficientnet_lite0"
-    """`torchvision/<model>`, `timm/<model>`, or a bare model name."""
+    backbone: str | tuple[str, ...] = "timm/tf_efficientnet_lite0"
+    """`torchvision/<model>`, `timm/<model>`, or a bare model name; or a list of networks, whose features an analytic
+    readout reads side by side (they need `freeze_until: all`)."""
     weights: str = "bundled"
     """Initial weights: "bundled" (installed with tripletcl: EfficientNet-Lite0, and with the extra `encoders` Lite1 and
     Lite2), "none", "download", or a weights file."""
     freeze_until: str | None = None
-    """The backbone's last stage that is never trained; null trains all."""
+    """The backbone's last stage that is never trained; null trains all, "all" trains none."""
     fork_at: str | None = None
     """The last stage before the network forks into a subject and a predicate/object branch; null does not fork."""
     hidden: int = 0
@@ -30,7 +31,8 @@ class EmbedderSpec:
     head_std: float | None = None
     """Standard deviation of the initial last layers; null keeps torch's initialisation."""
     pooled: tuple[str, ...] = ()
-    """Stages whose spatial means an analytic readout reads in addition to the last stage's features."""
+    """Stages whose spatial means an analytic readout reads in addition to the last stage's features; of several
+    networks each that has them."""
     width: int = 384
     """Width of each unit's vector; without a text projection it is the text encoder's."""
     text: str = "minilm"
@@ -49,6 +51,8 @@ class EmbedderSpec:
     """Added to the variance of every direction, relative to the largest: 1e6 only centres; less separates further."""
     image_size: int = 128
     """Side in pixels of the square that images are cropped to."""
+    network_sizes: tuple[int, ...] = ()
+    """Side in pixels to which each of several networks scales this square; empty leaves it as it is."""
     random_features: int = 0
     """Width of the analytic readout that a method installed in place of the heads; 0 for none. Set by the method."""
     random_seed: int = 0
@@ -67,19 +71,23 @@ class ClassifierSpec:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
-    backbone: str = "timm/tf_efficientnet_lite0"
-    """`torchvision/<model>`, `timm/<model>`, a bare model name, or a perceptron for grey images, `mlp/784-256-256`."""
+    backbone: str | tuple[str, ...] = "timm/tf_efficientnet_lite0"
+    """`torchvision/<model>`, `timm/<model>`, a bare model name, or a perceptron for grey images, `mlp/784-256-256`; or
+    a list of networks, whose features an analytic readout reads side by side (they need `freeze_until: all`)."""
     weights: str = "bundled"
     """Initial weights: "bundled" (installed with tripletcl: EfficientNet-Lite0, and with the extra `encoders` Lite1 and
     Lite2), "none", "download", or a weights file."""
     freeze_until: str | None = None
-    """The backbone's last stage that is never trained; null trains all."""
+    """The backbone's last stage that is never trained; null trains all, "all" trains none."""
     head_std: float | None = None
     """Standard deviation of the initial heads; null keeps torch's initialisation."""
     pooled: tuple[str, ...] = ()
-    """Stages whose spatial means an analytic readout reads in addition to the last stage's features."""
+    """Stages whose spatial means an analytic readout reads in addition to the last stage's features; of several
+    networks each that has them."""
     image_size: int = 128
     """Side in pixels of the square that images are cropped to."""
+    network_sizes: tuple[int, ...] = ()
+    """Side in pixels to which each of several networks scales this square; empty leaves it as it is."""
     random_features: int = 0
     """Width of the analytic readout that a method installed in place of the heads; 0 for none. Set by the method."""
     random_seed: int = 0

@@ -11,10 +11,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tripletcl.data.images import ImageLike, decode_image, map_in_threads
 from tripletcl.embedding.backbones import Backbone
 from tripletcl.errors import UserError, check_count
+
+ALL = "all"
+"""The value of freeze_until for the whole network, whatever its stages are called."""
 
 
 class Trunk(nn.Module):
@@ -25,7 +29,7 @@ class Trunk(nn.Module):
 
     Args:
         backbone: The network; it is copied, so that one backbone may serve several trunks.
-        freeze_until: The last stage that is never trained; None trains all.
+        freeze_until: The last stage that is never trained; None trains all, ALL none.
         fork_at: The last stage before the network forks into two branches; None does not fork.
         pooled: Stages whose spatial means follow the last stage's features in the representation: lower stages keep
             textures and parts that the last one drops. Heads do not read them; an analytic readout does.
@@ -51,6 +55,7 @@ class Trunk(nn.Module):
         pooled: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.name, self.size = backbone.name, backbone.size
         self.feature_width, self.channels = backbone.width, len(backbone.mean)
         frozen_end, shared_end = _bounds(backbone, freeze_until, fork_at)
         self.pooled = _check_pooled(tuple(pooled), backbone, frozen_end, fork_at)
@@ -63,11 +68,21 @@ class Trunk(nn.Module):
         self.register_buffer("mean", torch.tensor(backbone.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(-1, 1, 1))
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images `[B, C, H, W]` in [0, 1] to the representation `[B, C]`."""
+        return self.represent(self.features(images))
+
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Pass images `[B, C, H, W]` in [0, 1] through the frozen stages; the result never changes during training."""
-        pixels = (_channels_last(images) - self.mean).div_(self.std)
+        pixels = (_channels_last(_scaled(images, self.size)) - self.mean).div_(self.std)
         return self.frozen(pixels) if self.has_trainable_stages else self._with_pooled(self.frozen, pixels)
+
+    @property
+    def networks(self) -> list[Trunk]:
+        """The trunks whose features, side by side, are the features of this one: itself, unless there are several."""
+        first = next(self.frozen.children(), None)
+        return [*first] if isinstance(first, SideBySide) else [self]
 
     @property
     def has_trainable_stages(self) -> bool:
@@ -95,6 +110,8 @@ class Trunk(nn.Module):
 
     def part_widths(self) -> list[int]:
         """Widths of the parts of a representation: the features of all branches, and the means of each pooled stage."""
+        if self.networks != [self]:
+            return [width for network in self.networks for width in network.part_widths()]
         return [len(self.branches) * self.feature_width, *self._pooled_widths()]
 
     @torch.no_grad()
@@ -116,6 +133,27 @@ class Trunk(nn.Module):
         return self
 
 
+class SideBySide(nn.ModuleList):
+    """Several frozen trunks as one stage: maps images `[B, C, H, W]` in [0, 1] to all their representations `[B, sum]`.
+
+    Args:
+        trunks: The trunks, without a stage that is trained.
+    """
+
+    def __init__(self, trunks: Sequence[Trunk]) -> None:
+        super().__init__(trunks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([trunk(images) for trunk in self], dim=1)
+
+
+def _scaled(images: Tensor, size: int | None) -> Tensor:
+    """Scale square images in [0, 1] to a side, bicubic and antialiased like decoding."""
+    if size is None or size == images.shape[-1]:
+        return images
+    return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)
+
+
 def _channels_last(x: Tensor) -> Tensor:
     """Convert images and feature maps to the layout channels last.
 
@@ -128,7 +166,9 @@ def _channels_last(x: Tensor) -> Tensor:
 def _bounds(backbone: Backbone, freeze_until: str | None, fork_at: str | None) -> tuple[int, int]:
     """The number of frozen stages, and the position of the first stage of the branches."""
     names = backbone.stage_names
-    frozen_end = 0 if freeze_until is None else 1 + _position("freeze_until", freeze_until, names, backbone)
+    frozen_end = len(names) if freeze_until == ALL else 0
+    if freeze_until not in (None, ALL):
+        frozen_end = 1 + _position("freeze_until", freeze_until, names, backbone)
     if fork_at is None:
         return frozen_end, len(names)
     shared_end = 1 + _position("fork_at", fork_at, names[:-1], backbone)
@@ -139,7 +179,7 @@ def _bounds(backbone: Backbone, freeze_until: str | None, fork_at: str | None) -
     return frozen_end, shared_end
 
 
-def _position(setting: str, stage: str, allowed: tuple[str, ...], backbone: Backbone) -> int:
+def _position(setting: str, stage: str | None, allowed: tuple[str, ...], backbone: Backbone) -> int:
     if stage not in allowed:
         choice = f"one of {', '.join(allowed)}, or None" if allowed else "only None, as it is one stage"
         raise UserError(f"{setting} {stage!r} is not possible for {backbone.name}: allowed is {choice}")

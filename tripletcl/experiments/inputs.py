@@ -65,13 +65,13 @@ class Opener:
     @torch.no_grad()
     def _check_size(self, channels: int) -> None:
         """Pass a blank image through the network, before any is decoded."""
-        size, backbone = self.config.model.image_size, self.config.model.backbone
+        size = self.config.model.image_size
         try:
             with eval_mode(self.branch):
                 blank = torch.zeros(1, channels, size, size, device=self.device)
                 self.branch.represent(self.branch.features(blank))
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise UserError(f"model.backbone {backbone} takes no images of {size} pixels: {error}") from error
+            raise UserError(f"model.backbone {self.branch.name} takes no images of {size} pixels: {error}") from error
 
     def open(self, paths: Sequence[Path], folder: Path) -> InputSource:
         """Open images; those that no cache holds are decoded and computed."""

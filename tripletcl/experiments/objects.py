@@ -154,7 +154,7 @@ def _open_images(
         if isinstance(images, np.ndarray):
             sources[key] = opener.open_array(images, task.order)
         elif opener.branch.channels == 1 or task.order:
-            what = f"model.backbone {config.model.backbone} takes" if not task.order else "data.permutations asks for"
+            what = f"model.backbone {opener.branch.name} takes" if not task.order else "data.permutations asks for"
             raise UserError(f"{what} small grey images such as mnist's, but those of {task.objects.name} are files")
         else:
             sources[key] = opener.open(images, cache_folder())
