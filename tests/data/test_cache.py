@@ -18,7 +18,7 @@ from PIL import Image
 
 from tripletcl.data import cache as cache_module
 from tripletcl.data.cache import ImageCache
-from tripletcl.data.images import decode_image, photo_digest
+from tripletcl.data.images import Region, decode_image, photo_digest
 from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
 
@@ -56,7 +56,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the images decoded since the test began."""
     names: list[str] = []
 
-    def counting(source: bytes, size: int, name: str) -> np.ndarray:
+    def counting(source: bytes, size: int, name: str, box: None) -> np.ndarray:
         names.append(Path(name).name)
         return decode_image(source, size, name)
 
@@ -472,3 +472,30 @@ def test_contents_are_read_from_files_that_have_changed_only(
     assert ImageCache.contents(photos, SIZE, folder) == expected
     assert read == [str(photos[5])]
     assert ImageCache.contents([], SIZE, folder) == []
+
+
+def test_regions_are_images_of_their_own(photos: list[Path], folder: Path) -> None:
+    items = [
+        Region(photos[0], (0, 0, 9, 9)),
+        photos[0],
+        Region(photos[0], (4, 4, 20, 20)),
+        Region(photos[1], (0, 0, 9, 9)),
+    ]
+    whole = ImageCache.open(photos[:2], SIZE, folder).fingerprint
+    cache = ImageCache.open(items, SIZE, folder)
+    assert np.array_equal(cache[range(4)], np.stack([decode_image(item, SIZE) for item in items]))
+    assert np.array_equal(ImageCache.open(items[::-1], SIZE, folder)[range(4)], cache[[3, 2, 1, 0]])
+    assert ImageCache.open(photos[:2], SIZE, folder).fingerprint == whole
+    stored = ImageCache.stored(items, SIZE, folder)
+    assert stored is not None
+    assert stored.fingerprint == cache.fingerprint
+    assert ImageCache.stored([Region(photos[1], (0, 0, 9, 8))], SIZE, folder) is None
+    digests = [photo_digest(path) for path in photos[:2]]
+    assert ImageCache.contents(items, SIZE, folder) == [digests[0]] * 3 + [digests[1]]
+
+
+def test_a_region_outside_its_photo_is_one_error(photos: list[Path], folder: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"1 of 2 images cannot be decoded; the first, .*0.png \[24, 0, 30, 9\]: its box"
+    ):
+        ImageCache.open([photos[1], Region(photos[0], (24, 0, 30, 9))], SIZE, folder)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from tripletcl.data import Fact, FactTable
+from tripletcl.data.images import Region
 
 IMAGES, FACTS = 6, 5
 
@@ -54,3 +55,24 @@ def test_relevance_needs_memory_only_for_the_selected_part() -> None:
     tracemalloc.stop()
     assert relevant.toarray().tolist() == [[False], [True]]
     assert peak < count * count / 10  # all images by all facts would be 25 MB
+
+
+def test_a_photo_has_many_regions_and_none_is_tested_where_another_table_trains_on_it(tmp_path: Path) -> None:
+    dog, cat = Fact("dog"), Fact("cat")
+    left, right = Region(Path("a.jpg"), (0, 0, 5, 9)), Region(Path("a.jpg"), (5, 0, 9, 9))
+    first = FactTable.from_rows(
+        tmp_path, [(left, dog, "test"), (right, cat, "test"), ("a.jpg", dog, "test"), (left, dog, "test")]
+    )
+    assert first.images == ("a.jpg",) * 3
+    assert first.photos == (
+        Region(tmp_path / "a.jpg", left.box),
+        Region(tmp_path / "a.jpg", right.box),
+        tmp_path / "a.jpg",
+    )
+    same_part = FactTable.from_rows(tmp_path, [(left, cat, "test")])
+    joined = first.join([same_part])
+    assert joined.photos[3] == joined.photos[0]
+    shown = {(image, str(joined.facts[fact])) for image, fact in joined.rows_of("test").tolist()}
+    assert shown == {(0, "<dog>"), (0, "<cat>"), (3, "<cat>"), (3, "<dog>"), (1, "<cat>"), (2, "<dog>")}
+    trained = FactTable.from_rows(tmp_path, [(Region(Path("a.jpg"), (1, 1, 2, 2)), cat, "train")])
+    assert first.join([trained]).left_out == (0, 1, 2)

@@ -19,12 +19,15 @@ from PIL import Image, ImageOps
 
 from tripletcl.data import images
 from tripletcl.data.images import (
+    BOX_COLOUR,
+    Region,
     decode_image,
     decode_readable,
     decode_thumbnail,
     list_images,
     map_in_threads,
     photo_digest,
+    photo_size,
     read_photo,
 )
 from tripletcl.errors import UserError
@@ -412,3 +415,44 @@ def test_decode_readable_needs_one_image_that_can_be_decoded(count: int, sentenc
     with pytest.raises(UserError, match="no such file"):
         list(decode_readable(paths * 2, partial(decode_image, size=4), {}))
     assert list(decode_readable([], partial(decode_image, size=4), {})) == []
+
+
+# ---- regions ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("box", [(3, 5, 33, 25), (0, 0, 40, 30), (-4, 2, 10, 99)])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_region_is_cropped_and_then_turned(
+    box: tuple[int, int, int, int], orientation: int, form: str, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo.{form.lower()}"
+    path.write_bytes(file_of(Image.fromarray(noise(30, 40, 3)), form, exif=exif))
+    with Image.open(path) as photo:
+        left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], 40), min(box[3], 30)
+        crop = photo.convert("RGB").crop((left, top, right, bottom))
+    region = Region(path, box)
+    assert np.array_equal(decode_image(region, 8), decode_image(file_of(crop, "PNG", exif=exif), 8))
+    assert np.array_equal(decode_image(path.read_bytes(), 8, box=box), decode_image(region, 8))
+    assert photo_size(region) == photo_size(path) == (40, 30)
+    assert photo_digest(region) == photo_digest(path), "the content of a region's photo"
+
+
+def test_a_region_outside_its_photo_is_refused_by_name(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    sentence = "a.png [40, 0, 50, 10]: its box [40, 0, 50, 10] is outside the photo, which has 40 x 30 pixels"
+    assert refusal(Region(tmp_path / "a.png", (40, 0, 50, 10))).endswith(sentence)
+
+
+def test_the_thumbnail_of_a_region_is_its_photo_with_a_frame(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # upright, what is left is at the top, and what is at the top is right
+    Image.new("RGB", (400, 200), "white").save(tmp_path / "a.png", exif=exif)
+    framed = decode_thumbnail(Region(tmp_path / "a.png", (0, 0, 200, 100)), 80)
+    assert framed.size == (40, 80)
+    drawn = (np.asarray(framed) == BOX_COLOUR).all(axis=2)
+    assert np.argwhere(drawn).min(axis=0).tolist() == [0, 20]
+    assert np.argwhere(drawn).max(axis=0).tolist() == [39, 39]
+    assert not drawn[10:30, 25:35].any()

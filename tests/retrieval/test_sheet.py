@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from tripletcl.data.images import BOX_COLOUR, Region
 from tripletcl.errors import UserError
+from tripletcl.report import ExampleHit
 from tripletcl.retrieval import Hit, contact_sheet
 from tripletcl.retrieval.sheet import CAPTION, CELL, COLUMNS, GAP, MISSING, MOST_PHOTOS, draw_sheet, sheet_font, shorten
 
@@ -54,6 +56,15 @@ def test_a_photo_that_cannot_be_read_is_a_grey_cell(photos: Callable[..., list[H
         assert (pixels[40:] == MISSING).all()
         assert (pixels[:40] != MISSING).any(), "the words"
     assert (cell(sheet, 0, 2) == [2, 4, 6]).all()
+
+
+def test_a_region_is_framed_in_its_whole_photo(photos: Callable[..., list[Hit]]) -> None:
+    photo = photos(2)[1].path
+    drawn = cell(draw_sheet([ExampleHit(Region(photo, (0, 0, 15, 20)), 0.5, True)]), 0, 0)
+    frame = (drawn == BOX_COLOUR).all(axis=2)
+    assert frame.any()
+    assert not frame[:, CELL // 2 - 4 :].any()
+    assert (drawn[CELL // 2 - 4, CELL // 2 + 4] == [1, 2, 3]).all(), "the photo goes on beside the box"
 
 
 def test_a_title_moves_the_grid_down_and_is_shortened_to_its_width(photos: Callable[..., list[Hit]]) -> None:

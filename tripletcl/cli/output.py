@@ -147,12 +147,12 @@ def print_rows(console: Console, table: Table, rows: Iterable[Sequence[str]]) ->
     console.print(table, highlight=False)
 
 
-def skipped_entries(skipped: Iterable[tuple[Path, str]]) -> list[dict[str, str]]:
+def skipped_entries(skipped: Iterable[tuple[object, str]]) -> list[dict[str, str]]:
     """Photos that could not be read, for JSON."""
     return [{"path": str(path), "reason": reason} for path, reason in skipped]
 
 
-def print_skipped(skipped: Iterable[tuple[Path, str]]) -> None:
+def print_skipped(skipped: Iterable[tuple[object, str]]) -> None:
     """Name the photos that could not be read, and why."""
     for path, reason in skipped:
         say(f"skipped: {path}: {reason}")

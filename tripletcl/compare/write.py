@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tripletcl.config import dump_config
 from tripletcl.data import Fact, FactTable
+from tripletcl.data.images import Photo
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult, cosine_sums, unit_blocks
 from tripletcl.files import read_json, write_text
@@ -208,17 +209,17 @@ def _hits(fact: int, table: FactTable, vectors: Mapping[str, Tensor]) -> list[Ex
     if "closed" in vectors:  # the evaluation adds it to the mean cosine, so here to the sum as often as there are units
         scores = scores + table.facts[fact].order * vectors["closed"][:, fact].numpy()
     relevant = table.relevance("test", images, np.array([fact])).toarray()[:, 0]
-    existing = (i for i in np.argsort(-scores, kind="stable") if table.paths[images[i]].exists())
+    existing = (i for i in np.argsort(-scores, kind="stable") if table.photos[images[i]].exists())
     best = islice(existing, EXAMPLE_HITS)
-    return [ExampleHit(table.paths[images[i]], float(scores[i]), bool(relevant[i])) for i in best]
+    return [ExampleHit(table.photos[images[i]], float(scores[i]), bool(relevant[i])) for i in best]
 
 
-def _training_images(table: FactTable, facts: Sequence[int]) -> list[Path]:
+def _training_images(table: FactTable, facts: Sequence[int]) -> list[Photo]:
     """At most `TRAINING_IMAGES` of a task's training images, evenly spaced among those that still exist."""
     images = np.unique(table.rows_of("train", np.array(facts))[:, 0])
-    paths = [table.paths[image] for image in images if table.paths[image].exists()]
-    places = np.linspace(0, len(paths) - 1, min(TRAINING_IMAGES, len(paths))).astype(int)
-    return [paths[place] for place in places]
+    photos = [table.photos[image] for image in images if table.photos[image].exists()]
+    places = np.linspace(0, len(photos) - 1, min(TRAINING_IMAGES, len(photos))).astype(int)
+    return [photos[place] for place in places]
 
 
 def _as_query(fact: Fact) -> str:

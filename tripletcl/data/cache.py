@@ -10,14 +10,23 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tripletcl.data.images import decode_image, decode_readable, map_in_threads, photo_digest, read_photo
+from tripletcl.data.images import (
+    Photo,
+    PixelBox,
+    Region,
+    decode_image,
+    decode_readable,
+    map_in_threads,
+    photo_digest,
+    read_photo,
+)
 from tripletcl.errors import UserError
 from tripletcl.files import RACE_NS, FileStamp, draft_of, locked, stat_file, writable_folder
 
@@ -53,6 +62,21 @@ UNKNOWN = _ImageStamp(-1, 0)
 """The stamp of no file: the content is compared at the next opening."""
 
 
+class _Item(NamedTuple):
+    """A file, and the part of it that is decoded; None is all of it."""
+
+    file: str
+    box: PixelBox | None = None
+
+    def __str__(self) -> str:
+        return self.file if self.box is None else f"{self.file} {list(self.box)}"
+
+    @classmethod
+    def of(cls, photo: str | Photo) -> _Item:
+        file = os.path.abspath(photo)  # noqa: PTH100 - symbolic links keep their names
+        return cls(file, photo.box if isinstance(photo, Region) else None)
+
+
 class ImageCache:
     """N decoded images of one size, as a memory-mapped uint8 array `[N, 3, size, size]`.
 
@@ -67,7 +91,7 @@ class ImageCache:
         self.fingerprint = fingerprint
 
     @classmethod
-    def open(cls, paths: Sequence[str | Path], size: int, folder: str | Path) -> ImageCache:
+    def open(cls, paths: Sequence[str | Photo], size: int, folder: str | Path) -> ImageCache:
         """Open the cache of these images in `folder`, and decode the images that it lacks.
 
         A folder has one cache for each size and each common parent folder of images. It holds every image that was ever
@@ -78,7 +102,7 @@ class ImageCache:
         of one.
 
         Args:
-            paths: The images; row i of the cache is image i.
+            paths: The images, or regions of them; row i of the cache is image i.
             size: The side of the decoded squares, in pixels.
             folder: The folder of the cache; created if it is missing.
 
@@ -88,37 +112,40 @@ class ImageCache:
         """
         if not paths:
             raise UserError("an image cache needs at least one image")
-        files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - symbolic links keep their names
-        place = _place(files, size, folder)
+        items = [_Item.of(path) for path in paths]
+        place = _place(items, size, folder)
         try:
-            stored = _load_current(files, size, place)  # usually it is complete, and needs no lock
+            stored = _load_current(items, size, place)  # usually it is complete, and needs no lock
             if stored is None:
                 with writable_folder(Path(folder)) as own, locked(own / f".{place.name}.lock"):
-                    stored = _load_or_build(files, size, own / place.name)
-            return stored.view(files, size)
+                    stored = _load_or_build(items, size, own / place.name)
+            return stored.view(items, size)
         except OSError as error:
             raise UserError(f"the image cache cannot be kept in {folder}: {error.strerror or error}") from error
 
     @classmethod
-    def stored(cls, paths: Sequence[str | Path], size: int, folder: str | Path) -> ImageCache | None:
+    def stored(cls, paths: Sequence[str | Photo], size: int, folder: str | Path) -> ImageCache | None:
         """The cache of these images as it is in the folder, or None if it lacks any; no image file is read.
 
         For images that may be missing by now: the pixels are those of the time when they were last opened.
         """
-        files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - as in `open`
-        stored = _load(_place(files, size, folder), size)
-        return stored.view(files, size) if stored is not None and stored.entries.keys() >= set(files) else None
+        items = [_Item.of(path) for path in paths]
+        stored = _load(_place(items, size, folder), size)
+        return stored.view(items, size) if stored is not None and stored.entries.keys() >= set(items) else None
 
     @classmethod
-    def contents(cls, paths: Sequence[str | Path], size: int, folder: str | Path) -> list[str]:
-        """The `photo_digest` of each image, "" of one that cannot be read; files that the cache knows are not read."""
-        files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - as in `open`
-        stored = _load(_place(files, size, folder), size) if files else None
-        entries = [_trusted_entry(file, stored) for file in files]
-        others = [file for file, entry in zip(files, entries, strict=True) if entry is None]
-        read = map_in_threads(_read_entry, others)
-        found = [entry or next(read) for entry in entries]
-        return [entry.digest if entry is not None else "" for entry in found]
+    def contents(cls, paths: Sequence[str | Photo], size: int, folder: str | Path) -> list[str]:
+        """The `photo_digest` of each image, "" of one that cannot be read; files that the cache knows are not read.
+
+        That of a region is its photo's.
+        """
+        items = [_Item.of(path) for path in paths]
+        stored = _load(_place(items, size, folder), size) if items else None
+        known = {item.file: entry for item in items if (entry := _trusted_entry(item, stored)) is not None}
+        others = [_Item(file) for file in dict.fromkeys(item.file for item in items) if file not in known]
+        found = dict(zip((item.file for item in others), map_in_threads(_read_entry, others), strict=True))
+        entries = [known.get(item.file) or found[item.file] for item in items]
+        return [entry.digest if entry is not None else "" for entry in entries]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -134,10 +161,16 @@ class ImageCache:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An image file as it was when it was last checked."""
+    """An image file as it was when it was last checked, and the part of it that is decoded."""
 
     stamp: _ImageStamp
     digest: str
+    box: PixelBox | None = None
+
+    @property
+    def content(self) -> str:
+        """All that the pixels depend on."""
+        return self.digest if self.box is None else f"{self.digest}{list(self.box)}"
 
 
 @dataclass(frozen=True)
@@ -149,53 +182,55 @@ class _Stored:
     data_stamp: FileStamp
 
     @cached_property
-    def entries(self) -> dict[str, _Entry]:
-        return {file: _Entry(_ImageStamp(*stamp), digest) for file, *stamp, digest in self.manifest["images"]}
+    def entries(self) -> dict[_Item, _Entry]:
+        return dict(map(_parse_row, self.manifest["images"]))
 
     @cached_property
-    def digests(self) -> list[str]:
-        return [image[-1] for image in self.manifest["images"]]
+    def contents(self) -> list[str]:
+        return [_parse_row(row)[1].content for row in self.manifest["images"]]
 
     @cached_property
     def rows(self) -> dict[str, int]:
-        return {digest: row for row, digest in enumerate(self.digests)}
+        return {content: row for row, content in enumerate(self.contents)}
 
-    def view(self, files: list[str], size: int) -> ImageCache:
-        """The images of some files, all of which have an entry."""
-        digests = [self.entries[file].digest for file in files]
-        rows = np.array([self.rows[digest] for digest in digests])
-        return ImageCache(self.pixels, rows, _fingerprint(digests, size))
+    def view(self, items: list[_Item], size: int) -> ImageCache:
+        """The images of some items, all of which have an entry."""
+        contents = [self.entries[item].content for item in items]
+        rows = np.array([self.rows[content] for content in contents])
+        return ImageCache(self.pixels, rows, _fingerprint(contents, size))
 
-    def updated(self, files: list[str], entries: Sequence[_Entry | None]) -> dict[str, _Entry | None]:
-        """The entries of all stored files, with new ones for these; stamps that were not trusted stay untrusted."""
+    def updated(self, items: list[_Item], entries: Sequence[_Entry | None]) -> dict[_Item, _Entry | None]:
+        """The entries of all stored items, with new ones for these; stamps that were not trusted stay untrusted."""
         trusted_ns = self.manifest["checked_ns"] - RACE_NS
         old = {
-            file: entry if entry.stamp.mtime_ns <= trusted_ns else _Entry(UNKNOWN, entry.digest)
-            for file, entry in self.entries.items()
+            item: entry if entry.stamp.mtime_ns <= trusted_ns else replace(entry, stamp=UNKNOWN)
+            for item, entry in self.entries.items()
         }
-        return old | dict(zip(files, entries, strict=True))
+        return old | dict(zip(items, entries, strict=True))
 
 
-def _load_or_build(files: list[str], size: int, place: Path) -> _Stored:
-    """The stored cache of the files' content, built if it is missing or outdated."""
+def _load_or_build(items: list[_Item], size: int, place: Path) -> _Stored:
+    """The stored cache of the items' content, built if it is missing or outdated."""
     for _ in range(ATTEMPTS):  # the images may change while they are read
-        stored = _load_current(files, size, place, _build)
+        stored = _load_current(items, size, place, _build)
         if stored is not None:
             return stored
     raise UserError(f"the image cache in {place.parent} does not settle: its images change while they are read")
 
 
-def _load_current(files: list[str], size: int, place: Path, build: Callable[..., None] | None = None) -> _Stored | None:
+def _load_current(
+    items: list[_Item], size: int, place: Path, build: Callable[..., None] | None = None
+) -> _Stored | None:
     """The stored cache if it has the files' content; else None, after building it with `build`, if given."""
     checked_ns = time.time_ns()  # before any file is read
     stored = _load(place, size)
-    trusted = [_trusted_entry(file, stored) for file in files]
-    entries = _known_entries(files, trusted, stored)
-    updated = dict(zip(files, entries, strict=True)) if stored is None else stored.updated(files, entries)
-    if stored is None or [entry and entry.digest for entry in updated.values()] != stored.digests:
+    trusted = [_trusted_entry(item, stored) for item in items]
+    entries = _known_entries(items, trusted, stored)
+    updated = dict(zip(items, entries, strict=True)) if stored is None else stored.updated(items, entries)
+    if stored is None or [entry and entry.content for entry in updated.values()] != stored.contents:
         if build is not None:
-            asked = set(files)  # of the others, those whose file is missing by now are dropped
-            updated = {file: entry for file, entry in updated.items() if file in asked or os.path.lexists(file)}
+            asked = set(items)  # of the others, those whose file is missing by now are dropped
+            updated = {item: entry for item, entry in updated.items() if item in asked or os.path.lexists(item.file)}
             build(list(updated), list(updated.values()), stored, size, place, checked_ns)
         return None
     if None in trusted or stored.data_stamp != FileStamp(*stored.manifest["data_stat"]):
@@ -216,7 +251,7 @@ def _load(place: Path, size: int) -> _Stored | None:
         data = place.with_name(manifest["data"])
         pixels = np.asarray(np.load(data, mmap_mode="r"))
         stored = _Stored(manifest, pixels, stat_file(data))
-        whole = pixels.dtype == np.uint8 and pixels.shape == (len(stored.digests), 3, size, size)
+        whole = pixels.dtype == np.uint8 and pixels.shape == (len(stored.contents), 3, size, size)
         if whole and stored.data_stamp != FileStamp(*manifest["data_stat"]):
             whole = zlib.crc32(pixels.data) == manifest["crc32"]
         return stored if whole and len(stored.entries) and manifest["checked_ns"] else None
@@ -224,77 +259,77 @@ def _load(place: Path, size: int) -> _Stored | None:
         return None
 
 
-def _trusted_entry(file: str, stored: _Stored | None) -> _Entry | None:
-    """The stored entry of a file if its stamp is unchanged; the file is not read."""
-    entry = stored.entries.get(file) if stored is not None else None
+def _trusted_entry(item: _Item, stored: _Stored | None) -> _Entry | None:
+    """The stored entry of an item if the stamp of its file is unchanged; the file is not read."""
+    entry = stored.entries.get(item) if stored is not None else None
     if stored is None or entry is None or entry.stamp.mtime_ns > stored.manifest["checked_ns"] - RACE_NS:
         return None
     with suppress(OSError):
-        return entry if _ImageStamp.of(file) == entry.stamp else None
+        return entry if _ImageStamp.of(item.file) == entry.stamp else None
     return None
 
 
-def _known_entries(files: list[str], trusted: list[_Entry | None], stored: _Stored | None) -> list[_Entry | None]:
-    """`trusted`, and the entries of other files whose content has stored pixels; None: must be decoded."""
+def _known_entries(items: list[_Item], trusted: list[_Entry | None], stored: _Stored | None) -> list[_Entry | None]:
+    """`trusted`, and the entries of other items whose content has stored pixels; None: must be decoded."""
     entries = list(trusted)
     others = [i for i, entry in enumerate(trusted) if entry is None] if stored is not None else []
-    for i, entry in zip(others, map_in_threads(_read_entry, [files[i] for i in others]), strict=True):
-        if stored is not None and entry is not None and entry.digest in stored.rows:
+    for i, entry in zip(others, map_in_threads(_read_entry, [items[i] for i in others]), strict=True):
+        if stored is not None and entry is not None and entry.content in stored.rows:
             entries[i] = entry
     return entries
 
 
 def _build(
-    files: list[str],
+    items: list[_Item],
     entries: list[_Entry | None],
     stored: _Stored | None,
     size: int,
     place: Path,
     checked_ns: int,
 ) -> None:
-    """Write the pixels of all files, decoding those without an entry, and then the manifest that makes them valid."""
-    shape = (len(files), 3, size, size)
+    """Write the pixels of all items, decoding those without an entry, and then the manifest that makes them valid."""
+    shape = (len(items), 3, size, size)
     _check_space(int(np.prod(shape)), place.parent)
-    known, unreadable = dict(zip(files, entries, strict=True)), dict[str, str]()
+    known, unreadable = dict(zip(items, entries, strict=True)), dict[_Item, str]()
     decode = partial(_entry_and_pixels, known=known, stored=stored, size=size)
-    rows = decode_readable(files, decode, unreadable, "decoding images")
+    rows = decode_readable(items, decode, unreadable, "decoding images")
     with draft_of(place) as draft, closing(rows):
         with draft.open("wb") as file:
             new_entries, crc32 = _write_pixels(file, shape, rows)
         if unreadable:
-            path, reason = next(iter(unreadable.items()))
+            first, reason = next(iter(unreadable.items()))
             raise UserError(
-                f"{len(unreadable)} of {len(files)} images cannot be decoded; the first, {path}: {reason}; "
+                f"{len(unreadable)} of {len(items)} images cannot be decoded; the first, {first}: {reason}; "
                 "`tripletcl data check` lists them all"
             )
-        name = _fingerprint([entry.digest for entry in new_entries], size)[:16]
+        name = _fingerprint([entry.content for entry in new_entries], size)[:16]
         data = place.with_name(f"{place.name}-{name}.npy")
         draft.replace(data)
     manifest = {"data": data.name, "data_stat": stat_file(data), "crc32": crc32, "checked_ns": checked_ns}
-    _write_manifest(place, manifest | {"images": _rows_of(files, new_entries)})
+    _write_manifest(place, manifest | {"images": _rows_of(items, new_entries)})
     _remove_old_files(place, data)
 
 
 def _entry_and_pixels(
-    file: str, known: Mapping[str, _Entry | None], stored: _Stored | None, size: int
+    item: _Item, known: Mapping[_Item, _Entry | None], stored: _Stored | None, size: int
 ) -> tuple[_Entry, np.ndarray]:
     """One image's entry and pixels, decoded unless they are known.
 
     Raises:
         UserError: It cannot be decoded.
     """
-    entry = known[file]
+    entry = known[item]
     if stored is not None and entry is not None:
-        return entry, stored.pixels[stored.rows[entry.digest]]
+        return entry, stored.pixels[stored.rows[entry.content]]
     try:
-        entry, raw = _read(file)
+        entry, raw = _read(item)
     except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}") from error
-    return entry, decode_image(raw, size, name=file)
+        raise UserError(f"{item}: {error.strerror or error}") from error
+    return entry, decode_image(raw, size, name=str(item), box=item.box)
 
 
 def _write_pixels(
-    file: BinaryIO, shape: tuple[int, ...], rows: Iterable[tuple[str, tuple[_Entry, np.ndarray]]]
+    file: BinaryIO, shape: tuple[int, ...], rows: Iterable[tuple[_Item, tuple[_Entry, np.ndarray]]]
 ) -> tuple[list[_Entry], int]:
     """Write an .npy file row by row; on a full disk, writing fails where a memory map would kill the process."""
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
@@ -334,33 +369,45 @@ def _check_space(needed: int, folder: Path) -> None:
         )
 
 
-def _read(file: str) -> tuple[_Entry, bytes]:
-    stamp = _ImageStamp.of(file)  # before the content: a change in between is detected at the next opening
-    raw = read_photo(file)
-    return _Entry(stamp, photo_digest(raw)), raw
+def _read(item: _Item) -> tuple[_Entry, bytes]:
+    stamp = _ImageStamp.of(item.file)  # before the content: a change in between is detected at the next opening
+    raw = read_photo(item.file)
+    return _Entry(stamp, photo_digest(raw), item.box), raw
 
 
-def _read_entry(file: str) -> _Entry | None:
+def _read_entry(item: _Item) -> _Entry | None:
     with suppress(OSError):  # reported when the file is decoded
-        return _read(file)[0]
+        return _read(item)[0]
     return None
 
 
-def _rows_of(files: Iterable[str], entries: Iterable[_Entry | None]) -> list[list[str | int]]:
-    """The entries as rows of the manifest: path, the numbers of the stamp, digest."""
-    return [[file, *entry.stamp, entry.digest] for file, entry in zip(files, entries, strict=True) if entry is not None]
+def _rows_of(items: Iterable[_Item], entries: Iterable[_Entry | None]) -> list[list[Any]]:
+    """The entries as rows of the manifest: path, the numbers of the stamp, digest, and the box if there is one."""
+    return [
+        [item.file, *entry.stamp, entry.digest, *([item.box] if item.box else [])]
+        for item, entry in zip(items, entries, strict=True)
+        if entry is not None
+    ]
+
+
+def _parse_row(row: Sequence[Any]) -> tuple[_Item, _Entry]:
+    """Invert `_rows_of` for a row."""
+    file, *stamp = row
+    box: Any = None if isinstance(stamp[-1], str) else tuple(stamp.pop())
+    digest = stamp.pop()
+    return _Item(file, box), _Entry(_ImageStamp(*stamp), digest, box)
 
 
 def _manifest(place: Path) -> Path:
     return place.with_name(f"{place.name}.json")
 
 
-def _place(files: list[str], size: int, folder: str | Path) -> Path:
+def _place(items: list[_Item], size: int, folder: str | Path) -> Path:
     """The path of the files of a cache, without their suffixes."""
-    parent = os.path.commonpath({os.path.dirname(file) for file in files})  # noqa: PTH120 - as in `open`
+    parent = os.path.commonpath({os.path.dirname(item.file) for item in items})  # noqa: PTH120 - as in `_Item.of`
     key = hashlib.blake2b(f"{VERSION} ".encode() + os.fsencode(parent), digest_size=6).hexdigest()
     return Path(folder) / f"images-{size}-{key}"
 
 
-def _fingerprint(digests: list[str], size: int) -> str:
-    return hashlib.blake2b(f"{VERSION} {size} {' '.join(digests)}".encode(), digest_size=16).hexdigest()
+def _fingerprint(contents: list[str], size: int) -> str:
+    return hashlib.blake2b(f"{VERSION} {size} {' '.join(contents)}".encode(), digest_size=16).hexdigest()

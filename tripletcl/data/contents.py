@@ -71,4 +71,6 @@ def _rows(table: FactTable) -> list[str]:
         str(fact) if table.groups is None else f"{fact} in task {group}"
         for fact, group in zip(table.facts, table.groups or table.facts, strict=True)
     ]
-    return [f"{texts[fact]} ({split})" for fact, split in zip(table.rows[:, 1].tolist(), table.splits, strict=True)]
+    parts = [f" in {list(box)}" if box else "" for box in table.boxes or (None,) * len(table.images)]
+    rows = zip(table.rows.tolist(), table.splits, strict=True)
+    return [f"{texts[fact]}{parts[image]} ({split})" for (image, fact), split in rows]

@@ -13,6 +13,7 @@ import numpy as np
 
 from tripletcl.data.columns import Column, distinct_rows
 from tripletcl.data.facts import Fact
+from tripletcl.data.images import Photo, PixelBox, Region
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -25,17 +26,19 @@ class FactTable:
     """Rows of an image, a fact that it shows, and a split.
 
     Images and facts are numbered in order of first appearance; every other part of the library identifies them by
-    these ids. An image may have several rows. Built by `FactTable.from_rows` or by `tripletcl.data.read_table`.
+    these ids. An image is a photo, or a region of one: a photo may be several images, and an image may have several
+    rows. Built by `FactTable.from_rows` or by `tripletcl.data.read_table`.
 
     Attributes:
         root: The folder that the image paths are relative to.
-        images: The N distinct image paths, relative to root.
+        images: The path of the photo of each of the N distinct images, relative to root.
         facts: The F distinct facts.
         rows: `[R, 2]` int64, (image id, fact id) of each row.
         splits: `[R]` str, "train" or "test" of each row.
         groups: The user's own task name of each fact, `[F]`, if the file has a column for it.
         starts: The first image id of each of the tables that this one was joined from (`join`).
-        contents: `photo_digest` of each image, `[N]`, "" where it is unknown; None if all are.
+        contents: `photo_digest` of each image's photo, `[N]`, "" where it is unknown; None if all are.
+        boxes: The box of each image, `[N]`, None for one that is the whole photo; None if all are.
         left_out: The ids of the test images whose test rows were dropped, since the tables also train on the same photo
             (`join`).
     """
@@ -49,21 +52,26 @@ class FactTable:
     starts: tuple[int, ...] = (0,)
     contents: tuple[str, ...] | None = None
     left_out: tuple[int, ...] = ()
+    boxes: tuple[PixelBox | None, ...] | None = None
 
     @classmethod
-    def from_rows(cls, root: Path, rows: Iterable[tuple[str, Fact, str]]) -> FactTable:
-        """Build a table of (image, fact, split) rows; duplicates are dropped."""
+    def from_rows(cls, root: Path, rows: Iterable[tuple[str | Region, Fact, str]]) -> FactTable:
+        """Build a table of (image, fact, split) rows; duplicates are dropped. Regions are relative to root, too."""
         images, facts, splits = zip(*rows, strict=True) if (rows := list(rows)) else ((), (), ())
         return cls.from_columns(root, Column.of(images), Column.of(facts), Column.of(splits))
 
     @classmethod
-    def from_columns(cls, root: Path, images: Column[str], facts: Column[Fact], splits: Column[str]) -> FactTable:
+    def from_columns(
+        cls, root: Path, images: Column[str | Region], facts: Column[Fact], splits: Column[str]
+    ) -> FactTable:
         """Build a table of columns `[R]`; duplicate rows are dropped."""
         first = np.sort(distinct_rows([images, facts, splits])[0])
         images, facts, splits = (column.take(first) for column in (images, facts, splits))  # type: ignore[assignment]
+        boxes = tuple([image.box if isinstance(image, Region) else None for image in images.distinct])
         return cls(
             root=Path(root),
-            images=tuple(images.distinct),
+            images=tuple([image.path.as_posix() if isinstance(image, Region) else image for image in images.distinct]),
+            boxes=boxes if any(boxes) else None,
             facts=tuple(facts.distinct),
             rows=np.stack([images.codes, facts.codes], axis=1),
             splits=np.array(splits.distinct, dtype=np.str_)[splits.codes],
@@ -73,9 +81,9 @@ class FactTable:
         """Append other tables; the ids of this table's images and facts do not change.
 
         A known fact keeps its id. Each table's images get ids of their own, so that the rows of one photo in two tables
-        stay separate. Only among test images do all ids of a photo have the rows of all its tables: a photo is no wrong
-        answer to a fact that it is known to show. A photo that any of the tables trains on is no test image. Photos are
-        the same if their content is, or, where it is unknown, their path.
+        stay separate. Only among test images do all ids of a photo, or of a region, have the rows of all its tables: it
+        is no wrong answer to a fact that it is known to show. A photo that any of the tables trains on is no test
+        image, and no part of it is. Photos are the same if their content is, or, where it is unknown, their path.
         """
         facts = {fact: number for number, fact in enumerate(self.facts)}
         images, starts = list(self.images), [0]
@@ -89,22 +97,24 @@ class FactTable:
         if not others:
             return self._with_consistent_tests()
         contents = [content for table in (self, *others) for content in table.contents or [""] * len(table.images)]
+        boxes = [box for table in (self, *others) for box in table.boxes or [None] * len(table.images)]
         whole = FactTable(
             self.root, tuple(images), tuple(facts), np.concatenate(rows), np.concatenate(splits), None, tuple(starts),
-            tuple(contents) if any(contents) else None,
+            tuple(contents) if any(contents) else None, boxes=tuple(boxes) if any(boxes) else None,
         )  # fmt: skip
         return whole._with_consistent_tests()
 
     def _with_consistent_tests(self) -> FactTable:
-        """The table in which all ids of a photo have the same test rows, and none if the table trains on it."""
+        """The table in which all ids of an image have the same test rows, and none if it trains on their photo."""
         photos = self._photos()
         tests = np.unique(self.rows_of("test")[:, 0])
         left_out = tests[np.isin(photos[tests], photos[self.rows_of("train")[:, 0]])]
         kept = (self.splits != "test") | ~np.isin(self.rows[:, 0], left_out)
-        ids_of_photo: dict[int, list[int]] = {}
+        boxes = self.boxes or (None,) * len(self.images)
+        ids_of_part: dict[tuple[int, PixelBox | None], list[int]] = {}
         for image in np.setdiff1d(tests, left_out).tolist():
-            ids_of_photo.setdefault(photos[image], []).append(image)
-        same = {image: ids for ids in ids_of_photo.values() if len(ids) > 1 for image in ids}
+            ids_of_part.setdefault((photos[image], boxes[image]), []).append(image)
+        same = {image: ids for ids in ids_of_part.values() if len(ids) > 1 for image in ids}
         test_rows = set(map(tuple, self.rows_of("test").tolist()))
         shared = {(other, fact) for image, fact in test_rows if image in same for other in same[image]} - test_rows
         if not shared and kept.all():
@@ -125,8 +135,17 @@ class FactTable:
 
     @cached_property
     def paths(self) -> tuple[Path, ...]:
-        """The full path of each image, `[N]`."""
+        """The full path of each image's photo, `[N]`."""
         return tuple(self.root / image for image in self.images)
+
+    @cached_property
+    def photos(self) -> tuple[Photo, ...]:
+        """The source of each image, `[N]`: its photo, or the region of one."""
+        if self.boxes is None:
+            return self.paths
+        return tuple(
+            path if box is None else Region(path, box) for path, box in zip(self.paths, self.boxes, strict=True)
+        )
 
     def rows_of(
         self, split: str, facts: Sequence[int] | np.ndarray | None = None, table: int | None = None

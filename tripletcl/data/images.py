@@ -14,13 +14,14 @@ import struct
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageDraw, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from tripletcl.errors import UserError
@@ -84,17 +85,59 @@ SAMPLES = {0: 3.0, 1: 2.0, 2: 1.5}
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
 """What may lie under the name of an image file; anything else is a device."""
 
-ImageLike = str | Path | bytes | Image.Image | np.ndarray
-
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in pixels."""
 
-Name = TypeVar("Name", str, Path)
+PixelBox = tuple[int, int, int, int]
+"""Left, top, right, bottom, in whole pixels from 0, right and bottom excluded."""
+
+BOX_COLOUR = (255, 64, 32)
+"""The frame of a region in its photo."""
+
+
+@dataclass(frozen=True, order=True)
+class Region:
+    """A part of a photo. It is read like a path, which is that of its photo, and decoded to its crop.
+
+    Attributes:
+        path: The photo's file.
+        box: The part, in the pixels as they are stored: the crop is made before the photo's EXIF rotation is applied.
+    """
+
+    path: Path
+    box: PixelBox
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.path} {list(self.box)}"
+
+    @property
+    def name(self) -> str:
+        """The photo's name with the box."""
+        return f"{self.path.name} {list(self.box)}"
+
+    def absolute(self) -> Region:
+        """The region with the absolute path of its photo."""
+        return replace(self, path=self.path.absolute())
+
+    def exists(self) -> bool:
+        """True if the photo's file exists."""
+        return self.path.exists()
+
+
+Photo = Path | Region
+"""What an image is decoded from: a file, or a part of one."""
+
+ImageLike = str | Path | Region | bytes | Image.Image | np.ndarray
+
+Name = TypeVar("Name")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def read_photo(path: str | Path) -> bytes:
+def read_photo(path: str | Photo) -> bytes:
     """Read an image file.
 
     Raises:
@@ -112,7 +155,7 @@ def read_photo(path: str | Path) -> bytes:
         return file.read(MOST_BYTES)
 
 
-def photo_digest(photo: str | Path | bytes) -> str:
+def photo_digest(photo: str | Photo | bytes) -> str:
     """Compute the identity of a photo's content, 32 hex digits, equal for copies under any name.
 
     It is a hash of the bytes of the file: a photo that was saved anew or scaled is another one.
@@ -126,46 +169,76 @@ def photo_digest(photo: str | Path | bytes) -> str:
     return hashlib.blake2b(photo if isinstance(photo, bytes) else read_photo(photo), digest_size=16).hexdigest()
 
 
-def decode_image(source: ImageLike, size: int, name: str | None = None) -> np.ndarray:
+def photo_size(photo: ImageLike) -> tuple[int, int]:
+    """The (width, height) of a photo in the pixels as they are stored, of which boxes are parts.
+
+    Raises:
+        UserError: As `decode_image`.
+    """
+    with _naming(photo, None), _open(photo) as image:
+        return image.size
+
+
+def decode_image(source: ImageLike, size: int, name: str | None = None, box: PixelBox | None = None) -> np.ndarray:
     """Decode an image to an upright RGB square: its short side is scaled to `size`, and its centre is cut out.
 
-    Transparent pixels become white; an animation is its first frame; 16-bit grey keeps its high bits. Scaling is
-    bicubic and antialiased. A JPEG is decoded at a fraction of its size if that is enough, so that panoramas and photos
-    of hundreds of megapixels take little memory.
+    Of a region only the crop is taken, at its full size, as far as it lies within the photo. Transparent pixels become
+    white; an animation is its first frame; 16-bit grey keeps its high bits. Scaling is bicubic and antialiased. A JPEG
+    is decoded at a fraction of its size if that is enough, so that panoramas and photos of hundreds of megapixels take
+    little memory.
 
     Args:
         source: A path, the bytes of a file, a Pillow image, or a uint8 array `[H, W]`, `[H, W, 3]`, `[H, W, 4]`, or
             `[3, H, W]`.
         size: The side of the square, in pixels.
         name: The image's name in an error; None is the path, if `source` is one.
+        box: The part of it, if `source` is not a `Region`, which has its own.
 
     Returns:
         `[3, size, size]` uint8.
 
     Raises:
-        UserError: The image cannot be decoded; the message is its name and the reason.
+        UserError: The image cannot be decoded, or the box is outside of it; the message is its name and the reason.
     """
     if size < 1:
         raise UserError(f"the image size must be at least 1 pixel, not {size}")
+    box = source.box if isinstance(source, Region) else box
     with _naming(source, name), _open(source) as image:
-        extent = _load(image, size, whole=image is source)
-        square = _turn_upright(_scale(image, _centre(extent, size), (size, size)), _orientation(image))
+        extent = _load(image, None if box else size, own=image is not source)
+        part = _crop(image, box) if box else image
+        centre = _centre(part.size if box else extent, size)
+        square = _turn_upright(_scale(part, centre, (size, size)), _orientation(image))
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))  # [size, size, 3] -> [3, size, size]
 
 
 def decode_thumbnail(source: ImageLike, size: int, name: str | None = None) -> Image.Image:
     """Decode a whole image, upright and in RGB, so that its longer side is at most `size` pixels; without metadata.
 
+    Of a region it is the whole photo with a frame around the box.
+
     Raises:
         UserError: As `decode_image`.
     """
     with _naming(source, name), _open(source) as image:
-        extent = _load(image, size, whole=image is source)
+        whole = image.size
+        extent = _load(image, size, own=image is not source)
         scale = min(1.0, size / max(image.size))
         width, height = (max(1, round(scale * side)) for side in image.size)
-        small = _turn_upright(_scale(image, (0, 0, *extent), (width, height)), _orientation(image))
+        small = _scale(image, (0, 0, *extent), (width, height))
+        if isinstance(source, Region):
+            _frame(small, source.box, whole)
+        small = _turn_upright(small, _orientation(image))
     small.info = {}
     return small
+
+
+def _frame(small: Image.Image, box: PixelBox, whole: tuple[int, int]) -> None:
+    """Draw a box of a photo of this (width, height) into the scaled photo."""
+    left, top, right, bottom = (side * small.size[place % 2] / whole[place % 2] for place, side in enumerate(box))
+    width = max(2, round(max(small.size) / 80))
+    corners = (max(left, 0), max(top, 0), min(right, small.width) - 1, min(bottom, small.height) - 1)
+    if corners[0] <= corners[2] and corners[1] <= corners[3]:
+        ImageDraw.Draw(small).rectangle(corners, outline=BOX_COLOUR, width=width)
 
 
 def list_images(folder: str | Path, left_out: Counter[str] | None = None) -> list[Path]:
@@ -335,11 +408,14 @@ def _open(source: ImageLike) -> contextlib.AbstractContextManager[Image.Image]:
     return Image.open(io.BytesIO(raw))
 
 
-def _load(image: Image.Image, size: int, whole: bool) -> tuple[float, float]:
-    """Decode an image, a JPEG at 1/2, 1/4 or 1/8 of its size unless `whole`; returns its exact (width, height)."""
+def _load(image: Image.Image, size: int | None, own: bool) -> tuple[float, float]:
+    """Decode an image and return its exact (width, height); `own` is False for an image of the caller's.
+
+    A JPEG of ours is decoded at 1/2, 1/4 or 1/8 of its size if that is enough for the size asked for; None is its own.
+    """
     width, height = image.size
-    draft = None if whole else image.draft(None, (2 * size, 2 * size))  # twice the size, for the antialiasing
-    if (needed := _memory(image, width * height)) > MOST_MEMORY and not whole:
+    draft = image.draft(None, (2 * size, 2 * size)) if own and size else None  # twice the size, for the antialiasing
+    if (needed := _memory(image, width * height)) > MOST_MEMORY and own:
         raise UserError(
             f"too large: to decode {width} x {height} pixels takes {needed / 2**20:,.0f} MiB; allowed are "
             f"{MOST_MEMORY // 2**20}"
@@ -397,6 +473,20 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")  # 65535 = 255 * 257
 
 
+def _crop(image: Image.Image, box: PixelBox) -> Image.Image:
+    """Cut out the part of a box that is within the image."""
+    within = clamp(box, image.size)
+    if within is None:
+        raise UserError(f"its box {list(box)} is outside the photo, which has {image.width} x {image.height} pixels")
+    return image.crop(within)
+
+
+def clamp(box: PixelBox, size: tuple[int, int]) -> PixelBox | None:
+    """The part of a box that is within a photo of this (width, height); None if there is none."""
+    left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], size[0]), min(box[3], size[1])
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
 def _centre(extent: tuple[float, float], size: int) -> Box:
     """The largest square in the centre of an image."""
     short = min(extent)
@@ -436,7 +526,7 @@ def _reduce(image: Image.Image, area: tuple[int, int, int, int], factors: tuple[
 
 
 def _name(source: ImageLike) -> str:
-    return str(source) if isinstance(source, str | Path) else f"an image given as {type(source).__name__}"
+    return str(source) if isinstance(source, str | Path | Region) else f"an image given as {type(source).__name__}"
 
 
 def _reason(error: Exception) -> str:

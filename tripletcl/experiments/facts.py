@@ -134,11 +134,11 @@ class FactExperiment:
         order = np.argsort(np.concatenate([np.flatnonzero(new), np.flatnonzero(~new)]))
         representation = torch.cat(parts)[torch.from_numpy(order).to(device)]
         if new.any() and self.embedder.trunk_is_frozen:
-            self.cache = FeatureCache.of(self.embedder, [self.table.paths[image] for image in images], representation)
+            self.cache = FeatureCache.of(self.embedder, [self.table.photos[image] for image in images], representation)
         return representation
 
     def _cached_rows(self, images: np.ndarray) -> list[int | None]:
-        return self.cache.rows(self.embedder, [self.table.paths[image] for image in images])
+        return self.cache.rows(self.embedder, [self.table.photos[image] for image in images])
 
     def score(self, vectors: Mapping[str, Tensor]) -> StageScores:
         """Compute MAP, recall and the other figures of a stage from what `vectors` returned."""
@@ -249,14 +249,14 @@ def _open_images(
     sources: list[InputSource] = []
     evaluation_tables: dict[int, EvaluationTable] = {}
     for number, (start, end) in enumerate(zip(table.starts, ends, strict=True)):
-        paths = table.paths[start:end]
-        folder = table_cache(number, paths)
+        photos = table.photos[start:end]
+        folder = table_cache(number, table.paths[start:end])
         if finished[number]:
             own = tests[(tests >= start) & (tests < end)] - start
-            evaluation_tables[number] = EvaluationTable(opener, paths, own, folder)
+            evaluation_tables[number] = EvaluationTable(opener, photos, own, folder)
             sources.append(evaluation_tables[number])
         else:
-            sources.append(opener.open(paths, folder))
+            sources.append(opener.open(photos, folder))
     if unlabelled:
         sources.append(opener.open(unlabelled, cache_folder() / "unlabelled"))
     return Joined([*table.starts, len(table.images)][: len(sources)], sources), evaluation_tables

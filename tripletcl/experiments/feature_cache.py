@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tripletcl.data.images import Photo
 from tripletcl.embedding import FactEmbedder
 from tripletcl.files import FileStamp, stat_file
 from tripletcl.files.tensors import TensorFile, read_cached, write_tensors
@@ -24,7 +25,7 @@ class FeatureCache:
 
     Attributes:
         trunk: The trunk's fingerprint.
-        stamps: (path, stamp) of each row's file; a file of several rows is in each of them.
+        stamps: (photo or region, stamp) of each row's file; a file of several rows is in each of them.
         representation: `[N, C]`.
         is_saved: True if a file holds the cache as it is.
     """
@@ -48,9 +49,9 @@ class FeatureCache:
         return cls(stored.about["trunk"], stamps, representation) if len(stamps) == len(representation) else cls()
 
     @classmethod
-    def of(cls, embedder: FactEmbedder, paths: Sequence[Path], representation: Tensor) -> FeatureCache:
-        """Cache the representation `[N, C]` of images; a path may occur more than once."""
-        stamps = [(str(path.absolute()), _stamp(path)) for path in paths]
+    def of(cls, embedder: FactEmbedder, photos: Sequence[Photo], representation: Tensor) -> FeatureCache:
+        """Cache the representation `[N, C]` of images; a photo may occur more than once."""
+        stamps = [(str(photo.absolute()), _stamp(photo)) for photo in photos]
         return cls(embedder.trunk_fingerprint(), stamps, representation.cpu().contiguous(), is_saved=False)
 
     def save(self, path: Path) -> None:
@@ -61,33 +62,33 @@ class FeatureCache:
         write_tensors(path, {"representation": self.representation}, about)
         self.is_saved = True
 
-    def without(self, paths: Sequence[Path]) -> FeatureCache:
+    def without(self, photos: Sequence[Photo]) -> FeatureCache:
         """Return the cache without some images."""
-        names = {str(path.absolute()) for path in paths}
+        names = {str(photo.absolute()) for photo in photos}
         rows = [row for row, (name, _) in enumerate(self.stamps) if name not in names]
         stamps = [self.stamps[row] for row in rows]
         return FeatureCache(self.trunk, stamps, self.representation[rows], is_saved=False)
 
-    def rows(self, embedder: FactEmbedder, paths: Sequence[Path]) -> list[int | None]:
+    def rows(self, embedder: FactEmbedder, photos: Sequence[Photo]) -> list[int | None]:
         """Return the row of each image; None if the cache has none that is valid for this model and this file.
 
         A missing file counts as unchanged.
         """
         if not self.stamps or embedder.trunk_fingerprint() != self.trunk:
-            return [None] * len(paths)
+            return [None] * len(photos)
         row_of: dict[str, int] = {}
         for row, (name, _) in enumerate(self.stamps):
             row_of.setdefault(name, row)
-        rows = [(row_of.get(str(path.absolute())), path) for path in paths]
-        return [None if row is None or self._changed(row, path) else row for row, path in rows]
+        rows = [(row_of.get(str(photo.absolute())), photo) for photo in photos]
+        return [None if row is None or self._changed(row, photo) else row for row, photo in rows]
 
-    def _changed(self, row: int, path: Path) -> bool:
-        return _stamp(path) not in (None, self.stamps[row][1])
+    def _changed(self, row: int, photo: Photo) -> bool:
+        return _stamp(photo) not in (None, self.stamps[row][1])
 
 
-def _stamp(path: Path) -> FileStamp | None:
+def _stamp(photo: Photo) -> FileStamp | None:
     """Return the stamp of a file; None if it is missing."""
     try:
-        return stat_file(path)
+        return stat_file(Path(photo))
     except OSError:
         return None

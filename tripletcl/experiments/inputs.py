@@ -20,6 +20,7 @@ from torch import Tensor
 from tripletcl.config import FactConfig, ObjectConfig
 from tripletcl.continual import InputSource
 from tripletcl.data import Augment, ImageCache, ImageSource
+from tripletcl.data.images import Photo
 from tripletcl.data.source import ArraySource, PermutedSource
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.features import FeatureSource
@@ -35,7 +36,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TRIPLETCL_CACHE") or Path.home() / ".cache" / "tripletcl")
 
 
-def own_folder(name: str, paths: Sequence[Path]) -> Path:
+def own_folder(name: str, paths: Sequence[Photo]) -> Path:
     """Return a folder of the cache for these images only: a shared one holds all images of a common parent."""
     listed = "\n".join(str(path.absolute()) for path in paths)
     return cache_folder() / f"{name}-{hashlib.blake2b(os.fsencode(listed), digest_size=6).hexdigest()}"
@@ -73,11 +74,11 @@ class Opener:
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UserError(f"model.backbone {self.branch.name} takes no images of {size} pixels: {error}") from error
 
-    def open(self, paths: Sequence[Path], folder: Path) -> InputSource:
+    def open(self, photos: Sequence[Photo], folder: Path) -> InputSource:
         """Open images; those that no cache holds are decoded and computed."""
         self._check_size(DECODED_CHANNELS)
         size = self.config.model.image_size
-        return self._features(self._source(ImageCache.open(paths, size, folder)))
+        return self._features(self._source(ImageCache.open(photos, size, folder)))
 
     def open_array(self, pixels: np.ndarray, order: int) -> InputSource:
         """Open small images in memory, uint8 `[N, C, H, W]`, with their pixels in a fixed order; 0 is their own."""
@@ -86,9 +87,9 @@ class Opener:
         images = ArraySource(pixels, size, channels, self._augment(), self.device)
         return self._features(PermutedSource(images, order) if order else images)
 
-    def open_cached(self, paths: Sequence[Path], folder: Path) -> InputSource | None:
+    def open_cached(self, photos: Sequence[Photo], folder: Path) -> InputSource | None:
         """Open images without reading their files; None unless the caches hold all of them."""
-        cache = ImageCache.stored(paths, self.config.model.image_size, folder)
+        cache = ImageCache.stored(photos, self.config.model.image_size, folder)
         if cache is None or not self.config.data.cache_features:
             return None if cache is None else self._source(cache)
         return FeatureSource.stored(self._source(cache), self.branch, cache_folder())
@@ -111,18 +112,18 @@ class EvaluationTable:
 
     Args:
         opener: Opens what no cache holds.
-        paths: All images of the table.
+        photos: All images of the table.
         tests: The ids of the test images.
         folder: The folder of the caches of the whole table.
     """
 
-    def __init__(self, opener: Opener, paths: Sequence[Path], tests: np.ndarray, folder: Path) -> None:
-        self.opener, self.paths, self.tests, self.folder = opener, paths, tests, folder
+    def __init__(self, opener: Opener, photos: Sequence[Photo], tests: np.ndarray, folder: Path) -> None:
+        self.opener, self.photos, self.tests, self.folder = opener, photos, tests, folder
 
     @cached_property
     def existing(self) -> np.ndarray:
         """The ids of the test images whose file exists."""
-        return np.array([test for test in self.tests.tolist() if self.paths[test].exists()], dtype=np.int64)
+        return np.array([test for test in self.tests.tolist() if self.photos[test].exists()], dtype=np.int64)
 
     def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
         """Return the inputs `[B, ...]` of some existing images."""
@@ -132,11 +133,11 @@ class EvaluationTable:
 
     @cached_property
     def _cached(self) -> InputSource | None:
-        return self.opener.open_cached(self.paths, self.folder)
+        return self.opener.open_cached(self.photos, self.folder)
 
     @cached_property
     def _opened(self) -> InputSource:
-        return self.opener.open([self.paths[test] for test in self.existing], own_folder("tests", self.paths))
+        return self.opener.open([self.photos[test] for test in self.existing], own_folder("tests", self.photos))
 
 
 class Joined:

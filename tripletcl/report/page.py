@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tripletcl.data.images import Photo
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult
 from tripletcl.files import write_text
 from tripletcl.report import figures
@@ -66,12 +67,12 @@ class ExampleHit:
     """An image that a method found.
 
     Attributes:
-        path: Its file.
+        path: Its file, or the region of it.
         score: Its score.
         relevant: True if it is labelled with the query.
     """
 
-    path: Path
+    path: Photo
     score: float
     relevant: bool
 

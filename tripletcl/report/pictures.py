@@ -6,10 +6,9 @@ import base64
 import io
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tripletcl.data.images import decode_thumbnail
+from tripletcl.data.images import Photo, decode_thumbnail
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,8 +19,10 @@ WIDE_INCHES = 6.3
 """Figures wider than this take the width of a page."""
 
 
-def thumbnail_uri(path: Path | str, size: int = 160) -> str:
+def thumbnail_uri(path: Photo | str, size: int = 160) -> str:
     """An image file as a JPEG data URI whose longer side is at most size pixels, without the file's metadata.
+
+    A region is its photo with a frame around the box.
 
     Raises:
         UserError: the file cannot be read as an image.

@@ -6,13 +6,13 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFont, features
 
-from tripletcl.data.images import decode_image, map_in_threads
+from tripletcl.data.images import Photo, Region, decode_image, decode_thumbnail, map_in_threads
 from tripletcl.errors import UserError
 from tripletcl.files import write_atomically
-from tripletcl.retrieval.index import Hit
 
 CELL, CAPTION, GAP, COLUMNS = 192, 36, 8, 5
 """Pixels of a photo's square, of the two lines below it, and between photos; photos in a row."""
@@ -21,8 +21,22 @@ TEXT = 13
 INK, PAPER, MISSING = (32, 32, 32), (255, 255, 255), (160, 160, 160)
 
 
-def contact_sheet(hits: Sequence[Hit], path: str | Path, title: str = "") -> None:
+class Scored(Protocol):
+    """A result: a `Hit`, or a region with its score."""
+
+    @property
+    def path(self) -> Photo:
+        """The photo's file, or the region."""
+
+    @property
+    def score(self) -> float:
+        """Higher is better."""
+
+
+def contact_sheet(hits: Sequence[Scored], path: str | Path, title: str = "") -> None:
     """Draw photos in a grid, best first, each cropped to a square like the model's input, and write a PNG file.
+
+    A region is drawn as its whole photo with a frame around the box.
 
     A photo that cannot be read is a grey cell. Long names lose their middle, and characters that the font lacks are
     escaped.
@@ -42,7 +56,7 @@ def contact_sheet(hits: Sequence[Hit], path: str | Path, title: str = "") -> Non
     write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG"))
 
 
-def draw_sheet(hits: Sequence[Hit], title: str = "") -> Image.Image:
+def draw_sheet(hits: Sequence[Scored], title: str = "") -> Image.Image:
     """Draw the image of `contact_sheet`."""
     hits = hits[:MOST_PHOTOS]
     columns, rows = min(COLUMNS, max(len(hits), 1)), -(-len(hits) // COLUMNS)
@@ -101,9 +115,13 @@ def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode()
 
 
-def _load_cell(hit: Hit) -> Image.Image:
+def _load_cell(hit: Scored) -> Image.Image:
     try:
-        return Image.fromarray(decode_image(hit.path, CELL).transpose(1, 2, 0))
+        if not isinstance(hit.path, Region):
+            return Image.fromarray(decode_image(hit.path, CELL).transpose(1, 2, 0))
+        photo, cell = decode_thumbnail(hit.path, CELL), Image.new("RGB", (CELL, CELL), PAPER)
+        cell.paste(photo, ((CELL - photo.width) // 2, (CELL - photo.height) // 2))
+        return cell
     except UserError:
         cell = Image.new("RGB", (CELL, CELL), MISSING)
         ImageDraw.Draw(cell).text((GAP, GAP), "cannot be read", fill=INK, font=sheet_font())

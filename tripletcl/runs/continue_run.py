@@ -143,7 +143,7 @@ def repair(run: FactRun) -> None:
 def _forget_features(run: FactRun, table: Path) -> None:
     """Delete the cached features of the images of a table that the run no longer has."""
     cache = FeatureCache.load(run.path / FEATURES)
-    rest = cache.without(read_table(table, absolute=True, fold=False).paths)
+    rest = cache.without(read_table(table, absolute=True, fold=False).photos)
     if len(rest.stamps) < len(cache.stamps):
         rest.save(run.path / FEATURES)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl.data import Fact, FactTable, decode_image
-from tripletcl.data.images import decode_readable, photo_digest
+from tripletcl.data.images import Photo, Region, decode_readable, photo_digest
 from tripletcl.errors import UserError
 from tripletcl.runs.stored import FactRun
 
@@ -49,7 +49,7 @@ class Known:
         )
 
 
-def readable_photos(photos: Sequence[Path], size: int) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
+def readable_photos(photos: Sequence[Photo], size: int) -> tuple[dict[str, Photo], list[tuple[Photo, str]]]:
     """Return the photos that can be read by their content, and (photo, reason) of those that cannot.
 
     A photo under several names is taken under the first.
@@ -57,17 +57,18 @@ def readable_photos(photos: Sequence[Path], size: int) -> tuple[dict[str, Path],
     Raises:
         UserError: no photo can be read.
     """
-    distinct = list(dict.fromkeys(Path(photo).absolute() for photo in photos))
+    given = (photo if isinstance(photo, Region) else Path(photo) for photo in photos)
+    distinct = list(dict.fromkeys(photo.absolute() for photo in given))
     if not distinct:
         raise UserError("no photo was given: a fact is taught by photos that show it")
-    skipped: dict[Path, str] = {}
-    by_content: dict[str, Path] = {}
+    skipped: dict[Photo, str] = {}
+    by_content: dict[str, Photo] = {}
     for path, (content, _) in decode_readable(distinct, partial(_content_and_pixels, size=size), skipped):
         by_content.setdefault(content, path)
     return by_content, list(skipped.items())
 
 
-def photo_table(fact: Fact, photos: Mapping[str, Path], known: Known, hold_out: bool = True) -> FactTable:
+def photo_table(fact: Fact, photos: Mapping[str, Photo], known: Known, hold_out: bool = True) -> FactTable:
     """Make the table of the photos of a lesson, without those that the run has learned as showing the fact.
 
     One photo of `HELD_OUT_EVERY` is a test image. Those that an earlier lesson has held out come first, so that no
@@ -84,11 +85,12 @@ def photo_table(fact: Fact, photos: Mapping[str, Path], known: Known, hold_out: 
     tests = {content for content in new if content in known.held_out} if hold_out else set()
     count = len(photos) // HELD_OUT_EVERY - len(tests) if hold_out else 0
     tests |= set(sorted(content for content in new if content not in known.learned | tests)[: max(0, count)])
-    rows = [(str(photos[content]), fact, "test" if content in tests else "train") for content in new]
+    images = {content: photo if isinstance(photo, Region) else str(photo) for content, photo in photos.items()}
+    rows = [(images[content], fact, "test" if content in tests else "train") for content in new]
     return replace(FactTable.from_rows(Path("/"), rows), contents=tuple(new))
 
 
-def _content_and_pixels(path: Path, size: int) -> tuple[str, np.ndarray]:
+def _content_and_pixels(path: Photo, size: int) -> tuple[str, np.ndarray]:
     pixels = decode_image(path, size)
     return photo_digest(path), pixels
 

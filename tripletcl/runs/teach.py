@@ -12,6 +12,7 @@ from typing import Any
 from tripletcl.config.facts import Further
 from tripletcl.continual import Training
 from tripletcl.data import Fact, FactTable, read_table
+from tripletcl.data.images import Photo
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
@@ -60,14 +61,14 @@ class Lesson:
     seconds: float
     known: int = 0
     left_out: int = 0
-    skipped: list[tuple[Path, str]] = field(default_factory=list)
+    skipped: list[tuple[Photo, str]] = field(default_factory=list)
     index: str | None = None
 
 
 def teach(
     folder: Path,
     fact: Fact | str,
-    photos: Sequence[Path],
+    photos: Sequence[Photo],
     *,
     index: Path | None = None,
     hold_out: bool = True,

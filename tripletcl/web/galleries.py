@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tripletcl.data import UNITS, Fact
+from tripletcl.data.images import Photo
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, Query
 from tripletcl.retrieval.store import read_together
@@ -56,21 +57,21 @@ class Gallery:
     Attributes:
         key: Its name within the page.
         title: "24 test images".
-        paths: The photos' files.
+        paths: The photos' files, or the regions of them that are searched.
     """
 
     key: str
     title: str
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Photo]) -> None:
         self.paths = list(paths)
-        self._numbers = {path: number for number, path in enumerate(self.paths)}
+        self._numbers = {Path(str(path)): number for number, path in enumerate(self.paths)}
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def number(self, path: Path) -> int:
-        """The number of a photo."""
+        """The number of a photo by its name in an index."""
         return self._numbers[path]
 
     def embedded(self, view: RunView, stage: int) -> EmbeddedPhotos | None:
@@ -98,9 +99,9 @@ class TestImages(Gallery):
 
     def __init__(self, view: RunView) -> None:
         table, stored = view.table, view.run.vectors(view.last)
-        image_of: dict[Path, int] = {}  # a file that several tables name is one photo
+        image_of: dict[Photo, int] = {}  # a file that several tables name is one photo
         for image in stored["image_ids"].tolist():
-            image_of.setdefault(table.paths[image], image)
+            image_of.setdefault(table.photos[image], image)
         super().__init__(list(image_of))
         self.title, self.facts = f"{len(self):,} test images", table.facts
         self._relevance = table.relevance("test", np.array(list(image_of.values())), np.arange(len(table.facts)))
@@ -113,11 +114,11 @@ class TestImages(Gallery):
 
     def _read(self, view: RunView, stage: int, _folder: Path, _saved_at: int) -> EmbeddedPhotos:
         vectors = view.run.vectors(stage)
-        row_of = {view.table.paths[image]: row for row, image in enumerate(vectors["image_ids"].tolist())}
+        row_of = {Path(str(view.table.photos[image])): row for row, image in enumerate(vectors["image_ids"].tolist())}
         row_by_number = {self._numbers[path]: row for path, row in row_of.items() if path in self._numbers}
         rows, numbers = list(row_by_number.values()), np.array(list(row_by_number))
         index = FactIndex(kind="flat")
-        index.add([self.paths[number] for number in numbers], vectors["images"][rows])
+        index.add([str(self.paths[number]) for number in numbers], vectors["images"][rows])
         index.embedder = view.model(stage)
         return EmbeddedPhotos(index, numbers, vectors["closed"][rows] if "closed" in vectors else None)
 
@@ -164,7 +165,9 @@ class OwnPhotos(Gallery):
         if model.trunk_fingerprint() != self.index.trunk:
             return None
         index = FactIndex(kind="flat")
-        index.add(self.paths, model.vectors_of(torch.from_numpy(np.asarray(features)[self._rows])))
+        index.add(
+            [str(path) for path in self.paths], model.vectors_of(torch.from_numpy(np.asarray(features)[self._rows]))
+        )
         index.embedder = view.model(stage)
         return EmbeddedPhotos(index, np.arange(len(self)))
 

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tripletcl.data.images import Photo
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.report.chart_style import INK, Style, styled
@@ -38,17 +38,17 @@ _drawing = threading.Lock()
 
 
 @lru_cache(THUMBNAILS_HELD)
-def thumbnail(path: Path) -> str:
+def thumbnail(path: Photo) -> str:
     """A photo for a grid, as a data URI; an empty picture where it cannot be read."""
     return _photo(path, SMALL)
 
 
-def large_photo(path: Path) -> str:
+def large_photo(path: Photo) -> str:
     """A photo for the dialog, as a data URI; an empty picture where it cannot be read."""
     return _photo(path, LARGE)
 
 
-def _photo(path: Path, size: int) -> str:
+def _photo(path: Photo, size: int) -> str:
     try:
         return thumbnail_uri(path, size)
     except UserError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tripletcl.data import Fact
+from tripletcl.data.images import Photo
 from tripletcl.errors import UserError
 from tripletcl.evaluation.result import LOWER_BOUND
 from tripletcl.report.chart_style import Style, method_styles
@@ -90,8 +91,8 @@ class AppState:
             raise UserError("this photo is not there any more; search again")
         return gallery, int(number)
 
-    def photo_paths(self, keys: Sequence[str | None]) -> list[Path]:
-        """The files of photos by their keys."""
+    def photo_paths(self, keys: Sequence[str | None]) -> list[Photo]:
+        """The photos of these keys."""
         return [gallery.paths[number] for gallery, number in map(self.photo, keys)]
 
 

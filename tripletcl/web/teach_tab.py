@@ -10,6 +10,7 @@ import gradio as gr
 
 from tripletcl.data import UNITS, Fact
 from tripletcl.data.facts import WILDCARD
+from tripletcl.data.images import Photo
 from tripletcl.errors import UserError
 from tripletcl.progress import Listener, Progress, listening
 from tripletcl.runs.history import task_records
@@ -66,7 +67,7 @@ def teach_tab(page: gr.Blocks, live: LiveState, shared: Shared, search: Search, 
         clear.then(with_errors(run, on_error), inputs, **event)
 
 
-def lesson(units: Sequence[str | None], photos: Sequence[Path]) -> tuple[Fact, list[Path]]:
+def lesson(units: Sequence[str | None], photos: Sequence[Photo]) -> tuple[Fact, list[Photo]]:
     """Check a fact and the photos to teach it by.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from tripletcl.data.images import Photo
 from tripletcl.evaluation import RunResult
 from tripletcl.evaluation.matrix import forgetting
 from tripletcl.report.charts import PALE, heat_strength
@@ -118,7 +119,7 @@ def _grid(gallery: Gallery, answer: Answer, picked: Collection[str]) -> Markup:
     )
 
 
-def _photo(gallery: Gallery, number: int, uri: Callable[[Path], str], picked: Collection[str]) -> dict[str, Any]:
+def _photo(gallery: Gallery, number: int, uri: Callable[[Photo], str], picked: Collection[str]) -> dict[str, Any]:
     """The values of a photo for a template, without its path."""
     path, key = gallery.paths[number], f"{gallery.key}:{number}"
     labels = list(map(str, gallery.labels(number)))
