@@ -61,6 +61,18 @@ def test_a_generator_chooses_image_or_mirror_image(source: ImageSource, branch: 
     assert 16 < plain.sum() < 48
 
 
+def test_without_mirror_images_only_the_plain_ones_are_computed(
+    source: ImageSource, branch: ImageBranch, tmp_path: Path
+) -> None:
+    cached = FeatureSource.open(source, branch, tmp_path / "cache", mirrored=False)
+    assert cached.arrays[0].shape[:2] == (5, 1)
+    ids = np.arange(5)
+    assert torch.equal(cached.batch(ids, torch.Generator().manual_seed(0)), cached.batch(ids, None))
+    both = FeatureSource.open(source, branch, tmp_path / "cache")
+    assert torch.equal(both.batch(ids, None), cached.batch(ids, None))
+    assert FeatureSource.stored(source, branch, tmp_path / "cache", mirrored=False) is not None
+
+
 def test_features_are_reused_unless_images_or_frozen_weights_change(
     source: ImageSource, branch: ImageBranch, tmp_path: Path
 ) -> None:

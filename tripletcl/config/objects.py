@@ -70,7 +70,8 @@ class ObjectData(Section):
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training images that no method trains on; `lam: auto` is chosen on them."""
     cache_features: bool = False
-    """Compute the outputs of the layers frozen by `model.freeze_until` once for each image and its mirror image."""
+    """Compute the outputs of the layers frozen by `model.freeze_until` once for each image and, with
+    `augmentation.flip`, its mirror image."""
     augmentation: Augmentation = Augmentation()
     """Random changes of the training images."""
 

@@ -1,4 +1,4 @@
-"""The features of a frozen trunk, computed once for every image and its mirror image."""
+"""The features of a frozen trunk, computed once for every image and, if asked for, its mirror image."""
 
 from __future__ import annotations
 
@@ -18,12 +18,9 @@ from tripletcl.progress import report
 
 log = logging.getLogger("tripletcl")
 
-VIEWS = 2
-"""An image and its mirror image."""
-
 
 class FeatureSource:
-    """Frozen features `[N, 2, ...]` of N images and their mirror images, float16, memory-mapped.
+    """Frozen features `[N, V, ...]` of N images and, if V is 2, their mirror images, float16, memory-mapped.
 
     Replaces the source that it was computed from: the learner's input is then the feature, not the image, and the only
     augmentation is the choice between image and mirror image. Each of several networks has a file of its own, which
@@ -40,18 +37,23 @@ class FeatureSource:
         branch: Trunk,
         folder: Path,
         *,
+        mirrored: bool = True,
         batch_size: int = 16,  # small batches stay in the CPU's cache: three times faster than 64
     ) -> FeatureSource:
         """Open the features in the folder, or compute and store them there.
 
         Their name depends on the content and size of the images, the frozen weights and the pooled stages.
+
+        Args:
+            mirrored: Also those of the mirror images.
         """
-        return cls([_opened(source, trunk, folder, batch_size) for trunk in branch.networks], source.device)
+        arrays = [_opened(source, trunk, folder, mirrored, batch_size) for trunk in branch.networks]
+        return cls(arrays, source.device)
 
     @classmethod
-    def stored(cls, source: Source, branch: Trunk, folder: Path) -> FeatureSource | None:
+    def stored(cls, source: Source, branch: Trunk, folder: Path, mirrored: bool = True) -> FeatureSource | None:
         """Open the features if they are in the folder, else return None; nothing is computed."""
-        arrays = [_load(_path(source, trunk, folder)) for trunk in branch.networks]
+        arrays = [_load(_path(source, trunk, folder, mirrored)) for trunk in branch.networks]
         found = [array for array in arrays if array is not None]
         return cls(found, source.device) if len(found) == len(arrays) else None
 
@@ -60,22 +62,23 @@ class FeatureSource:
 
     def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
         """Features `[B, ...]` float32 of the images; with a generator, of image or mirror image at random."""
-        if generator is None:
+        count = self.arrays[0].shape[1]
+        if generator is None or count == 1:
             views = np.zeros(len(ids), np.int64)
         else:
-            views = torch.randint(VIEWS, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
+            views = torch.randint(count, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
         parts = [to_device(torch.from_numpy(array[ids, views]), self.device).float() for array in self.arrays]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def _opened(source: Source, trunk: Trunk, folder: Path, batch_size: int) -> np.ndarray:
+def _opened(source: Source, trunk: Trunk, folder: Path, mirrored: bool, batch_size: int) -> np.ndarray:
     """Map the features of one network into memory; compute and store them first if they are missing."""
-    path = _path(source, trunk, folder)
+    path = _path(source, trunk, folder, mirrored)
     if (array := _load(path)) is None:
         with writable_folder(folder) as own, locked(own / path.with_suffix(".lock").name):
             path = own / path.name
             if (array := _load(path)) is None:  # another process may have computed them meanwhile
-                write_atomically(path, lambda draft: _compute(draft, source, trunk, batch_size))
+                write_atomically(path, lambda draft: _compute(draft, source, trunk, mirrored, batch_size))
                 array = np.load(path, mmap_mode="r")
     return array
 
@@ -91,8 +94,8 @@ def _load(path: Path) -> np.ndarray | None:
         return None
 
 
-def _path(source: Source, branch: Trunk, folder: Path) -> Path:
-    return folder / f"features-{_key(source, branch)}.npy"
+def _path(source: Source, branch: Trunk, folder: Path, mirrored: bool) -> Path:
+    return folder / f"features-{_key(source, branch)}{'' if mirrored else '-plain'}.npy"
 
 
 def _key(source: Source, branch: Trunk) -> str:
@@ -107,15 +110,16 @@ def _key(source: Source, branch: Trunk) -> str:
     return digest.hexdigest()[:24]
 
 
-def _compute(path: Path, source: Source, branch: Trunk, batch_size: int) -> None:
+def _compute(path: Path, source: Source, branch: Trunk, mirrored: bool, batch_size: int) -> None:
     shape = branch.features(source.batch(np.zeros(1, np.int64), None)).shape[1:]
     count = len(source)
-    header = {"descr": "<f2", "fortran_order": False, "shape": (count, VIEWS, *shape)}
+    header = {"descr": "<f2", "fortran_order": False, "shape": (count, 1 + mirrored, *shape)}
     # Written in blocks and not through a memory map, where a full disk would end the process without an error.
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, count, batch_size):
             images = source.batch(np.arange(start, min(start + batch_size, count)), None)
-            views = torch.stack([branch.features(images), branch.features(images.flip(3))], dim=1)  # [B, 2, ...]
-            file.write(views.half().cpu().numpy().tobytes())
+            views = [images, images.flip(3)] if mirrored else [images]
+            features = torch.stack([branch.features(view) for view in views], dim=1)  # [B, V, ...]
+            file.write(features.half().cpu().numpy().tobytes())
             report("frozen features", start + len(images), count)

@@ -92,11 +92,14 @@ class Opener:
         cache = ImageCache.stored(photos, self.config.model.image_size, folder)
         if cache is None or not self.config.data.cache_features:
             return None if cache is None else self._source(cache)
-        return FeatureSource.stored(self._source(cache), self.branch, cache_folder())
+        mirrored = self.config.data.augmentation.flip
+        return FeatureSource.stored(self._source(cache), self.branch, cache_folder(), mirrored)
 
     def _features(self, images: ImageSource | ArraySource | PermutedSource) -> InputSource:
         """Return the frozen features of images, or the images if features are not asked for."""
-        return FeatureSource.open(images, self.branch, cache_folder()) if self.config.data.cache_features else images
+        if not self.config.data.cache_features:
+            return images
+        return FeatureSource.open(images, self.branch, cache_folder(), mirrored=self.config.data.augmentation.flip)
 
     def _source(self, cache: ImageCache) -> ImageSource:
         return ImageSource(cache, self._augment(), self.device)
