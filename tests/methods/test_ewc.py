@@ -19,7 +19,8 @@ from tripletcl.continual import Batch, Method, Task, plain_batches
 from tripletcl.continual.task import derived_seed
 from tripletcl.errors import UserError
 from tripletcl.mas import every_output, importance
-from tripletcl.methods.ewc import EWC, gaussian_projections, loss_fisher
+from tripletcl.mas.fisher import gaussian_projections
+from tripletcl.methods.ewc import EWC, loss_fisher
 
 FORMS = ["proximal", "gradient"]
 

@@ -49,7 +49,7 @@ def test_the_path_integral_is_the_decrease_of_the_loss() -> None:
         method.before_step()
         optimizer.step()
         method.after_step(1e-3)
-    work = sum(value.sum().item() for value in method.work.values())
+    work = sum(value.sum().item() for value in method.path.work.values())
     assert work == pytest.approx(before - loss().item(), rel=3e-3)
 
 
@@ -69,7 +69,7 @@ def test_only_trained_parameters_are_important() -> None:
     learner.net[0].requires_grad_(False)
     method.start(learner, lambda items: iter(()))
     method.before_task(toy_tasks()[0])
-    assert set(method.work) == {"net.3.weight", "net.3.bias"}
+    assert set(method.path.work) == {"net.3.weight", "net.3.bias"}
     learner.requires_grad_(False)
     method.before_task(toy_tasks()[1])
     method.before_step()

@@ -5,10 +5,11 @@ from tripletcl.mas.importance import importance, task_importance
 from tripletcl.mas.method import MAS
 from tripletcl.mas.penalty import PenaltyForm, PenaltyMethod, QuadraticPenalty
 from tripletcl.mas.statistics import Engine, Scalar, batch_statistic, every_output, per_sample_statistic, squared_norm
-from tripletcl.mas.synapses import MemoryAwareSynapses
+from tripletcl.mas.synapses import ElasticWeightConsolidation, MemoryAwareSynapses, SynapticIntelligence
 
 __all__ = [
     "MAS",
+    "ElasticWeightConsolidation",
     "Engine",
     "MASAlpha",
     "MemoryAwareSynapses",
@@ -16,6 +17,7 @@ __all__ = [
     "PenaltyMethod",
     "QuadraticPenalty",
     "Scalar",
+    "SynapticIntelligence",
     "batch_statistic",
     "every_output",
     "importance",

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tripletcl.continual import Method
+from tripletcl.errors import UserError
 from tripletcl.mas.chunked import TINY, add_penalty_gradient_, proximal_step_
 
 PenaltyForm = Literal["proximal", "gradient"]
@@ -88,6 +89,20 @@ class QuadraticPenalty:
     def reset(self) -> None:
         """Forget all tasks."""
         self.omega, self.anchor, self._parameters = {}, {}, []
+
+    @torch.no_grad()
+    def follow(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Follow parameters that became larger, moved to another device or were replaced since the last task.
+
+        Raises:
+            UserError: One is missing, or smaller.
+        """
+        for name in self.omega:
+            if name not in parameters:
+                raise UserError(f"the model has lost its parameter {name}, which holds what earlier tasks learned")
+            self.omega[name] = grown(name, self.omega[name], parameters[name], fill=0.0)
+            self.anchor[name] = grown(name, self.anchor[name], parameters[name])
+        self.bind(parameters)
 
     def bind(self, parameters: dict[str, nn.Parameter]) -> None:
         """Pair the stored tensors with a model's parameters, and give them the same memory layout."""
@@ -191,6 +206,30 @@ class PenaltyMethod(Method):
         self.penalty.load_state_dict(state, self.parameters)
         for name in self.counters:
             setattr(self, name, state[name])
+
+
+def grown(name: str, old: Tensor | None, parameter: Tensor, fill: float | None = None) -> Tensor:
+    """A stored value of a parameter on its device, and in the first rows and columns of a larger one.
+
+    Args:
+        name: The parameter's name.
+        old: The value; None if there is none.
+        parameter: The parameter.
+        fill: The value of new entries; by default the parameter's own.
+
+    Raises:
+        UserError: The parameter has become smaller.
+    """
+    if old is not None and old.shape == parameter.shape:
+        return old.to(parameter.device)
+    new = parameter.detach().clone() if fill is None else torch.full_like(parameter, fill)
+    if old is None:
+        return new
+    if old.ndim != new.ndim or any(a > b for a, b in zip(old.shape, new.shape, strict=True)):
+        raise UserError(f"{name} had shape {[*old.shape]} and now has {[*new.shape]}: a parameter may only grow")
+    new = new.to(old.dtype)
+    new[tuple(slice(size) for size in old.shape)] = old.to(new.device)
+    return new
 
 
 def _in_layout_of(parameter: Tensor, value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Memory Aware Synapses for a model and a training loop of one's own.
+"""MAS, EWC and SI for a model and a training loop of one's own.
 
 mas = MemoryAwareSynapses(model, lam=1.0)
 for loader in tasks:
@@ -13,63 +13,37 @@ for loader in tasks:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tripletcl.continual.task import derived_seed
 from tripletcl.errors import UserError
-from tripletcl.mas.importance import importance
-from tripletcl.mas.penalty import QuadraticPenalty
-from tripletcl.mas.samples import Samples, check_samples, map_tensors
+from tripletcl.mas.chunked import add_penalty_gradient_
+from tripletcl.mas.consolidation import Consolidation, Loss, Select, inputs_of, labelled, losses
+from tripletcl.mas.fisher import checked_draws, checked_gamma, gaussian_projections
+from tripletcl.mas.path_integral import PathIntegral, checked_xi
+from tripletcl.mas.samples import call_model
+from tripletcl.mas.statistics import Engine
 from tripletcl.mas.taps import Forward
 
-LABELS = ("labels", "label")
-"""Entries of a batch that a model would compute a loss from; importance needs none."""
 
+class MemoryAwareSynapses(Consolidation):
+    """Memory Aware Synapses (Aljundi et al., ECCV 2018): importance is the sensitivity of the outputs, without labels.
 
-class MemoryAwareSynapses:
-    """Protects what a model has learned while it learns more (Aljundi et al., ECCV 2018).
-
-    The model stays the user's own: nothing is wrapped, and no hook remains on it. A model in DistributedDataParallel or
-    compiled by `torch.compile` may be given as it is. A layer that grows keeps the importance of its old part; the new
-    part is free.
-
-    Args:
-        model: Its parameters with `requires_grad` are protected.
-        lam: Weight, >= 0, of the penalty `lam * sum omega (theta - anchor)^2`.
-
-    Attributes:
-        omega: Parameter name -> importance, summed over the tasks; empty before the first.
-        anchor: Parameter name -> value after the last task.
-
-    Raises:
-        UserError: lam is negative or not finite.
+    Arguments and errors as in `Consolidation`.
     """
-
-    def __init__(self, model: nn.Module, lam: float = 1.0) -> None:
-        if not 0 <= lam < float("inf"):
-            raise UserError(f"lam is {lam}, but the weight of a penalty is a finite number of 0 or more")
-        self.model, self.lam = _unwrapped(model), lam
-        self._penalty = QuadraticPenalty()
-
-    @property
-    def omega(self) -> dict[str, Tensor]:
-        """Parameter name -> importance."""
-        return self._penalty.omega
-
-    @property
-    def anchor(self) -> dict[str, Tensor]:
-        """Parameter name -> value after the last task."""
-        return self._penalty.anchor
 
     def consolidate(
         self,
         loader: Iterable[Any],
         *,
         forward: Forward | None = None,
-        select: Callable[[Any], Samples] | None = None,
+        select: Select | None = None,
         weight: float = 1.0,
         **measure: Any,
     ) -> None:
@@ -80,100 +54,162 @@ class MemoryAwareSynapses:
                 labels are left out. They are moved to the model's device.
             forward: Computes the outputs `[B, ...]` to protect from a batch; by default the model does.
             select: Takes the inputs out of a batch of another form.
-            weight: Weight of this task among all.
+            weight: Weight, >= 0, of this task among all.
             measure: Further arguments of `importance`, such as `engine`, `scalar` or `scope`.
 
         Raises:
             UserError: as `importance`.
         """
-        device = next(self.model.parameters()).device
-        batches = (_to(device, _inputs(batch, select)) for batch in loader)
-        omega = importance(self.model, batches, forward=forward, **measure)
-        self._grow()
-        self._penalty.update(dict(self.model.named_parameters()), omega, add=weight)
+        self.add(self.importance_on(inputs_of(loader, select), forward, **measure), weight=weight)
 
-    def penalty(self) -> Tensor:
-        """Compute `lam * sum omega (theta - anchor)^2`, a scalar to be added to the loss; 0 before the first task.
 
-        The gradient form diverges once `2 lr lam max(omega)` exceeds about 2 (1 + momentum); `step` never does.
-        """
-        self._grow()
-        parameters = dict(self.model.named_parameters())
-        total = next(iter(parameters.values())).new_zeros((), dtype=torch.float32)
-        for name, omega in self.omega.items():
-            if parameters[name].requires_grad:
-                total = total + (omega * (parameters[name] - self.anchor[name]).square()).sum()
-        return self.lam * total
+class ElasticWeightConsolidation(Consolidation):
+    """Elastic Weight Consolidation (Kirkpatrick et al., PNAS 2017), online: importance is the Fisher information.
 
-    def step(self, lr: float) -> None:
-        """Apply the penalty after `optimizer.step()`, in its proximal form, which is stable at any lam.
+    The penalty has no 1/2, so that lam is half the paper's.
+
+    Args:
+        model: As in `Consolidation`.
+        lam: As in `Consolidation`.
+        gamma: Factor of the earlier tasks' importance with each further task, in [0, 1].
+        draws: Noise vectors a sample, each a backward pass, for the information of the outputs.
+        seed: Of the noise.
+
+    Raises:
+        UserError: A number out of its range.
+    """
+
+    def __init__(
+        self, model: nn.Module, lam: float = 1.0, *, gamma: float = 1.0, draws: int = 1, seed: int = 0
+    ) -> None:
+        super().__init__(model, lam)
+        self.gamma, self.draws, self.seed = checked_gamma(gamma), checked_draws(draws), seed
+        self.tasks = 0
+        """Number of tasks so far."""
+
+    def consolidate(
+        self,
+        loader: Iterable[Any],
+        *,
+        loss: Loss | None = None,
+        forward: Forward | None = None,
+        select: Select | None = None,
+        weight: float = 1.0,
+        engine: Engine = "hooks",
+    ) -> None:
+        """Add the Fisher information of a task, after it was learned, and move the anchor to the current parameters.
 
         Args:
-            lr: The optimizer's current learning rate, such as `scheduler.get_last_lr()[0]`.
-        """
-        self._grow()
-        self._penalty.proximal_step(lr, self.lam)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Importance and anchor by parameter name, for `torch.save` with the model's own state."""
-        return self._penalty.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a `state_dict`, on the model's device.
+            loader: As in `MemoryAwareSynapses.consolidate`; with a loss each batch has labels.
+            loss: Outputs and labels to one number a sample, such as `nn.CrossEntropyLoss(reduction="none")`: the
+                empirical Fisher information, the mean of the squared gradient of each sample's own loss. By default
+                that of outputs with Gaussian noise, `sum_d (d F_d / d theta)^2`, which needs no label, estimated by
+                `draws` backward passes.
+            forward: Computes the outputs `[B, ...]` from the inputs of a batch; by default the model does.
+            select: Takes the inputs out of a batch of another form; with a loss a pair of inputs and labels.
+            weight: Weight, >= 0, of this task among all.
+            engine: As in `importance`.
 
         Raises:
-            UserError: the state has a parameter that the model lacks.
+            UserError: As `importance`; batches without labels, or a loss of another shape.
         """
-        parameters = dict(self.model.named_parameters())
-        if strange := sorted(set(state["omega"]) - set(parameters)):
-            raise UserError(f"the state has an importance of {strange[0]}, and the model has no such parameter")
-        moved = {
-            key: {name: value.to(parameters[name].device) for name, value in state[key].items()}
-            for key in ("omega", "anchor")
-        }
-        self._penalty.load_state_dict({**state, **moved}, parameters)
+        measure: dict[str, Any] = {"statistic": torch.square, "engine": engine}
+        if loss is None:
+            generator = np.random.default_rng(derived_seed(self.seed, self.tasks))
+            batches, measure["scalar"] = inputs_of(loader, select), gaussian_projections(generator, self.draws)
+        else:
+            batches, measure["scalar"] = labelled(loader, select), _unchanged
+            forward = partial(losses, loss, forward or partial(call_model, self.model))
+        self.add(self.importance_on(batches, forward, **measure), keep=self.gamma, weight=weight)
+        self.tasks += 1
 
-    @torch.no_grad()
-    def _grow(self) -> None:
-        """Follow parameters that became larger or were replaced since the last task."""
-        parameters = dict(self.model.named_parameters())
-        for name in self.omega:
-            if name not in parameters:
-                raise UserError(f"the model has lost its parameter {name}, which holds what earlier tasks learned")
-            if self.omega[name].shape != parameters[name].shape:
-                self._penalty.omega[name] = _in_corner(name, self.omega[name], torch.zeros_like(parameters[name]))
-                self._penalty.anchor[name] = _in_corner(name, self.anchor[name], parameters[name].detach().clone())
-        self._penalty.bind(parameters)
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "tasks": self.tasks}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.tasks = state["tasks"]
 
 
-def _inputs(batch: Any, select: Callable[[Any], Samples] | None) -> Samples:
-    """The inputs in a batch of a training loader."""
-    if select is not None:
-        return select(batch)
-    if isinstance(batch, Mapping):
-        return {key: value for key, value in batch.items() if key not in LABELS}
-    if isinstance(batch, tuple | list) and batch:
-        return batch[0]
-    return batch
+class SynapticIntelligence(Consolidation):
+    """Synaptic Intelligence (Zenke, Poole, Ganguli, ICML 2017): importance is the path integral of the loss gradient.
+
+    It is measured while the model learns, so `step` (or `record`) comes after every step of the optimizer, from the
+    first task on, and before the gradients are set to zero.
+
+    Args:
+        model: As in `Consolidation`.
+        lam: As in `Consolidation`.
+        xi: Bounds the importance of a parameter that hardly moved, > 0; in units of a squared parameter.
+
+    Raises:
+        UserError: A number out of its range.
+    """
+
+    def __init__(self, model: nn.Module, lam: float = 1.0, *, xi: float = 0.1) -> None:
+        super().__init__(model, lam)
+        self.xi = checked_xi(xi)
+        self._path = PathIntegral()
+        self._path.begin(self.parameters)
+
+    def step(self, lr: float) -> None:
+        """Apply the penalty after `optimizer.step()`, in its proximal form, and record the step.
+
+        Args:
+            lr: The optimizer's current learning rate.
+        """
+        super().step(lr)
+        self._path.copy_gradient()
+        self._accumulate()
+
+    def record(self) -> None:
+        """Record the optimizer's step, where `penalty()` is part of the loss; its gradient does not count."""
+        self.follow()
+        self._path.copy_gradient()
+        names = [name for name in self.omega if name in self._path.gradient]
+        of_loss, theta, omega, anchor = (
+            [stored[name] for name in names]
+            for stored in (self._path.gradient, self._path.theta, self.omega, self.anchor)
+        )
+        add_penalty_gradient_(of_loss, theta, omega, anchor, -2 * self.lam)
+        self._accumulate()
+
+    def consolidate(self, *, weight: float = 1.0) -> None:
+        """Add the importance of the task that was learned, move the anchor, and begin the next task.
+
+        Args:
+            weight: Weight, >= 0, of this task among all.
+
+        Raises:
+            UserError: No step with a gradient was recorded.
+        """
+        if not any(work.any() for work in self._path.work.values()):
+            raise UserError(
+                "SI has recorded no step with a gradient since the last task: call step(lr) after optimizer.step() and "
+                "before optimizer.zero_grad()"
+            )
+        self.follow()
+        self.add(self._path.importance(self.xi), weight=weight)
+        self._path.begin(self.parameters)
+
+    def state_dict(self) -> dict[str, Any]:
+        theta = {name: value.clone() for name, value in self._path.theta.items()}
+        return {**super().state_dict(), **self._path.state_dict(), "theta": theta}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._path.load_state_dict(state, self.parameters)
+
+    def _accumulate(self) -> None:
+        self._path.accumulate()
+        self._path.copy_theta()
+
+    def follow(self) -> dict[str, nn.Parameter]:
+        """As in `Consolidation`."""
+        parameters = super().follow()
+        self._path.follow({name: p for name, p in parameters.items() if p.requires_grad or name in self._path.work})
+        return parameters
 
 
-def _to(device: torch.device, batch: Samples) -> Samples:
-    check_samples(batch)
-    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
-
-
-def _in_corner(name: str, old: Tensor, new: Tensor) -> Tensor:
-    """Write an old tensor into the first rows and columns of a new one."""
-    if old.ndim != new.ndim or any(a > b for a, b in zip(old.shape, new.shape, strict=True)):
-        raise UserError(f"{name} had shape {[*old.shape]} and now has {[*new.shape]}: a parameter may only grow")
-    new[tuple(slice(size) for size in old.shape)] = old
-    return new
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, without DistributedDataParallel, DataParallel or `torch.compile` around it."""
-    while isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel) or (
-        type(model).__name__ == "OptimizedModule"  # the type of a compiled module has no public name
-    ):
-        model = next(model.children())
-    return model
+def _unchanged(losses: Tensor) -> Tensor:
+    return losses

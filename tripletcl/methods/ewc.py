@@ -24,7 +24,6 @@ unless `penalty: gradient` is set.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -36,7 +35,8 @@ from tripletcl.continual import Inputs, Lam, Learner, Properties, Task
 from tripletcl.continual.task import derived_seed
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
-from tripletcl.mas import Engine, PenaltyForm, PenaltyMethod, QuadraticPenalty, Scalar, importance, task_importance
+from tripletcl.mas import Engine, PenaltyForm, PenaltyMethod, QuadraticPenalty, importance, task_importance
+from tripletcl.mas.fisher import checked_draws, checked_gamma, gaussian_projections
 from tripletcl.mas.penalty import Anchor
 
 
@@ -75,14 +75,10 @@ class EWC(PenaltyMethod):
         engine: Engine = "hooks",
     ) -> None:
         self.set_lam(lam)
-        if not 0 <= gamma <= 1:
-            raise UserError(f"gamma is {gamma}, but the online form keeps a share between 0 and 1 of the past")
         if form == "separate" and gamma != 1:
             raise UserError("the separate form keeps every task's term unchanged, so its gamma can only be 1")
-        if draws < 1:
-            raise UserError(f"draws is {draws}, but the estimate needs at least one noise vector a sample")
-        self.fisher, self.form, self.gamma = fisher, form, gamma
-        self.draws, self.seed = draws, seed
+        self.fisher, self.form, self.gamma = fisher, form, checked_gamma(gamma)
+        self.draws, self.seed = checked_draws(draws), seed
         self.measure: dict[str, Any] = {"statistic": torch.square, "engine": engine}
         if fisher == "loss":
             self.properties = Properties(unlabeled=False)  # type: ignore[misc]
@@ -118,20 +114,6 @@ class EWC(PenaltyMethod):
     def _add(self, information: dict[str, Tensor], keep: float = 1.0, add: float = 1.0) -> None:
         anchor: Anchor = "latest" if self.form == "online" else "mean"
         self.penalty.update(self.parameters, information, keep=keep, add=add, anchor=anchor)
-
-
-def gaussian_projections(generator: np.random.Generator, draws: int) -> Scalar:
-    """The scalars eps_k . F(x) / sqrt(draws): the sum of their squared gradients estimates sum_d (d F_d / d theta)^2.
-
-    The noise is sampled for one sample after the other, so it does not depend on how they are split into batches.
-    """
-
-    def scalar(outputs: Tensor) -> Tensor:
-        flat = outputs.reshape(len(outputs), -1)  # [B, D]
-        noise = generator.standard_normal((len(flat), draws, flat.shape[1])) / math.sqrt(draws)  # [B, K, D]
-        return torch.einsum("bd,bkd->bk", flat, torch.from_numpy(noise).to(flat))
-
-    return scalar
 
 
 def loss_fisher(learner: Learner, task: Task, inputs: Inputs) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ from tripletcl.continual import Lam, Method, Properties, Task, checked_weight
 from tripletcl.continual.task import derived_seed
 from tripletcl.errors import UserError
 from tripletcl.mas import Engine, QuadraticPenalty, task_importance
-from tripletcl.methods.ewc import gaussian_projections
+from tripletcl.mas.fisher import checked_draws, gaussian_projections
 
 FLOOR = 1e-6
 """Minimum Fisher information of a parameter, relative to the mean over all parameters after the first task."""
@@ -75,11 +75,9 @@ class IMM(Method):
     ) -> None:
         if not 0 <= drop < 1:
             raise UserError(f"drop is {drop}, but a probability of dropping weights is at least 0 and below 1")
-        if draws < 1:
-            raise UserError(f"draws is {draws}, but the estimate needs at least one noise vector a sample")
         self.set_lam(lam)
         self.merge, self.drop, self.past = merge, drop, checked_weight(past, "past")
-        self.draws, self.seed = draws, seed
+        self.draws, self.seed = checked_draws(draws), seed
         self.measure: dict[str, Any] = {"statistic": torch.square, "engine": engine}
         equal = merge == "mean" and past == 1
         self.properties = replace(self.properties, adaptive=merge == "mode", consistent=equal)  # type: ignore[misc]

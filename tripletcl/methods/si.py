@@ -24,13 +24,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from tripletcl.continual import Lam, Properties, Task
 from tripletcl.errors import UserError
 from tripletcl.mas import PenaltyForm, PenaltyMethod, QuadraticPenalty
-from tripletcl.mas.chunked import accumulate_path_integral_
+from tripletcl.mas.path_integral import PathIntegral, checked_xi
 
 
 class SI(PenaltyMethod):
@@ -54,20 +51,9 @@ class SI(PenaltyMethod):
 
     def __init__(self, lam: Lam = 1.0, xi: float = 0.1, penalty: PenaltyForm = "proximal") -> None:
         self.set_lam(lam)
-        if not 0 < xi < float("inf"):
-            raise UserError(f"xi is {xi}, but it must be a finite number above 0, as it is in a denominator")
-        self.xi = xi
+        self.xi = checked_xi(xi)
         self.penalty = QuadraticPenalty(penalty)
-        self.work: dict[str, Tensor] = {}
-        """w."""
-        self.origin: dict[str, Tensor] = {}
-        """Theta at the start of the task."""
-        self.trained: list[Tensor] = []
-        """The parameters in the order of w."""
-        self.theta: list[Tensor] = []
-        """Copies of them before the step."""
-        self.gradient: list[Tensor] = []
-        """Copies of their gradients."""
+        self.path = PathIntegral()
 
     def check(self, tasks: Sequence[Task]) -> None:
         if any(task.importance_subset for task in tasks):
@@ -77,55 +63,25 @@ class SI(PenaltyMethod):
             )
 
     def before_task(self, task: Task) -> None:
-        trained = {name: p for name, p in self.parameters.items() if p.requires_grad}
-        self.origin = {name: p.detach().clone() for name, p in trained.items()}
-        self.work = {name: torch.zeros_like(value) for name, value in self.origin.items()}
-        self._bind()
+        self.path.begin(self.parameters)
 
-    @torch.no_grad()
     def before_step(self) -> None:
-        for p, theta, gradient in zip(self.trained, self.theta, self.gradient, strict=True):
-            theta.copy_(p)
-            _copy_gradient(p, gradient)
+        self.path.copy_theta()
+        self.path.copy_gradient()
         super().before_step()
 
-    @torch.no_grad()
     def after_step(self, lr: float) -> None:
         super().after_step(lr)
-        accumulate_path_integral_(list(self.work.values()), self.gradient, self.trained, self.theta)
+        self.path.accumulate()
 
-    @torch.no_grad()
     def after_task(self, task: Task) -> None:
-        parameters, omega = self.parameters, {}
-        for name, work in self.work.items():
-            change = parameters[name] - self.origin[name]
-            omega[name] = torch.relu(work / (change.square() + self.xi))
-        self.penalty.update(parameters, omega)
-        self.work, self.origin = {}, {}
-        self._bind()
+        self.penalty.update(self.parameters, self.path.importance(self.xi))
+        self.path = PathIntegral()
         self.penalty.log_scale(task.name, self.lam)
 
-    def _bind(self) -> None:
-        """Pair w with the model's parameters, and allocate the copies that a step needs."""
-        parameters = self.parameters
-        self.trained = [parameters[name] for name in self.work]
-        self.theta = [torch.empty_like(p) for p in self.work.values()]
-        self.gradient = [torch.empty_like(p) for p in self.work.values()]
-
     def state_dict(self) -> dict[str, Any]:
-        work = {name: value.clone() for name, value in self.work.items()}  # the next step changes it in place
-        return {**super().state_dict(), "work": work, "origin": dict(self.origin)}
+        return {**super().state_dict(), **self.path.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.work = {name: value.clone() for name, value in state["work"].items()}
-        self.origin = dict(state["origin"])
-        self._bind()
-
-
-def _copy_gradient(parameter: Tensor, copy: Tensor) -> None:
-    """Copy the parameter's gradient; zeros if it is None, and where a half-precision step overflowed."""
-    if parameter.grad is None:
-        copy.zero_()
-    else:
-        torch.nan_to_num(parameter.grad, nan=0.0, posinf=0.0, neginf=0.0, out=copy)
+        self.path.load_state_dict(state, self.parameters)
