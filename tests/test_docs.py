@@ -20,12 +20,11 @@ import pytest
 import torch
 from test_layout import ORDER
 from torch import nn
-from toy import assert_same, run_toy, toy_tasks
+from toy import run_toy, toy_tasks
 
 import tripletcl
 from tripletcl.config import FactConfig, ObjectConfig, load_config
-from tripletcl.config.method import validate_methods
-from tripletcl.methods import METHODS, build_method
+from tripletcl.testing import contract
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -83,8 +82,10 @@ def run_command(command: str, folder: Path) -> None:
     if program == "tripletcl":
         app(arguments, standalone_mode=False)
     elif program == "python":
-        with import_path(folder):
-            runpy.run_path(arguments[0], run_name="__main__")
+        if arguments[0] == "-m":
+            subprocess.run([sys.executable, *arguments], check=True)
+            return
+        runpy.run_path(arguments[0], run_name="__main__")
     else:
         subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True, capture_output=True)
 
@@ -106,10 +107,8 @@ def import_path(folder: Path) -> Iterator[None]:
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TRIPLETCL_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    before = dict(METHODS)
-    yield tmp_path
-    METHODS.clear()
-    METHODS.update(before)
+    with import_path(tmp_path):
+        yield tmp_path
 
 
 @pytest.mark.slow
@@ -180,21 +179,14 @@ def leaves(command: Any) -> Iterator[Any]:
 # --- contributing ----------------------------------------------------------------------------------------------------
 
 
-def test_the_method_of_contributing_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_method_of_contributing_runs_as_printed(tmp_path: Path) -> None:
     (example,) = (block for block in blocks(ROOT / "CONTRIBUTING.md") if block.language == "python")
-    monkeypatch.setitem(METHODS, "l2", loaded(example, tmp_path).L2)
-    (settings,) = validate_methods({"name": "l2", "lam": 3})
-    assert settings == {"name": "l2", "lam": 3.0}
-    whole, _ = run_toy(tmp_path / "whole", build_method([settings]))
-    with pytest.raises(KeyboardInterrupt):
-        run_toy(tmp_path / "cut", build_method([settings]), stop_after=14)
-    resumed, _ = run_toy(tmp_path / "cut", build_method([settings]))
-    assert_same(whole, resumed)
+    method = loaded(example, tmp_path).L2
+    with import_path(tmp_path):
+        assert [held for _, held in contract({"name": "l2:L2", "lam": 3})] == [True, True, True, True, None, None]
     tasks = toy_tasks()[:2]
     moved = {
-        lam: change(
-            run_toy(tmp_path / f"{lam}-{len(of)}", METHODS["l2"](lam=lam), tasks=of)[0] for of in (tasks[:1], tasks)
-        )
+        lam: change(run_toy(tmp_path / f"{lam}-{len(of)}", method(lam=lam), tasks=of)[0] for of in (tasks[:1], tasks))
         for lam in (0.0, 30.0)
     }
     assert moved[30.0] < 0.5 * moved[0.0]

@@ -29,6 +29,7 @@ ORDER = [
     "evaluation",
     "retrieval",
     "config",
+    "testing",
     "experiments",
     "runs",
     "report",
@@ -172,6 +173,17 @@ def test_the_command_sets_how_idle_threads_wait_unless_the_user_has(own: dict[st
 
 def test_importing_the_library_leaves_the_environment_unchanged() -> None:
     assert environment_after("import tripletcl\nfrom tripletcl import FactIndex", {}) == ["True", "None", "None"]
+
+
+def test_importing_mas_imports_nothing_heavy_but_torch() -> None:
+    """People use it in programs of their own."""
+    code = (
+        "import sys\nfrom tripletcl.mas import MemoryAwareSynapses\n"
+        "heavy = {'faiss', 'gradio', 'matplotlib', 'transformers', 'timm', 'torchvision', 'sklearn', 'pyarrow'}\n"
+        "heavy &= set(sys.modules)\nassert not heavy, heavy"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize(

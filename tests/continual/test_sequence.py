@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,6 +19,7 @@ from tripletcl.continual.optimization import build_optimizer, learning_rate
 from tripletcl.continual.task import epoch_batches
 from tripletcl.errors import UserError
 from tripletcl.methods import METHODS
+from tripletcl.testing import resumes
 
 SETTINGS = {
     "sgd": Training(epochs=3, batch_size=16, lr=0.05, checkpoint_minutes=0),
@@ -30,25 +30,10 @@ SETTINGS = {
 @pytest.mark.parametrize("optimizer", SETTINGS)
 @pytest.mark.parametrize("name", METHODS)
 def test_an_interrupted_run_equals_an_uninterrupted_one(tmp_path: Path, name: str, optimizer: str) -> None:
-    training = SETTINGS[optimizer]
-
     def method() -> Method:  # four thousand random features would take seconds
         return METHODS[name](**({"features": 100} if name == "analytic" else {}))
 
-    whole, whole_run = run_toy(tmp_path / "whole", method(), training=training)
-    for attempt in itertools.count(1):
-        try:  # every attempt takes a few steps more than the last, then is killed
-            pieces, pieces_run = run_toy(tmp_path / "pieces", method(), training=training, stop_after=4)
-            break
-        except KeyboardInterrupt:
-            torch.manual_seed(attempt)  # a new process could be in any state
-    assert attempt > 1
-    assert_same(whole, pieces)
-
-    def figures(run: object) -> list[dict[str, object]]:
-        return [{k: v for k, v in m.items() if k not in ("seconds", "time")} for m in run.metrics]  # type: ignore[attr-defined]
-
-    assert figures(pieces_run) == figures(whole_run)
+    assert resumes(method, tmp_path, SETTINGS[optimizer])
 
 
 def test_a_damaged_checkpoint_costs_time_but_no_number(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-import toy
-from interrupted import assert_interrupted_equals_whole
 from reference_gradients import summed_statistic
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -17,6 +15,7 @@ from tripletcl.continual import Batch, Method, Task, Training
 from tripletcl.continual.task import derived_seed
 from tripletcl.errors import UserError
 from tripletcl.methods.imm import IMM
+from tripletcl.testing import resumes
 
 SGD = Training(epochs=3, batch_size=16, lr=0.05)
 ADAMW = Training(epochs=2, batch_size=16, lr=0.01, optimizer="adamw", weight_decay=0.1)
@@ -155,10 +154,9 @@ class SpareLearner(ToyLearner):
         return super().loss(out, batch) + sum((p - wanted).square().sum() for p in self.spare.parameters())
 
 
-def test_parameters_that_matter_to_no_task_get_the_plain_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toy, "ToyLearner", SpareLearner)
+def test_parameters_that_matter_to_no_task_get_the_plain_mean(tmp_path: Path) -> None:
     method = Watched()
-    learner, _ = run_toy(tmp_path, method, training=SGD)
+    learner, _ = run_toy(tmp_path, method, training=SGD, learner=SpareLearner())
     plain = sum(own["spare.weight"] for own in method.own) / 3
     torch.testing.assert_close(learner.spare.weight.detach(), plain)  # type: ignore[attr-defined]
     spread = max((own["spare.weight"] - plain).abs().max() for own in method.own)
@@ -179,10 +177,9 @@ def test_a_task_without_importance_items_has_no_weight(tmp_path: Path) -> None:
         torch.testing.assert_close(method.merged[1][name], method.own[0][name], rtol=1e-3, atol=1e-4)
 
 
-def test_frozen_parameters_do_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toy, "ToyLearner", SpareLearner)
+def test_frozen_parameters_do_not_change(tmp_path: Path) -> None:
     method = Watched(drop=0.3)
-    learner, _ = run_toy(tmp_path, method, training=SGD)
+    learner, _ = run_toy(tmp_path, method, training=SGD, learner=SpareLearner())
     assert torch.equal(learner.fixed.weight, method.starts[0]["fixed.weight"])  # type: ignore[attr-defined]
     state = method.state_dict()
     for kept in (state["weighted"], state["weight"], state["penalty"]["anchor"]):
@@ -266,7 +263,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(tmp_path: Path, merge: L
     def make() -> IMM:
         return IMM(merge=merge, lam=0.1, drop=0.3, past=0.5)
 
-    assert_interrupted_equals_whole(tmp_path, make)
+    assert resumes(make, tmp_path)
 
 
 def test_properties_depend_on_the_settings() -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from interrupted import assert_interrupted_equals_whole
 from torch import Tensor
 from toy import MultiHeadToy, ToySource, assert_same, joint_task, multi_head_tasks, run_multi_head
 
@@ -26,6 +25,7 @@ from tripletcl.methods.ewc import EWC
 from tripletcl.methods.imm import IMM
 from tripletcl.methods.lwf import LwF
 from tripletcl.methods.si import SI
+from tripletcl.testing import resumes
 
 VARIANTS: dict[str, Callable[..., Method]] = {
     "finetune": Method,
@@ -52,8 +52,8 @@ DISTILLED = {"lwf", "lwf logits", "ebll", "mas+lwf"}
 
 ALL_ZERO: dict[str, dict[str, float]] = {
     **{name: {"lam": 0.0} for name in ("mas", "mas gradient", "mas_alpha", "ewc", "si", "lwf", "mas+lwf")},
-    "imm mode": {"lam": 0.0, "past": 0.0, "drop": 0.0},
-    "ebll": {"lam": 0.0, "code_lam": 0.0},
+    "imm mode": dict(METHODS["imm"].zero),
+    "ebll": dict(METHODS["ebll"].zero),
 }
 TRAININGS = {
     "sgd": Training(epochs=3, head_epochs=1, batch_size=16, lr=0.05, weight_decay=0.1),
@@ -112,7 +112,7 @@ def test_a_head_is_trained_by_its_own_task_and_by_distillation_only(
 def test_an_interrupted_run_equals_an_uninterrupted_one(tmp_path: Path, variant: str) -> None:
     training = replace(TRAININGS["adamw"], epochs=2, checkpoint_minutes=0)
     run = partial(run_multi_head, tasks=TASKS[:2])
-    assert_interrupted_equals_whole(tmp_path, VARIANTS[variant], training, run)
+    assert resumes(VARIANTS[variant], tmp_path, training, run)
 
 
 @pytest.mark.parametrize("variant", ALL_ZERO)

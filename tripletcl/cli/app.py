@@ -138,12 +138,17 @@ def report(
     say(f"page: {page}")
 
 
-def methods(as_json: AsJson = False) -> None:
+def methods(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Only these; a class of your own as package.module:Class.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the methods: their properties, and their settings with defaults."""
     ready()
     from tripletcl.report import described_methods
 
-    described = described_methods()
+    described = described_methods(names or ())
     if as_json:
         say(json.dumps(described))
         return

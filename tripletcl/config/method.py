@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from tripletcl.continual import Method
 from tripletcl.errors import UserError
-from tripletcl.methods import METHODS, build_method
+from tripletcl.methods import build_method, method_class
 
 
 def validate_methods(given: Any) -> list[dict[str, Any]]:
@@ -37,12 +37,14 @@ def validate_method(method: Any) -> dict[str, Any]:
     given = {"name": method} if isinstance(method, str) else method
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
         raise ValueError("a method is a name, or a mapping with a name and settings")
-    if given["name"] not in METHODS:
-        raise ValueError(f"no method {given['name']!r}; there are {', '.join(METHODS)}")
     values = {key: value for key, value in given.items() if key != "name"}
     try:
-        settings = _settings_model(given["name"])(**values).model_dump()
-        METHODS[given["name"]](**settings)  # a constructor checks more than types
+        method = method_class(given["name"])
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    try:
+        settings = _settings_model(method)(**values).model_dump()
+        method(**settings)  # a constructor checks more than types
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ValueError(f"method {given['name']}: {problems}") from error
@@ -63,7 +65,7 @@ def method_settings(method: type[Method]) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def _settings_model(name: str) -> type[BaseModel]:
+def _settings_model(method: type[Method]) -> type[BaseModel]:
     """A pydantic model of a method's constructor, so that a method states its settings only once."""
-    fields: dict[str, Any] = dict(method_settings(METHODS[name]))
-    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+    fields: dict[str, Any] = dict(method_settings(method))
+    return create_model(method.name, __config__=ConfigDict(extra="forbid"), **fields)

@@ -129,6 +129,7 @@ class Method:
         joint: Trained on all tasks at once: the upper bound, no continual learner.
         freezes_protected: After some task it trains nothing any more that the tasks share.
         properties: See `Properties`.
+        zero: Settings under which it is fine-tuning, bit for bit, where its constructor has them.
         high_lam: A weight so high that hardly anything new is learned: the start of the search of `lam: auto`.
         lam: The weight of its term in the loss.
         lam_is_auto: The weight is chosen for every task (`tripletcl.continual.stability`).
@@ -139,6 +140,7 @@ class Method:
     freezes_protected: ClassVar[bool] = False
     properties: ClassVar[Properties] = Properties(on_pretrained=False)  # it protects nothing
 
+    zero: ClassVar[Mapping[str, float]] = {"lam": 0.0}
     high_lam: ClassVar[float] = 1000.0
 
     lam: float = 0.0

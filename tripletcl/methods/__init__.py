@@ -1,9 +1,5 @@
-"""Every method by name. A method of your own is one class in one file and one line here."""
+"""Every method by name. A method of your own is one class in one file; it is named by its path, or announced."""
 
-from collections.abc import Sequence
-from typing import Any
-
-from tripletcl.continual import Method
 from tripletcl.mas import MAS, MASAlpha
 from tripletcl.methods.analytic import Analytic
 from tripletcl.methods.combined import Combined
@@ -13,40 +9,15 @@ from tripletcl.methods.frozen import Frozen
 from tripletcl.methods.imm import IMM
 from tripletcl.methods.joint import Joint
 from tripletcl.methods.lwf import LwF
+from tripletcl.methods.registry import (
+    METHODS,
+    MethodSettings,
+    announced_methods,
+    build_method,
+    method_class,
+    method_name,
+)
 from tripletcl.methods.si import SI
-
-METHODS: dict[str, type[Method]] = {
-    "finetune": Method,
-    "mas": MAS,
-    "mas_alpha": MASAlpha,
-    "ewc": EWC,
-    "si": SI,
-    "imm": IMM,
-    "lwf": LwF,
-    "ebll": EBLL,
-    "analytic": Analytic,
-    "joint": Joint,
-    "frozen": Frozen,
-}
-
-MethodSettings = Sequence[dict[str, Any]]
-"""The name of each method and the arguments of its constructor; several methods are combined."""
-
-
-def build_method(settings: MethodSettings) -> Method:
-    """Build the method, or the combination of methods, of checked settings.
-
-    Raises:
-        UserError: Methods that cannot be combined, or a value that a constructor refuses.
-    """
-    methods = [METHODS[s["name"]](**{key: value for key, value in s.items() if key != "name"}) for s in settings]
-    return methods[0] if len(methods) == 1 else Combined(methods)
-
-
-def method_name(settings: MethodSettings) -> str:
-    """The name in tables: "mas", "mas+lwf"."""
-    return "+".join(s["name"] for s in settings)
-
 
 __all__ = [
     "EBLL",
@@ -62,6 +33,8 @@ __all__ = [
     "LwF",
     "MASAlpha",
     "MethodSettings",
+    "announced_methods",
     "build_method",
+    "method_class",
     "method_name",
 ]

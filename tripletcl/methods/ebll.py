@@ -22,7 +22,7 @@ is the mean over the features and not their sum, with weight 1 and not 1e-6.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -70,6 +70,7 @@ class EBLL(Method):
 
     name: ClassVar[str] = "ebll"
     properties: ClassVar[Properties] = Properties(constant_memory=False, unlabeled=False)
+    zero: ClassVar[Mapping[str, float]] = {"lam": 0.0, "code_lam": 0.0}
     high_lam: ClassVar[float] = 30.0
 
     def __init__(

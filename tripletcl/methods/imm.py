@@ -23,6 +23,7 @@ statistics of batch normalisation, are not merged.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -61,6 +62,7 @@ class IMM(Method):
 
     name: ClassVar[str] = "imm"
     properties: ClassVar[Properties] = Properties(adaptive=True)
+    zero: ClassVar[Mapping[str, float]] = {"lam": 0.0, "drop": 0.0, "past": 0.0}
     high_lam: ClassVar[float] = 100.0
 
     def __init__(

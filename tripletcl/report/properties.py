@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
 from tripletcl.config.method import method_settings
-from tripletcl.continual import Properties
-from tripletcl.methods import METHODS, MethodSettings, build_method
+from tripletcl.continual import Method, Properties
+from tripletcl.errors import UserError
+from tripletcl.methods import METHODS, MethodSettings, announced_methods, build_method, method_class
 from tripletcl.report.formatting import MISSING, method_label
 from tripletcl.report.grouping import method_order
 from tripletcl.report.table import Cell, Column, Table
+
+log = logging.getLogger("tripletcl")
 
 PROPERTY_TITLES = {
     "constant_memory": "constant memory",
@@ -56,12 +60,19 @@ def _marks(held: Properties | None) -> list[str]:
     return ["\N{CHECK MARK}" if asdict(held)[key] else MISSING for key in PROPERTY_TITLES]
 
 
-def described_methods() -> list[dict[str, Any]]:
-    """Every method: its name, a summary, its properties and its settings.
+def described_methods(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Methods: the name, a summary, the properties and the settings of each.
+
+    Args:
+        names: Names, or paths `package.module:Class`; by default all of the package, and those that installed packages
+            announce.
 
     Returns:
         Dicts with `name`, `summary`, `joint`, `properties` (name to bool) and `settings`: name to `default` and
         `choices`, the words that are allowed (none where it is a number).
+
+    Raises:
+        UserError: There is no method of a name.
     """
     return [
         {
@@ -74,8 +85,19 @@ def described_methods() -> list[dict[str, Any]]:
                 for key, (kind, default) in method_settings(method).items()
             },
         }
-        for name, method in METHODS.items()
+        for name, method in (_known() if not names else {name: method_class(name) for name in names}).items()
     ]
+
+
+def _known() -> dict[str, type[Method]]:
+    """The methods of the package and those that are announced, without those that cannot be imported."""
+    known = dict(METHODS)
+    for name in announced_methods():
+        try:
+            known[name] = method_class(name)
+        except (UserError, ImportError) as error:
+            log.warning("the method %s of an installed package cannot be used: %s", name, error)
+    return known
 
 
 def _choices(annotation: Any) -> list[Any]:
