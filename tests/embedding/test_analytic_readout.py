@@ -85,6 +85,24 @@ def test_closed_scores_belong_to_the_facts_that_were_taught(images: Tensor) -> N
     assert torch.allclose(vectors, analytic_embedder("text").vectors_of(representation), atol=1e-6)
 
 
+def test_closed_scores_in_blocks_are_those_computed_at_once(images: Tensor) -> None:
+    facts = [Fact("bird"), *FACTS[::-1], Fact("bird", "flying")]
+    fresh = build_embedder(SPEC, seed=0).eval()
+    fresh.install_analytic(WIDTH, 3, "both")
+    for embedder in (analytic_embedder(), fresh):
+        representation = embedder.represent_images(images.mul(255).byte().numpy())
+        whole, blocks = (
+            embedder.vectors_and_scores(representation, facts)[1],
+            embedder.closed_scores(representation, facts),
+        )
+        assert torch.allclose(torch.cat([blocks[:4], blocks[4:]]).T, whole, atol=1e-5)
+        some, photos = torch.tensor([5, 2, 0, 2]), torch.tensor([0, 11, 3, 3])
+        assert torch.allclose(blocks[some, photos], whole[photos, some], atol=1e-5)
+        assert torch.allclose(blocks.of(some)[:], whole[:, some].T, atol=1e-5)
+    assert analytic_embedder("text").closed_scores(representation, facts) is None
+    assert build_embedder(SPEC, seed=0).closed_scores(representation, facts) is None
+
+
 def test_before_the_first_task_closed_scores_are_zero_and_without_a_readout_there_are_none(images: Tensor) -> None:
     plain, installed = build_embedder(SPEC, seed=0).eval(), build_embedder(SPEC, seed=0).eval()
     installed.install_analytic(WIDTH, 3, "both")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from reference_evaluation import filtered_ranks_by_loops
 from torch import Tensor
 
+from tripletcl.embedding.readout import ClosedScores
 from tripletcl.errors import UserError
 from tripletcl.evaluation import average_precision, unit_blocks
 from tripletcl.evaluation.one_pass import Scorer, TruePairs, one_pass, recall_of_ranks
@@ -63,6 +65,11 @@ def test_equals_each_question_by_itself(stage: tuple[Scorer, Tensor], block: int
     own = average_precision(sums[gallery][:, task], relevant[gallery][:, task])
     assert result.own[0].tolist() == pytest.approx(own.tolist(), nan_ok=True)
     assert result.own[1].tolist() == pytest.approx(result.ap[task].tolist(), nan_ok=True)
+    if scorer.closed is not None:
+        computed = replace(scorer, closed=ClosedScores(torch.eye(images), scorer.closed.T, torch.arange(queries)))
+        again = one_pass(computed, pairs_of(relevant), [task], [gallery], block)
+        assert torch.equal(again.ranks, result.ranks)
+        assert torch.equal(again.own[0].nan_to_num(-1), result.own[0].nan_to_num(-1))
     means = (sums / scorer.units).float()
     assert result.ranks.tolist() == filtered_ranks_by_loops(means.tolist(), relevant.tolist())
 

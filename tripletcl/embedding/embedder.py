@@ -17,6 +17,7 @@ from tripletcl.data.images import ImageLike
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.networks import trunk_settings
+from tripletcl.embedding.readout import ClosedScores
 from tripletcl.embedding.saving import digest, save_model
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_branch
@@ -166,10 +167,24 @@ class FactEmbedder(TextEmbedder):
             vectors = F.normalize(torch.tensordot(scores, analytic.targets, dims=1), dim=-1)
         if self.spec.scored_by == "text" or analytic is None:
             return vectors, None
-        column = {fact: number for number, fact in enumerate(self.facts[: analytic.classes])}
-        columns = torch.tensor([column.get(fact, -1) for fact in facts], dtype=torch.int64, device=self.device)
         scores = F.pad(scores, (0, 1))  # [N, K + 1]: a last column of zeros, which -1 picks
-        return vectors, CLOSED_WEIGHT[self.spec.scored_by] * scores[:, columns]
+        return vectors, CLOSED_WEIGHT[self.spec.scored_by] * scores[:, self._columns_of(facts)]
+
+    @torch.no_grad()
+    def closed_scores(self, representation: Tensor, facts: Sequence[Fact]) -> ClosedScores | None:
+        """The closed scores of `vectors_and_scores`, to be computed in blocks of facts where `[N, F]` is too large."""
+        analytic = self.image.analytic
+        if self.spec.scored_by == "text" or analytic is None:
+            return None
+        phi = torch.cat([analytic.expand(rows.to(self.device)) for rows in representation.split(READOUT_ROWS)])
+        weight = F.pad(CLOSED_WEIGHT[self.spec.scored_by] * analytic.weight, (0, not analytic.classes))
+        return ClosedScores(phi, weight, self._columns_of(facts))
+
+    def _columns_of(self, facts: Sequence[Fact]) -> Tensor:
+        """`[F]` the column of each fact in the analytic readout, -1 for one that it does not know."""
+        assert self.image.analytic is not None
+        column = {fact: number for number, fact in enumerate(self.facts[: self.image.analytic.classes])}
+        return torch.tensor([column.get(fact, -1) for fact in facts], dtype=torch.int64, device=self.device)
 
     @property
     def trunk_is_frozen(self) -> bool:

@@ -13,6 +13,7 @@ data; the expected squared length of phi is 1 for any M.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tripletcl.errors import UserError
+
+PAIRS = 1024
+"""Pairs of a class and an input to score at a time."""
 
 RANDN_0 = (-1.12584, -1.15236, -0.25058, -0.43388)
 """The first numbers of `torch.randn` for seed 0 with which models of tripletcl 0.1 were made."""
@@ -91,6 +95,36 @@ class AnalyticReadout(nn.Module):
         """Sample the random layer `[C, M]` from its seed, in float32."""
         generator = torch.Generator().manual_seed(self.seed)
         return torch.randn(sum(self.parts), self.width, generator=generator) / len(self.parts) ** 0.5
+
+
+@dataclass(frozen=True)
+class ClosedScores:
+    """Scores of Q classes in N inputs, as a matrix `[Q, N]` of which a part is computed when it is read.
+
+    Attributes:
+        phi: `[N, M]` the random features of the inputs.
+        weight: `[M, K]` of the readout, in the scale of the scores.
+        columns: `[Q]` the column of each class; -1 for one that the readout does not know, which scores 0.
+    """
+
+    phi: Tensor
+    weight: Tensor
+    columns: Tensor
+
+    def of(self, classes: Tensor) -> ClosedScores:
+        """The scores of some of the classes."""
+        return replace(self, columns=self.columns[classes.to(self.columns.device)])
+
+    def __getitem__(self, at: slice | tuple[Tensor, Tensor]) -> Tensor:
+        """Compute the rows of a slice of classes, or the scores of pairs of a class and an input."""
+        if isinstance(at, slice):
+            columns = self.columns[at]
+            return self._weights(columns).T @ self.phi.T
+        blocks = zip(at[0].split(PAIRS), at[1].split(PAIRS), strict=True)
+        return torch.cat([(self._weights(self.columns[c]).T * self.phi[i]).sum(dim=1) for c, i in blocks])
+
+    def _weights(self, columns: Tensor) -> Tensor:
+        return self.weight[:, columns.clamp(min=0)] * (columns >= 0)
 
 
 def _store_in_half(readout: AnalyticReadout, state: dict[str, Any], prefix: str, *_: Any) -> None:

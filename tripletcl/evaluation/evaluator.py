@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tripletcl.data.fact_table import FactTable
+from tripletcl.embedding.readout import ClosedScores
 from tripletcl.errors import UserError
 from tripletcl.evaluation.average_precision import mean_average_precision
 from tripletcl.evaluation.cosine import unit_blocks
@@ -97,7 +98,9 @@ class FactEvaluator:
         self.merged = len(self.groups) - len(self.queries)
 
     @torch.no_grad()
-    def evaluate(self, image_vectors: Tensor, image_ids: np.ndarray, closed: Tensor | None = None) -> StageScores:
+    def evaluate(
+        self, image_vectors: Tensor, image_ids: np.ndarray, closed: Tensor | ClosedScores | None = None
+    ) -> StageScores:
         """Compute all scores of the model that embedded the images.
 
         Every score of an image and a fact is computed once, in blocks of facts.
@@ -105,7 +108,8 @@ class FactEvaluator:
         Args:
             image_vectors: `[N, 3, D]` of the test images.
             image_ids: `[N]` their ids in the table, each once.
-            closed: `[N, F]`, added to the mean cosine of an image and a fact (`FactEmbedder.vectors_and_scores`).
+            closed: `[N, F]`, added to the mean cosine of an image and a fact (`FactEmbedder.vectors_and_scores`), or
+                what computes them block by block (`FactEmbedder.closed_scores`).
 
         Raises:
             UserError: a vector has NaN.
@@ -129,11 +133,14 @@ class FactEvaluator:
             map_open=None if closed is None else _map(result.open[self.of_tasks]),
         )
 
-    def _scorer(self, image_vectors: Tensor, closed: Tensor | None) -> Scorer:
+    def _scorer(self, image_vectors: Tensor, closed: Tensor | ClosedScores | None) -> Scorer:
         device = image_vectors.device
-        closed = None if closed is None else closed[:, self.queries.to(closed.device)].T.to(device)  # [Q, N]
+        if isinstance(closed, Tensor):
+            closed = closed[:, self.queries.to(closed.device)].T.to(device)  # [Q, N]
+        elif closed is not None:
+            closed = closed.of(self.queries)
         units = self.present.sum(dim=1).to(device)
-        return Scorer(unit_blocks(image_vectors), unit_blocks(self.fact_vectors.to(device)), units, closed)
+        return Scorer(unit_blocks(image_vectors), self.fact_vectors.to(device), units, closed)
 
     def _true_pairs(self, image_ids: np.ndarray) -> TruePairs:
         """The pairs of a query and an image of these ids `[N]`, which are counted in their order."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tripletcl.embedding.readout import ClosedScores
 from tripletcl.evaluation.average_precision import average_precision_of_rows, facts_per_block
-from tripletcl.evaluation.cosine import cosine_rows
+from tripletcl.evaluation.cosine import cosine_rows, unit_blocks
 
 CUTOFFS = (1, 5, 10)
 PAIRS_PER_BLOCK = 256
@@ -41,7 +42,7 @@ class Scorer:
 
     Attributes:
         images: `[N, U * D]` from `unit_blocks`.
-        queries: `[Q, U * D]` likewise.
+        queries: `[Q, U, D]` of any length; `unit_blocks` of all would be large in float64.
         units: `[Q]` the number of units of each query.
         closed: `[Q, N]` what is added to the mean cosine; it counts once per unit, since cosines are summed.
     """
@@ -49,11 +50,11 @@ class Scorer:
     images: Tensor
     queries: Tensor
     units: Tensor
-    closed: Tensor | None = None
+    closed: Tensor | ClosedScores | None = None
 
     def cosines(self, block: slice) -> Tensor:
         """The sums of the cosines of a block of queries, `[F, N]` float64."""
-        return cosine_rows(self.images, self.queries[block])
+        return cosine_rows(self.images, unit_blocks(self.queries[block]))
 
     def scores(self, cosines: Tensor, block: slice) -> Tensor:
         """The scores of a block of queries, `[F, N]` float32, from the sums of their cosines."""
@@ -64,7 +65,7 @@ class Scorer:
     def mean_scores(self, pairs: TruePairs) -> Tensor:
         """The score per unit of each true pair, `[R]` float32."""
         blocks = zip(pairs.queries.split(PAIRS_PER_BLOCK), pairs.images.split(PAIRS_PER_BLOCK), strict=True)
-        sums = torch.cat([(self.queries[q] * self.images[i]).sum(dim=1) for q, i in blocks])  # [R]
+        sums = torch.cat([(unit_blocks(self.queries[q]) * self.images[i]).sum(dim=1) for q, i in blocks])  # [R]
         if self.closed is not None:
             sums += self.closed[pairs.queries, pairs.images].double() * self.units[pairs.queries]
         return sums.float() / self.units[pairs.queries]

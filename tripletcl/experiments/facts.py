@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from tripletcl.data import UNITS, FactTable
 from tripletcl.data.missing import require_images
 from tripletcl.embedding import FactEmbedder, build_embedder
 from tripletcl.embedding.fact_learner import FactLearner
+from tripletcl.embedding.readout import ClosedScores
 from tripletcl.embedding.text import check_words
 from tripletcl.evaluation import FactEvaluator, StageScores, equal_queries
 from tripletcl.experiments.fact_tasks import (
@@ -37,6 +39,24 @@ log = logging.getLogger("tripletcl")
 
 EVALUATION_BATCH = 32
 """Images of one forward pass; larger batches do not fit the CPU's cache."""
+
+
+CLOSED_BYTES = 2**30
+"""The most that the closed scores of a stage may take to be computed at once and stored with it."""
+
+
+class StageVectors(NamedTuple):
+    """The vectors of a stage.
+
+    Attributes:
+        tensors: image_ids `[N]`; images `[N, 3, D]` and facts `[F, 3, D]`, normalised; present `[F, 3]`, True for units
+            that a fact has; and closed `[N, F]`, the scores of an analytic readout, if the model has one and they take
+            at most CLOSED_BYTES.
+        closed: The closed scores, or what computes them block by block; None if the model has none.
+    """
+
+    tensors: dict[str, Tensor]
+    closed: Tensor | ClosedScores | None
 
 
 @dataclass
@@ -99,25 +119,27 @@ class FactExperiment:
         return images[available]
 
     @torch.no_grad()
-    def vectors(self) -> dict[str, Tensor]:
-        """Compute the vectors of the test images and of all facts with the current weights.
-
-        Returns:
-            image_ids `[N]`; images `[N, 3, D]` and facts `[F, 3, D]`, normalised; present `[F, 3]`, True for units
-            that a fact has; and closed `[N, F]`, the scores of an analytic readout, if the model has one.
-        """
+    def vectors(self) -> StageVectors:
+        """Compute the vectors of the test images and of all facts with the current weights."""
         self.learner.eval()
         images = self.scored_images()
         representation = self._represent(images)
-        outputs, closed = self.embedder.vectors_and_scores(representation, self.table.facts)
+        closed: Tensor | ClosedScores | None
+        if 4 * len(images) * len(self.table.facts) <= CLOSED_BYTES:
+            outputs, closed = self.embedder.vectors_and_scores(representation, self.table.facts)
+        else:
+            outputs = self.embedder.vectors_of(representation)
+            closed = self.embedder.closed_scores(representation, self.table.facts)
         facts, present = self.embedder.encode_facts(self.table.facts)
-        return {
-            **({} if closed is None else {"closed": closed.cpu()}),
+        tensors = {
             "image_ids": torch.from_numpy(images),
             "images": outputs.cpu(),
             "facts": facts.detach().cpu(),
             "present": present.cpu(),
         }
+        if isinstance(closed, Tensor):
+            closed = tensors["closed"] = closed.cpu()
+        return StageVectors(tensors, closed)
 
     def _represent(self, images: np.ndarray) -> Tensor:
         """Compute the representation `[N, C]` of test images, which is cached if the trunk is frozen."""
@@ -140,18 +162,19 @@ class FactExperiment:
     def _cached_rows(self, images: np.ndarray) -> list[int | None]:
         return self.cache.rows(self.embedder, [self.table.photos[image] for image in images])
 
-    def score(self, vectors: Mapping[str, Tensor]) -> StageScores:
+    def score(self, vectors: StageVectors) -> StageScores:
         """Compute MAP, recall and the other figures of a stage from what `vectors` returned."""
+        tensors, closed = vectors
         evaluator = FactEvaluator(
             self.table,
             self.groups,
-            vectors["facts"],
-            vectors["present"],
+            tensors["facts"],
+            tensors["present"],
             groups=self.queries,
             subset=self.subset,
             origins=self.origins,
         )
-        return evaluator.evaluate(vectors["images"], vectors["image_ids"].numpy(), vectors.get("closed"))
+        return evaluator.evaluate(tensors["images"], tensors["image_ids"].numpy(), closed)
 
 
 def task_names(count: int) -> list[str]:

@@ -67,7 +67,10 @@ def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
     if (stored := Calibration.load(path, model)) is not None:
         return stored
     try:
-        calibration = _fit(StageEvaluation.read(run, stage), model)
+        evaluation, spec = StageEvaluation.read(run, stage), run.spec(stage)
+        if spec.random_features and spec.scored_by != "text" and "closed" not in evaluation.vectors:
+            raise UserError(f"the closed scores of {run.path} were too large to be stored")
+        calibration = _fit(evaluation, model)
     except UserError as error:
         log.debug("scores remain cosines: %s", error)
         return None

@@ -126,7 +126,7 @@ class _Models:
         if len(stored["facts"]) == len(self.experiment.table.facts):
             return stored
         self.load(stage)
-        computed = self.experiment.vectors()
+        computed = self.experiment.vectors().tensors
         rest = torch.isin(stored["image_ids"], computed["image_ids"], invert=True)  # photos that are missing by now
         both = {key: torch.cat([computed[key], stored[key][rest]]) for key in ("image_ids", "images")}
         return {**both, "facts": computed["facts"]}

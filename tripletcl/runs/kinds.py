@@ -122,7 +122,7 @@ def finish_fact_stage(run: FactRun, experiment: FactExperiment, stage: int) -> d
     folder = run.folder.stage_folder(stage)
     facts = dict.fromkeys(fact for task in experiment.tasks[:stage] for fact in task.classes)
     experiment.embedder.save_pretrained(folder, facts=[experiment.table.facts[fact] for fact in facts])
-    write_tensors(folder / VECTORS, vectors)
+    write_tensors(folder / VECTORS, vectors.tensors)
     experiment.cache.save(run.path / FEATURES)
     experiment.embedder.text.save_encoded(run.path / TEXTS)
     return asdict(experiment.score(vectors))

@@ -24,10 +24,11 @@ from tripletcl.data.contents import describe_change, table_digest
 from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.classifier import Classifier
 from tripletcl.embedding.saving import REMEDY, read_description
+from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.tables import count_first_tasks, load_numbered, load_tables, table_file
-from tripletcl.files import damaged, reading, sha256, verified, write_json, write_text
+from tripletcl.files import damaged, reading, sha256, validated, verified, write_json, write_text
 from tripletcl.files.documents import RESTORE
 from tripletcl.files.tensors import read_tensors
 from tripletcl.runs.layout import (
@@ -312,6 +313,13 @@ class FactRun(StoredRun[FactConfig]):
         about = read_description(path, "embedder")
         with reading(path):
             return [Fact(*units) for units in about["facts"]]
+
+    def spec(self, stage: int | None = None) -> EmbedderSpec:
+        """Read the settings of a stage's model."""
+        path = self.stage_folder(stage) / EMBEDDER
+        about = read_description(path, "embedder")
+        with reading(path):
+            return validated(EmbedderSpec, about["spec"])
 
     def vectors(self, stage: int | None = None) -> dict[str, Tensor]:
         """Read a stage's vectors of the test images and of all facts."""

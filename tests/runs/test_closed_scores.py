@@ -1,0 +1,28 @@
+"""Closed scores that are too large to be stored are computed block by block, and give the same figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import field
+import pytest
+
+from tripletcl.runs.calibrate import stage_calibration, stage_unseen
+from tripletcl.runs.stored import FactRun
+from tripletcl.runs.train import train
+
+
+def test_figures_do_not_depend_on_how_closed_scores_are_computed(
+    place: Path, trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FactRun.open(trained["analytic"])
+    monkeypatch.setattr("tripletcl.experiments.facts.CLOSED_BYTES", 0)
+    result = train(field.settings(place, field.ANALYTIC), tmp_path / "run")
+    run = FactRun.open(tmp_path / "run")
+    assert result.overall == pytest.approx(whole.result.overall, abs=1e-5)
+    assert result.map_open == pytest.approx(whole.result.map_open, abs=1e-5)
+    assert result.recall == pytest.approx(whole.result.recall, abs=1e-5)
+    assert "closed" in whole.vectors()
+    assert "closed" not in run.vectors()
+    assert stage_calibration(run, 2) is None
+    assert stage_unseen(run).map_taught == pytest.approx(stage_unseen(whole).map_taught, abs=1e-5)
