@@ -161,3 +161,17 @@ def test_task_column_is_checked(folder: Path) -> None:
 def test_unusable_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         check_table(tmp_path / "no.csv")
+
+
+def test_boxes_that_reach_outside_their_photo(folder: Path) -> None:
+    path = folder / "facts.csv"
+    rows = ["a.jpg,dog,,,train,0,0,20,20", "a.jpg,dog,,,train,5,5,21,20", "b.jpg,dog,,,test,20,0,30,9"]
+    path.write_text(HEADER.strip() + ",x1,y1,x2,y2\n" + "\n".join([*rows, "a.jpg,dog,,,train,0,0,20,20"]))
+    report = check_table(path)
+    assert (report.images, report.rows) == (2, 4)
+    assert rows_of(report.problems, "duplicate row") == [(2, 5)]
+    problems = [problem.message for problem in report.problems if problem.kind == "box outside the photo"]
+    assert problems == [
+        "box [5, 5, 21, 20] is partly outside 'a.jpg', which has 20 x 20 pixels",
+        "box [20, 0, 30, 9] is outside 'b.jpg', which has 20 x 20 pixels",
+    ]

@@ -17,7 +17,7 @@ from tripletcl.data.fact_sets import FACT_SETS, FactRecord
 from tripletcl.data.fact_sets.actions import STANFORD_ACTIONS
 from tripletcl.data.fact_sets.coco import NAME_OF_ID
 from tripletcl.data.fact_sets.hico import VERBS, ing
-from tripletcl.data.fact_sets.regions import Region, pixel_box
+from tripletcl.data.fact_sets.regions import Part, pixel_box
 from tripletcl.data.fact_sets.visual_genome import CSEGG_TASKS
 from tripletcl.errors import UserError
 
@@ -333,7 +333,7 @@ def test_vg150_with_labels_from_1_and_last_rows_included(tmp_path: Path) -> None
     ]
     assert found[0].boxes == ((0, 0, 1024, 768), (75, 90, 125, 110))
     assert (found[0].extent, found[4].extent) == ((1024, 768), (768, 1024))
-    assert pixel_box(Region("10.jpg", found[0].boxes[0], found[0].extent), (640, 480)) == (0, 0, 640, 480)
+    assert pixel_box(Part(found[0].boxes[0], found[0].extent), (640, 480)) == (0, 0, 640, 480)
 
 
 def test_vg150_with_the_tasks_of_csegg(tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ def test_open_images_with_attributes_and_its_order_of_sides(column: str, tmp_pat
         ("validation/001.jpg", "<man, smile>", "train"),
     ]
     assert found[1].boxes == ((0.1, 0.2, 0.5, 0.9), (0.25, 0.5, 0.75, 1))
-    assert pixel_box(Region("any", found[1].boxes[1], found[1].extent), (40, 30)) == (10, 15, 30, 30)
+    assert pixel_box(Part(found[1].boxes[1], found[1].extent), (40, 30)) == (10, 15, 30, 30)
     (tmp_path / "oidv6-test-annotations-vrd.csv").unlink()
     assert [each.split for each in records("open_images", tmp_path)] == ["train"] * 2 + ["test"] * 2
     (tmp_path / "oidv6-attributes-description.csv").unlink()

@@ -17,6 +17,7 @@ from tripletcl.data import Fact, FactSetSpec, FactTable, read_fact_set
 from tripletcl.data.fact_sets import FACT_SETS, FactRecord
 from tripletcl.data.fact_sets.files import PHOTO_SUFFIXES
 from tripletcl.data.fact_sets.table import build_table
+from tripletcl.data.images import Region, decode_image
 from tripletcl.errors import UserError
 
 RIDING = Fact("man", "riding", "horse")
@@ -32,7 +33,7 @@ def build(records: Iterable[FactRecord], root: Path, photos: str = "abcd", **opt
     for name in photos:
         archives.draw(root / f"{name}.png")
     spec = FactSetSpec("drawn", str(root), **options)
-    return build_table(records, spec, root / "scratch")
+    return build_table(records, spec)
 
 
 def shown(image: str, fact: Fact = RIDING, split: str | None = "train", **values: Any) -> FactRecord:
@@ -147,29 +148,25 @@ def test_a_region_is_the_union_of_both_boxes_within_the_photo(tmp_path: Path) ->
     table = regions(
         tmp_path, shown("a", boxes=(LEFT, RIGHT)), shown("a", Fact("man", "on", "horse"), boxes=(LEFT, RIGHT))
     )
-    assert len(table.images) == 1, "relations with the same boxes share an image"
-    with Image.open(table.paths[0]) as crop:
-        assert crop.size == (40, 30)
-    (image,) = regions(tmp_path, shown("a", boxes=(LEFT, RIGHT)), orders=(1,)).paths
-    with Image.open(image) as crop:
-        assert crop.size == (10, 30), "the region of a fact of one unit is the subject's box"
+    assert table.root == tmp_path
+    assert table.photos == (Region(tmp_path / "a.png", (0, 0, 40, 30)),), "equal boxes of a photo are one image"
+    table = regions(tmp_path, shown("a", boxes=(LEFT, RIGHT)), orders=(1,))
+    assert table.boxes == ((0, 0, 10, 30),), "the region of a fact of one unit is the subject's box"
+    assert build([shown("a", boxes=(LEFT, RIGHT))], tmp_path, "", min_test=0).boxes is None
 
 
 def test_a_region_is_cut_out_before_the_photo_is_rotated(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", orientation=6)
-    (image,) = regions(tmp_path, shown("a", boxes=((20, 10, 40, 14),))).paths
-    with Image.open(image) as crop:
-        assert crop.size == (4, 20)
-        red, green, _ = crop.getpixel((0, 19))  # type: ignore[misc]
-        assert abs(red - 39 * 6) < 25
-        assert abs(green - 13 * 8) < 25
+    (image,) = regions(tmp_path, shown("a", boxes=((20, 10, 40, 14),))).photos
+    pixels = decode_image(image, 4)  # upright, it is 4 pixels wide and 20 high
+    assert (np.diff(pixels[0].astype(int), axis=0) == 6).all(), "what is right in the stored pixels is below"
+    assert (np.diff(pixels[1].astype(int), axis=1) == -8).all(), "what is below in the stored pixels is left"
 
 
 def test_a_region_in_measures_of_another_image_is_scaled(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    (image,) = regions(tmp_path, shown("a", boxes=((0.5, 0.0, 0.75, 0.5),), extent=(1, 1))).paths
-    with Image.open(image) as crop:
-        assert crop.size == (10, 15)
+    table = regions(tmp_path, shown("a", boxes=((0.5, 0.0, 0.75, 0.5),), extent=(1, 1)))
+    assert table.boxes == ((20, 0, 30, 15),)
 
 
 def test_regions_outside_their_photo_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -184,16 +181,9 @@ def test_regions_outside_their_photo_are_left_out(tmp_path: Path, caplog: pytest
     assert "1 facts without a box" in caplog.text
 
 
-def test_regions_are_written_once_for_each_photo(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
-    (first,) = regions(tmp_path, shown("a", boxes=(LEFT,))).paths
-    stamp = first.stat().st_mtime_ns
-    assert regions(tmp_path, shown("a", boxes=(LEFT,))).paths == (first,)
-    assert first.stat().st_mtime_ns == stamp
-    Image.new("RGB", (50, 50)).save(tmp_path / "a.png")
-    assert regions(tmp_path, shown("a", boxes=(LEFT,))).paths != (first,)
+def test_the_photo_of_a_region_has_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no photo")
-    with pytest.raises(UserError, match=r"a.png cannot be decoded"):
+    with pytest.raises(UserError, match=r"a.png: not an image"):
         regions(tmp_path, shown("a", boxes=(LEFT,)))
 
 
@@ -202,7 +192,7 @@ def test_regions_are_written_once_for_each_photo(tmp_path: Path) -> None:
 
 def test_a_set_that_is_unknown_or_missing(tmp_path: Path) -> None:
     def read(kind: str, root: Path, **options: Any) -> FactTable:
-        return read_fact_set(FactSetSpec(kind, str(root), **options), scratch=tmp_path / "scratch")
+        return read_fact_set(FactSetSpec(kind, str(root), **options))
 
     with pytest.raises(UserError, match=r"no fact set 'vrt'; did you mean 'vsr' or 'vrd'\? allowed are lfl, vrd"):
         read("vrt", tmp_path)
@@ -244,17 +234,18 @@ WITHOUT_BOXES = ("lfl", "hico", "vsr", "svo_probes")
 def test_every_set_becomes_a_table(kind: str, tmp_path: Path) -> None:
     WRITERS[kind](tmp_path / "set")
     fewest = {"min_train": 0, "min_test": 0}
-    scratch = tmp_path / "scratch"
-    table = read_fact_set(FactSetSpec(kind, str(tmp_path / "set"), **fewest), scratch=scratch)
+    table = read_fact_set(FactSetSpec(kind, str(tmp_path / "set"), **fewest))
     assert len(table) >= 2
     assert all(path.is_file() for path in table.paths)
     spec = FactSetSpec(kind, str(tmp_path / "set"), region="union", **fewest)
     if kind in WITHOUT_BOXES:
         with pytest.raises(UserError, match=rf"the set '{kind}' .* has no boxes, which `region: union` needs"):
-            read_fact_set(spec, scratch=scratch)
+            read_fact_set(spec)
         return
-    regions = read_fact_set(spec, scratch=scratch)
-    assert all(path.is_file() and path.is_relative_to(scratch / kind) for path in regions.paths)
+    regions = read_fact_set(spec)
+    assert all(path.is_file() for path in regions.paths)
+    assert regions.boxes is not None
+    assert all(regions.boxes)
     assert set(regions.facts) <= set(table.facts)
 
 
@@ -267,17 +258,17 @@ def test_a_set_of_which_a_file_is_missing(kind: str, tmp_path: Path) -> None:
     for path in [path for path in root.rglob("*") if path.is_file() and path.suffix not in PHOTO_SUFFIXES]:
         content = path.read_bytes()
         path.unlink()
-        refused += outcome(spec, tmp_path, kind)
+        refused += outcome(spec, kind)
         path.write_bytes(content[: len(content) // 2])
-        outcome(spec, tmp_path, kind)
+        outcome(spec, kind)
         path.write_bytes(content)
     assert refused
 
 
-def outcome(spec: FactSetSpec, folder: Path, kind: str) -> bool:
+def outcome(spec: FactSetSpec, kind: str) -> bool:
     """True if a set is refused as missing; other refusals are one line; any other error is passed on."""
     try:
-        read_fact_set(spec, scratch=folder / "scratch")
+        read_fact_set(spec)
     except UserError as error:
         sentence = str(error)
     else:
@@ -315,5 +306,5 @@ def test_any_part_of_a_json_file_that_is_null_is_read_or_refused_in_a_sentence(f
         text = path.read_text()
         for changed in with_nothing(json.loads(text)):
             path.write_text(json.dumps(changed))
-            outcome(spec, tmp_path, kind)
+            outcome(spec, kind)
         path.write_text(text)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tripletcl.data.facts import Fact
+from tripletcl.data.images import Region
 from tripletcl.data.tables import COLUMNS, read_table, scan_table, table_text, write_table
 from tripletcl.errors import UserError
 
@@ -326,6 +327,54 @@ def test_one_fact_in_two_spellings_is_in_one_task(tmp_path: Path) -> None:
     body = "a.jpg,dog,,,one,train\nb.jpg,Dog,,,two,test\nc.jpg,dog,,,one,test\n"
     path = csv_file(tmp_path, body, "image,subject,predicate,object,task,split\n")
     assert "line 3: fact <dog> is in task 'two', but in task 'one' at line 2" in refusal(path, task_column="task")
+
+
+BOXED = [
+    {"image": "a.jpg", "subject": "dog", "split": "train", "x1": 0, "y1": 2.5, "x2": 10.1, "y2": 20},
+    {"image": "a.jpg", "subject": "cat", "split": "train", "x1": 10, "y1": 0, "x2": 30, "y2": 20},
+    {"image": "a.jpg", "subject": "dog", "split": "train", "x1": None, "y1": None, "x2": None, "y2": None},
+    {"image": "b.jpg", "subject": "dog", "split": "test", "x1": 0, "y1": 2, "x2": 11, "y2": 20},
+]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_row_may_have_a_box(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"facts.{suffix}"
+    records = [{"predicate": None, "object": None, **record} for record in BOXED]
+    if suffix == "csv":
+        lines = [",".join("" if cell is None else str(cell) for cell in record.values()) for record in records]
+        path.write_text(",".join(records[0]) + "\n" + "\n".join(lines))
+    else:
+        (write_jsonl if suffix == "jsonl" else write_parquet)(path, records)
+    table = read_table(path)
+    assert table.images == ("a.jpg", "a.jpg", "a.jpg", "b.jpg")
+    assert table.boxes == ((0, 2, 11, 20), (10, 0, 30, 20), None, (0, 2, 11, 20))
+    assert table.photos[2:] == (tmp_path / "a.jpg", Region(tmp_path / "b.jpg", (0, 2, 11, 20)))
+    write_table(tmp_path / "again.csv", table)
+    again = read_table(tmp_path / "again.csv", absolute=True)
+    assert (again.photos, again.rows.tolist()) == (table.photos, table.rows.tolist())
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ("1,2,,", "its box lacks x2, y2"),
+        ("1,2,1,5", "its box [1, 2, 1, 5] is empty: x1 must be less than x2, and y1 less than y2"),
+        ("1,5,2,2", "its box [1, 5, 2, 2] is empty"),
+        ("1,2,left,5", "x2 is 'left', which is no number of pixels"),
+        ("1,2,inf,5", "x2 is 'inf', which is no number of pixels"),
+        ("1,2,1e999,5", "x2 is '1e999', which is no number of pixels"),
+    ],
+)
+def test_a_bad_box_is_named_by_its_line(tmp_path: Path, cells: str, reason: str) -> None:
+    body = f"a.jpg,dog,,,train,0,0,1,1\na.jpg,cat,,,train,{cells}\n"
+    message = refusal(csv_file(tmp_path, body, HEADER.strip() + ",x1,y1,x2,y2\n"))
+    assert f"line 3: {reason}" in message
+
+
+def test_half_of_the_columns_of_a_box(tmp_path: Path) -> None:
+    message = refusal(csv_file(tmp_path, "a.jpg,dog,,,train,0,0\n", HEADER.strip() + ",x1,y2\n"))
+    assert message.endswith("has the column x1, y2 but not y1, x2; a box is x1, y1, x2, y2")
 
 
 def test_a_written_table_is_complete(tmp_path: Path) -> None:

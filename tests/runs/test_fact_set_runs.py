@@ -82,7 +82,8 @@ def test_a_table_of_regions(tmp_path: Path) -> None:
     archives.write_vrd(tmp_path / "set")
     table = load_table(settings(tmp_path, set="vrd", region="union"))
     assert [str(fact) for fact in table.facts] == ["<person, ride, horse>", "<traffic light, next to, person>"]
-    assert all(path.is_relative_to(tmp_path / "cache" / "fact_sets" / "vrd") for path in table.paths)
+    assert all(path.is_relative_to(tmp_path / "set") for path in table.paths)
+    assert table.boxes is not None
 
 
 CONFIGS: dict[str, Callable[[Path], Path]] = {
@@ -123,13 +124,12 @@ def test_export_and_read_back(tmp_path: Path) -> None:
     archives.write_vrd(tmp_path / "vrd")
     spec = FactSetSpec("lfl", str(tmp_path / "lfl"))
     for suffix in (".csv", ".parquet"):
-        table, root = export_fact_set(spec, tmp_path / f"out{suffix}")
-        again = read_table(tmp_path / f"out{suffix}", root, task_column="task")
+        table = export_fact_set(spec, tmp_path / f"out{suffix}")
+        again = read_table(tmp_path / f"out{suffix}", tmp_path / "lfl", task_column="task")
         assert (again.images, again.facts, again.groups) == (table.images, table.facts, table.groups)
         assert again.rows.tolist() == table.rows.tolist()
-        assert root == tmp_path / "lfl"
-    table, root = export_fact_set(FactSetSpec("vrd", str(tmp_path / "vrd"), region="union"), tmp_path / "vrd.csv")
-    again = read_table(tmp_path / "vrd.csv")
-    assert all(path.is_relative_to(tmp_path / "vrd-regions") and path.exists() for path in again.paths)
+        table = export_fact_set(FactSetSpec("vrd", str(tmp_path / "vrd"), region="union"), tmp_path / f"vrd{suffix}")
+        assert table.boxes is not None
+        assert read_table(tmp_path / f"vrd{suffix}", tmp_path / "vrd").photos == table.photos
     with pytest.raises(UserError, match=r"has the suffix '.txt'"):
         export_fact_set(spec, tmp_path / "out.txt")

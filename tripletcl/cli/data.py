@@ -123,8 +123,7 @@ def export(
         typer.Argument(help="Settings of data.table: region=union, min_train=10, orders=[3] and others."),
     ] = None,
 ) -> None:
-    """Write a table of a published set of facts. Image paths are relative to ROOT or, with region=union, to the folder
-    of the table, where the regions are cut out to."""
+    """Write a table of a published set of facts, with boxes if region=union. Image paths are relative to ROOT."""
     with working():
         from tripletcl.config import FactConfig, change_config, parse_config
         from tripletcl.data.fact_sets import FactSetSpec, export_fact_set
@@ -133,6 +132,6 @@ def export(
         assert isinstance(config, FactConfig)
         spec = change_config(config, [f"data.table.{setting}" for setting in settings or []]).data.table
         assert isinstance(spec, FactSetSpec)
-        table, folder = export_fact_set(spec, out)
+        table = export_fact_set(spec, out)
     say(f"{out}: {len(table)} rows, {len(table.images)} images, {len(table.facts)} facts")
-    say(f"image paths are relative to {folder}: train on it with data.table={out} data.root={folder}")
+    say(f"image paths are relative to {root}: train on it with data.table={out} data.root={root}")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tripletcl.data.fact_table import SPLITS
 from tripletcl.data.folding import Fold
-from tripletcl.data.images import decode_image, map_in_threads, photo_digest, read_photo
+from tripletcl.data.images import clamp, decode_image, map_in_threads, photo_digest, photo_size, read_photo
 from tripletcl.data.missing import by_other_form, describe_form
 from tripletcl.data.tables import Row, Scan, describe_placeholders, scan_table
 from tripletcl.errors import UserError
@@ -24,6 +24,7 @@ Kind = Literal[
     "duplicate row",
     "missing file",
     "undecodable image",
+    "box outside the photo",
     "no training image",
     "no test image",
     "image in both splits",
@@ -120,6 +121,7 @@ def check_table(
             *_fact_problems(by_fact),
             *_word_problems(scan, alike),
             *_image_problems(scan, by_image),
+            *_box_problems(scan, by_image),
         ],
         folds=scan.folds,
     )
@@ -128,9 +130,11 @@ def check_table(
 def _row_problems(scan: Scan) -> Iterator[Problem]:
     for bad in scan.bad:
         yield Problem("bad row", (bad.number,), bad.reason)
-    for (image, fact, split), rows in _group(((row.image, row.fact, row.split), row) for row in scan.rows).items():
+    same = _group(((row.image, row.box, row.fact, row.split), row) for row in scan.rows)
+    for (image, box, fact, split), rows in same.items():
         if len(rows) > 1:
-            yield Problem("duplicate row", _numbers(rows), f"{image!r} shows {fact} ({split}) {len(rows)} times")
+            where = f"{image!r} in {list(box)}" if box else repr(image)
+            yield Problem("duplicate row", _numbers(rows), f"{where} shows {fact} ({split}) {len(rows)} times")
 
 
 def _fact_problems(by_fact: dict[Any, list[Row]]) -> Iterator[Problem]:
@@ -173,6 +177,20 @@ def _image_problems(scan: Scan, by_image: dict[str, list[Row]]) -> Iterator[Prob
         if len(images) > 1 and _in_both(rows):
             names = ", ".join(f"{image!r} ({by_image[image][0].split})" for image in images)
             yield Problem("content in both splits", _numbers(rows), f"the same image under several names: {names}")
+
+
+def _box_problems(scan: Scan, by_image: dict[str, list[Row]]) -> Iterator[Problem]:
+    for image, rows in by_image.items():
+        boxes = _group((row.box, row) for row in rows if row.box is not None)
+        try:
+            size = photo_size(scan.root / image) if boxes else (0, 0)
+        except UserError:  # reported as undecodable or missing
+            continue
+        for box, of_box in boxes.items():
+            if (within := clamp(box, size)) != box:
+                where = "outside" if within is None else "partly outside"
+                message = f"box {list(box)} is {where} {image!r}, which has {size[0]} x {size[1]} pixels"
+                yield Problem("box outside the photo", _numbers(of_box), message)
 
 
 def _missing_files(root: Path, images: list[str], by_image: dict[str, list[Row]]) -> Iterator[Problem]:

@@ -137,8 +137,13 @@ class TableFile(NamedTuple):
     bad: list[BadRow]
 
 
-def read_columns(path: Path, names: Sequence[str]) -> tuple[TableFile, str]:
+def read_columns(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> tuple[TableFile, str]:
     """Read some columns of a file, and the unit of its row numbers: "line" or "row".
+
+    Args:
+        path: The file; its suffix selects the format.
+        names: The columns that it must have.
+        optional: Those that it may have.
 
     Raises:
         UserError: The file is missing, unreadable or empty, or lacks a column.
@@ -152,7 +157,7 @@ def read_columns(path: Path, names: Sequence[str]) -> tuple[TableFile, str]:
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty")
-        return reader(path, names), counted_in
+        return reader(path, names, optional), counted_in
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -179,13 +184,13 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _read_csv(path: Path, names: Sequence[str]) -> TableFile:
+def _read_csv(path: Path, names: Sequence[str], optional: Sequence[str]) -> TableFile:
     text = _text(path)
     _check_separator(path, text[: text.find("\n")])
-    return _read_plain_csv(path, text, names) or _read_any_csv(path, text, names)
+    return _read_plain_csv(path, text, names, optional) or _read_any_csv(path, text, names, optional)
 
 
-def _read_plain_csv(path: Path, text: str, names: Sequence[str]) -> TableFile | None:
+def _read_plain_csv(path: Path, text: str, names: Sequence[str], optional: Sequence[str]) -> TableFile | None:
     """The columns of a text with a row on every line and no quotes, as most are; None for any other.
 
     A malformed row is found, but not named, so that such a text is another one, too.
@@ -197,7 +202,7 @@ def _read_plain_csv(path: Path, text: str, names: Sequence[str]) -> TableFile | 
     if '"' in text or not body or text.count("\r") != text.count("\r\n"):
         return None
     header = [cell.strip() for cell in first.rstrip("\r").split(",")]
-    _check_columns(path, header, names)
+    names = _check_columns(path, header, names, optional)
     count = body.count("\n") + 1
     places = [str(header.index(name)) for name in names]
     try:
@@ -223,7 +228,7 @@ def _arrow_column(column: Any) -> Column[object]:
     return Column(encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64))
 
 
-def _read_any_csv(path: Path, text: str, names: Sequence[str]) -> TableFile:
+def _read_any_csv(path: Path, text: str, names: Sequence[str], optional: Sequence[str]) -> TableFile:
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
     numbers: list[int] = []
@@ -244,13 +249,12 @@ def _read_any_csv(path: Path, text: str, names: Sequence[str]) -> TableFile:
             continue
         if not header:
             header = [cell.strip() for cell in cells]
-            _check_columns(path, header, names)
         elif len(cells) != len(header):
             bad.append(BadRow(number, f"{len(cells)} cells where the header has {len(header)} columns"))
         else:
             numbers.append(number)
             rows.append(cells)
-    _check_columns(path, header, names)
+    names = _check_columns(path, header, names, optional)
     places = {name: header.index(name) for name in names}
     return _table_file(numbers, {name: [row[place] for row in rows] for name, place in places.items()}, bad)
 
@@ -271,7 +275,7 @@ SEPARATORS = 4
 """In a header of the fewest columns that a table of facts has."""
 
 
-def _read_jsonl(path: Path, names: Sequence[str]) -> TableFile:
+def _read_jsonl(path: Path, names: Sequence[str], optional: Sequence[str]) -> TableFile:
     found: dict[str, None] = {}
     numbers: list[int] = []
     records: list[dict[str, object]] = []
@@ -292,17 +296,17 @@ def _read_jsonl(path: Path, names: Sequence[str]) -> TableFile:
             bad.append(BadRow(number, f"not a JSON object but {quoted(record)}"))
     if not found and bad:
         raise UserError(f"{path} line {bad[0].number}: {bad[0].reason}")
-    _check_columns(path, list(found), names)
+    names = _check_columns(path, list(found), names, optional)
     return _table_file(numbers, {name: [record.get(name) for record in records] for name in names}, bad)
 
 
-def _read_parquet(path: Path, names: Sequence[str]) -> TableFile:
+def _read_parquet(path: Path, names: Sequence[str], optional: Sequence[str]) -> TableFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            _check_columns(path, [column.name for column in file.schema_arrow], names)
+            names = _check_columns(path, [column.name for column in file.schema_arrow], names, optional)
             content = file.read(columns=list(names))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
@@ -319,7 +323,7 @@ def _parquet_column(path: Path, name: str, column: Any) -> Column[object]:
         raise UserError(f"{path} has something other than UTF-8 text in the column {name!r}: {error}") from error
 
 
-READERS: dict[str, tuple[Callable[[Path, Sequence[str]], TableFile], str]] = {
+READERS: dict[str, tuple[Callable[[Path, Sequence[str], Sequence[str]], TableFile], str]] = {
     ".csv": (_read_csv, "line"),
     ".jsonl": (_read_jsonl, "line"),
     ".ndjson": (_read_jsonl, "line"),
@@ -328,13 +332,16 @@ READERS: dict[str, tuple[Callable[[Path, Sequence[str]], TableFile], str]] = {
 """The reader of each format, and the unit of its row numbers."""
 
 
-def _check_columns(path: Path, columns: list[str], required: Iterable[str]) -> None:
+def _check_columns(path: Path, columns: list[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """The columns to read, of those that a file has."""
     if not columns:
         raise UserError(f"{path} is empty")
     if missing := [column for column in required if column not in columns]:
         raise UserError(f"{path} lacks the column {_quoted_list(missing)}; it has {_quoted_list(columns)}")
-    if double := [column for column in required if columns.count(column) > 1]:
+    names = [*required, *(column for column in optional if column in columns)]
+    if double := [column for column in names if columns.count(column) > 1]:
         raise UserError(f"{path} has the column {_quoted_list(double)} twice")
+    return names
 
 
 def _quoted_list(names: Iterable[str]) -> str:

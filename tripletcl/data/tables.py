@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from tripletcl.data.columns import BadRow, Column, TableFile, combine, quoted, r
 from tripletcl.data.fact_table import SPLITS, FactTable
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.folding import Fold, describe_folds, fold_facts
+from tripletcl.data.images import PixelBox, Region
 from tripletcl.data.words import PLACEHOLDERS
 from tripletcl.errors import UserError
 from tripletcl.files import write_text
@@ -27,6 +29,12 @@ log = logging.getLogger("tripletcl")
 
 COLUMNS = ("image", *UNITS, "split")
 """The columns of every table; predicate and object may be empty."""
+
+BOX = ("x1", "y1", "x2", "y2")
+"""The columns of a table of regions: left, top, right and bottom, in pixels from 0, right and bottom excluded."""
+
+NUMBERS = frozenset(BOX)
+"""The columns of numbers; all others are text."""
 
 CONTENT = "photo_digest"
 """A column of the tables that a run stores (`FactTable.contents`)."""
@@ -43,6 +51,7 @@ class Row(NamedTuple):
     fact: Fact
     split: str
     group: str | None = None
+    box: PixelBox | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Scan:
     root: Path
     counted_in: str
     numbers: np.ndarray
-    images: Column[str]
+    images: Column[str | Region]
     facts: Column[Fact]
     splits: Column[str]
     groups: Column[str] | None
@@ -79,7 +88,10 @@ class Scan:
     def rows(self) -> list[Row]:
         """The valid rows, one by one."""
         groups = [None] * len(self.numbers) if self.groups is None else self.groups.cells()
-        columns = self.numbers.tolist(), self.images.cells(), self.facts.cells(), self.splits.cells(), groups
+        images = self.images.cells()
+        paths = [image.path.as_posix() if isinstance(image, Region) else image for image in images]
+        boxes = [image.box if isinstance(image, Region) else None for image in images]
+        columns = self.numbers.tolist(), paths, self.facts.cells(), self.splits.cells(), groups, boxes
         return [Row(*cells) for cells in zip(*columns, strict=True)]
 
     def take(self, rows: np.ndarray, bad: list[BadRow]) -> Scan:
@@ -107,7 +119,10 @@ def read_table(
 
     Predicate and object may be empty (the fact lacks that unit); split is "train" or "test". Blanks around a value are
     ignored, and duplicate rows are dropped. Image paths are relative to `root` and stay below it; symbolic links are
-    followed. `tripletcl.data.check_table` also finds missing images and images in both splits.
+    followed. With the columns x1, y1, x2, y2 the image of a row is a part of a photo: its box in the pixels as they are
+    stored, before any EXIF rotation, from 0, with x2 and y2 excluded; fractions are extended to whole pixels, and where
+    all four are empty it is the whole photo. `tripletcl.data.check_table` also finds missing images, images in both
+    splits, and boxes outside their photo.
 
     Args:
         path: The file; its suffix selects the format. Text is UTF-8, with or without a byte order mark.
@@ -154,7 +169,8 @@ def scan_table(
     """
     path = Path(path)
     root = path.parent if root is None else Path(root)
-    file, counted_in = read_columns(path, [*COLUMNS, *([task_column] if task_column else [])])
+    file, counted_in = read_columns(path, [*COLUMNS, *([task_column] if task_column else [])], BOX)
+    _check_box(path, file)
     if not len(file.numbers) and not file.bad:
         raise UserError(f"{path} has a header but no rows")
     if not root.is_dir():
@@ -183,14 +199,33 @@ def table_text(table: FactTable, task_column: str | None = None) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    groups = table.groups if task_column is not None else None
-    extra = [*([task_column] if groups else []), *([CONTENT] if table.contents else [])]
-    writer.writerow([*COLUMNS, *extra])
-    paths = [str(path.absolute()) for path in table.paths]
-    for (image, fact), split in zip(table.rows.tolist(), table.splits.tolist(), strict=True):
-        values = [*([groups[fact]] if groups else []), *([table.contents[image]] if table.contents else [])]
-        writer.writerow([paths[image], *(unit or "" for unit in table.facts[fact].units), split, *values])
+    columns = table_columns(table, [str(path.absolute()) for path in table.paths], task_column)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
     return text.getvalue()
+
+
+def table_columns(table: FactTable, paths: Sequence[str], task_column: str | None) -> dict[str, list[Any]]:
+    """The cells of each column of a table, `[R]`, None where a cell is empty.
+
+    Args:
+        table: A table of one file, not a joined one.
+        paths: `[N]`, the texts of the image paths.
+        task_column: The name of the column for `FactTable.groups`, if the table has them.
+    """
+    images, facts = table.rows.T.tolist()
+    units = [table.facts[fact].units for fact in facts]
+    columns: dict[str, list[Any]] = {"image": [paths[image] for image in images]}
+    columns |= {name: [of_fact[place] for of_fact in units] for place, name in enumerate(UNITS)}
+    columns["split"] = table.splits.tolist()
+    if table.boxes is not None:
+        boxes = [table.boxes[image] or (None,) * len(BOX) for image in images]
+        columns |= {name: [box[place] for box in boxes] for place, name in enumerate(BOX)}
+    if task_column is not None and table.groups is not None:
+        columns[task_column] = [table.groups[fact] for fact in facts]
+    if table.contents is not None:
+        columns[CONTENT] = [table.contents[image] for image in images]
+    return columns
 
 
 def write_table(path: Path, table: FactTable, task_column: str | None = None) -> None:
@@ -201,14 +236,27 @@ def write_table(path: Path, table: FactTable, task_column: str | None = None) ->
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
+def _check_box(path: Path, file: TableFile) -> None:
+    """Refuse a file with some of the columns of a box."""
+    given = [name for name in BOX if name in file.columns]
+    if given and len(given) < len(BOX):
+        missing = ", ".join(name for name in BOX if name not in given)
+        raise UserError(f"{path} has the column {', '.join(given)} but not {missing}; a box is {', '.join(BOX)}")
+
+
 def _parse(
     file: TableFile, task_column: str | None, absolute: bool
-) -> tuple[Column[str], Column[Fact], Column[str], Column[str] | None]:
+) -> tuple[Column[str | Region], Column[Fact], Column[str], Column[str] | None]:
     """The images, facts, splits and groups of a file's rows, valid or not."""
-    cells = {name: column.parse(partial(_cell, column=name)) for name, column in file.columns.items()}
+    texts = {name: column for name, column in file.columns.items() if name not in NUMBERS}
+    cells = {name: column.parse(partial(_cell, column=name)) for name, column in texts.items()}
     groups = None if task_column is None else cells[task_column].parse(partial(_group, task_column=task_column))
     facts = combine([cells[unit] for unit in UNITS]).parse(lambda units: Fact(*units))
-    return cells["image"].parse(partial(_image, absolute=absolute)), facts, cells["split"].parse(_split), groups
+    images: Column[str | Region] = cells["image"].parse(partial(_image, absolute=absolute))
+    if BOX[0] in file.columns:
+        boxes = combine([file.columns[name].parse(partial(_side, column=name)) for name in BOX]).parse(_box)
+        images = combine([images, boxes]).parse(_region)
+    return images, facts, cells["split"].parse(_split), groups
 
 
 def _scan_rows(scan: Scan) -> Scan:
@@ -262,6 +310,38 @@ def _image(text: str, absolute: bool) -> str:
     if not path.parts:
         raise UserError(f"image {quoted(text)} names no file")
     return path.as_posix()
+
+
+def _side(value: object, column: str) -> float | None:
+    """A side of a box; None if the cell is empty."""
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        side = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        side = math.nan
+    if not math.isfinite(side):
+        raise UserError(f"{column} is {quoted(value)}, which is no number of pixels")
+    return side
+
+
+def _box(sides: tuple[float | None, ...]) -> PixelBox | None:
+    """A box in whole pixels; None if no side is given."""
+    missing = [name for name, side in zip(BOX, sides, strict=True) if side is None]
+    if missing:
+        if len(missing) == len(BOX):
+            return None
+        raise UserError(f"its box lacks {', '.join(missing)}")
+    left, top, right, bottom = (side for side in sides if side is not None)
+    box = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+    if not (left < right and top < bottom):
+        raise UserError(f"its box {list(box)} is empty: x1 must be less than x2, and y1 less than y2")
+    return box
+
+
+def _region(image: tuple[str, PixelBox | None]) -> str | Region:
+    path, box = image
+    return path if box is None else Region(Path(path), box)
 
 
 def _placeholders(facts: Mapping[Fact, int]) -> dict[str, int]:

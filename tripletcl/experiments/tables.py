@@ -80,7 +80,7 @@ def _first_table(config: FactConfig) -> FactTable:
             "data.table.root=FOLDER"
         )
     if isinstance(data.table, FactSetSpec):
-        return read_fact_set(data.table, scratch=cache_folder() / "fact_sets")
+        return read_fact_set(data.table)
     root = Path(data.root) if data.root is not None else None
     return read_table(Path(data.table), root=root, task_column=data.task_column, absolute=True, fold=data.fold)
 

@@ -220,12 +220,11 @@ FACT_SETS: dict[str, FactSource] = {
 }
 
 
-def read_fact_set(spec: FactSetSpec, *, scratch: str | Path) -> FactTable:
+def read_fact_set(spec: FactSetSpec) -> FactTable:
     """Make a table of facts of a published set, in its published form.
 
     Args:
         spec: The set, its folder, and what the table is to hold.
-        scratch: The folder for regions that are cut out of photos (`region: union`).
 
     Raises:
         UserError: An unknown set or variant; part of the set is missing (with its address and layout); a file is
@@ -234,7 +233,7 @@ def read_fact_set(spec: FactSetSpec, *, scratch: str | Path) -> FactTable:
     source = _source(spec.set)
     variant = _variant(source, spec)
     try:
-        return build_table(source.read(Path(spec.root), variant), spec, Path(scratch))
+        return build_table(source.read(Path(spec.root), variant), spec)
     except MissingFile as missing:
         raise UserError(_missing(source, spec, missing)) from missing
 

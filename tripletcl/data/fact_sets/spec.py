@@ -21,8 +21,8 @@ class FactSetSpec:
     variant: str | None = None
     """One of the set's variants, where it has several; null is the first, or the form of the files that are there."""
     region: Literal["whole", "union"] = "whole"
-    """The image of a row: the "whole" photo, or the "union" of its boxes (the subject's box for a fact of one unit),
-    cut out of the photo once."""
+    """The image of a row: the "whole" photo, or the part of it in the "union" of its boxes (the subject's box for a
+    fact of one unit)."""
     orders: tuple[Literal[1, 2, 3], ...] | None = None
     """Only facts with these numbers of units, derived ones among them: [1, 2, 3] makes <person, riding> and <person>
     of <person, riding, horse>; null takes the facts as they are annotated."""

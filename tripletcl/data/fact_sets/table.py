@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tripletcl.data.fact_sets.record import FactRecord
-from tripletcl.data.fact_sets.regions import Region, union, write_regions
+from tripletcl.data.fact_sets.regions import Part, pixel_box, union
 from tripletcl.data.fact_sets.spec import FactSetSpec
 from tripletcl.data.fact_table import FactTable
 from tripletcl.data.facts import Fact
+from tripletcl.data.images import Region, map_in_threads, photo_size
 from tripletcl.errors import UserError
-from tripletcl.files import locked
 
 log = logging.getLogger("tripletcl")
 
@@ -31,33 +31,32 @@ PEOPLE = frozenset((*MEN, *WOMEN, "adult", "child", "children", "kid", "kids", "
 
 
 class Row(NamedTuple):
-    """A row of the table to be; `region` is None where the whole photo is its image."""
+    """A row of the table to be; `part` is None where the whole photo is its image."""
 
     image: str
     fact: Fact
     split: str
-    region: Region | None
+    part: Part | None
 
 
 Rows = dict[Row, str | None]
 """Distinct rows, with the group of the fact."""
 
 
-def build_table(records: Iterable[FactRecord], spec: FactSetSpec, scratch: Path) -> FactTable:
+def build_table(records: Iterable[FactRecord], spec: FactSetSpec) -> FactTable:
     """Make a table of facts of the records of a set, as the settings say.
 
     Args:
         records: What the set's reader yields.
         spec: The settings.
-        scratch: The folder for regions that are cut out of photos.
 
     Returns:
-        A table whose root is that of the set or, with `region: union`, a folder below scratch. Facts that were
-        verified not to be shown, or of which this is not known, have no row.
+        A table whose root is that of the set. Facts that were verified not to be shown, or of which this is not known,
+        have no row.
 
     Raises:
-        UserError: A photo is missing, or is a training and a test photo; no fact has enough images; a photo cannot be
-            decoded.
+        UserError: A photo is missing, or is a training and a test photo; no fact has enough images; the size of a
+            photo cannot be read.
     """
     left_out: Counter[str] = Counter()
     root = Path(spec.root)
@@ -67,9 +66,8 @@ def build_table(records: Iterable[FactRecord], spec: FactSetSpec, scratch: Path)
         raise UserError(f"the set {spec.set!r} in {spec.root} has {boxes}{_asked(spec)}")
     _check_splits(rows, spec)
     rows = _frequent(_existing(rows, spec, root), spec, left_out)
-    images = {row: row.image for row in rows}
-    if spec.region == "union":
-        root, images = _cut_out(rows, spec, scratch, left_out)
+    images = _images(rows, spec, left_out)
+    if len(images) < len(rows):
         rows = _frequent({row: rows[row] for row in images}, spec, left_out)
     table = FactTable.from_rows(root, ((images[row], row.fact, row.split) for row in _in_order(rows)))
     log.info(
@@ -92,14 +90,14 @@ def _collect(records: Iterable[FactRecord], spec: FactSetSpec, left_out: Counter
         split = record.split or _drawn_split(record.image, spec)
         image = images.setdefault(record.image, record.image)
         for fact in facts_of(record.fact):
-            region = None
+            part = None
             if spec.region == "union":
                 if not record.boxes:
                     left_out["facts without a box"] += 1
                     continue
                 boxes = record.boxes if fact.order > 1 else record.boxes[:1]
-                region = Region(image, union(boxes), record.extent)
-            rows.setdefault(Row(image, fact, split, region), record.group)
+                part = Part(union(boxes), record.extent)
+            rows.setdefault(Row(image, fact, split, part), record.group)
     return rows
 
 
@@ -168,19 +166,24 @@ def _one_sided(rows: Rows) -> str:
     return ""
 
 
-def _cut_out(rows: Rows, spec: FactSetSpec, scratch: Path, left_out: Counter[str]) -> tuple[Path, dict[Row, str]]:
-    """Write the regions; returns their folder, and the image of each row whose region is within its photo."""
-    folder = scratch / spec.set
-    with locked(folder.with_suffix(".lock")):  # of two processes, the second finds what the first has cut out
-        names = write_regions(Path(spec.root), folder, (row.region for row in rows if row.region is not None))
-    if outside := [region for region, name in names.items() if name is None]:
-        first = outside[0]
+def _images(rows: Rows, spec: FactSetSpec, left_out: Counter[str]) -> dict[Row, str | Region]:
+    """The image of each row: its photo, or the region of one; rows whose box is outside their photo have none."""
+    root = Path(spec.root)
+    photos = list(dict.fromkeys(row.image for row in rows if row.part is not None))
+    sizes = dict(zip(photos, map_in_threads(photo_size, [root / photo for photo in photos], "photos"), strict=True))
+    images: dict[Row, str | Region] = {}
+    outside: dict[tuple[str, Part], None] = {}
+    for row in rows:
+        box = None if row.part is None else pixel_box(row.part, sizes[row.image])
+        if row.part is not None and box is None:
+            outside[row.image, row.part] = None
+        else:
+            images[row] = row.image if box is None else Region(Path(row.image), box)
+    if outside:
+        photo, part = next(iter(outside))
         left_out["boxes outside their photo"] += len(outside)
-        log.warning(
-            "%d boxes are outside their photos and left out, the first %s of %s", len(outside), first.box, first.image
-        )
-    images = {row: names[row.region] for row in rows if row.region is not None}
-    return folder, {row: name for row, name in images.items() if name is not None}
+        log.warning("%d boxes are outside their photos and left out, the first %s of %s", len(outside), part.box, photo)
+    return images
 
 
 def _in_order(rows: Rows) -> list[Row]:
