@@ -24,7 +24,7 @@ ROUNDS = 200
 
 def count_up(lock: Path, counter: Path, barrier: Barrier) -> None:
     """Runs in a process of its own: reads, waits, writes; without a lock counts are lost."""
-    barrier.wait(30)
+    barrier.wait(300)
     for _ in range(ROUNDS):
         with locked(lock):
             count = int(counter.read_text())
@@ -34,7 +34,7 @@ def count_up(lock: Path, counter: Path, barrier: Barrier) -> None:
 
 def hold(lock: Path, barrier: Barrier) -> None:
     with locked(lock):
-        barrier.wait(30)
+        barrier.wait(300)
         time.sleep(60)
 
 
@@ -46,7 +46,7 @@ def test_two_processes_take_turns(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0]
     assert int(counter.read_text()) == 2 * ROUNDS
     assert list(lock.parent.iterdir()) == []
@@ -57,11 +57,11 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     barrier = context.Barrier(2)
     process = context.Process(target=hold, args=(tmp_path / "lock", barrier))
     process.start()
-    barrier.wait(30)
+    barrier.wait(300)
     with pytest.raises(UserError, match="it is busy"), locked(tmp_path / "lock", busy="it is busy"):
         pass
     os.kill(process.pid or 0, signal.SIGKILL)
-    process.join(30)
+    process.join(300)
     with locked(tmp_path / "lock"):
         assert (tmp_path / "lock").exists()
 
@@ -108,7 +108,7 @@ def write_slowly(path: Path, barrier: Barrier) -> None:
     with draft_of(path) as file, draft_of(path) as folder:
         file.write_text("half")
         (folder / "images").mkdir(parents=True)
-        barrier.wait(30)
+        barrier.wait(300)
         time.sleep(60)
 
 
@@ -118,7 +118,7 @@ def test_drafts_of_a_killed_process_are_removed_by_the_next_that_writes_there(tm
     barrier = context.Barrier(2)
     process = context.Process(target=write_slowly, args=(tmp_path / "a", barrier))
     process.start()
-    barrier.wait(30)
+    barrier.wait(300)
     drafts = sorted(tmp_path.iterdir())
     others = [tmp_path / name for name in (".a.tmp", "a.123.tmp", ".a.x.tmp", ".a.9999999999.tmp")]
     for other in others:
@@ -127,7 +127,7 @@ def test_drafts_of_a_killed_process_are_removed_by_the_next_that_writes_there(tm
     assert len(drafts) == 2
     assert sorted(tmp_path.iterdir()) == sorted([*drafts, *others, tmp_path / "b"])
     process.kill()
-    process.join(30)
+    process.join(300)
     remove_drafts.cache_clear()  # as in a new process
     write_text(tmp_path / "b", "afterwards")
     assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "b"])
