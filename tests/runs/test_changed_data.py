@@ -97,11 +97,11 @@ def test_a_follow_up_table_that_changed_is_refused(place: Path) -> None:
 def test_runs_on_other_data_are_not_on_one_page(place: Path) -> None:
     others = settings(place).model_copy(update={"seed": 1})
     train(others, place / "same")
-    assert FactRun.open(place / "run").data_digest == FactRun.open(place / "same").data_digest
+    assert FactRun.open(place / "run").data_digests == FactRun.open(place / "same").data_digests != {}
     write_summary([place / "run", place / "same"], place / "page.html")
     field.photo(place / "base" / "red-3.png", "red", 7)
     train(others, place / "other")
-    with pytest.raises(UserError, match=r"run and .*other learned from other rows or photos, so their figures do not"):
+    with pytest.raises(UserError, match=r"run and .*other learned from other rows or images, so their figures do not"):
         write_summary([place / "run", place / "other"], place / "page.html")
 
 
@@ -112,7 +112,7 @@ def test_a_run_without_contents_still_opens(place: Path) -> None:
     base.write_text("\n".join(lines) + "\n")
     tasks = place / "run" / "tasks.json"
     tasks.write_text(json.dumps(json.loads(tasks.read_text())["tasks"]))
-    assert FactRun.open(place / "run").data_digest is None
+    assert FactRun.open(place / "run").data_digests == {}
     assert train(settings(place), place / "run") == FactRun.open(place / "run").result
     (place / "base.csv").write_text((place / "base.csv").read_text().replace("red,lying", "purple,lying"))
     with pytest.raises(UserError, match="has changed since"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 from tripletcl.cli import main
 from tripletcl.compare.plan import compare, plan
+from tripletcl.compare.write import write_summary
 from tripletcl.config import ObjectConfig, dump_config, parse_config
 from tripletcl.embedding.classifier import Classifier
 from tripletcl.errors import UserError
@@ -183,6 +186,31 @@ def test_sets_that_changed_are_noticed(tmp_path: Path) -> None:
     (root / "train" / "class0" / "0.png").unlink()
     with pytest.raises(UserError, match="the sets have changed since"):
         train(config, tmp_path / "run")
+
+
+def test_a_finished_run_is_that_of_its_sets_wherever_they_lie_now(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "red", 3)
+    values = folders_config([root]).model_dump(mode="json") | {"compare": {"methods": ["finetune"]}}
+    (planned,) = plan(parse_config(values, "test"), tmp_path)
+    config, run = planned.config, planned.folder
+    result = train(config, run)
+    train(folders_config([write_folder(tmp_path / "other" / "red", 3, seed=1)]), tmp_path / "others")
+    with pytest.raises(UserError, match=r"others learned from other rows or images, so their figures do not compare"):
+        write_summary([run, tmp_path / "others"], tmp_path / "page.html")
+
+    file = root / "test" / "class1" / "2.png"
+    own = file.read_bytes()
+    shutil.copy(root / "test" / "class0" / "2.png", file)
+    for attempt in (partial(train, config, run), planned.claim):
+        with pytest.raises(UserError, match="learned from them: images of red have another content; name another"):
+            attempt()
+    file.unlink()
+    with pytest.raises(UserError, match="red had 9 test images and has 8"):
+        train(config, run)
+    file.write_bytes(own)
+    assert train(config, run) == result
+    root.rename(tmp_path / "elsewhere")
+    assert train(config, run) == result
 
 
 def test_a_comparison_and_its_page(

@@ -118,13 +118,14 @@ def check_same_data(runs: Sequence[StoredRun]) -> None:
     Raises:
         UserError: two of them did not.
     """
-    known: dict[str, StoredRun] = {}
+    known: dict[str, tuple[str, StoredRun]] = {}
     for run in runs:
-        if (digest := run.data_digest) is not None:
-            known.setdefault(digest, run)
-    if len(known) > 1:
-        first, second, *_ = (run.path for run in known.values())
-        raise UserError(f"{first} and {second} learned from other rows or photos, so their figures do not compare")
+        for name, digest in run.data_digests.items():
+            other, first = known.setdefault(name, (digest, run))
+            if other != digest:
+                raise UserError(
+                    f"{first.path} and {run.path} learned from other rows or images, so their figures do not compare"
+                )
 
 
 def _sweeps(runs: Sequence[StoredRun], results: Mapping[Path, RunResult]) -> dict[str, dict[str, float]]:

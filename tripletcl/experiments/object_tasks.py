@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from tripletcl.config import ObjectConfig
 from tripletcl.config.objects import ObjectData, SetOfObjects
 from tripletcl.continual import Task
 from tripletcl.continual.task import derived_seed
+from tripletcl.data import ImageCache
 from tripletcl.data.sets import ObjectSet, read_object_set
 from tripletcl.data.splits import sample
 from tripletcl.errors import UserError
@@ -21,6 +25,9 @@ from tripletcl.experiments.inputs import cache_folder
 
 CLASSES_IN_NAME = 2
 """A task of at most this many classes is named after them, others are numbered."""
+
+PATHS_STORED = 8
+"""The number of training images of a task that its description names, for the report."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,64 @@ def _partition_set(data: ObjectData, objects: ObjectSet, number: int) -> list[Ob
         for order in range(data.permutations or 1)
         for label, part in groups
     ]
+
+
+def describe_tasks(config: ObjectConfig, object_tasks: Sequence[ObjectTask]) -> list[dict[str, Any]]:
+    """Describe tasks for JSON: names, classes, numbers of images, a hash of their contents, and some training images.
+
+    The hash is None where an image cannot be read.
+    """
+    digests = {task.number: _image_digests(task.objects, config.model.image_size) for task in object_tasks}
+    return [
+        {
+            "name": task.name,
+            "classes": list(task.classes),
+            "train": len(task.items(train=True)),
+            "test": len(task.items(train=False)),
+            "content": _content(task, digests[task.number]),
+            "images": [str(path) for path in task.some_paths(PATHS_STORED)],
+        }
+        for task in object_tasks
+    ]
+
+
+def describe_task_change(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> str | None:
+    """Describe how tasks differ from what they were, in words; None if they are the same, wherever their images lie.
+
+    Args:
+        before: As `describe_tasks` gave them; a content that is not known, then or now, counts as the same.
+        now: The same.
+    """
+    if (names := [task["name"] for task in before]) != [task["name"] for task in now]:
+        return f"the tasks were {', '.join(names)}"
+    for then, current in zip(before, now, strict=True):
+        if then["classes"] != current["classes"]:
+            return f"the classes of {then['name']} were {', '.join(then['classes'])}"
+        for split in ("train", "test"):
+            if then[split] != current[split]:
+                return f"{then['name']} had {then[split]} {split} images and has {current[split]}"
+        contents = {then.get("content"), current["content"]}
+        if None not in contents and len(contents) > 1:
+            return f"images of {then['name']} have another content"
+    return None
+
+
+def _image_digests(objects: ObjectSet, size: int) -> list[str]:
+    """The hash of each image of a set, "" of one that cannot be read."""
+    if isinstance(objects.images, np.ndarray):
+        return [hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest() for pixels in objects.images]
+    return ImageCache.contents(objects.images, size, cache_folder())
+
+
+def _content(task: ObjectTask, digests: Sequence[str]) -> str | None:
+    """A hash of the images of a task, each in its class and split, in any order; None if one is unknown."""
+    positions = task.positions.tolist()
+    images = [
+        (split, positions[item], digests[item]) for split in (True, False) for item in task.items(train=split).tolist()
+    ]
+    if not all(digest for *_, digest in images):
+        return None
+    return hashlib.blake2b(json.dumps(sorted(images)).encode(), digest_size=16).hexdigest()
 
 
 def training_tasks(

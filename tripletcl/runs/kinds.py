@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,15 +17,22 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import FactExperiment, build_facts
 from tripletcl.experiments.feature_cache import FeatureCache
+from tripletcl.experiments.object_tasks import describe_tasks
 from tripletcl.experiments.objects import ObjectExperiment, build_objects
 from tripletcl.experiments.tables import split_name
 from tripletcl.files.tensors import write_tensors
 from tripletcl.methods import method_name
 from tripletcl.runs.layout import BASE_TABLE, FEATURES, SETTINGS, TEXTS, VECTORS, follow_up_table
-from tripletcl.runs.stored import FactRun, ObjectRun, StoredRun, read_tasks, started, stored_values, write_tasks
-
-PATHS_STORED = 8
-"""Training images of each task that the run's folder names, for pages to show."""
+from tripletcl.runs.stored import (
+    FactRun,
+    ObjectRun,
+    StoredRun,
+    check_sets,
+    read_tasks,
+    started,
+    stored_values,
+    write_tasks,
+)
 
 
 class Experiment(Protocol):
@@ -187,19 +193,9 @@ def store_tasks(folder: Path, experiment: ObjectExperiment) -> None:
     Raises:
         UserError: the sets have changed since the run learned from them.
     """
-    tasks = [
-        {
-            "name": task.name,
-            "classes": task.classes,
-            "train": len(task.items(train=True)),
-            "test": len(task.items(train=False)),
-            "images": [str(path) for path in task.some_paths(PATHS_STORED)],
-        }
-        for task in experiment.object_tasks
-    ]
-    stored = read_tasks(folder)
-    if stored and started(folder) and stored != json.loads(json.dumps(tasks)):
-        raise UserError(f"the sets have changed since {folder} learned from them: their images are no longer the same")
+    tasks = describe_tasks(experiment.config, experiment.object_tasks)
+    if started(folder):
+        check_sets(folder, tasks)
     write_tasks(folder, tasks)
 
 

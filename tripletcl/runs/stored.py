@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from tripletcl.embedding.saving import REMEDY, read_description
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
+from tripletcl.experiments.object_tasks import describe_task_change, describe_tasks, partition_sets, read_sets
 from tripletcl.experiments.tables import count_first_tasks, load_numbered, load_tables, table_file
 from tripletcl.files import damaged, reading, sha256, validated, verified, write_json, write_text
 from tripletcl.files.documents import RESTORE
@@ -114,9 +115,9 @@ class StoredRun(Generic[Settings]):
         return parse_config(self.values, str(self.path / SETTINGS))  # type: ignore[return-value]  # by `learns`
 
     @property
-    def data_digest(self) -> str | None:
-        """A hash of what the run learned from; None where it is unknown."""
-        return None
+    def data_digests(self) -> dict[str, str]:
+        """A hash of everything that the run learned from, as far as known, by its name."""
+        return {}
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the run against other processes."""
@@ -286,15 +287,16 @@ class FactRun(StoredRun[FactConfig]):
         self.folder.kept_from = self.undo_stage
 
     @property
-    def data_digest(self) -> str | None:
-        """A hash of the first table by the contents of its photos, whatever their names; None where they are unknown.
+    def data_digests(self) -> dict[str, str]:
+        """A hash of the first table by the contents of its photos, whatever their names, as far as these are known.
 
         Drawn scenes are named by their settings.
         """
         if self.settings.data.table == "scenes":
-            return f"{self.settings.data.scenes} of {self.settings.model.image_size} pixels"
+            return {BASE_TABLE: f"{self.settings.data.scenes} of {self.settings.model.image_size} pixels"}
         base = self.path / BASE_TABLE
-        return table_digest(base) if base.exists() else None
+        digest = table_digest(base) if base.exists() else None
+        return {} if digest is None else {BASE_TABLE: digest}
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -361,6 +363,26 @@ class ObjectRun(StoredRun[ObjectConfig]):
     last_file: ClassVar[str] = CLASSIFIER
     refusal: ClassVar[str] = "learned facts: ask it with `tripletcl describe`"
 
+    @classmethod
+    def create(cls, path: Path, settings: ObjectConfig) -> Self:
+        """Open the run with these settings in a folder, or create it.
+
+        Raises:
+            UserError: the folder holds a run of other settings, or one whose sets have changed since; or something
+                else.
+        """
+        run = super().create(path, settings)
+        # What is missing by now is not checked.
+        if started(path) and all(Path(entry.root).expanduser().exists() for entry in settings.data.sets):
+            check_sets(path, describe_tasks(settings, partition_sets(settings.data, read_sets(settings))))
+        return run
+
+    @property
+    def data_digests(self) -> dict[str, str]:
+        """A hash of the images of each task, whatever their names, as far as these are known."""
+        tasks = self.read_tasks()
+        return {task["name"]: task["content"] for task in tasks if task.get("content") is not None}
+
     def classifier(self, stage: int | None = None) -> Classifier:
         """Load the model of a stage, by default the latest."""
         return Classifier.from_pretrained(self.stage_folder(stage))
@@ -391,6 +413,19 @@ def write_tasks(folder: Path, tasks: Sequence[Any], new_tables: Iterable[Path] =
     tables = sorted((folder / BASE_TABLE).parent.glob("*.csv"))
     digests = {path.name: known.get(path.name) or sha256(path) for path in tables}
     write_json(folder / TASKS, {"tasks": tasks, "tables": digests}, indent=None)
+
+
+def check_sets(folder: Path, tasks: Sequence[Mapping[str, Any]]) -> None:
+    """Check that the tasks of objects that a run stores are still those of its sets; see `describe_tasks`.
+
+    Raises:
+        UserError: the sets have changed since the run learned from them.
+    """
+    before = read_tasks(folder)
+    if before and (change := describe_task_change(before, tasks)) is not None:
+        raise UserError(
+            f"the sets have changed since {folder} learned from them: {change}; name another folder, or remove this one"
+        )
 
 
 def check_table(folder: Path, path: Path) -> Path:
