@@ -53,6 +53,12 @@ def blocks(page: Path) -> list[Block]:
     return [Block(kind, title or None, text) for kind, title, text in FENCE.findall(page.read_text(encoding="utf-8"))]
 
 
+MODULES = {
+    block.title: block.text for page in PAGES for block in blocks(page) if block.title and block.language == "python"
+}
+"""The modules of all pages."""
+
+
 def page_name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
@@ -145,13 +151,16 @@ def documented_commands() -> list[str]:
 
 @pytest.mark.parametrize("command", documented_commands())
 def test_a_documented_command_exists_with_its_options_and_settings(
-    command: str, monkeypatch: pytest.MonkeyPatch
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    for title, text in MODULES.items():  # a setting may name a class of one
+        (tmp_path / title).write_text(text, encoding="utf-8")
     monkeypatch.setenv("TRIPLETCL_DATA", "data")
     monkeypatch.setenv("TRIPLETCL_OBJECTS", "data")
     given = parsed(shlex.split(re.sub(r"\$\(.*?\)", "photo.jpg", command))[1:])
     if isinstance(given.get("config"), str) and not given.get("go_on"):
-        load_config(given["config"], given.get("overrides") or ())
+        with import_path(tmp_path):
+            load_config(given["config"], given.get("overrides") or ())
 
 
 def parsed(arguments: list[str]) -> dict[str, Any]:
