@@ -80,8 +80,16 @@ class Learner(Protocol):
         """`[B, K]`: the task's classes in each input, weights that sum to 1."""
         ...
 
+    def read_by_vectors(self) -> bool:
+        """From now on read classes by their vectors; False if they have none."""
+        ...
+
+    def class_vectors(self, classes: np.ndarray, fit: bool = False) -> Tensor:
+        """`[K, W]` the vectors of classes that are read by them; fit the map of the vectors to these classes first."""
+        ...
+
     def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
-        """Use the readout from now on, with the weight `[M, K]` for these K classes."""
+        """Use the readout from now on, with the weight `[M, K]` for these K classes; `[M, W]` if they have vectors."""
         ...
 
     def modules(self) -> Iterator[nn.Module]: ...

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tripletcl.data.facts import Fact
+from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.images import ImageLike
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.image import ImageBranch
@@ -144,8 +144,27 @@ class FactEmbedder(TextEmbedder):
         """
         assert self.image.analytic is not None
         self.facts = tuple(facts)
-        self.text.whiten([text for fact in facts for text in fact.units if text is not None], self.spec.whitening_floor)
+        self.whiten(facts)
         self.image.analytic.solve(weight, self.encode_facts(facts)[0])
+
+    def whiten(self, facts: Sequence[Fact]) -> None:
+        """Whiten the text vectors by the texts of these facts."""
+        self.text.whiten([text for fact in facts for text in fact.units if text is not None], self.spec.whitening_floor)
+
+    def score_by_text(self) -> None:
+        """Score facts by their text vectors only, whatever the readout was installed for."""
+        self.spec = dataclasses.replace(self.spec, scored_by="text")
+
+    def set_vector_readout(self, weight: Tensor, facts: Sequence[Fact]) -> None:
+        """Answer by an analytic readout whose outputs are the unit vectors, not the scores of single facts.
+
+        Args:
+            weight: The weights of the readout, `[M, 3 * D]`.
+            facts: The facts that were taught.
+        """
+        assert self.image.analytic is not None
+        self.facts = tuple(facts)
+        self.image.analytic.solve(weight, torch.eye(weight.shape[1]).unflatten(1, (len(UNITS), -1)))
 
     @torch.no_grad()
     def vectors_and_scores(self, representation: Tensor, facts: Sequence[Fact]) -> tuple[Tensor, Tensor | None]:

@@ -85,6 +85,7 @@ class FactLearner(TrunkLearner):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learn_temperature)
         self.vocabulary = Vocabulary(())
         self.encoded: list[Tensor] = []
+        self.by_vectors = False
 
     @property
     def network(self) -> ImageBranch:
@@ -138,9 +139,23 @@ class FactLearner(TrunkLearner):
         targets = batch.targets.float()
         return targets / targets.sum(dim=1, keepdim=True)
 
+    def read_by_vectors(self) -> bool:
+        """Read facts by their text vectors from now on."""
+        self.embedder.score_by_text()
+        self.by_vectors = True
+        return True
+
+    def class_vectors(self, classes: np.ndarray, fit: bool = False) -> Tensor:
+        """`[K, 3 * D]` the unit vectors of facts; `fit` whitens by their texts, for all facts from then on."""
+        facts = [self.facts[i] for i in classes]
+        if fit:
+            self.embedder.whiten(facts)
+        return self.embedder.encode_facts(facts)[0].flatten(1)
+
     def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
-        """Answer by the analytic readout: weight `[M, K]` for these K facts."""
-        self.embedder.set_readout(weight, [self.facts[i] for i in classes])
+        """Answer by the analytic readout: weight `[M, K]` for these K facts, `[M, 3 * D]` if read by their vectors."""
+        set_readout = self.embedder.set_vector_readout if self.by_vectors else self.embedder.set_readout
+        set_readout(weight, [self.facts[i] for i in classes])
 
     @torch.no_grad()
     def score(self, out: Tensor, batch: Any) -> Tensor:

@@ -63,6 +63,14 @@ class TrunkLearner(nn.Module):
         assert self.analytic is not None
         return self.analytic.expand(representation)
 
+    def read_by_vectors(self) -> bool:
+        """Classes have no vectors, unless a learner says otherwise."""
+        return False
+
+    def class_vectors(self, classes: np.ndarray, fit: bool = False) -> Tensor:
+        """Not asked for where classes have no vectors."""
+        raise NotImplementedError
+
     def functions(
         self, task: TaskLike, inputs: Callable[[np.ndarray], Iterator[Tensor]]
     ) -> Iterable[tuple[Callable[[Tensor], Tensor], Iterable[Tensor]]]:

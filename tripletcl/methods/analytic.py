@@ -27,17 +27,27 @@ their solution then stays exactly as it was: such a task adds its own classes an
 Targets, for facts: the indicators of the facts themselves ("indicators", closed vocabulary), their unit text vectors
 ("text", open vocabulary: a linear function of the same W), or the sum of both scores ("both").
 
+The sums grow by a column a class. Where the columns would take more than SUMS_BYTES, the text vectors of the classes
+take their place: with the vectors V of the classes, one a row,
+
+    C V = sum_n phi_n (y_n V)^T
+
+has as many columns as a vector has numbers, however many classes there are, and is all that the targets "text" need.
+V is whitened by the classes known at that moment and stays so. Scores of single classes are no longer known, which a
+warning says.
+
 Deviations: an image distributes the weight 1 over the facts that it shows; the ridge parameter is a setting, where
 RanPAC searches for it; the features are normalised per image and not by the first task, so that nothing depends on
 which task was first.
 
 Limits: a readout cannot find what the frozen network does not represent, so that on drawings and digits, far from the
 photographs of its pretraining, it stays below joint training of a trunk; memory is quadratic in the number of random
-features (4,000: 128 MB) and grows by a column a class.
+features (4,000: 128 MB) and grows by a column a class, as long as there are few classes.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated, Any, ClassVar, Literal
@@ -49,6 +59,11 @@ from torch import Tensor, nn
 
 from tripletcl.continual import Inputs, Learner, Method, Properties, Task
 from tripletcl.errors import UserError
+
+log = logging.getLogger("tripletcl")
+
+SUMS_BYTES = 2**29
+"""The most that the columns of classes may take in the sums: 16,777 classes of 4,000 random features."""
 
 FEATURES_PER_ROW = 32
 """Random features for each pending row, at least: with more rows another factorisation is as cheap."""
@@ -90,7 +105,8 @@ class Analytic(Method):
         self.features, self.ridge, self.targets, self.trunk, self.seed = features, ridge, targets, trunk, seed
         self.has_learned = False
         self.classes: list[int] = []
-        """The class of each column."""
+        """The class of each column, or the classes whose vectors the columns are."""
+        self.by_vectors = False
         self.pending: Pending = {}
         self._solution_future: Future[tuple[Tensor, Tensor]] | None = None
         """The result of `_solve_sums` for the current sums, if it was started in advance."""
@@ -111,10 +127,12 @@ class Analytic(Method):
     @torch.no_grad()
     def after_task(self, task: Task) -> None:
         self.learner.eval()
+        if not self.by_vectors:
+            self._limit_columns(task.classes)
         earlier = self.solution() if task.earlier_unknown and self.has_learned else None
         columns = self._columns_of(task.classes)
         rows = self._rows(task) if earlier is None else self._complete_rows(task, columns, earlier)
-        columns = columns if earlier is None else list(range(len(self.classes)))
+        columns = columns if earlier is None else slice(None)
         pending = len(self.pending["phi"]) if self.pending else 0
         if self.has_learned and (pending + len(task)) * FEATURES_PER_ROW <= self.features:
             self._append_pending(columns, *map(torch.cat, zip(*rows, strict=True)))
@@ -123,7 +141,24 @@ class Analytic(Method):
         self.has_learned = True
         self.learner.set_readout(self.solution(), np.array(self.classes))
 
-    def _add_to_sums(self, columns: list[int], rows: Iterator[tuple[Tensor, Tensor]]) -> None:
+    def _limit_columns(self, new: np.ndarray) -> None:
+        """Replace the columns of classes by those of their vectors, if new classes would make too many."""
+        classes = np.array(list(dict.fromkeys([*self.classes, *new.tolist()])))
+        if 8 * self.features * len(classes) <= SUMS_BYTES or not self.learner.read_by_vectors():
+            return
+        log.warning(
+            "analytic: the sums of %d classes would take %.1f GiB; facts are scored by their text vectors from here on",
+            *(len(classes), 8 * self.features * len(classes) / 2**30),
+        )
+        vectors = self.learner.class_vectors(classes, fit=True)[: len(self.classes)]  # [K, W]
+        self.correlation = self._with_all_columns(self.correlation)
+        self.correlation = self.correlation @ vectors.to(self.correlation)
+        if self.pending:
+            phi, shown = self._pending_rows(self.pending["phi"])
+            self.pending = {"phi": phi, "shown": shown @ vectors.to(shown)}
+        self.by_vectors, self._solution_future = True, None
+
+    def _add_to_sums(self, columns: list[int] | slice, rows: Iterator[tuple[Tensor, Tensor]]) -> None:
         """Add the pending rows to the sums, then those of a task."""
         self.correlation = self._with_all_columns(self.correlation)
         if self.pending:
@@ -136,9 +171,9 @@ class Analytic(Method):
             self.correlation[:, columns] += (phi.T @ indicators).double()
         self.pending, self._solution_future = {}, None
 
-    def _append_pending(self, columns: list[int], phi: Tensor, indicators: Tensor) -> None:
+    def _append_pending(self, columns: list[int] | slice, phi: Tensor, indicators: Tensor) -> None:
         """Store the rows of a task in addition to the sums."""
-        wide = indicators.new_zeros(len(phi), len(self.classes))  # [n, K]
+        wide = self._with_all_columns(indicators.new_zeros(len(phi), 0))  # [n, K]
         wide[:, columns] = indicators
         if self.pending:
             earlier_phi, earlier = self._pending_rows(phi)
@@ -150,30 +185,35 @@ class Analytic(Method):
         return self.pending["phi"].to(like), self._with_all_columns(self.pending["shown"]).to(like)
 
     def _rows(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield random features `[B, M]` and indicators `[B, K]` of the task's images."""
-        start = 0
+        """Yield random features `[B, M]` and indicators `[B, K]`, or vectors `[B, W]`, of the task's images."""
+        vectors, start = self.learner.class_vectors(task.classes) if self.by_vectors else None, 0
         for inputs in self.inputs(task.items):
             rows = slice(start, start := start + len(inputs))
             phi = self.learner.expand(self.learner.represent(inputs).float())
-            yield phi, self.learner.indicators(task.batch(inputs, rows))
+            indicators = self.learner.indicators(task.batch(inputs, rows))
+            yield phi, indicators if vectors is None else indicators @ vectors
 
-    def _complete_rows(self, task: Task, columns: list[int], earlier: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _complete_rows(
+        self, task: Task, columns: list[int] | slice, earlier: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield random features `[B, M]` and targets `[B, K]` for all classes: outputs of an earlier solution `[M, K']`
-        for those that the task's labels do not mention.
+        for those that the task's labels do not mention. The vectors of its own classes are added to those outputs.
         """
         for phi, indicators in self._rows(task):
             targets = self._with_all_columns((phi.to(earlier) @ earlier).to(phi))  # [B, K]
-            targets[:, columns] = indicators
+            targets[:, columns] = indicators + targets[:, columns] if self.by_vectors else indicators
             yield phi, targets
 
-    def _columns_of(self, classes: np.ndarray) -> list[int]:
-        """The columns of these classes; new classes get new columns."""
-        self.classes += [c for c in classes.tolist() if c not in self.classes]
-        return [self.classes.index(c) for c in classes.tolist()]
+    def _columns_of(self, classes: np.ndarray) -> list[int] | slice:
+        """The columns of these classes; new classes get new columns, unless the columns are those of vectors."""
+        column = {c: number for number, c in enumerate(dict.fromkeys([*self.classes, *classes.tolist()]))}
+        self.classes = list(column)
+        return slice(None) if self.by_vectors else [column[c] for c in classes.tolist()]
 
     def _with_all_columns(self, matrix: Tensor) -> Tensor:
         """Append zeros for the classes that arrived later."""
-        return nn.functional.pad(matrix, (0, len(self.classes) - matrix.shape[1]))
+        columns = self.correlation.shape[1] if self.by_vectors else len(self.classes)
+        return nn.functional.pad(matrix, (0, columns - matrix.shape[1]))
 
     def solution(self) -> Tensor:
         """W `[M, K]`, in float64."""
@@ -205,6 +245,7 @@ class Analytic(Method):
             "correlation": self.correlation,
             "classes": list(self.classes),
             "later": dict(self.pending),
+            "by_vectors": self.by_vectors,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -212,6 +253,7 @@ class Analytic(Method):
         self.gram, self.correlation = state["gram"], state["correlation"]
         self.classes = list(state["classes"])
         self.pending = dict(state.get("later", {}))
+        self.by_vectors = state.get("by_vectors", False) and self.learner.read_by_vectors()
 
 
 def _solve(factor: Tensor, right: Tensor) -> Tensor:

@@ -76,6 +76,12 @@ class ToyLearner(nn.Module):
     def indicators(self, batch: Batch) -> Tensor:
         return torch.ones(len(batch.inputs), 1)  # a toy task is one class
 
+    def read_by_vectors(self) -> bool:
+        return False
+
+    def class_vectors(self, classes: np.ndarray, fit: bool = False) -> Tensor:
+        raise NotImplementedError
+
     def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
         assert self.analytic is not None
         self.analytic.solve(weight, torch.eye(3)[torch.from_numpy(classes) % 3])
