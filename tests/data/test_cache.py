@@ -189,6 +189,18 @@ def test_image_rewritten_at_once_with_the_same_size_and_time(tmp_path: Path, fol
     assert first.fingerprint != second.fingerprint
 
 
+def test_a_clock_that_goes_backwards(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image of the same size is put in place of another an hour before the cache was written, by the clock."""
+    path, now = photo(tmp_path / "a.bmp", 1), time.time_ns()
+    hour = 3600 * 10**9
+    for seed, back in enumerate((0, hour, 2 * hour, 0), 1):
+        photo(path, seed)
+        os.utime(path, ns=(now - back, now - back))
+        monkeypatch.setattr("time.time_ns", lambda back=back: now - back)
+        for _ in range(2):
+            hold(ImageCache.open([path], SIZE, folder), [path])
+
+
 def test_growing_renamed_shuffled_and_shrinking_collections(
     photos: list[Path], folder: Path, decoded: list[str]
 ) -> None:

@@ -18,6 +18,7 @@ from tripletcl.errors import UserError
 from tripletcl.runs.continue_run import continue_run
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.train import train
+from tripletcl.web.state import open_state
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,9 @@ def test_runs_on_other_data_are_not_on_one_page(place: Path) -> None:
     train(others, place / "other")
     with pytest.raises(UserError, match=r"run and .*other learned from other rows or images, so their figures do not"):
         write_summary([place / "run", place / "other"], place / "page.html")
+    open_state(place / "run", place / "same")
+    with pytest.raises(UserError, match=r"other has other images or tasks than .*run; a run can be compared"):
+        open_state(place / "run", place / "other")
 
 
 def test_a_run_without_contents_still_opens(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -115,6 +116,16 @@ def test_a_run_that_was_changed_elsewhere_is_opened_again(run: Path) -> None:
     assert live.current.main.last == 1
     assert before.main.last == 2, "a state is never changed"
     assert len(live.current.galleries["test"]) == 24
+
+
+def test_a_run_that_was_removed_is_named(run: Path) -> None:
+    live = LiveState(run)
+    before = live.current
+    shutil.rmtree(run)
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"^{re.escape(str(run))} .*run"):
+            live.follow()
+    assert live.current is before
 
 
 def test_a_run_next_to_it_that_was_changed_is_opened_again(runs: Path, run: Path, tmp_path: Path) -> None:
