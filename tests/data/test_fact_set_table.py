@@ -18,6 +18,7 @@ from tripletcl.data.fact_sets import FACT_SETS, FactRecord
 from tripletcl.data.fact_sets.files import PHOTO_SUFFIXES
 from tripletcl.data.fact_sets.table import build_table
 from tripletcl.data.images import Region, decode_image
+from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN
 from tripletcl.errors import UserError
 
 RIDING = Fact("man", "riding", "horse")
@@ -40,14 +41,28 @@ def shown(image: str, fact: Fact = RIDING, split: str | None = "train", **values
     return FactRecord(f"{image}.png", fact, split, **values)
 
 
-def test_repeats_and_facts_that_are_not_shown_have_no_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+def labels(table: FactTable) -> list[tuple[str, str, int]]:
+    named = zip(rows(table), table.row_labels.tolist(), strict=True)
+    return [(image, fact, label) for (image, fact, _), label in named]
+
+
+def test_repeats_and_labels(tmp_path: Path) -> None:
+    """Of several labels of a photo the largest counts: one of two persons rides."""
     found = [shown("a"), shown("a"), shown("b", split="test"), shown("c", label=False), shown("d", label=None)]
-    assert rows(build(found, tmp_path)) == [
-        ("a.png", "<man, riding, horse>", "train"),
-        ("b.png", "<man, riding, horse>", "test"),
+    found += [shown("a", label=False), shown("c", label=None), shown("d", Fact("dog"), label=False)]
+    assert labels(build(found, tmp_path)) == [
+        ("a.png", str(RIDING), SHOWN),
+        ("b.png", str(RIDING), SHOWN),
+        ("c.png", str(RIDING), UNKNOWN),
+        ("d.png", str(RIDING), UNKNOWN),
     ]
-    assert "drawn: 1 facts, 2 rows, 2 images; left out: 1 labels not shown, 1 labels not known" in caplog.text
+
+
+def test_what_is_not_shown_implies_nothing(tmp_path: Path) -> None:
+    found = [shown("a"), shown("b", split="test"), shown("c", label=False)]
+    assert labels(build(found, tmp_path, orders=(2, 3)))[-1] == ("c.png", str(RIDING), NOT_SHOWN)
+    merged = build(found, tmp_path, people="merge")
+    assert [image for image, *_ in labels(merged)] == ["a.png", "b.png"], "a woman may ride the horse"
 
 
 def test_orders_and_people(tmp_path: Path) -> None:
@@ -227,6 +242,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "vsr": archives.write_vsr,
     "svo_probes": archives.write_svo_probes,
 }
+NEGATIVE_PHOTOS, NEGATIVE_REGIONS = ("hico", "vsr", "svo_probes"), ("vcoco",)
 WITHOUT_BOXES = ("lfl", "hico", "vsr", "svo_probes")
 
 
@@ -237,6 +253,7 @@ def test_every_set_becomes_a_table(kind: str, tmp_path: Path) -> None:
     table = read_fact_set(FactSetSpec(kind, str(tmp_path / "set"), **fewest))
     assert len(table) >= 2
     assert all(path.is_file() for path in table.paths)
+    assert (table.labels is not None) == (kind in NEGATIVE_PHOTOS)
     spec = FactSetSpec(kind, str(tmp_path / "set"), region="union", **fewest)
     if kind in WITHOUT_BOXES:
         with pytest.raises(UserError, match=rf"the set '{kind}' .* has no boxes, which `region: union` needs"):
@@ -246,6 +263,7 @@ def test_every_set_becomes_a_table(kind: str, tmp_path: Path) -> None:
     assert all(path.is_file() for path in regions.paths)
     assert regions.boxes is not None
     assert all(regions.boxes)
+    assert (regions.labels is not None) == (kind in NEGATIVE_REGIONS)
     assert set(regions.facts) <= set(table.facts)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tripletcl.data.facts import Fact
 from tripletcl.data.images import Region
+from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN
 from tripletcl.data.tables import COLUMNS, read_table, scan_table, table_text, write_table
 from tripletcl.errors import UserError
 
@@ -353,6 +354,41 @@ def test_a_row_may_have_a_box(tmp_path: Path, suffix: str) -> None:
     write_table(tmp_path / "again.csv", table)
     again = read_table(tmp_path / "again.csv", absolute=True)
     assert (again.photos, again.rows.tolist()) == (table.photos, table.rows.tolist())
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_row_may_have_a_label(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"facts.{suffix}"
+    records = [record | {"label": label} for record, label in zip(RECORDS, [1, 0, None, 1], strict=True)]
+    if suffix == "csv":
+        lines = [",".join("" if cell is None else str(cell) for cell in record.values()) for record in records]
+        path.write_text(",".join(records[0]) + "\n" + "\n".join(lines))
+    else:
+        (write_jsonl if suffix == "jsonl" else write_parquet)(path, records)
+    table = read_table(path)
+    assert table.row_labels.tolist() == [SHOWN, NOT_SHOWN, UNKNOWN, SHOWN]
+    assert table.rows_of("train").tolist() == [[0, 0]]
+    assert table.rows_of("train", label=None).tolist() == [[0, 0], [1, 1], [0, 2]]
+    write_table(tmp_path / "again.csv", table)
+    again = read_table(tmp_path / "again.csv", absolute=True)
+    assert again.row_labels.tolist() == table.row_labels.tolist()
+    joined = table.join([table])
+    assert joined.row_labels.tolist()[:4] == table.row_labels.tolist()
+    for record in records:
+        record["label"] = 1
+    assert read_table(write_jsonl(tmp_path / "shown.jsonl", records)).labels is None
+
+
+def test_bad_labels_are_named_by_their_line(tmp_path: Path) -> None:
+    header = HEADER.strip() + ",label\n"
+    message = refusal(csv_file(tmp_path, "a.jpg,dog,,,train,1\na.jpg,cat,,,train,yes\n", header))
+    assert message.endswith(
+        "line 3: label is 'yes'; allowed are 1 (shown), 0 (verified not to be shown) and an empty cell (not known)"
+    )
+    body = "a.jpg,dog,,,train,0\nb.jpg,dog,,,train,1\na.jpg,dog,,,test,1\n"
+    assert refusal(csv_file(tmp_path, body, header)).endswith(
+        "line 2: label of <dog> is 0, but 1 at line 4 for the same image"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tripletcl.data import Fact
+from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN, PairLabels
 from tripletcl.embedding.fact_learner import FactLearner, Vocabulary
 from tripletcl.embedding.text import TextBranch
 from tripletcl.mas import importance
@@ -67,12 +68,13 @@ def learner_and_batch(loss: str) -> tuple[FactLearner, SimpleNamespace, SimpleNa
     return learner, task, SimpleNamespace(inputs=torch.randn(6, 4), targets=targets)
 
 
-def written_out(learner: FactLearner, out: Tensor, targets: Tensor, name: str) -> Tensor:
+def written_out(learner: FactLearner, out: Tensor, targets: Tensor, name: str, unknown: Tensor | None = None) -> Tensor:
     """Loop over (image, fact) rows and units, as the definition says."""
+    possible = targets if unknown is None else targets | unknown
     rows, total = targets.nonzero().tolist(), torch.zeros(())
     known = FACTS[:4]
     for image, fact in rows:
-        facts_shown = [known[k] for k in targets[image].nonzero().flatten().tolist()]
+        facts_shown = [known[k] for k in possible[image].nonzero().flatten().tolist()]
         for u in range(3):
             text = known[fact].units[u]
             if text is None:
@@ -102,6 +104,28 @@ def test_loss_and_gradient_equal_the_definition(name: str) -> None:
     torch.testing.assert_close(fast, slow)
     for left, right in zip(torch.autograd.grad(fast, parameters), torch.autograd.grad(slow, parameters), strict=True):
         torch.testing.assert_close(left, right, atol=1e-6, rtol=1e-4)
+
+
+def test_a_fact_that_is_not_known_is_no_negative() -> None:
+    learner, task, batch = learner_and_batch("contrastive")
+    batch.items = np.array([7, 3, 5, 1, 0, 2])
+    rows = np.array([[7, 2], [3, 2], [5, 0], [5, 1], [1, 0], [2, 3]])
+    labels = np.array([UNKNOWN, NOT_SHOWN, UNKNOWN, SHOWN, NOT_SHOWN, UNKNOWN], dtype=np.int8)
+    plain = learner.loss(learner(batch.inputs), batch)
+    learner.labels = PairLabels(rows, labels, (9, len(FACTS)))
+    assert learner.labels.verified.tolist() == [True, False, True, False, False]
+    unknown = torch.zeros(6, 4, dtype=torch.bool)
+    for place, item in enumerate(batch.items.tolist()):
+        for fact in range(4):
+            own = {label for row, label in zip(rows.tolist(), labels.tolist(), strict=True) if row == [item, fact]}
+            unknown[place, fact] = UNKNOWN in own or (not own and fact in (0, 2))
+    loss = learner.loss(learner(batch.inputs), batch)
+    torch.testing.assert_close(loss, written_out(learner, learner(batch.inputs), batch.targets, "contrastive", unknown))
+    assert loss < plain
+    learner.negatives, others = "seen", SimpleNamespace(classes=task.classes[:3], earlier_classes=np.array([3]))
+    learner.begin_task(others)
+    batch.targets = batch.targets[:, :3] | ~batch.targets[:, :3].any(dim=1, keepdim=True)
+    learner.loss(learner(batch.inputs), batch).backward()  # facts of earlier tasks have labels, too
 
 
 def test_one_output_answers_the_facts_of_all_tasks() -> None:

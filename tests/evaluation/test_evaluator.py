@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from tripletcl.data.fact_table import FactTable
 from tripletcl.data.facts import Fact
+from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN
 from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator, equal_queries
 
@@ -83,6 +84,73 @@ def test_every_number_against_loops() -> None:
     ranks = filtered_ranks_by_loops(scores, [[(i, f) in true for f in range(6)] for i in ids])
     assert result.mrr == pytest.approx(sum(1 / rank for rank in ranks) / len(ranks))
     assert result.recall == pytest.approx({str(k): sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 5, 10)})
+
+
+def test_pairs_that_are_not_known_are_left_out_against_loops() -> None:
+    rng = np.random.default_rng(3)
+    rows, labels = [], []
+    for image in range(40):
+        for fact in rng.choice(5, rng.integers(1, 5), replace=False):
+            label = SHOWN if fact == 1 else rng.choice([UNKNOWN, SHOWN] if fact == 4 else [NOT_SHOWN, UNKNOWN, SHOWN])
+            rows.append((f"{image}.jpg", FACTS[fact], "test"))
+            labels.append(int(label))
+    train = [("x.jpg", fact, "train") for fact in FACTS]
+    facts = FactTable.from_rows(Path("photos"), train + rows, [SHOWN] * len(train) + labels)
+    label_of = {
+        (image, fact): label for (image, fact), label in zip(facts.rows.tolist(), facts.row_labels, strict=True)
+    }
+    fact_vectors, present = vectors()
+    ids = np.arange(1, 41)
+    images = torch.randn(len(ids), 3, 4, generator=torch.Generator().manual_seed(2))
+    result = FactEvaluator(facts, TASKS, fact_vectors, present).evaluate(images, ids)
+
+    scores = scores_by_loops(images, fact_vectors, present)
+    verified = (0, 2, 3)
+
+    def known(place: int, fact: int) -> bool:
+        label = label_of.get((ids[place], fact), 0)
+        return label in (SHOWN, NOT_SHOWN) or (label == 0 and fact not in verified)
+
+    def ap(fact: int, of: list[int]) -> float:
+        kept = [i for i in of if known(i, fact)]
+        return average_precision_by_loops(
+            [scores[i][fact] for i in kept], [label_of.get((ids[i], fact)) == SHOWN for i in kept]
+        )
+
+    everyone = list(range(len(ids)))
+    for task, own_map, all_map in zip(TASKS, result.map_tasks, result.map_tasks_all, strict=True):
+        own = [i for i in everyone if any(label_of.get((ids[i], f)) in (SHOWN, NOT_SHOWN) for f in task)]
+        assert own_map == pytest.approx(np.nanmean([ap(fact, own) for fact in task]))
+        assert all_map == pytest.approx(np.nanmean([ap(fact, everyone) for fact in task]))
+    assert result.ap == [(str(FACTS[f]), pytest.approx(ap(f, everyone))) for f in range(5)]
+    assert result.verified == [(2, 2), (1, 3)]
+    ranks = []
+    for i in everyone:
+        for fact in range(6):
+            if label_of.get((ids[i], fact)) == SHOWN:
+                wrong = [f for f in range(6) if known(i, f) and label_of.get((ids[i], f)) != SHOWN]
+                ranks.append(1 + sum(scores[i][f] >= scores[i][fact] for f in wrong))
+    assert result.mrr == pytest.approx(sum(1 / rank for rank in ranks) / len(ranks))
+    for closed in (torch.zeros(40, 6), torch.randn(40, 6)):
+        again = FactEvaluator(facts, TASKS, fact_vectors, present).evaluate(images, ids, closed)
+        assert again.map_open == pytest.approx(result.map_all)
+
+
+def test_a_fact_of_which_only_one_kind_of_label_is_there_is_not_measured() -> None:
+    rows = [
+        ("a.jpg", FACTS[0], "test"),
+        ("b.jpg", FACTS[0], "test"),
+        ("c.jpg", FACTS[1], "test"),
+        ("d.jpg", FACTS[1], "test"),
+    ]
+    facts = FactTable.from_rows(Path("photos"), rows, [SHOWN, UNKNOWN, NOT_SHOWN, NOT_SHOWN])
+    fact_vectors, present = (each[:2] for each in vectors())
+    images = torch.randn(4, 3, 4, generator=torch.Generator().manual_seed(2))
+    result = FactEvaluator(facts, [np.array([0, 1])], fact_vectors, present).evaluate(images, np.arange(4))
+    assert [name for name, _ in result.ap] == ["<dog>"]
+    only = FactEvaluator(facts, [np.array([0, 1])], fact_vectors, present).evaluate(images[:2], np.arange(2))
+    assert only.ap == [], "the other photo of <dog> is not known"
+    assert only.verified == [(0, 0)]
 
 
 def test_the_order_and_the_length_of_image_vectors_do_not_matter() -> None:

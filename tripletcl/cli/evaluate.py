@@ -52,10 +52,11 @@ def _print_accuracies(title: str, scores: dict[str, Any]) -> None:
 
 
 def _print_maps(title: str, scores: dict[str, Any]) -> None:
-    from tripletcl.report.formatting import fraction
+    from tripletcl.report.formatting import fraction, negatives, total
 
     own, of_all = ([fraction(score) for score in scores[key]] for key in ("map_tasks", "map_tasks_all"))
     rows = [["own images", *own, ""], ["all test images", *of_all, fraction(scores["map_all"])]]
+    rows.append(["negatives", *map(negatives, scores["verified"]), negatives(total(scores["verified"]))])
     print_table(["gallery", *scores["tasks"], "all facts"], rows, title)
     recall = ", ".join(f"recall@{k} {fraction(value)}" for k, value in scores["recall"].items())
     say(f"image to fact: {recall}, MRR {fraction(scores['mrr'])}")

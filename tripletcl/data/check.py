@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tripletcl.data.fact_table import SPLITS
 from tripletcl.data.folding import Fold
 from tripletcl.data.images import clamp, decode_image, map_in_threads, photo_digest, photo_size, read_photo
+from tripletcl.data.labels import SHOWN
 from tripletcl.data.missing import by_other_form, describe_form
 from tripletcl.data.tables import Row, Scan, describe_placeholders, scan_table
 from tripletcl.errors import UserError
@@ -130,8 +131,8 @@ def check_table(
 def _row_problems(scan: Scan) -> Iterator[Problem]:
     for bad in scan.bad:
         yield Problem("bad row", (bad.number,), bad.reason)
-    same = _group(((row.image, row.box, row.fact, row.split), row) for row in scan.rows)
-    for (image, box, fact, split), rows in same.items():
+    same = _group(((row.image, row.box, row.fact, row.split, row.label), row) for row in scan.rows)
+    for (image, box, fact, split, _), rows in same.items():
         if len(rows) > 1:
             where = f"{image!r} in {list(box)}" if box else repr(image)
             yield Problem("duplicate row", _numbers(rows), f"{where} shows {fact} ({split}) {len(rows)} times")
@@ -141,7 +142,7 @@ def _fact_problems(by_fact: dict[Any, list[Row]]) -> Iterator[Problem]:
     kinds: dict[str, Kind] = {"train": "no training image", "test": "no test image"}
     for split, kind in kinds.items():
         for fact, rows in by_fact.items():
-            if all(row.split != split for row in rows):
+            if all(row.split != split or row.label != SHOWN for row in rows):
                 yield Problem(kind, _numbers(rows), f"{fact} has {kind}")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tripletcl.data.cache import ImageCache
 from tripletcl.data.fact_table import FactTable
+from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN
 from tripletcl.data.tables import CONTENT
 
 
@@ -72,5 +73,6 @@ def _rows(table: FactTable) -> list[str]:
         for fact, group in zip(table.facts, table.groups or table.facts, strict=True)
     ]
     parts = [f" in {list(box)}" if box else "" for box in table.boxes or (None,) * len(table.images)]
-    rows = zip(table.rows.tolist(), table.splits, strict=True)
-    return [f"{texts[fact]}{parts[image]} ({split})" for (image, fact), split in rows]
+    words = {SHOWN: "", NOT_SHOWN: ", not shown", UNKNOWN: ", not known"}
+    rows = zip(table.rows.tolist(), table.splits, table.row_labels.tolist(), strict=True)
+    return [f"{texts[fact]}{parts[image]} ({split}{words[label]})" for (image, fact), split, label in rows]

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tripletcl.data.columns import BadRow, Column, TableFile, combine, quoted, read_columns
+from tripletcl.data.columns import BadRow, Column, TableFile, combine, distinct_rows, quoted, read_columns
 from tripletcl.data.fact_table import SPLITS, FactTable
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.folding import Fold, describe_folds, fold_facts
 from tripletcl.data.images import PixelBox, Region
+from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN
 from tripletcl.data.words import PLACEHOLDERS
 from tripletcl.errors import UserError
 from tripletcl.files import write_text
@@ -33,7 +34,13 @@ COLUMNS = ("image", *UNITS, "split")
 BOX = ("x1", "y1", "x2", "y2")
 """The columns of a table of regions: left, top, right and bottom, in pixels from 0, right and bottom excluded."""
 
-NUMBERS = frozenset(BOX)
+LABEL = "label"
+"""The column that says whether the image of a row shows its fact."""
+
+LABELS = {SHOWN: 1, NOT_SHOWN: 0, UNKNOWN: None}
+"""The cells of that column; None is an empty one."""
+
+NUMBERS = frozenset((*BOX, LABEL))
 """The columns of numbers; all others are text."""
 
 CONTENT = "photo_digest"
@@ -52,6 +59,7 @@ class Row(NamedTuple):
     split: str
     group: str | None = None
     box: PixelBox | None = None
+    label: int = SHOWN
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Scan:
         facts: Their facts.
         splits: Their splits.
         groups: The tasks of their facts, if the file has a column for it.
+        labels: Their labels, likewise.
         bad: The other rows.
         folds: The texts of units that are read as another one.
         placeholders: Units that seem to stand for a missing value, such as "NaN", with the number of their rows.
@@ -80,6 +89,7 @@ class Scan:
     facts: Column[Fact]
     splits: Column[str]
     groups: Column[str] | None
+    labels: Column[int] | None
     bad: list[BadRow]
     folds: list[Fold] = field(default_factory=list)
     placeholders: dict[str, int] = field(default_factory=dict)
@@ -91,7 +101,8 @@ class Scan:
         images = self.images.cells()
         paths = [image.path.as_posix() if isinstance(image, Region) else image for image in images]
         boxes = [image.box if isinstance(image, Region) else None for image in images]
-        columns = self.numbers.tolist(), paths, self.facts.cells(), self.splits.cells(), groups, boxes
+        labels = [SHOWN] * len(self.numbers) if self.labels is None else self.labels.cells()
+        columns = self.numbers.tolist(), paths, self.facts.cells(), self.splits.cells(), groups, boxes, labels
         return [Row(*cells) for cells in zip(*columns, strict=True)]
 
     def take(self, rows: np.ndarray, bad: list[BadRow]) -> Scan:
@@ -103,6 +114,7 @@ class Scan:
             facts=self.facts.take(rows),
             splits=self.splits.take(rows),
             groups=None if self.groups is None else self.groups.take(rows),
+            labels=None if self.labels is None else self.labels.take(rows),
             bad=sorted([*self.bad, *bad], key=lambda row: row.number),
         )
 
@@ -121,8 +133,9 @@ def read_table(
     ignored, and duplicate rows are dropped. Image paths are relative to `root` and stay below it; symbolic links are
     followed. With the columns x1, y1, x2, y2 the image of a row is a part of a photo: its box in the pixels as they are
     stored, before any EXIF rotation, from 0, with x2 and y2 excluded; fractions are extended to whole pixels, and where
-    all four are empty it is the whole photo. `tripletcl.data.check_table` also finds missing images, images in both
-    splits, and boxes outside their photo.
+    all four are empty it is the whole photo. With the column label, a row says that the image shows the fact (1), was
+    verified not to show it (0), or that this is not known (an empty cell). `tripletcl.data.check_table` also finds
+    missing images, images in both splits, and boxes outside their photo.
 
     Args:
         path: The file; its suffix selects the format. Text is UTF-8, with or without a byte order mark.
@@ -146,7 +159,7 @@ def read_table(
         log.info("%s: %s", path, describe_folds(scan.folds))
     if fold and scan.placeholders:
         log.warning("%s has %s", path, describe_placeholders(scan.placeholders))
-    table = FactTable.from_columns(scan.root, scan.images, scan.facts, scan.splits)
+    table = FactTable.from_columns(scan.root, scan.images, scan.facts, scan.splits, scan.labels)
     if scan.groups is None:
         return table
     rows = np.unique(scan.facts.codes, return_index=True)[1]  # all rows of a fact have one group
@@ -169,7 +182,7 @@ def scan_table(
     """
     path = Path(path)
     root = path.parent if root is None else Path(root)
-    file, counted_in = read_columns(path, [*COLUMNS, *([task_column] if task_column else [])], BOX)
+    file, counted_in = read_columns(path, [*COLUMNS, *([task_column] if task_column else [])], (*BOX, LABEL))
     _check_box(path, file)
     if not len(file.numbers) and not file.bad:
         raise UserError(f"{path} has a header but no rows")
@@ -181,7 +194,7 @@ def scan_table(
     readings, folds = fold_facts(rows, known) if fold else ({}, [])
     if readings:
         scan = replace(scan, facts=scan.facts.parse(lambda fact: readings.get(fact, fact)))
-    return replace(_with_one_group(scan), folds=folds, placeholders=_placeholders(rows))
+    return replace(_without_contradictions(_with_one_group(scan)), folds=folds, placeholders=_placeholders(rows))
 
 
 def describe_placeholders(placeholders: Mapping[str, int]) -> str:
@@ -221,6 +234,8 @@ def table_columns(table: FactTable, paths: Sequence[str], task_column: str | Non
     if table.boxes is not None:
         boxes = [table.boxes[image] or (None,) * len(BOX) for image in images]
         columns |= {name: [box[place] for box in boxes] for place, name in enumerate(BOX)}
+    if table.labels is not None:
+        columns[LABEL] = [LABELS[label] for label in table.labels.tolist()]
     if task_column is not None and table.groups is not None:
         columns[task_column] = [table.groups[fact] for fact in facts]
     if table.contents is not None:
@@ -246,8 +261,8 @@ def _check_box(path: Path, file: TableFile) -> None:
 
 def _parse(
     file: TableFile, task_column: str | None, absolute: bool
-) -> tuple[Column[str | Region], Column[Fact], Column[str], Column[str] | None]:
-    """The images, facts, splits and groups of a file's rows, valid or not."""
+) -> tuple[Column[str | Region], Column[Fact], Column[str], Column[str] | None, Column[int] | None]:
+    """The images, facts, splits, groups and labels of a file's rows, valid or not."""
     texts = {name: column for name, column in file.columns.items() if name not in NUMBERS}
     cells = {name: column.parse(partial(_cell, column=name)) for name, column in texts.items()}
     groups = None if task_column is None else cells[task_column].parse(partial(_group, task_column=task_column))
@@ -256,13 +271,14 @@ def _parse(
     if BOX[0] in file.columns:
         boxes = combine([file.columns[name].parse(partial(_side, column=name)) for name in BOX]).parse(_box)
         images = combine([images, boxes]).parse(_region)
-    return images, facts, cells["split"].parse(_split), groups
+    labels = file.columns[LABEL].parse(_label) if LABEL in file.columns else None
+    return images, facts, cells["split"].parse(_split), groups, labels
 
 
 def _scan_rows(scan: Scan) -> Scan:
     """The scan whose invalid rows are among the bad ones, each with its first reason."""
     reasons: dict[int, str] = {}
-    for column in (scan.splits, scan.groups, scan.images, scan.facts):
+    for column in (scan.splits, scan.groups, scan.images, scan.facts, scan.labels):
         if column is not None:
             for row in np.flatnonzero(column.refused()).tolist():
                 reasons.setdefault(row, str(column.values[column.codes[row]]))
@@ -310,6 +326,19 @@ def _image(text: str, absolute: bool) -> str:
     if not path.parts:
         raise UserError(f"image {quoted(text)} names no file")
     return path.as_posix()
+
+
+def _label(value: object) -> int:
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        return UNKNOWN
+    text = value.strip() if isinstance(value, str) else value
+    if text in (1, "1", "1.0"):
+        return SHOWN
+    if text in (0, "0", "0.0"):
+        return NOT_SHOWN
+    raise UserError(
+        f"label is {quoted(value)}; allowed are 1 (shown), 0 (verified not to be shown) and an empty cell (not known)"
+    )
 
 
 def _side(value: object, column: str) -> float | None:
@@ -370,4 +399,22 @@ def _with_one_group(scan: Scan) -> Scan:
         )
         for row in np.flatnonzero(wrong).tolist()
     ]
+    return scan.take(~wrong, bad) if bad else scan
+
+
+def _without_contradictions(scan: Scan) -> Scan:
+    """The scan whose rows that say 0 of what another row says 1 of are among the bad ones."""
+    if scan.labels is None:
+        return scan
+    labels = np.array(scan.labels.cells(), dtype=np.int8)
+    _, pairs = distinct_rows([scan.images, scan.facts])  # [R] the same number for the same image and fact
+    shown = np.flatnonzero(labels == SHOWN)
+    said, first = np.unique(pairs[shown], return_index=True)
+    wrong = (labels == NOT_SHOWN) & np.isin(pairs, said)
+    bad = []
+    for row in np.flatnonzero(wrong).tolist():
+        other = scan.numbers[shown[first[np.searchsorted(said, pairs[row])]]]
+        fact = scan.facts.values[scan.facts.codes[row]]
+        reason = f"label of {fact} is 0, but 1 at {scan.counted_in} {other} for the same image"
+        bad.append(BadRow(int(scan.numbers[row]), reason))
     return scan.take(~wrong, bad) if bad else scan

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tripletcl.data.facts import UNITS, Fact
+from tripletcl.data.labels import PairLabels
 from tripletcl.embedding.embedder import FactEmbedder, ScoredBy
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.losses import contrastive, wildcard_cosine, wildcard_l2, wildcard_l2_root
@@ -30,7 +31,7 @@ class Vocabulary:
 
     Attributes:
         texts: For each unit u its V_u distinct texts.
-        ids: `[F, 3]` int64, the position of each fact's unit in texts; -1 where the fact lacks the unit.
+        ids: `[F + others, 3]` int64, the position of each fact's unit in texts; -1 where the fact lacks the unit.
     """
 
     def __init__(self, facts: Sequence[Fact], others: Sequence[Fact] = ()) -> None:
@@ -38,11 +39,14 @@ class Vocabulary:
         known = (*facts, *others)
         self.texts = [list(dict.fromkeys(t for f in known if (t := f.units[u]) is not None)) for u in units]
         places = [{None: -1} | {text: place for place, text in enumerate(texts)} for texts in self.texts]
-        ids = [[places[u][fact.units[u]] for u in units] for fact in facts]
-        self.ids = torch.tensor(ids, dtype=torch.int64).reshape(len(facts), len(UNITS))
+        ids = [[places[u][fact.units[u]] for u in units] for fact in known]
+        self.ids = torch.tensor(ids, dtype=torch.int64).reshape(len(known), len(UNITS))
 
     def shown(self, targets: Tensor, unit: int) -> Tensor:
-        """Find the texts of a unit that images show by any of their facts: `[B, F]` bool to `[B, V_u]` bool."""
+        """Find the texts of a unit that images show by any of their facts: `[B, F]` bool to `[B, V_u]` bool.
+
+        `[B, F + others]` includes the further facts.
+        """
         image, fact = targets.nonzero(as_tuple=True)
         shown = torch.zeros(len(targets), len(self.texts[unit]) + 1, dtype=torch.bool, device=targets.device)
         shown[image, self.ids[fact, unit]] = True  # the last column collects the facts that lack the unit
@@ -65,6 +69,8 @@ class FactLearner(TrunkLearner):
             tasks are used: no old image is kept in either case.
         learn_temperature: Train it (as a logarithm).
         from_features: The inputs are features of the frozen trunk, not images.
+        labels: Of the training images, by the ids of items, and the facts: in the softmax, a text that an image shows
+            by a fact of which that is not known is no negative. None if every pair is known.
     """
 
     def __init__(
@@ -77,11 +83,13 @@ class FactLearner(TrunkLearner):
         negatives: Literal["task", "seen"] = "task",
         learn_temperature: bool = False,
         from_features: bool = False,
+        labels: PairLabels | None = None,
     ) -> None:
         super().__init__(from_features)
         self.embedder = embedder
         self.facts = tuple(facts)
-        self.loss_name, self.negatives = loss, negatives
+        self.loss_name, self.negatives, self.labels = loss, negatives, labels
+        self.vocabulary_facts: np.ndarray = np.empty(0, np.int64)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learn_temperature)
         self.vocabulary = Vocabulary(())
         self.encoded: list[Tensor] = []
@@ -113,6 +121,7 @@ class FactLearner(TrunkLearner):
     def begin_task(self, task: TaskLike) -> None:
         """Encode the texts of the task's facts and, as negatives, perhaps those of earlier tasks."""
         others = task.earlier_classes if self.negatives == "seen" or len(task.classes) == 1 else ()
+        self.vocabulary_facts = np.concatenate([task.classes, np.asarray(others, dtype=np.int64)])
         self.vocabulary = Vocabulary([self.facts[i] for i in task.classes], [self.facts[i] for i in others])
         self.encoded = [self.embedder.text.encode(texts) for texts in self.vocabulary.texts]
         self.vocabulary.ids = self.vocabulary.ids.to(self.log_temperature.device)
@@ -123,12 +132,21 @@ class FactLearner(TrunkLearner):
         out, ids = out[image], self.vocabulary.ids[fact]  # [R, 3, D], [R, 3]
         vectors = [self.embedder.text.project(encoded) for encoded in self.encoded]
         if self.loss_name == "contrastive":
-            truth = [self.vocabulary.shown(batch.targets, unit)[image] for unit in range(len(UNITS))]  # [R, V_u]
+            shown = self._possibly_shown(batch)
+            truth = [self.vocabulary.shown(shown, unit)[image] for unit in range(len(UNITS))]  # [R, V_u]
             return contrastive(out, ids, vectors, self.log_temperature.exp(), truth)
         targets = torch.stack(
             [v[ids[:, u].clamp(min=0)] if len(v) else torch.zeros_like(out[:, u]) for u, v in enumerate(vectors)], dim=1
         )
         return DISTANCES[self.loss_name](out, targets, ids >= 0)
+
+    def _possibly_shown(self, batch: Any) -> Tensor:
+        """The facts that images show, or of which that is not known: `[B, K]` bool, with `labels` `[B, K + others]`."""
+        if self.labels is None:
+            return batch.targets
+        unknown = torch.from_numpy(self.labels.unknown(batch.items, self.vocabulary_facts)).to(batch.targets.device)
+        unknown[:, : batch.targets.shape[1]] |= batch.targets
+        return unknown
 
     def install_readout(self, width: int, seed: int, targets: ScoredBy) -> None:
         """Install an analytic readout of `width` random features; the heads answer until `set_readout`."""

@@ -73,7 +73,7 @@ def average_precision_of(
     return torch.cat([average_precision_of_rows(cosine_rows(images, f).float(), *_pairs(r)) for f, r in blocks])
 
 
-def average_precision_of_rows(rows: Tensor, facts: Tensor, images: Tensor) -> Tensor:
+def average_precision_of_rows(rows: Tensor, facts: Tensor, images: Tensor, ranked: Tensor | None = None) -> Tensor:
     """Compute `average_precision` from one row of scores per fact and the relevant pairs.
 
     It is computed on the CPU, by NumPy, whose sort is over ten times faster than torch's.
@@ -82,9 +82,11 @@ def average_precision_of_rows(rows: Tensor, facts: Tensor, images: Tensor) -> Te
         rows: `[F, N]` float32 or float64.
         facts: `[R]` the rows of the relevant (fact, image) pairs, in any order.
         images: `[R]` their columns.
+        ranked: `[F]` the number of images that are ranked for each fact, where a score of -inf leaves some out; None if
+            all are.
 
     Returns:
-        `[F]` float64 on the device of the rows, NaN for a fact without a pair or with a pair for every image.
+        `[F]` float64 on the device of the rows, NaN for a fact without a pair or with a pair for every ranked image.
 
     Raises:
         UserError: a score is NaN.
@@ -94,10 +96,11 @@ def average_precision_of_rows(rows: Tensor, facts: Tensor, images: Tensor) -> Te
     scores, fact_ids, image_ids = (tensor.cpu().numpy() for tensor in (rows, facts, images))
     if np.isnan(scores.max()):  # the maximum is NaN if any score is
         raise UserError("a score is NaN: the model's outputs are not finite, so they cannot be ranked")
-    return torch.from_numpy(_of_pairs(scores, fact_ids, image_ids)).to(rows.device)
+    most = scores.shape[1] if ranked is None else ranked.cpu().numpy()
+    return torch.from_numpy(_of_pairs(scores, fact_ids, image_ids, most)).to(rows.device)
 
 
-def _of_pairs(scores: np.ndarray, facts: np.ndarray, images: np.ndarray) -> np.ndarray:
+def _of_pairs(scores: np.ndarray, facts: np.ndarray, images: np.ndarray, most: int | np.ndarray) -> np.ndarray:
     """`average_precision_of_rows` of scores `[F, N]` with at least one image."""
     positives = scores[facts, images]  # [R]
     order = np.lexsort((positives, facts))  # by fact, then by score ascending
@@ -110,7 +113,7 @@ def _of_pairs(scores: np.ndarray, facts: np.ndarray, images: np.ndarray) -> np.n
     tied[1:] = (facts[1:] == facts[:-1]) & (positives[1:] == positives[:-1])
     first = np.maximum.accumulate(np.where(tied, 0, np.arange(len(facts))))  # [R] the first pair of each tie
     hits = ends[facts] - first  # [R] relevant images with at least this score
-    count[count == scores.shape[1]] = 0  # where every image is relevant, no order is wrong and nothing is measured
+    count[count == most] = 0  # where every image is relevant, no order is wrong and nothing is measured
     with np.errstate(divide="ignore", invalid="ignore"):
         ap = np.bincount(facts, hits / above, minlength=len(scores)) / count
     return np.where(count > 0, ap, np.nan)

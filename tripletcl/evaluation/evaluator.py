@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tripletcl.data.fact_table import FactTable
+from tripletcl.data.labels import PairLabels
 from tripletcl.embedding.readout import ClosedScores
 from tripletcl.errors import UserError
 from tripletcl.evaluation.average_precision import mean_average_precision
@@ -32,6 +33,7 @@ class StageScores:
         left_out: Number of facts that no or every test image shows; they have no AP and no part in any MAP.
         map_subset: MAP of the chosen subset of facts over all test images; None where none was chosen.
         map_open: As map_all, from the vectors only; None where nothing was added to their cosines.
+        verified: `[T]` of each task's facts with an AP, (number ranked against verified negatives only, number of all).
     """
 
     map_tasks: list[float | None]
@@ -43,6 +45,7 @@ class StageScores:
     left_out: int
     map_subset: float | None = None
     map_open: float | None = None
+    verified: list[tuple[int, int]] = field(default_factory=list)
 
 
 class FactEvaluator:
@@ -50,8 +53,9 @@ class FactEvaluator:
 
     The own gallery of a task is the test images that have a row of one of the task's facts; for a task of one fact it
     is all test images, since its own would hold nothing but right answers. A photo may show several facts: it is
-    relevant to each, and a negative of none of them. Facts with equal vectors are one query, which has the images of
-    all of them and counts once in a mean, under the name of the first (see `equal_queries`).
+    relevant to each, and a negative of none of them. Pairs that are not known (`PairLabels`) are left out: a fact with
+    verified negatives is ranked among these and the images that show it. Facts with equal vectors are one query, which
+    has the images of all of them and counts once in a mean, under the name of the first (see `equal_queries`).
 
     Args:
         table: The facts of each image; its "test" rows are the truth.
@@ -114,10 +118,11 @@ class FactEvaluator:
         Raises:
             UserError: a vector has NaN.
         """
-        pairs = self._true_pairs(image_ids).to(image_vectors.device)
+        pairs, labels = self._pairs(image_ids)
+        pairs, labelled = pairs.to(image_vectors.device), _labelled(pairs, labels).to(image_vectors.device)
         own_images = self._own_images(image_ids)
-        galleries = [_own_gallery(pairs, task, own) for task, own in zip(self.tasks, own_images, strict=True)]
-        result = one_pass(self._scorer(image_vectors, closed), pairs, self.tasks, galleries)
+        galleries = [_own_gallery(pairs, labelled, task, own) for task, own in zip(self.tasks, own_images, strict=True)]
+        result = one_pass(self._scorer(image_vectors, closed), pairs, self.tasks, galleries, labels=labels)
         ap, answerable = result.ap, (~result.ap.isnan()).nonzero().flatten().tolist()
         recall, mrr = recall_of_ranks(result.ranks)
         facts, values = self.queries.tolist(), ap.tolist()
@@ -131,6 +136,7 @@ class FactEvaluator:
             left_out=len(ap) - len(answerable),
             map_subset=None if self.subset is None else _map(ap[self.subset]),
             map_open=None if closed is None else _map(result.open[self.of_tasks]),
+            verified=[_verified(ap[task], task, labels) for task in self.tasks],
         )
 
     def _scorer(self, image_vectors: Tensor, closed: Tensor | ClosedScores | None) -> Scorer:
@@ -142,16 +148,23 @@ class FactEvaluator:
         units = self.present.sum(dim=1).to(device)
         return Scorer(unit_blocks(image_vectors), self.fact_vectors.to(device), units, closed)
 
-    def _true_pairs(self, image_ids: np.ndarray) -> TruePairs:
-        """The pairs of a query and an image of these ids `[N]`, which are counted in their order."""
+    def _pairs(self, image_ids: np.ndarray) -> tuple[TruePairs, PairLabels | None]:
+        """The pairs of a query and an image of these ids `[N]`, which are counted in their order, and their labels."""
         position = np.full(len(self.table.images), -1)
         position[image_ids] = np.arange(len(image_ids))
+        query_of = np.searchsorted(self.queries.numpy(), self.groups.numpy())  # [F]
         images, facts = self.table.rows_of("test").T  # [rows], [rows]
-        images, queries = position[images], np.searchsorted(self.queries.numpy(), self.groups.numpy()[facts])
+        images, queries = position[images], query_of[facts]
         known, count = images >= 0, max(1, len(image_ids))
         pairs = np.unique(queries[known] * count + images[known])  # a query of several facts counts once: [R]
         queries, images = np.divmod(pairs, count)
-        return TruePairs(torch.from_numpy(queries), torch.from_numpy(images), len(image_ids))
+        shown = TruePairs(torch.from_numpy(queries), torch.from_numpy(images), len(image_ids))
+        if self.table.labels is None:
+            return shown, None
+        here = (self.table.splits == "test") & (position[self.table.rows[:, 0]] >= 0)
+        images, facts = self.table.rows[here].T
+        of_queries = np.stack([position[images], query_of[facts]], axis=1)
+        return shown, PairLabels(of_queries, self.table.labels[here], (len(image_ids), len(self.queries)))
 
     def _own_images(self, image_ids: np.ndarray) -> list[Tensor]:
         """For each task `[N]` bool: True for the images of the table that its own gallery is taken from."""
@@ -170,10 +183,28 @@ def _map(ap: Tensor) -> float | None:
     return None if ap.isnan().all() else mean_average_precision(ap)
 
 
-def _own_gallery(pairs: TruePairs, task: Tensor, own: Tensor) -> Tensor | None:
+def _labelled(shown: TruePairs, labels: PairLabels | None) -> TruePairs:
+    """The pairs that are shown or verified not to be."""
+    if labels is None:
+        return shown
+    images, queries = labels.labelled()
+    return TruePairs(torch.from_numpy(queries), torch.from_numpy(images), shown.count)
+
+
+def _verified(ap: Tensor, task: Tensor, labels: PairLabels | None) -> tuple[int, int]:
+    """The number of a task's queries with an AP that are ranked against verified negatives, and of all with one."""
+    measured = ~ap.isnan().cpu()
+    verified = 0 if labels is None else int(labels.verified[task.cpu().numpy()][measured.numpy()].sum())
+    return verified, int(measured.sum())
+
+
+def _own_gallery(pairs: TruePairs, labelled: TruePairs, task: Tensor, own: Tensor) -> Tensor | None:
     """`[N]` bool, the images that a task is searched in; None for all of them."""
-    of_task = torch.isin(pairs.queries, task.to(pairs.queries.device)) & own.to(pairs.images.device)[pairs.images]
+    own = own.to(pairs.images.device)
+    of_task, of_gallery = (
+        torch.isin(each.queries, task.to(each.queries.device)) & own[each.images] for each in (pairs, labelled)
+    )
     gallery = torch.zeros(pairs.count, dtype=torch.bool, device=pairs.images.device)
-    gallery[pairs.images[of_task]] = True
+    gallery[labelled.images[of_gallery]] = True
     positives = int(of_task.sum())  # where every image is relevant to every query, no image can be a wrong answer
     return None if positives and positives == int(gallery.sum()) * len(task) else gallery

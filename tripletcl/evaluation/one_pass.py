@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tripletcl.data.labels import PairLabels
 from tripletcl.embedding.readout import ClosedScores
 from tripletcl.evaluation.average_precision import average_precision_of_rows, facts_per_block
 from tripletcl.evaluation.cosine import cosine_rows, unit_blocks
@@ -97,6 +98,7 @@ def one_pass(
     tasks: Sequence[Tensor],
     galleries: Sequence[Tensor | None],
     block_size: int | None = None,
+    labels: PairLabels | None = None,
 ) -> PassResult:
     """Compute average precisions and ranks, with every score computed once.
 
@@ -104,6 +106,8 @@ def one_pass(
         tasks: The queries of each task, ascending.
         galleries: `[N]` bool, the images each task is searched in; None for all.
         block_size: Queries per block; bounds the memory and does not change the result.
+        labels: Of the images and queries: a pair that is not known is left out of the ranking of its query, and of that
+            of its image. None if every pair without a row is a negative.
 
     Raises:
         UserError: a score is NaN.
@@ -117,26 +121,34 @@ def one_pass(
         low, high = torch.searchsorted(pairs.queries, bounds).tolist()
         facts, images = pairs.queries[low:high] - start, pairs.images[low:high]  # the pairs of the block
         cosines = scorer.cosines(block)
+        known = None
+        if labels is not None:
+            known = torch.from_numpy(~labels.unknown(slice(None), block)).T.to(cosines.device)  # [F, N]
+            cosines = cosines.masked_fill(~known, -torch.inf)  # nothing is ranked below them
+        ranked = None if known is None else known.sum(dim=1)
         rows = scorer.scores(cosines, block)  # [F, N]
-        ap.append(average_precision_of_rows(rows, facts, images))
+        ap.append(average_precision_of_rows(rows, facts, images, ranked))
         if scorer.closed is not None:
-            by_cosines.append(average_precision_of_rows(cosines.float(), facts, images))
+            by_cosines.append(average_precision_of_rows(cosines.float(), facts, images, ranked))
         for task, gallery, parts in zip(tasks, galleries, own, strict=True):
             of_block = task[(task >= block.start) & (task < block.stop)].to(rows.device) - start
             if gallery is not None and len(of_block):
-                parts.append(_in_gallery(rows, facts, images, of_block, gallery))
+                parts.append(_in_gallery(rows, facts, images, of_block, gallery, known))
         ranks.add(rows, block, facts, images)
     overall = torch.cat(ap)  # [Q]
     of_tasks = [torch.cat(parts) if parts else overall[task] for task, parts in zip(tasks, own, strict=True)]
     return PassResult(overall, torch.cat(by_cosines) if by_cosines else overall, of_tasks, ranks.ranks)
 
 
-def _in_gallery(rows: Tensor, facts: Tensor, images: Tensor, selected: Tensor, gallery: Tensor) -> Tensor:
+def _in_gallery(
+    rows: Tensor, facts: Tensor, images: Tensor, selected: Tensor, gallery: Tensor, known: Tensor | None
+) -> Tensor:
     """The average precision `[S]` of selected rows `[S]` over the images of a gallery, `[N]` bool."""
     inside = torch.isin(facts, selected) & gallery[images]  # [R]
     column = gallery.cumsum(0) - 1  # [N] the column of each image of the gallery
     part = rows[selected][:, gallery]  # [S, images of the gallery]
-    return average_precision_of_rows(part, torch.searchsorted(selected, facts[inside]), column[images[inside]])
+    ranked = None if known is None else known[selected][:, gallery].sum(dim=1)
+    return average_precision_of_rows(part, torch.searchsorted(selected, facts[inside]), column[images[inside]], ranked)
 
 
 class _Ranks:

@@ -50,6 +50,9 @@ class RunResult:
         map_subset: `[stages]` MAP of the chosen subset of facts over all test images; empty where none was chosen.
         method_bytes: `[stages]` bytes that the method keeps between tasks.
         lams: `[T]` the weight of the penalty for each task, where it was chosen task by task.
+        verified: `[T]` of each task's facts that are measured at the last stage, (number ranked against verified
+            negatives only, number of all): the negatives of the others are images without the label. Empty where this
+            was not recorded.
     """
 
     method: str
@@ -68,6 +71,7 @@ class RunResult:
     map_subset: list[float | None] = dataclasses.field(default_factory=list)
     method_bytes: list[int] = dataclasses.field(default_factory=list)
     lams: list[float | None] = dataclasses.field(default_factory=list)
+    verified: list[tuple[int, int]] = dataclasses.field(default_factory=list)
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 

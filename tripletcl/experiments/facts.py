@@ -105,7 +105,7 @@ class FactExperiment:
 
     def scored_images(self) -> np.ndarray:
         """Return the ids of the test images that can be scored; a warning counts the others."""
-        images = np.unique(self.table.rows_of("test")[:, 0])
+        images = np.unique(self.table.rows_of("test", label=None)[:, 0])
         available = np.isin(self.table.table_of(images), list(self.finished), invert=True)
         for number, finished in self.finished.items():
             available |= np.isin(images, finished.existing + self.table.starts[number])
@@ -230,6 +230,7 @@ def build_facts(
         negatives=config.loss.negatives,
         learn_temperature=config.loss.learn_temperature,
         from_features=config.data.cache_features,
+        labels=None if table.labels is None else table.pair_labels("train"),
     ).to(compute.device)
     tasks = fact_tasks(
         config,
@@ -268,7 +269,7 @@ def _open_images(
         The source, and the finished tables by number.
     """
     ends = [*table.starts[1:], len(table.images)]
-    tests = np.unique(table.rows_of("test")[:, 0])
+    tests = np.unique(table.rows_of("test", label=None)[:, 0])
     sources: list[InputSource] = []
     evaluation_tables: dict[int, EvaluationTable] = {}
     for number, (start, end) in enumerate(zip(table.starts, ends, strict=True)):

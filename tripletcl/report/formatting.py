@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -107,3 +108,18 @@ def shortened(text: str, width: int) -> str:
     """The text in one line of at most width characters, its end replaced by an ellipsis where it is longer."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def total(verified: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The counts of `RunResult.verified` of all tasks together."""
+    return sum(number for number, _ in verified), sum(number for _, number in verified)
+
+
+def negatives(counts: tuple[int, int]) -> str:
+    """The negatives of facts that are measured, from counts of `RunResult.verified`: what they are ranked against."""
+    verified, measured = counts
+    if not measured:
+        return MISSING
+    if verified in (0, measured):
+        return "verified" if verified else "unlabelled"
+    return f"{verified} of {measured} verified"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tripletcl.evaluation.result import LOWER_BOUND, UPPER_BOUND, RunResult, Spread
 from tripletcl.report.comparison import Row, comparison_rows
-from tripletcl.report.formatting import counted, method_label, shortened
+from tripletcl.report.formatting import counted, method_label, negatives, shortened, total
 from tripletcl.report.grouping import (
     CONTROLS,
     Groups,
@@ -57,6 +57,7 @@ def findings(runs: Sequence[RunResult]) -> list[str]:
         _rivals(methods, [method for method, group in groups.items() if group[0].in_sequence]),
         _frozen(rows, methods, metric),
         _certainty(rows, methods, metric),
+        _negatives(runs),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -130,6 +131,16 @@ def _certainty(rows: dict[str, Row], methods: list[str], metric: Metric) -> str:
         return ""
     names = " and ".join(map(method_label, methods))
     return f"The difference between {names} is within the spread of the runs."
+
+
+def _negatives(runs: Sequence[RunResult]) -> str:
+    """A sentence that says what the facts of each task are ranked against."""
+    verified = next((run.verified for run in runs if len(run.verified) == len(run.tasks)), [])
+    kinds = {negatives(counts) for counts in verified if counts[1]}
+    if len(kinds) == 1 and kinds < {"verified", "unlabelled"}:
+        return "Negatives are verified." if kinds == {"verified"} else "Negatives are photos without the label."
+    parts = [f"{name} {negatives(counts)}" for name, counts in zip(task_names(runs), verified, strict=False)]
+    return f"Negatives ({negatives(total(verified))}): {', '.join(parts)}." if verified else ""
 
 
 def _not_repeated(metric: Metric) -> str:

@@ -52,7 +52,7 @@ class StageEvaluation:
         facts, images = table.facts[: len(vectors["facts"])], vectors["image_ids"].numpy()
         ids = {fact.units: number for number, fact in enumerate(facts)}
         taught_ids = [ids.get(fact.units, -1) for fact in run.taught(stage)]
-        if -1 in taught_ids or not np.isin(images, table.rows_of("test")[:, 0]).all():
+        if -1 in taught_ids or not np.isin(images, table.rows_of("test", label=None)[:, 0]).all():
             raise UserError(f"the facts or the test images in the table of {run.path} are not those of its stages")
         return cls(facts, taught_ids, vectors, table.relevance("test", images, np.arange(len(facts))).toarray())
 

@@ -157,6 +157,7 @@ def fact_result(config: FactConfig, stages: Sequence[Mapping[str, Any]], tasks: 
         map_subset=[m["map_subset"] for m in stages] if config.data.subset is not None else [],
         method_bytes=[m["method_bytes"] for m in stages],
         lams=[m["lam"] for m in stages if "lam" in m],
+        verified=[tuple(counts) for counts in last.get("verified", [])],
     )
 
 

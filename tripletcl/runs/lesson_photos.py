@@ -97,6 +97,6 @@ def _content_and_pixels(path: Photo, size: int) -> tuple[str, np.ndarray]:
 
 def contents_of(table: FactTable, split: str, fact: int | None = None) -> frozenset[str]:
     """The known contents of the images of a split, optionally only of those that show a fact."""
-    rows = table.rows_of(split, None if fact is None else [fact])
+    rows = table.rows_of(split, label=None) if fact is None else table.rows_of(split, [fact])
     contents = table.contents or ("",) * len(table.images)
     return frozenset(contents[image] for image in np.unique(rows[:, 0])) - {""}

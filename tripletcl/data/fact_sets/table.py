@@ -18,6 +18,7 @@ from tripletcl.data.fact_sets.spec import FactSetSpec
 from tripletcl.data.fact_table import FactTable
 from tripletcl.data.facts import Fact
 from tripletcl.data.images import Region, map_in_threads, photo_size
+from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN
 from tripletcl.errors import UserError
 
 log = logging.getLogger("tripletcl")
@@ -37,7 +38,11 @@ class Row(NamedTuple):
     fact: Fact
     split: str
     part: Part | None
+    label: int = SHOWN
 
+
+ROW_LABELS = {True: SHOWN, False: NOT_SHOWN, None: UNKNOWN}
+"""The label of a row by that of a record."""
 
 Rows = dict[Row, str | None]
 """Distinct rows, with the group of the fact."""
@@ -51,8 +56,8 @@ def build_table(records: Iterable[FactRecord], spec: FactSetSpec) -> FactTable:
         spec: The settings.
 
     Returns:
-        A table whose root is that of the set. Facts that were verified not to be shown, or of which this is not known,
-        have no row.
+        A table whose root is that of the set. Of several labels of an image and a fact the largest counts: a photo of
+        two persons shows what one of them does.
 
     Raises:
         UserError: A photo is missing, or is a training and a test photo; no fact has enough images; the size of a
@@ -69,7 +74,11 @@ def build_table(records: Iterable[FactRecord], spec: FactSetSpec) -> FactTable:
     images = _images(rows, spec, left_out)
     if len(images) < len(rows):
         rows = _frequent({row: rows[row] for row in images}, spec, left_out)
-    table = FactTable.from_rows(root, ((images[row], row.fact, row.split) for row in _in_order(rows)))
+    labels: dict[tuple[str | Region, Fact, str], int] = {}
+    for row in _in_order(rows):
+        key = images[row], row.fact, row.split
+        labels[key] = max(row.label, labels.get(key, row.label))
+    table = FactTable.from_rows(root, labels, list(labels.values()))
     log.info(
         "%s: %d facts, %d rows, %d images; left out: %s",
         *(spec.set, len(table.facts), len(table), len(table.images)),
@@ -79,17 +88,18 @@ def build_table(records: Iterable[FactRecord], spec: FactSetSpec) -> FactTable:
 
 
 def _collect(records: Iterable[FactRecord], spec: FactSetSpec, left_out: Counter[str]) -> Rows:
-    """The rows of all facts that are shown."""
+    """The rows of all labels; only what is shown implies what is said with fewer units, or of people in general."""
     rows: Rows = {}
     images: dict[str, str] = {}  # a text of each image's name for all its rows
     facts_of = cache(partial(_facts, spec=spec))
     for record in records:
-        if record.label is not True:
-            left_out["labels not shown" if record.label is False else "labels not known"] += 1
-            continue
+        label = ROW_LABELS[record.label]
+        facts = facts_of(record.fact)
+        if label != SHOWN:
+            facts = [fact for fact in facts if fact == record.fact]
         split = record.split or _drawn_split(record.image, spec)
         image = images.setdefault(record.image, record.image)
-        for fact in facts_of(record.fact):
+        for fact in facts:
             part = None
             if spec.region == "union":
                 if not record.boxes:
@@ -97,7 +107,7 @@ def _collect(records: Iterable[FactRecord], spec: FactSetSpec, left_out: Counter
                     continue
                 boxes = record.boxes if fact.order > 1 else record.boxes[:1]
                 part = Part(union(boxes), record.extent)
-            rows.setdefault(Row(image, fact, split, part), record.group)
+            rows.setdefault(Row(image, fact, split, part, label), record.group if label == SHOWN else None)
     return rows
 
 
@@ -140,8 +150,8 @@ def _existing(rows: Rows, spec: FactSetSpec, root: Path) -> Rows:
 
 def _frequent(rows: Rows, spec: FactSetSpec, left_out: Counter[str]) -> Rows:
     """The rows of facts that have enough training and test images."""
-    counts = Counter((row.fact, row.split) for row in rows)
-    facts = dict.fromkeys(row.fact for row in rows)
+    counts = Counter((row.fact, row.split) for row in rows if row.label == SHOWN)
+    facts = dict.fromkeys(row.fact for row in rows if row.label == SHOWN)
     enough = {
         fact for fact in facts if counts[fact, "train"] >= spec.min_train and counts[fact, "test"] >= spec.min_test
     }
@@ -197,6 +207,8 @@ def _with_groups(table: FactTable, rows: Rows) -> FactTable:
     double: dict[Fact, str] = {}
     for row in _in_order(rows):
         group = rows[row]
+        if row.label != SHOWN:
+            continue
         if group is None:
             return table
         if groups.setdefault(row.fact, group) != group:
