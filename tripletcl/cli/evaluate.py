@@ -20,6 +20,14 @@ def evaluate(
     unseen: Annotated[
         bool, typer.Option("--unseen", help="Only facts that were never taught, made of units that were.")
     ] = False,
+    probe: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            metavar="NAME ROOT",
+            help="Photos that show a fact against photos verified not to: vsr or vsr_zeroshot (VSR, by relation) or "
+            "svo (SVO-Probes, by the unit that is wrong), in the folder ROOT as published.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Embed the test images with a run's model and print MAP per task and over all facts, recall and MRR.
@@ -29,6 +37,9 @@ def evaluate(
     if unseen:
         ready()
         _evaluate_unseen(run, stage, as_json)
+        return
+    if probe is not None:
+        _evaluate_probe(run, stage, *probe, as_json)
         return
     with working():
         from tripletcl.runs.evaluate import evaluate as compute
@@ -60,6 +71,23 @@ def _print_maps(title: str, scores: dict[str, Any]) -> None:
     print_table(["gallery", *scores["tasks"], "all facts"], rows, title)
     recall = ", ".join(f"recall@{k} {fraction(value)}" for k, value in scores["recall"].items())
     say(f"image to fact: {recall}, MRR {fraction(scores['mrr'])}")
+
+
+def _evaluate_probe(path: Path, stage: int | None, name: str, root: Path, as_json: bool) -> None:
+    with working():
+        from tripletcl.report.formatting import fraction
+        from tripletcl.runs.probe import probe
+
+        scores = probe(path, name, root, stage)
+    if as_json:
+        say(json.dumps([scores]))
+        return
+    groups = [key.partition("/")[2] for key in scores if key.startswith("accuracy")]
+    keys = [(group or "all", f"/{group}" if group else "") for group in groups]
+    rows = [(group, fraction(scores[f"accuracy{key}"]), fraction(scores[f"auc{key}"])) for group, key in keys]
+    print_table(["photos that do not show the fact", "accuracy", "AUC"], rows, f"{path}: probe {name}")
+    counts = f"{scores['facts']:.0f} facts, {scores['shown']:.0f} photos that show them, {scores['not_shown']:.0f} that"
+    say(f"{counts} do not; chance {fraction(0.5)}")
 
 
 def _evaluate_unseen(path: Path, stage: int | None, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from tripletcl.evaluation.cosine import cosine_sums, mean_cosines, unit_blocks
 from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
 from tripletcl.evaluation.evaluator import FactEvaluator, StageScores
 from tripletcl.evaluation.matrix import backward_transfer, forgetting, forward_transfer
+from tripletcl.evaluation.probe import score_probe
 from tripletcl.evaluation.result import (
     RunResult,
     Spread,
@@ -36,6 +37,7 @@ __all__ = [
     "merge_relevance",
     "new_tasks",
     "new_tasks_among",
+    "score_probe",
     "score_unseen",
     "summarise",
     "unit_blocks",

@@ -230,10 +230,19 @@ def read_fact_set(spec: FactSetSpec) -> FactTable:
         UserError: An unknown set or variant; part of the set is missing (with its address and layout); a file is
             damaged, cut short, or has another form than the published one; or as `build_table`.
     """
+    return build_table(read_records(spec), spec)
+
+
+def read_records(spec: FactSetSpec) -> Iterator[FactRecord]:
+    """Read the records of a published set, of which settings only `set`, `root` and `variant` matter.
+
+    Raises:
+        UserError: As `read_fact_set`.
+    """
     source = _source(spec.set)
     variant = _variant(source, spec)
     try:
-        return build_table(source.read(Path(spec.root), variant), spec)
+        yield from source.read(Path(spec.root), variant)
     except MissingFile as missing:
         raise UserError(_missing(source, spec, missing)) from missing
 
