@@ -12,6 +12,10 @@ from tripletcl.data.labels import PairLabels
 from tripletcl.embedding.readout import ClosedScores
 from tripletcl.evaluation.average_precision import average_precision_of_rows, facts_per_block
 from tripletcl.evaluation.cosine import cosine_rows, unit_blocks
+from tripletcl.progress import report
+
+BLOCKS_UNREPORTED = 16
+"""Blocks of facts that are scored without reports of progress."""
 
 CUTOFFS = (1, 5, 10)
 PAIRS_PER_BLOCK = 256
@@ -135,6 +139,8 @@ def one_pass(
             if gallery is not None and len(of_block):
                 parts.append(_in_gallery(rows, facts, images, of_block, gallery, known))
         ranks.add(rows, block, facts, images)
+        if len(scorer.queries) > BLOCKS_UNREPORTED * size:
+            report("scoring facts", block.stop, len(scorer.queries))
     overall = torch.cat(ap)  # [Q]
     of_tasks = [torch.cat(parts) if parts else overall[task] for task, parts in zip(tasks, own, strict=True)]
     return PassResult(overall, torch.cat(by_cosines) if by_cosines else overall, of_tasks, ranks.ranks)

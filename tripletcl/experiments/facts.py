@@ -188,6 +188,7 @@ def build_facts(
     stored: bool = False,
     finished_tasks: int = 0,
     texts: Path | None = None,
+    source: InputSource | None = None,
 ) -> FactExperiment:
     """Build the data, the tasks and the untrained learner of a config.
 
@@ -196,6 +197,7 @@ def build_facts(
         finished_tasks: The number of tasks that are learned already. Tables whose tasks are all learned are opened for
             evaluation only, and their files may be missing.
         texts: A file of vectors of texts that were encoded before (`TextBranch.save_encoded`).
+        source: The inputs of all images in place of their files, such as features that were computed elsewhere.
     """
     method = build_method(config.method)
     compute = compute_on(config.device, config.precision)
@@ -217,11 +219,12 @@ def build_facts(
     finished = [finished_tasks >= (1 if method.joint else first + number) for number in range(len(tables))]
     new = [each for each, done in zip(tables, finished, strict=True) if not done]
     check_words(embedder.text.encode, [text for each in new for unit in range(len(UNITS)) for text in each.units(unit)])
-    for each in new:
-        require_images(each.root, each.images)
-    unlabelled = unlabelled_images(config)
-    opener = Opener(config, embedder.image, compute.device)
-    source, evaluation_tables = _open_images(opener, table, unlabelled, finished)
+    unlabelled, evaluation_tables = unlabelled_images(config), dict[int, EvaluationTable]()
+    if source is None:
+        for each in new:
+            require_images(each.root, each.images)
+        opener = Opener(config, embedder.image, compute.device)
+        source, evaluation_tables = _open_images(opener, table, unlabelled, finished)
     learner = FactLearner(
         embedder,
         table.facts,
