@@ -218,7 +218,7 @@ def former_code(commit: str, folder: Path) -> Path:
 
 
 def read(place: Path, options: argparse.Namespace) -> None:
-    from tripletcl.data.tables import read_table
+    from tripletcl.data import read_table
 
     begin = time.process_time()
     table = read_table(place / "facts.csv")
