@@ -28,6 +28,7 @@ class StageScores:
         map_tasks_all: `[T]` MAP of each task's facts; the gallery is all test images.
         map_all: MAP of all tasks' facts over all test images.
         ap: (fact, AP over all test images) of each fact that some test images show and others do not.
+        training_images: The number of training images of each of these facts.
         recall: Image-to-fact recall over all true (image, fact) pairs, keys "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank over the same pairs.
         left_out: Number of facts that no or every test image shows; they have no AP and no part in any MAP.
@@ -46,6 +47,7 @@ class StageScores:
     map_subset: float | None = None
     map_open: float | None = None
     verified: list[tuple[int, int]] = field(default_factory=list)
+    training_images: list[int] = field(default_factory=list)
 
 
 class FactEvaluator:
@@ -137,6 +139,7 @@ class FactEvaluator:
             map_subset=None if self.subset is None else _map(ap[self.subset]),
             map_open=None if closed is None else _map(result.open[self.of_tasks]),
             verified=[_verified(ap[task], task, labels) for task in self.tasks],
+            training_images=self._count_training_images()[answerable].tolist(),
         )
 
     def _scorer(self, image_vectors: Tensor, closed: Tensor | ClosedScores | None) -> Scorer:
@@ -172,6 +175,12 @@ class FactEvaluator:
             return [torch.ones(len(image_ids), dtype=torch.bool)] * len(self.tasks)
         table = torch.from_numpy(self.table.table_of(image_ids))
         return [table == origin for origin in self.origins]
+
+    def _count_training_images(self) -> np.ndarray:
+        """`[Q]` the number of training images of each query."""
+        images, facts = self.table.rows_of("train").T
+        pairs = np.unique(self.groups.numpy()[facts] * len(self.table.images) + images)
+        return np.bincount(pairs // max(1, len(self.table.images)), minlength=len(self.groups))[self.queries.numpy()]
 
     def _queries_of(self, facts: np.ndarray) -> Tensor:
         """The queries that these facts are merged into, as positions in `queries`."""

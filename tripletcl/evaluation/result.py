@@ -46,6 +46,7 @@ class RunResult:
         recall: Image-to-fact recall at the last stage, keys "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank at the last stage.
         ap: (fact, AP over all test images) at the last stage, for each fact that has a test image.
+        training_images: The number of training images of each fact in `ap`; empty for runs of version 0.1.
         map_open: `[stages]` as `overall`, from the vectors only; empty where no scores of known facts were added.
         map_subset: `[stages]` MAP of the chosen subset of facts over all test images; empty where none was chosen.
         method_bytes: `[stages]` bytes that the method keeps between tasks.
@@ -67,6 +68,7 @@ class RunResult:
     recall: dict[str, float | None] = dataclasses.field(default_factory=dict)
     mrr: float | None = None
     ap: list[tuple[str, float]] = dataclasses.field(default_factory=list)
+    training_images: list[int] = dataclasses.field(default_factory=list)
     map_open: list[float] = dataclasses.field(default_factory=list)
     map_subset: list[float | None] = dataclasses.field(default_factory=list)
     method_bytes: list[int] = dataclasses.field(default_factory=list)

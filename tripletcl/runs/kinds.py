@@ -22,7 +22,8 @@ from tripletcl.experiments.objects import ObjectExperiment, build_objects
 from tripletcl.experiments.tables import split_name
 from tripletcl.files.tensors import write_tensors
 from tripletcl.methods import method_name
-from tripletcl.runs.layout import BASE_TABLE, FEATURES, SETTINGS, TEXTS, VECTORS, follow_up_table
+from tripletcl.runs.fact_scores import FIELDS, write_fact_scores
+from tripletcl.runs.layout import BASE_TABLE, FACT_SCORES, FEATURES, SETTINGS, TEXTS, VECTORS, follow_up_table
 from tripletcl.runs.stored import (
     FactRun,
     ObjectRun,
@@ -128,10 +129,12 @@ def finish_fact_stage(run: FactRun, experiment: FactExperiment, stage: int) -> d
     folder = run.folder.stage_folder(stage)
     facts = dict.fromkeys(fact for task in experiment.tasks[:stage] for fact in task.classes)
     experiment.embedder.save_pretrained(folder, facts=[experiment.table.facts[fact] for fact in facts])
+    scores = experiment.score(vectors)
+    write_fact_scores(folder / FACT_SCORES, scores)
     write_tensors(folder / VECTORS, vectors.tensors)
     experiment.cache.save(run.path / FEATURES)
     experiment.embedder.text.save_encoded(run.path / TEXTS)
-    return asdict(experiment.score(vectors))
+    return {name: value for name, value in asdict(scores).items() if name not in FIELDS}
 
 
 def fact_result(config: FactConfig, stages: Sequence[Mapping[str, Any]], tasks: list[str]) -> RunResult:
@@ -152,7 +155,7 @@ def fact_result(config: FactConfig, stages: Sequence[Mapping[str, Any]], tasks: 
         map_matrix_all=rows("map_tasks_all"),
         recall=last["recall"],
         mrr=last["mrr"],
-        ap=[(fact, ap) for fact, ap in last["ap"]],
+        ap=[(fact, ap) for fact, ap in last.get("ap", [])],  # of version 0.1: later in a file of its own
         map_open=[m["map_open"] for m in stages if m["map_open"] is not None],
         map_subset=[m["map_subset"] for m in stages] if config.data.subset is not None else [],
         method_bytes=[m["method_bytes"] for m in stages],

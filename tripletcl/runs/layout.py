@@ -8,6 +8,7 @@
     RUN/checkpoints/              the latest checkpoints, and those that a lesson can be undone to
     RUN/stages/stage-02/          the model after task 2, and in the run's own folder:
         vectors.safetensors         facts only: vectors of the test images and of all facts
+        facts.parquet               facts only: AP and number of training images of each fact
         calibration.json            facts only: what the scores mean, fitted on the test images when first needed
     RUN/result.json               the figures, once all tasks are learned
     RUN/lock                      exists while a process writes to the run
@@ -35,9 +36,9 @@ from tripletcl.embedding.classifier import SPEC_FILE as CLASSIFIER
 from tripletcl.embedding.text_embedder import SPEC_FILE as EMBEDDER
 
 __all__ = [
-    "BASE_TABLE", "CALIBRATION", "CLASSIFIER", "COMPARISON", "DRIFT", "EMBEDDER", "ENVIRONMENT", "FEATURES", "INDEX",
-    "METRICS", "RESULT", "SETTINGS", "TASKS", "TEXTS", "TRAIN_LOG", "VECTORS", "follow_up_table", "follow_up_tables",
-    "run_folders", "stage_folders", "stage_number",
+    "BASE_TABLE", "CALIBRATION", "CLASSIFIER", "COMPARISON", "DRIFT", "EMBEDDER", "ENVIRONMENT", "FACT_SCORES",
+    "FEATURES", "INDEX", "METRICS", "RESULT", "SETTINGS", "TASKS", "TEXTS", "TRAIN_LOG", "VECTORS", "follow_up_table",
+    "follow_up_tables", "run_folders", "stage_folders", "stage_number",
 ]  # fmt: skip
 
 TASKS, DRIFT, TRAIN_LOG, INDEX = "tasks.json", "drift.json", "train.log", "index"
@@ -45,7 +46,7 @@ BASE_TABLE = "tables/base.csv"
 FEATURES, TEXTS = "kept/test.safetensors", "kept/texts.safetensors"
 """Files and folders of a run."""
 
-VECTORS, CALIBRATION = "vectors.safetensors", "calibration.json"
+VECTORS, FACT_SCORES, CALIBRATION = "vectors.safetensors", "facts.parquet", "calibration.json"
 """Files of a stage, next to those of its model."""
 
 COMPARISON = "compare.json"

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import takewhile
@@ -32,10 +33,12 @@ from tripletcl.experiments.tables import count_first_tasks, load_numbered, load_
 from tripletcl.files import damaged, reading, sha256, validated, verified, write_json, write_text
 from tripletcl.files.documents import RESTORE
 from tripletcl.files.tensors import read_tensors
+from tripletcl.runs.fact_scores import read_fact_scores
 from tripletcl.runs.layout import (
     BASE_TABLE,
     CLASSIFIER,
     EMBEDDER,
+    FACT_SCORES,
     INDEX,
     METRICS,
     RESULT,
@@ -459,9 +462,20 @@ def read_result(folder: RunFolder) -> RunResult | None:
     if (values := folder.result) is None:
         return None
     try:
-        return RunResult.from_dict(values)
+        result = RunResult.from_dict(values)
     except UserError as error:
         raise damaged(folder.path / RESULT, error, RESULT_REMEDY) from error
+    return with_fact_scores(result, folder)
+
+
+def with_fact_scores(result: RunResult, folder: RunFolder) -> RunResult:
+    """Add the scores of single facts, which the last stage stores; those of version 0.1 are in the result.
+
+    Raises:
+        UserError: their file is damaged.
+    """
+    path = folder.stage_folder(len(result.matrix) - 1) / FACT_SCORES
+    return result if result.ap or not path.exists() else replace(result, **read_fact_scores(path))
 
 
 def stored_values(folder: Path) -> dict[str, Any]:

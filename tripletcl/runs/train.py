@@ -12,9 +12,10 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.files import reading
 from tripletcl.methods import build_method
+from tripletcl.runs.fact_scores import FIELDS
 from tripletcl.runs.kinds import KINDS, Experiment
 from tripletcl.runs.layout import METRICS
-from tripletcl.runs.stored import StoredRun
+from tripletcl.runs.stored import StoredRun, with_fact_scores
 
 
 def train(config: Config, folder: Path) -> RunResult:
@@ -81,5 +82,5 @@ def collect(run: StoredRun[Any], stages: int, task_names: list[str]) -> RunResul
     lines = run.stage_lines(range(stages + 1))
     with reading(run.path / METRICS):
         result = KINDS[run.learns].result(run.settings, lines, task_names)
-    run.folder.finish(result.to_dict())
-    return result
+    run.folder.finish({name: value for name, value in result.to_dict().items() if name not in FIELDS})
+    return with_fact_scores(result, run.folder)
