@@ -10,17 +10,20 @@ import pytest
 import timm
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from tripletcl.embedding import build_backbone
-from tripletcl.embedding.backbones import CUTS, check_torch_pair, resolve_name
+from tripletcl.embedding.backbones import check_torch_pair, resolve_name
+from tripletcl.embedding.cuts import CUTS
+from tripletcl.embedding.trunk import Trunk
 from tripletcl.embedding.weights import efficientnet_lite_weights
 from tripletcl.errors import UserError
 
 CONVS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"]
 RESNET = ["stem", "layer1", "layer2", "layer3", "layer4"]
 EFFICIENTNET = ["stem", *(f"blocks{i}" for i in range(7)), "head"]
+STAGED = ["stem", "stage1", "stage2", "stage3", "stage4"]
 STAGES = {
     "torchvision/alexnet": CONVS,
     "torchvision/resnet18": RESNET,
@@ -66,6 +69,48 @@ def test_stages_compose_to_the_networks_own_features(name: str, images: Tensor, 
     expected = network.features(images).mean(dim=(2, 3)) if squeezenet else classifier_input(network, images)
     assert expected.std() > 0
     assert (features - expected).abs().max() < 1e-4 * expected.std()
+
+
+BLOCKS = ["stem", *(f"block{number}" for number in range(1, 13)), "head"]
+TIMM_CUTS = {
+    "vit_tiny_patch16_224": ({"embed_dim": 12, "num_heads": 2, "img_size": 32}, BLOCKS),
+    "vit_base_patch16_siglip_224": ({"embed_dim": 12, "num_heads": 2, "img_size": 32}, BLOCKS),
+    "vit_base_patch16_reg4_gap_256": ({"embed_dim": 12, "num_heads": 2, "img_size": 32}, BLOCKS),
+    "convnext_atto": ({"dims": (8, 8, 8, 16), "depths": (1, 1, 2, 1)}, [*STAGED, "head"]),
+    "swin_tiny_patch4_window7_224": (
+        {"embed_dim": 8, "num_heads": (1, 1, 2, 2), "depths": (1, 1, 2, 1), "img_size": 64, "window_size": 2},
+        [*STAGED, "head"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIMM_CUTS)
+def test_transformers_and_convnext_of_timm_compose_too(name: str) -> None:
+    settings, names = TIMM_CUTS[name]
+    network = timm.create_model(name, num_classes=0, **settings).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    images = torch.rand(2, 3, 64, 64)[..., : settings.get("img_size", 64), : settings.get("img_size", 64)]
+    with torch.no_grad():
+        expected = network(images)
+        stages, width = CUTS[f"{type(network).__module__}.{type(network).__qualname__}"](network)
+        features = nn.Sequential(*stages.values())(images)
+    assert list(stages) == names
+    assert features.shape == (2, width)
+    assert (features - expected).abs().max() < 1e-5 * expected.std()
+
+
+def test_a_network_that_was_saved_as_one_stage_is_loaded(tmp_path: Path) -> None:
+    network = timm.create_model("test_vit", num_classes=0)
+    (tmp_path / "weights.safetensors").write_bytes(save(network.state_dict()))
+    backbone = build_backbone("timm/test_vit", str(tmp_path / "weights.safetensors"))
+    former = {f"backbone.{name}": tensor for name, tensor in network.state_dict().items()}
+    for freeze_until, part in ((None, "shared"), ("all", "frozen"), ("backbone", "frozen")):
+        trunk = Trunk(build_backbone("timm/test_vit", "none"), freeze_until=freeze_until)
+        saved = {"mean": trunk.mean, "std": trunk.std} | {f"{part}.{name}": x for name, x in former.items()}
+        trunk.load_state_dict(saved)
+        expected = Trunk(backbone, freeze_until=freeze_until).state_dict()
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in trunk.state_dict().items())
 
 
 def test_vgg_stages_compose_too(images: Tensor) -> None:

@@ -1,20 +1,20 @@
-"""Image networks by name, split into named stages that can be frozen, shared or forked."""
+"""Image networks by name, as named stages that can be frozen, shared or forked."""
 
 from __future__ import annotations
 
 import importlib
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
+from tripletcl.embedding.cuts import CUT_LATER, CUTS, named, one_stage
+from tripletcl.embedding.hf import HF, build_stages
 from tripletcl.embedding.weights import EFFICIENTNET_LITE_SHA256, efficientnet_lite_weights, read_weights
 from tripletcl.errors import UserError
 
@@ -40,6 +40,9 @@ class Backbone:
         std: Standard deviation of each colour.
         width: Number of features.
         size: Side of the square, in pixels, to which images are scaled first; None takes them as they are.
+        crop: Side of the central square that is then cut out; None takes all.
+        former_names: Of the network's tensors in models that were saved when it was one stage named `backbone`, the
+            names within the stages.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Backbone:
     std: tuple[float, ...]
     width: int
     size: int | None = None
+    crop: int | None = None
+    former_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -56,18 +61,18 @@ class Backbone:
 
 
 def build_backbone(name: str, weights: str = "bundled") -> Backbone:
-    """Build a torchvision or timm classification network, without its classifier.
+    """Build a classification network of torchvision, timm or transformers, without its classifier.
 
-    VGG, AlexNet, ResNet and EfficientNet come as several stages; any other network is one stage named `backbone`.
-    Activations are not in place, so that a hook sees the output of every layer.
+    VGG, AlexNet, ResNet, EfficientNet, ViT, Swin and ConvNeXt come as several stages; most other networks are one stage
+    named `backbone`. Activations are not in place, so that a hook sees the output of every layer.
 
     Args:
         name: `torchvision/<model>`, `timm/<model>`, or a bare model name, looked up first among the networks with
-            installed weights, then in torchvision, then in timm; or `mlp/<pixels>-<width>-<width>...`, a perceptron
-            for grey images.
-        weights: "bundled" (installed with tripletcl), "none" (random, from torch's global generator), "download"
-            (the library's own default weights), or a `.safetensors` or torch file in the network's own layout; its
-            classifier is ignored.
+            installed weights, then in torchvision, then in timm; `hf/<folder or name>`, a checkpoint of transformers;
+            or `mlp/<pixels>-<width>-<width>...`, a perceptron for grey images.
+        weights: "bundled" (installed with tripletcl, or the checkpoint's own), "none" (random, from torch's global
+            generator), "download" (the library's own default weights), or a `.safetensors` or torch file in the
+            network's own layout; its classifier is ignored.
 
     Raises:
         UserError: unknown name, no such weights, or weights that do not fit.
@@ -75,6 +80,8 @@ def build_backbone(name: str, weights: str = "bundled") -> Backbone:
     if name.startswith(PERCEPTRON):
         return _build_perceptron(name, weights)
     check_torch_pair()
+    if name.startswith(HF):
+        return _build_checkpoint(name, weights)
     library, model = resolve_name(name)
     full_name = f"{library}/{model}"
     if weights == "bundled" and full_name not in BUNDLED:
@@ -83,7 +90,10 @@ def build_backbone(name: str, weights: str = "bundled") -> Backbone:
             "set its weights to 'none', 'download' or a weights file"
         )
     build = _build_torchvision if library == "torchvision" else _build_timm
-    network, classifier, mean, std = build(model, pretrained=weights == "download")
+    try:
+        network, classifier, mean, std = build(model, pretrained=weights == "download")
+    except OSError as error:
+        raise UserError(f"the weights of {full_name} cannot be downloaded: {' '.join(str(error).split())}") from error
     if weights == "bundled":
         _load(network, BUNDLED[full_name](), classifier, full_name)
     elif weights not in ("none", "download"):
@@ -91,9 +101,20 @@ def build_backbone(name: str, weights: str = "bundled") -> Backbone:
     for module in network.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
+    config = getattr(network, "pretrained_cfg", {})
+    size = config["input_size"][-1] if config.get("fixed_input_size") else None
+    own_names = {id(tensor): name for name, tensor in network.state_dict(keep_vars=True).items()}
     kind = f"{type(network).__module__}.{type(network).__qualname__}"
-    stages, width = CUTS[kind](network) if kind in CUTS else _one_stage(network, classifier)
-    return Backbone(full_name, _named(stages), tuple(mean), tuple(std), width)
+    parts, width = CUTS[kind](network) if kind in CUTS else one_stage(network, classifier)
+    stages = named(parts)
+    cut_names = stages.state_dict(keep_vars=True) if kind in CUT_LATER else {}
+    former = {own_names[id(tensor)]: name for name, tensor in cut_names.items()}
+    return Backbone(full_name, stages, tuple(mean), tuple(std), width, size, former_names=former)
+
+
+def _build_checkpoint(name: str, weights: str) -> Backbone:
+    (stages, width), own = build_stages(name.removeprefix(HF), weights)
+    return Backbone(name, named(stages), own.mean, own.std, width, own.size, own.crop)
 
 
 def check_torch_pair() -> None:
@@ -131,7 +152,7 @@ def _build_perceptron(name: str, weights: str) -> Backbone:
     for number, (inputs, outputs) in enumerate(pairwise(map(int, widths)), 1):
         layers = [nn.Linear(inputs, outputs), nn.ReLU()]
         stages[f"fc{number}"] = nn.Sequential(*([nn.Flatten()] if number == 1 else []), *layers)
-    return Backbone(name, _named(stages), (MNIST_MEAN,), (MNIST_STD,), int(widths[-1]))
+    return Backbone(name, named(stages), (MNIST_MEAN,), (MNIST_STD,), int(widths[-1]))
 
 
 def resolve_name(name: str) -> tuple[str, str]:
@@ -204,81 +225,3 @@ def _load(network: nn.Module, state: dict[str, Tensor], classifier: tuple[str, .
     if missing or unknown:
         problem = f"they lack {missing[0]!r}" if missing else f"the network has no {unknown[0]!r}"
         raise UserError(f"the weights {source} do not fit the network: {problem}")
-
-
-Stages = tuple[dict[str, nn.Module], int]
-"""Named stages and the width of the last one's features."""
-
-
-def _one_stage(network: Any, classifier: Sequence[str]) -> Stages:
-    """Keep a network whole and remove its classifier."""
-    if hasattr(network, "head_hidden_size"):  # timm's, built without a classifier
-        return {"backbone": network}, network.head_hidden_size
-    if hasattr(network, "aux_logits"):  # Inception's second classifier answers in train mode only
-        network.aux_logits = False
-        network.AuxLogits = network.aux1 = network.aux2 = None
-    width = network.get_submodule(classifier[0]).in_features
-    network.set_submodule(classifier[0], nn.Identity())
-    return {"backbone": network}, width
-
-
-def _cut_squeezenet(network: Any) -> Stages:
-    pool = nn.AdaptiveAvgPool2d(1)
-    width = network.classifier[1].in_channels
-    return {"backbone": nn.Sequential(network.features, pool, nn.Flatten())}, width
-
-
-def _cut_vgg(network: Any) -> Stages:
-    """Split into conv1 ... conv5, each up to and including its pooling, then fc6 and fc7."""
-    ends = [i + 1 for i, layer in enumerate(network.features) if isinstance(layer, nn.MaxPool2d)]
-    return _convolutions_and_linears(network, [0, *ends])
-
-
-def _cut_alexnet(network: Any) -> Stages:
-    """Split into conv1 ... conv5, each up to the next convolution, then fc6 and fc7."""
-    starts = [i for i, layer in enumerate(network.features) if isinstance(layer, nn.Conv2d)]
-    return _convolutions_and_linears(network, [*starts, len(network.features)])
-
-
-def _convolutions_and_linears(network: Any, bounds: list[int]) -> Stages:
-    stages: dict[str, nn.Module] = {
-        f"conv{i}": network.features[start:end] for i, (start, end) in enumerate(pairwise(bounds), 1)
-    }
-    stages["fc6"] = nn.Sequential(network.avgpool, nn.Flatten(), *network.classifier[:3])
-    stages["fc7"] = network.classifier[3:6]
-    return stages, network.classifier[-1].in_features
-
-
-def _cut_resnet(network: Any) -> Stages:
-    """Split into stem, layer1 ... layer4; the last one pools."""
-    activation = {"relu": network.relu} if hasattr(network, "relu") else {"act1": network.act1}
-    pool = {"avgpool": network.avgpool} if hasattr(network, "avgpool") else {"global_pool": network.global_pool}
-    stem = {"conv1": network.conv1, "bn1": network.bn1, **activation, "maxpool": network.maxpool}
-    stages: dict[str, nn.Module] = {"stem": _named(stem)}
-    stages |= {name: getattr(network, name) for name in ("layer1", "layer2", "layer3")}
-    stages["layer4"] = _named({"layer4": network.layer4, **pool, "flatten": nn.Flatten()})
-    width = network.fc.in_features if "avgpool" in pool else network.num_features
-    return stages, width
-
-
-def _cut_efficientnet(network: Any) -> Stages:
-    """Split into stem, blocks0 ... blocks6, head (the last 1 x 1 convolution and the pooling)."""
-    stages: dict[str, nn.Module] = {"stem": _named({"conv_stem": network.conv_stem, "bn1": network.bn1})}
-    stages |= {f"blocks{i}": blocks for i, blocks in enumerate(network.blocks)}
-    head = {"conv_head": network.conv_head, "bn2": network.bn2, "global_pool": network.global_pool}
-    return stages | {"head": _named(head)}, network.head_hidden_size
-
-
-def _named(modules: dict[str, nn.Module]) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(modules))
-
-
-CUTS: dict[str, Callable[[Any], Stages]] = {
-    "torchvision.models.alexnet.AlexNet": _cut_alexnet,
-    "torchvision.models.vgg.VGG": _cut_vgg,
-    "torchvision.models.resnet.ResNet": _cut_resnet,
-    "torchvision.models.squeezenet.SqueezeNet": _cut_squeezenet,
-    "timm.models.resnet.ResNet": _cut_resnet,
-    "timm.models.efficientnet.EfficientNet": _cut_efficientnet,
-}
-"""Splits of a family by the exact type of its networks, since a subclass may compute something else."""

@@ -106,7 +106,7 @@ def _key(source: Source, branch: Trunk) -> str:
     for stage in branch.pooled if not branch.has_trainable_stages else ():
         digest.update(stage.encode())
     if branch.size is not None:
-        digest.update(f"scaled to {branch.size}".encode())
+        digest.update(f"scaled to {branch.size}, cut to {branch.crop}".encode())
     return digest.hexdigest()[:24]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,8 @@ from tripletcl.embedding.spec import ClassifierSpec, EmbedderSpec
 from tripletcl.embedding.trunk import ALL, SideBySide, Trunk
 from tripletcl.errors import UserError
 
+log = logging.getLogger("tripletcl")
+
 
 def trunk_settings(spec: EmbedderSpec | ClassifierSpec) -> dict[str, Any]:
     """Return the arguments of `Trunk` that a spec asks for; random weights come from torch's global generator.
@@ -23,11 +26,11 @@ def trunk_settings(spec: EmbedderSpec | ClassifierSpec) -> dict[str, Any]:
     if isinstance(spec.backbone, str):
         if spec.network_sizes:
             raise UserError("model.network_sizes is for a list of networks; the size of one is model.image_size")
-        return {
-            "backbone": build_backbone(spec.backbone, spec.weights),
-            "freeze_until": spec.freeze_until,
-            "pooled": spec.pooled,
-        }
+        backbone = build_backbone(spec.backbone, spec.weights)
+        if backbone.size is not None and backbone.size > spec.image_size:
+            message = "photos of %d pixels are scaled up to the %d of %s: model.image_size=%d keeps what they show"
+            log.warning(message, spec.image_size, backbone.size, backbone.name, backbone.size)
+        return {"backbone": backbone, "freeze_until": spec.freeze_until, "pooled": spec.pooled}
     return {"backbone": _side_by_side(spec, spec.backbone), "freeze_until": ALL}
 
 
@@ -56,4 +59,5 @@ def _side_by_side(spec: EmbedderSpec | ClassifierSpec, names: Sequence[str]) -> 
 def _frozen(network: Backbone, size: int | None, spec: EmbedderSpec | ClassifierSpec) -> Trunk:
     own = size if size != spec.image_size else None
     pooled = [stage for stage in spec.pooled if stage in network.stage_names]
-    return Trunk(replace(network, size=own or network.size), freeze_until=ALL, pooled=pooled)
+    framed = network if own is None else replace(network, size=own, crop=None)
+    return Trunk(framed, freeze_until=ALL, pooled=pooled)

@@ -17,11 +17,11 @@ class EmbedderSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     backbone: str | tuple[str, ...] = "timm/tf_efficientnet_lite0"
-    """`torchvision/<model>`, `timm/<model>`, or a bare model name; or a list of networks, whose features an analytic
-    readout reads side by side (they need `freeze_until: all`)."""
+    """`torchvision/<model>`, `timm/<model>`, a bare model name, or `hf/<folder or name>`, a checkpoint of transformers;
+    or a list of networks, whose features an analytic readout reads side by side (they need `freeze_until: all`)."""
     weights: str = "bundled"
     """Initial weights: "bundled" (installed with tripletcl: EfficientNet-Lite0, and with the extra `encoders` Lite1 and
-    Lite2), "none", "download", or a weights file."""
+    Lite2; or the own ones of a checkpoint of transformers), "none", "download", or a weights file."""
     freeze_until: str | None = None
     """The backbone's last stage that is never trained; null trains all, "all" trains none."""
     fork_at: str | None = None
@@ -72,11 +72,12 @@ class ClassifierSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
     backbone: str | tuple[str, ...] = "timm/tf_efficientnet_lite0"
-    """`torchvision/<model>`, `timm/<model>`, a bare model name, or a perceptron for grey images, `mlp/784-256-256`; or
-    a list of networks, whose features an analytic readout reads side by side (they need `freeze_until: all`)."""
+    """`torchvision/<model>`, `timm/<model>`, a bare model name, `hf/<folder or name>`, a checkpoint of transformers, or
+    a perceptron for grey images, `mlp/784-256-256`; or a list of networks, whose features an analytic readout reads
+    side by side (they need `freeze_until: all`)."""
     weights: str = "bundled"
     """Initial weights: "bundled" (installed with tripletcl: EfficientNet-Lite0, and with the extra `encoders` Lite1 and
-    Lite2), "none", "download", or a weights file."""
+    Lite2; or the own ones of a checkpoint of transformers), "none", "download", or a weights file."""
     freeze_until: str | None = None
     """The backbone's last stage that is never trained; null trains all, "all" trains none."""
     head_std: float | None = None

@@ -55,7 +55,8 @@ class Trunk(nn.Module):
         pooled: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.name, self.size = backbone.name, backbone.size
+        self.name, self.size, self.crop = backbone.name, backbone.size, backbone.crop
+        self.former_names = backbone.former_names
         self.feature_width, self.channels = backbone.width, len(backbone.mean)
         frozen_end, shared_end = _bounds(backbone, freeze_until, fork_at)
         self.pooled = _check_pooled(tuple(pooled), backbone, frozen_end, fork_at)
@@ -65,6 +66,7 @@ class Trunk(nn.Module):
         # A deep copy: with shared storage, training one branch would move the other.
         own = stages[shared_end:]
         self.branches = nn.ModuleList([own] if fork_at is None else [own, copy.deepcopy(own)])
+        self.register_load_state_dict_pre_hook(_rename_former)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(-1, 1, 1))
 
@@ -75,7 +77,7 @@ class Trunk(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Pass images `[B, C, H, W]` in [0, 1] through the frozen stages; the result never changes during training."""
-        pixels = (_channels_last(_scaled(images, self.size)) - self.mean).div_(self.std)
+        pixels = (_channels_last(_scaled(images, self.size, self.crop)) - self.mean).div_(self.std)
         return self.frozen(pixels) if self.has_trainable_stages else self._with_pooled(self.frozen, pixels)
 
     @property
@@ -105,7 +107,7 @@ class Trunk(nn.Module):
         for name, stage in stages.named_children():
             x = stage(x)
             if name in self.pooled:
-                means.append(x.mean(dim=(2, 3)))  # [B, C_s]
+                means.append(x.mean(dim=1 if x.ndim == 3 else (2, 3)))  # [B, C_s], of tokens or of a map
         return torch.cat([x, *means], dim=1) if means else x
 
     def part_widths(self) -> list[int]:
@@ -116,11 +118,12 @@ class Trunk(nn.Module):
 
     @torch.no_grad()
     def _pooled_widths(self) -> list[int]:
-        x, widths = torch.zeros(1, self.channels, 64, 64, device=self.mean.device), []
+        side, widths = self.crop or self.size or 64, []
+        x = torch.zeros(1, self.channels, side, side, device=self.mean.device)
         for name, stage in [*self.frozen.named_children(), *self.shared.named_children()] if self.pooled else []:
             x = stage(x)
             if name in self.pooled:
-                widths.append(x.shape[1])
+                widths.append(x.shape[2] if x.ndim == 3 else x.shape[1])
         return widths
 
     def train(self, mode: bool = True) -> Trunk:
@@ -147,11 +150,23 @@ class SideBySide(nn.ModuleList):
         return torch.cat([trunk(images) for trunk in self], dim=1)
 
 
-def _scaled(images: Tensor, size: int | None) -> Tensor:
-    """Scale square images in [0, 1] to a side, bicubic and antialiased like decoding."""
-    if size is None or size == images.shape[-1]:
+def _scaled(images: Tensor, size: int | None, crop: int | None) -> Tensor:
+    """Scale square images in [0, 1] to a side, bicubic and antialiased like decoding, and cut out their centre."""
+    if size is not None and size != images.shape[-1]:
+        images = F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)
+    if crop is None or size is None or crop == size:
         return images
-    return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp_(0, 1)
+    start = round((size - crop) / 2)
+    return images[..., start : start + crop, start : start + crop]
+
+
+def _rename_former(trunk: Trunk, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Give the tensors of a network that was saved as one stage the names that they have in its stages."""
+    places = {name: "frozen" for name, _ in trunk.frozen.named_children()}
+    for former, name in trunk.former_names.items():
+        for whole in (f"{prefix}frozen.backbone.{former}", f"{prefix}shared.backbone.{former}"):
+            if whole in state:
+                state[f"{prefix}{places.get(name.partition('.')[0], 'shared')}.{name}"] = state.pop(whole)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -166,8 +181,9 @@ def _channels_last(x: Tensor) -> Tensor:
 def _bounds(backbone: Backbone, freeze_until: str | None, fork_at: str | None) -> tuple[int, int]:
     """The number of frozen stages, and the position of the first stage of the branches."""
     names = backbone.stage_names
-    frozen_end = len(names) if freeze_until == ALL else 0
-    if freeze_until not in (None, ALL):
+    whole = (ALL, "backbone") if backbone.former_names else (ALL,)
+    frozen_end = len(names) if freeze_until in whole else 0
+    if freeze_until not in (None, *whole):
         frozen_end = 1 + _position("freeze_until", freeze_until, names, backbone)
     if fork_at is None:
         return frozen_end, len(names)
