@@ -79,6 +79,28 @@ def test_random_splits_differ_by_seed_and_are_fair() -> None:
     assert np.abs(together - 2 / 11).max() < 0.08
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), min_size=1, unique=True), st.integers(1, 6), st.integers()
+)
+def test_predicate_split(pairs: list[tuple[int, int]], tasks: int, seed: int) -> None:
+    facts = [Fact(f"thing {subject}", f"on {number}" if number else None) for subject, number in pairs]
+    table = table_of(facts)
+    predicates = {fact.predicate for fact in facts}
+    tasks = min(tasks, len(predicates))
+    split = split_facts(table, tasks, by="predicate", seed=seed)
+    hold_partition(split, len(facts))
+    of_tasks = [{table.facts[fact].predicate for fact in task} for task in split]
+    assert sum(map(len, of_tasks)) == len(predicates), "a predicate is in one task"
+    assert max(map(len, of_tasks)) - min(map(len, of_tasks)) <= 1
+    backwards = table_of(facts[::-1])
+    assert words(table, split) == words(backwards, split_facts(backwards, tasks, by="predicate", seed=seed))
+
+
+def test_more_tasks_than_predicates_are_refused() -> None:
+    with pytest.raises(UserError, match="1 predicates cannot be split into 2 tasks"):
+        split_facts(numbered(3), 2, by="predicate")
+
+
 def test_column_split() -> None:
     table = table_of([Fact(letter) for letter in "abcde"], groups=["z", "a", "z", "m", "a"])
     for tasks in (None, 3):
@@ -142,7 +164,7 @@ def test_wrong_numbers_and_ways_are_refused() -> None:
     for tasks in (0, None):
         with pytest.raises(UserError, match="say how many tasks"):
             split_facts(numbered(3), tasks)
-    with pytest.raises(UserError, match="by 'colour', allowed are random, column, semantic"):
+    with pytest.raises(UserError, match="by 'colour', allowed are random, predicate, column, semantic"):
         split_facts(numbered(3), 2, by="colour")
 
 

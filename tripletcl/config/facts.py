@@ -10,6 +10,7 @@ from tripletcl.config.base import Augmentation, Compare, Config, Section, check_
 from tripletcl.continual import Training
 from tripletcl.data.fact_sets import FACT_SETS, FactSetSpec
 from tripletcl.data.fact_sets.export import TASK_COLUMN
+from tripletcl.data.splits import SplitWay
 from tripletcl.embedding.spec import EmbedderSpec
 
 LABELLED = ("train", "test", "both")
@@ -64,10 +65,11 @@ class Data(Section):
     """The folder that the image paths of a table file are relative to; null is the file's folder."""
     tasks: Annotated[int, Field(ge=1)] | None = 4
     """Number of tasks; null with `split: column`, where the column determines it."""
-    split: Literal["random", "semantic", "column"] = "random"
-    """How facts are assigned to tasks: at random, by clusters of their text vectors, or by a column of the table."""
+    split: SplitWay = "random"
+    """How facts are assigned to tasks: at random, with all facts of a predicate in one task, by clusters of their text
+    vectors, or by a column of the table."""
     split_seed: int = 0
-    """Seed of the random and the semantic split, and of the unseen facts."""
+    """Seed of all splits but that by a column, and of the unseen facts."""
     unseen: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the facts of two or three units that no task teaches, while each of their units is taught in another
     fact; their test rows remain, for `tripletcl evaluate --unseen`."""

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from tripletcl.data.fact_table import SPLITS, FactTable
 from tripletcl.errors import UserError
 
-WAYS = ("random", "column", "semantic")
+SplitWay = Literal["random", "predicate", "column", "semantic"]
+WAYS = get_args(SplitWay)
 
 
 def split_facts(
     table: FactTable,
     tasks: int | None,
-    by: Literal["random", "column", "semantic"] = "random",
+    by: SplitWay = "random",
     seed: int = 0,
     vectors: np.ndarray | None = None,
 ) -> list[np.ndarray]:
@@ -25,6 +26,8 @@ def split_facts(
 
     - "random": sizes differ by at most one. Depends only on the seed and the facts' words: not on their order in the
       file, the platform or a library's version.
+    - "predicate": the facts of a predicate stay together, and the predicates are partitioned as "random" partitions
+      facts: their numbers differ by at most one. Having no predicate counts as one.
     - "column": by the user's own task names (`FactTable.groups`), in order of first appearance.
     - "semantic": facts of similar meaning together, by `bisect`. Every task has between half and twice the equal share
       F / T (rounded); tasks are in order of their first fact. Depends on the seed and the vectors.
@@ -50,7 +53,10 @@ def split_facts(
     else:
         count = _checked_count(table, tasks, by)
         names = [str(task) for task in range(1, count + 1)]
-        split = _at_random(table, count, seed) if by == "random" else _by_meaning(table, count, seed, vectors)
+        if by == "semantic":
+            split = _by_meaning(table, count, seed, vectors)
+        else:
+            split = _at_random(table, count, seed) if by == "random" else _by_predicate(table, count, seed)
     for name, facts in zip(names, split, strict=True):
         _check_rows(table, name, facts)
     return split
@@ -155,6 +161,16 @@ def _at_random(table: FactTable, tasks: int, seed: int) -> list[np.ndarray]:
     """Partition the facts in the order of a hash of seed and words, which no library's random stream changes."""
     order = sorted(range(len(table.facts)), key=lambda fact: _rank(seed, *table.facts[fact].units))
     return [np.sort(part) for part in np.array_split(np.array(order, dtype=np.int64), tasks)]
+
+
+def _by_predicate(table: FactTable, tasks: int, seed: int) -> list[np.ndarray]:
+    predicates = sorted({fact.predicate for fact in table.facts}, key=lambda predicate: _rank(seed, predicate))
+    if tasks > len(predicates):
+        raise UserError(f"{len(predicates)} predicates cannot be split into {tasks} tasks")
+    parts = np.array_split(np.arange(len(predicates)), tasks)
+    task_of = {predicates[place]: task for task, part in enumerate(parts) for place in part.tolist()}
+    tasks_of_facts = np.array([task_of[fact.predicate] for fact in table.facts])
+    return [np.flatnonzero(tasks_of_facts == task) for task in range(tasks)]
 
 
 def _rank(*key: object) -> bytes:
