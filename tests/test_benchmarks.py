@@ -56,3 +56,11 @@ def test_hostile_uploads_and_calls_are_refused_and_leave_nothing() -> None:
 def test_a_part_that_cannot_run_is_left_out_with_a_sentence() -> None:
     done = run("speed.py", "--only", "avalanche", "--quick", "--device", "cuda")
     assert done.stdout.startswith("avalanche is skipped: ")
+
+
+@pytest.mark.slow
+def test_costs_at_scale_are_measured_within_their_bounds() -> None:
+    """On a tiny table; the analytic run is killed and resumed."""
+    lines = run("scale.py", "--quick", "--blocks", "3").stdout.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["reading", "reading,", "a", "a", "analytic,"]
+    assert not any("NOT KEPT" in line for line in lines)

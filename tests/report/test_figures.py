@@ -88,6 +88,10 @@ def test_share_of_facts_that_reach_an_ap(six_runs):
     steps = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
     assert steps == pytest.approx({0.0: 1.0, 0.2: 2 / 3, 0.4: 1 / 3, 0.6: 0.0})  # the share just right of each AP
     assert ap_figure([replace(six_runs[1], ap=[])]) is None
+    many = ap_figure([replace(six_runs[1], ap=[(str(n), n / 50_000) for n in range(50_000)])]).axes[0].lines[0]
+    assert len(many.get_xdata()) <= 1001
+    assert many.get_xdata()[-1] == pytest.approx(1, abs=1e-4)
+    assert many.get_ydata()[[0, -1]].tolist() == [1, 0]
 
 
 def test_nothing_to_draw_without_forgetting(six_runs):

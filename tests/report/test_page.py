@@ -203,6 +203,24 @@ def test_no_fact_is_both_best_and_worst(tmp_path, six_runs):
     assert [cells.count(f"<{fact}") for fact in ("dog, running>", "cat>", "person, riding, horse>")] == [1, 1, 1]
 
 
+def test_facts_of_many_and_of_few_training_images_have_a_map_of_their_own(tmp_path, make_run):
+    """And a page of very many facts lists few of them."""
+    ap = [(f"<fact {number}>", number / 20_000) for number in range(20_000)]
+    images = [5] * 10_000 + [20] * 4_000 + [100] * 4_000 + [101] * 2_000
+    runs = [
+        make_run(name, [[0.1, 0.1], [0.6, 0.1], [0.5, 0.6]], ap=ap, training_images=images)
+        for name in ("finetune", "mas")
+    ]
+    html, page = report(tmp_path, runs)
+    assert "MAP by training images" in page.text
+    cells = page.text.partition("MAP by training images")[2]
+    assert "more than 100 2,000 .950 .950 20 to 100 8,000 .700 .700 fewer than 20 10,000 .250 .250" in cells
+    assert page.text.count("<fact ") <= 40
+    assert len(html) < 2_000_000
+    _, page = report(tmp_path, [replace(run, training_images=[200] * len(ap)) for run in runs])
+    assert "MAP by training images" not in page.text
+
+
 def test_an_older_page_survives_a_failure(tmp_path, six_runs):
     path = tmp_path / "page.html"
     path.write_text("old")

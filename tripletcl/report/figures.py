@@ -176,6 +176,10 @@ def forgetting_figure(runs: Sequence[RunResult]) -> Figure | None:
     return bar_chart("Forgetting", metric.forgetting_axis, values, metric.text, metric.tick) if values else None
 
 
+STEPS = 1000
+"""Steps of a curve of facts; more could not be told apart."""
+
+
 @styled()
 def ap_figure(runs: Sequence[RunResult]) -> Figure | None:
     """Share of the facts that reach an AP or more (last stage, all test images); None without APs.
@@ -191,9 +195,14 @@ def ap_figure(runs: Sequence[RunResult]) -> Figure | None:
     figure, axes = new_chart("Facts by average precision", size, left=0.45, bottom=0.45, right=0.2)
     for method, style in method_styles(list(groups)).items():
         if method in visible:
-            share = 1 - np.arange(len(aps[method]) + 1) / len(aps[method])  # of the facts that are at least at x
+            facts = len(aps[method])
+            below = np.unique(
+                np.linspace(0, facts, min(facts, STEPS) + 1).round().astype(int)
+            )  # facts to the left of x
             look = {"color": style.color, "linestyle": style.dash, "linewidth": style.width}
-            axes.step([0.0, *aps[method]], share, where="post", label=short_name(method), **look)
+            axes.step(
+                np.append(0.0, aps[method])[below], 1 - below / facts, where="post", label=short_name(method), **look
+            )
     axes.axhline(0.5, color=MUTED, linewidth=0.8)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="AP, and the share of facts that reach it")
     axes.grid()

@@ -15,6 +15,10 @@ from tripletcl.report.metric import metric_of
 CONTROLS = (UPPER_BOUND, "frozen")
 """Methods that the others are compared with: one learns all tasks at once, the other only the first."""
 
+FREQUENCIES = {"more than 100": 101, "20 to 100": 20, "fewer than 20": 0}
+"""Head, middle and tail of the facts by number of training images, and the least number of each: the division of
+Liu et al., "Large-scale long-tailed recognition in an open world", CVPR 2019."""
+
 EXEMPLARS = 5
 """Most methods that are shown where each takes a row of photos."""
 
@@ -139,6 +143,17 @@ def ap_by_fact(group: Sequence[RunResult]) -> dict[str, float]:
         for fact, ap in run.ap:
             values.setdefault(fact, []).append(ap)
     return {fact: statistics.fmean(aps) for fact, aps in values.items()}
+
+
+def map_by_frequency(group: Sequence[RunResult]) -> dict[str, tuple[int, float]]:
+    """Number of facts and MAP at the last stage of each of the FREQUENCIES; empty for runs that did not record it."""
+    images = {fact: count for run in group for (fact, _), count in zip(run.ap, run.training_images, strict=False)}
+    aps: dict[str, list[float]] = {name: [] for name in FREQUENCIES}
+    for fact, ap in ap_by_fact(group).items():
+        name = next((name for name, least in FREQUENCIES.items() if images.get(fact, -1) >= least), None)
+        if name is not None:
+            aps[name].append(ap)
+    return {name: (len(values), statistics.fmean(values)) for name, values in aps.items() if values}
 
 
 def mean_final(group: Sequence[RunResult]) -> float | None:

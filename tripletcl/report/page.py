@@ -21,6 +21,7 @@ from tripletcl.report.comparison import comparison_rows, comparison_table
 from tripletcl.report.drift import Drifts, comparable, drift_sentence, gallery_figures, upgrade_figures
 from tripletcl.report.formatting import counted, fraction, method_label
 from tripletcl.report.grouping import (
+    FREQUENCIES,
     Groups,
     ap_by_fact,
     arrows,
@@ -29,6 +30,7 @@ from tripletcl.report.grouping import (
     featured,
     group_by_method,
     group_by_sequence,
+    map_by_frequency,
     method_order,
 )
 from tripletcl.report.html import render
@@ -242,7 +244,29 @@ def _sweeps(groups: Groups, sweeps: Sweeps) -> list[Figure]:
 
 
 def _facts(groups: Groups) -> list[Table]:
-    """The best and the worst facts of the best method, with every method's AP."""
+    """The best and the worst facts of the best method with every method's AP, and MAP by number of training images."""
+    return [*_best_and_worst(groups), *_by_frequency(groups)]
+
+
+def _by_frequency(groups: Groups) -> list[Table]:
+    """The MAP of facts of many and of few training images; none where all facts are alike."""
+    maps = {method: map_by_frequency(groups[method]) for method in exemplars(groups)}
+    names = [name for name in FREQUENCIES if all(name in own for own in maps.values())]
+    if len(names) < 2:
+        return []
+    counts = next(iter(maps.values()))
+    return [
+        Table(
+            [Column("MAP by training images"), Column("facts"), *(Column(method_label(method)) for method in maps)],
+            [
+                [Cell(name), Cell(f"{counts[name][0]:,}"), *(Cell(fraction(own[name][1])) for own in maps.values())]
+                for name in names
+            ],
+        )
+    ]
+
+
+def _best_and_worst(groups: Groups) -> list[Table]:
     aps = {method: ap_by_fact(groups[method]) for method in exemplars(groups)}
     best = best_method(groups)
     ranked = sorted(aps[best], key=aps[best].__getitem__, reverse=True)
