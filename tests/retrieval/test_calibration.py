@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
 from tripletcl.evaluation.cosine import unit_blocks
+from tripletcl.retrieval import calibration
 from tripletcl.retrieval.calibration import (
     Calibration,
     Isotonic,
@@ -51,7 +53,7 @@ def world(photos: int = 600, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor,
 @pytest.fixture(scope="module")
 def fitted() -> Calibration:
     images, facts, relevant = world()
-    return fit_calibration("model", FACTS, images, facts, relevant)
+    return fit_calibration("model", FACTS, images, facts, csr_array(relevant))
 
 
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) -> tuple[float, float]:
@@ -102,7 +104,7 @@ def test_each_kind_of_query_has_its_curve(fitted: Calibration) -> None:
 def test_a_fit_generalises_to_other_photos(fitted: Calibration) -> None:
     images, facts, relevant = world(seed=0)
     assert fitted.photos == len(images)
-    first = fit_calibration("model", FACTS, images[:300], facts, relevant[:300])
+    first = fit_calibration("model", FACTS, images[:300], facts, csr_array(relevant[:300]))
     scores = fact_scores(unit_blocks(images[300:]), FACTS, facts, None)
     p = np.stack([first.facts[pattern(fact.units)].probability(scores[:, n]) for n, fact in enumerate(FACTS)], axis=1)
     error, brier = calibration_error(p, relevant[300:])
@@ -113,29 +115,48 @@ def test_a_fit_generalises_to_other_photos(fitted: Calibration) -> None:
 
 def test_closed_scores_are_used() -> None:
     images, facts, relevant = world()
-    with_closed = fit_calibration("model", FACTS, images, facts, relevant, torch.tensor(relevant * 4.0))
+    with_closed = fit_calibration("model", FACTS, images, facts, csr_array(relevant), torch.tensor(relevant * 4.0))
     scores = fact_scores(unit_blocks(images), FACTS, facts, torch.tensor(relevant * 4.0))
     assert scores[relevant].min() > 2 > scores[~relevant].max()
     for number, fact in enumerate(FACTS):
         p = with_closed.facts[pattern(fact.units)].probability(scores[:, number])
         assert np.array_equal(p > 0.5, relevant[:, number])
-    plain = fit_calibration("model", FACTS, images, facts, relevant)
+    plain = fit_calibration("model", FACTS, images, facts, csr_array(relevant))
     assert with_closed.queries == plain.queries  # an index has no closed scores
+
+
+def test_a_fit_of_many_pairs_is_that_of_a_sample(fitted: Calibration, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, facts, relevant = world()
+    seen: list[int] = []
+
+    def counted(scores: np.ndarray, truth: np.ndarray) -> Logistic:
+        seen.append(len(scores))
+        return _fit_logistic(scores, truth)
+
+    most = 15 * len(images)
+    monkeypatch.setattr(calibration, "MOST_PAIRS", most)
+    monkeypatch.setattr(calibration, "_fit_logistic", counted)
+    monkeypatch.setattr(calibration, "EXAMPLES", 10)
+    sampled = fit_calibration("model", FACTS, images, facts, csr_array(relevant))
+    assert max(seen) == most < len(FACTS) * len(images)
+    scores = np.linspace(-0.2, 0.8, 50)
+    p, of_all = (1 / (1 + np.exp(-each.queries["any"].logit(scores))) for each in (sampled, fitted))
+    assert np.abs(p - of_all).max() < 0.1
 
 
 def test_a_kind_with_few_true_pairs_shares_the_curve_of_all() -> None:
     images, facts, relevant = world(photos=60)
-    assert "SPO" in fit_calibration("model", FACTS, images, facts, relevant).facts
-    assert "SPO" not in fit_calibration("model", FACTS, images[:40], facts, relevant[:40]).facts
+    assert "SPO" in fit_calibration("model", FACTS, images, facts, csr_array(relevant)).facts
+    assert "SPO" not in fit_calibration("model", FACTS, images[:40], facts, csr_array(relevant[:40])).facts
 
 
 def test_photos_without_information_are_refused() -> None:
     images, facts, relevant = world(photos=8)
     for nothing in (np.zeros_like(relevant), np.ones_like(relevant)):
         with pytest.raises(UserError, match="cannot be calibrated"):
-            fit_calibration("model", FACTS, images, facts, nothing)
+            fit_calibration("model", FACTS, images, facts, csr_array(nothing))
     with pytest.raises(UserError, match="cannot be calibrated"):
-        fit_calibration("model", [], images, facts[:0], relevant[:, :0])
+        fit_calibration("model", [], images, facts[:0], csr_array(relevant[:, :0]))
 
 
 def test_it_is_saved_and_loaded_for_its_own_model_only(fitted: Calibration, tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def test_the_labels_of_an_evaluation_are_those_of_the_table(run: Path) -> None:
     assert 0 < len(evaluation.taught_ids) < 11
     for row, image in enumerate(evaluation.vectors["image_ids"].tolist()):
         facts = {table.facts[fact] for of, fact in table.rows_of("test").tolist() if of == image}
-        assert {evaluation.facts[fact] for fact in np.flatnonzero(evaluation.relevant[row])} == facts
+        assert {evaluation.facts[fact] for fact in evaluation.relevant[[row]].indices} == facts
 
 
 def test_a_held_out_fact_is_taught_by_no_task_and_still_found(run: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation.cosine import mean_cosines, unit_blocks
 from tripletcl.files import read_json, reading, validated, write_json
 
+if TYPE_CHECKING:
+    from scipy.sparse import csc_array, csr_array
+
 log = logging.getLogger("tripletcl")
 
 FORMAT = 1
@@ -25,6 +28,8 @@ FEWEST_PAIRS = 50
 """True pairs of a photo and a fact that a kind needs for its own curve; kinds with fewer share one."""
 MOST_PHOTOS = 5000
 """Largest number of photos in a fit."""
+MOST_PAIRS = 5_000_000
+"""Largest number of pairs of a photo and a query, or a fact, in a fit; of more queries a sample is drawn."""
 EXAMPLES = 200
 """Photos that the curve of example photos is fitted on, each against all others."""
 ANY, PHOTO = "any", "photo"
@@ -109,18 +114,18 @@ def fit_calibration(
     facts: Sequence[Fact],
     image_vectors: Tensor,
     fact_vectors: Tensor,
-    relevant: np.ndarray,
+    relevant: csr_array,
     closed: Tensor | None = None,
     seed: int = 0,
 ) -> Calibration:
-    """Fit on photos that the model was not trained on.
+    """Fit on photos that the model was not trained on, in memory that is independent of the number of facts.
 
     Args:
         model: The fingerprint of the model that computed the vectors.
         facts: The F facts that it has learned.
         image_vectors: `[N, 3, D]`.
         fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
-        relevant: `[N, F]` bool, True where a photo shows a fact.
+        relevant: `[N, F]` bool, the pairs of a photo and a fact that it shows.
         closed: `[N, F]` closed scores, where the model has them.
         seed: Of the sample of photos.
 
@@ -128,17 +133,26 @@ def fit_calibration(
         UserError: no photo shows a fact, or all photos show all facts.
     """
     generator = np.random.default_rng(seed)
-    photos = np.sort(generator.permutation(len(relevant))[:MOST_PHOTOS])
-    images, relevant = unit_blocks(image_vectors[photos]), relevant[photos]
-    if relevant.all() or not relevant.any():
+    photos = np.sort(generator.permutation(relevant.shape[0])[:MOST_PHOTOS])
+    images, relevant = unit_blocks(image_vectors[photos]), relevant[photos].tocsc()  # read by columns
+    if relevant.nnz in (0, np.prod(relevant.shape)):
         raise UserError("scores cannot be calibrated by photos that show none, or all, of the facts taught")
-    queries = _fit_kinds(*_query_cosines(facts, images, fact_vectors, relevant), _fit_logistic)
+    queries = _fit_kinds(*_query_cosines(facts, images, fact_vectors, relevant, generator), _fit_logistic)
     cosines, same = _photo_pairs(images, relevant, generator)
     if same.any() and not same.all():
         queries[PHOTO] = _fit_logistic(cosines, same)
-    scores = fact_scores(images, facts, fact_vectors, None if closed is None else closed[photos])
-    curves = _fit_kinds(scores, [pattern(fact.units) for fact in facts], relevant, _fit_isotonic)
-    return Calibration(model, queries, curves, len(relevant))
+    some = _sample(len(facts), len(photos), generator)
+    sampled = [facts[fact] for fact in some]
+    scores = fact_scores(images, sampled, fact_vectors[some], None if closed is None else closed[photos][:, some])
+    kinds = [pattern(fact.units) for fact in sampled]
+    curves = _fit_kinds(scores, kinds, relevant[:, some].toarray(), _fit_isotonic)
+    return Calibration(model, queries, curves, len(photos))
+
+
+def _sample(count: int, photos: int, generator: np.random.Generator) -> np.ndarray:
+    """Ids of queries or facts whose pairs with the photos are not more than MOST_PAIRS: all, or a random sample."""
+    most = max(MOST_PAIRS // photos, 1)
+    return np.arange(count) if count <= most else np.sort(generator.choice(count, most, replace=False))
 
 
 def fact_scores(image_blocks: Tensor, facts: Sequence[Fact], fact_vectors: Tensor, closed: Tensor | None) -> np.ndarray:
@@ -149,15 +163,16 @@ def fact_scores(image_blocks: Tensor, facts: Sequence[Fact], fact_vectors: Tenso
 
 
 def _query_cosines(
-    facts: Sequence[Fact], images: Tensor, fact_vectors: Tensor, relevant: np.ndarray
+    facts: Sequence[Fact], images: Tensor, fact_vectors: Tensor, relevant: csc_array, generator: np.random.Generator
 ) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Mean cosines `[N, Q]`, patterns and truth `[N, Q]` of all queries that name some units of a fact."""
-    facts_of = _queries_of(facts)
-    named = torch.tensor([[unit is not None for unit in units] for units in facts_of])  # [Q, U]
-    vectors = fact_vectors[[numbers[0] for numbers in facts_of.values()]] * named[:, :, None]  # [Q, U, D]
-    truth = np.stack([relevant[:, numbers].any(axis=1) for numbers in facts_of.values()], axis=1)
+    """Mean cosines `[N, Q]`, patterns and truth `[N, Q]` of the queries that name some units of a fact, or a sample."""
+    facts_of = list(_queries_of(facts).items())
+    sampled = [facts_of[query] for query in _sample(len(facts_of), len(images), generator)]
+    named = torch.tensor([[unit is not None for unit in units] for units, _ in sampled])  # [Q, U]
+    vectors = fact_vectors[[numbers[0] for _, numbers in sampled]] * named[:, :, None]  # [Q, U, D]
+    truth = np.stack([relevant[:, numbers].sum(axis=1) > 0 for _, numbers in sampled], axis=1)
     cosines = mean_cosines(images, unit_blocks(vectors), named).double().numpy()
-    return cosines, [pattern(units) for units in facts_of], truth
+    return cosines, [pattern(units) for units, _ in sampled], truth
 
 
 def _queries_of(facts: Sequence[Fact]) -> dict[tuple[str | None, ...], list[int]]:
@@ -171,13 +186,14 @@ def _queries_of(facts: Sequence[Fact]) -> dict[tuple[str | None, ...], list[int]
     return {units: list(numbers) for units, numbers in facts_of.items()}
 
 
-def _photo_pairs(images: Tensor, relevant: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _photo_pairs(images: Tensor, relevant: csc_array, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Mean cosines of examples and other photos, and whether the other photo shows all facts of the example."""
-    examples = generator.permutation(len(relevant))[:EXAMPLES]
+    examples = generator.permutation(relevant.shape[0])[:EXAMPLES]
     cosines = (images[examples] @ images.T / len(UNITS)).numpy()  # [E, N]
-    missing = relevant[examples].astype(np.float32) @ (~relevant.T).astype(np.float32)  # [E, N] facts
-    others = examples[:, None] != np.arange(len(relevant))
-    return cosines[others], missing[others] == 0
+    shown = relevant.astype(np.int32)
+    shared = (shown[examples] @ shown.T).toarray()  # [E, N] facts
+    others = examples[:, None] != np.arange(relevant.shape[0])
+    return cosines[others], (shared == shown[examples].sum(axis=1)[:, None])[others]
 
 
 def _fit_kinds(

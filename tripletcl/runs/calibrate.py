@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from tripletcl.evaluation import UnseenScores, score_unseen
 from tripletcl.retrieval import Calibration, fit_calibration
 from tripletcl.runs.layout import CALIBRATION
 from tripletcl.runs.stored import FactRun
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 log = logging.getLogger("tripletcl")
 
@@ -31,13 +35,13 @@ class StageEvaluation:
         facts: The F facts that the stage was scored on.
         taught_ids: The ids of those that it had been taught.
         vectors: See `FactExperiment.vectors`.
-        relevant: `[N, F]` bool, True if an image shows a fact.
+        relevant: `[N, F]` bool, the pairs of an image and a fact that it shows.
     """
 
     facts: tuple[Fact, ...]
     taught_ids: list[int]
     vectors: dict[str, Tensor]
-    relevant: np.ndarray
+    relevant: csr_array
 
     @classmethod
     def read(cls, run: FactRun, stage: int | None = None) -> StageEvaluation:
@@ -54,7 +58,7 @@ class StageEvaluation:
         taught_ids = [ids.get(fact.units, -1) for fact in run.taught(stage)]
         if -1 in taught_ids or not np.isin(images, table.rows_of("test", label=None)[:, 0]).all():
             raise UserError(f"the facts or the test images in the table of {run.path} are not those of its stages")
-        return cls(facts, taught_ids, vectors, table.relevance("test", images, np.arange(len(facts))).toarray())
+        return cls(facts, taught_ids, vectors, table.relevance("test", images, np.arange(len(facts))))
 
 
 def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
@@ -93,7 +97,7 @@ def stage_unseen(run: FactRun, stage: int | None = None) -> UnseenScores:
         UserError: there is no such stage, or the run's table is missing or was changed.
     """
     evaluation = StageEvaluation.read(run, stage)
-    vectors, relevant = evaluation.vectors, torch.from_numpy(evaluation.relevant)
+    vectors, relevant = evaluation.vectors, torch.from_numpy(evaluation.relevant.toarray())
     return score_unseen(
         evaluation.facts, evaluation.taught_ids, vectors["images"], vectors["facts"], vectors["present"], relevant
     )
