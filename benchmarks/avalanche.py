@@ -14,6 +14,9 @@ model in eval mode; tasks' importances are summed, the penalty is applied by a p
 of a batch's mean norm|, averaged over batches, in train mode, in which images of a batch cancel; the importance of the
 past and of the new task are averaged half and half; the penalty's gradient is added to the loss's.
 
+With `--plugin` a third side is Avalanche with `tripletcl.plugins.avalanche.ExactMASPlugin` in place of its own, where
+the interpreter has both; importance, penalty and arguments are then those of its documentation.
+
 Columns, in seconds of the clock: `run` after the imports, `whole` with start-up and imports; then the mean
 accuracy after the last task, and forgetting.
 """
@@ -30,6 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +44,8 @@ CLASSES = [[1, 2], [3, 4], [5, 6], [7, 8], [9, 0]]
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 BATCH, EVALUATION_BATCH, RATE, MOMENTUM, LAM, HIDDEN = 200, 500, 0.01, 0.9, 1.0, 256
-GOAL = 3.0
+GOAL, PLUGIN_GOAL = 3.0, 1.0
+PLUGIN = "Avalanche, our plugin"
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -53,15 +58,16 @@ def main() -> None:
     if reason:
         print(f"avalanche: skipped, {reason}", file=sys.stderr if options.json else sys.stdout)
         return
-    figures = measure(options.python, options.epochs, options.repeats)
+    sides = ("Avalanche", PLUGIN) if options.plugin else ("tripletcl", "Avalanche")
+    figures = measure(options.python, options.epochs, options.repeats, sides)
     if options.json:
         for row in as_rows(figures, options.clock):
             print(json.dumps(row))
         return
     print(f"split MNIST, five tasks, {options.epochs} epochs, {options.clock} clock, median of {options.repeats}\n")
-    print(f"{'':12}{'run s':>8}{'whole s':>9}{'accuracy':>10}{'forgetting':>12}")
+    print(f"{'':22}{'run s':>8}{'whole s':>9}{'accuracy':>10}{'forgetting':>12}")
     for side, row in figures.items():
-        print(f"{side:12}{row['run'][options.clock]:8.1f}{row['whole'][options.clock]:9.1f}", end="")
+        print(f"{side:22}{row['run'][options.clock]:8.1f}{row['whole'][options.clock]:9.1f}", end="")
         print(f"{row['accuracy']:10.3f}{row['forgetting']:12.4f}")
     for row in as_rows(figures, options.clock):
         print(f"{row['name']}: {row['ratio']:.2f} (goal {row['goal']:g})")
@@ -70,6 +76,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=sys.executable, help="an interpreter with avalanche-lib")
+    parser.add_argument("--plugin", action="store_true", help="compare Avalanche with our plugin and with its own")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
@@ -110,17 +117,19 @@ def mnist_folder() -> Path | None:
     return folder.absolute() if there else None
 
 
-def measure(python: str, epochs: int, repeats: int) -> dict[str, dict[str, Any]]:
+def measure(
+    python: str, epochs: int, repeats: int, sides: tuple[str, ...] = ("tripletcl", "Avalanche")
+) -> dict[str, dict[str, Any]]:
     """The figures of each side; the sides are interleaved, times are medians."""
     folder = mnist_folder()
     assert folder is not None
-    repeated: dict[str, list[dict[str, Any]]] = {"tripletcl": [], "Avalanche": []}
+    repeated: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as scratch:
         unpacked = unpack(folder, Path(scratch, "MNIST", "raw"))  # where torchvision reads them
         for repeat in range(repeats):
             for side, figures in repeated.items():
                 own = Path(scratch, f"{side}{repeat}")
-                interpreter = python if side == "Avalanche" else sys.executable
+                interpreter = sys.executable if side == "tripletcl" else python
                 figures.append(run_side(side, interpreter, unpacked, own, epochs))
     return {side: medians(figures) for side, figures in repeated.items()}
 
@@ -158,8 +167,13 @@ def medians(repeated: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def as_rows(figures: dict[str, dict[str, Any]], clock: str) -> list[dict[str, Any]]:
-    theirs, ours = figures["Avalanche"], figures["tripletcl"]
+    theirs = figures["Avalanche"]
     common = {"device": "cpu", "goal": GOAL, "direction": "at least"}
+    if PLUGIN in figures:
+        ratio = figures[PLUGIN]["whole"][clock] / theirs["whole"][clock]
+        name = "Avalanche's split MNIST with our plugin / with its own, whole run"
+        return [{"name": name, **common, "goal": PLUGIN_GOAL, "direction": "at most", "ratio": ratio}]
+    ours = figures["tripletcl"]
     return [
         {"name": name, **common, "ratio": theirs[span][clock] / ours[span][clock]}
         for name, span in (
@@ -208,13 +222,13 @@ def by_tripletcl(mnist: Path, scratch: Path, epochs: int, seed: int) -> dict[str
     return timed(run)
 
 
-def by_avalanche(mnist: Path, scratch: Path, epochs: int, seed: int) -> dict[str, Any]:
+def by_avalanche(mnist: Path, scratch: Path, epochs: int, seed: int, exact: bool = False) -> dict[str, Any]:
     import torch
     from avalanche.benchmarks.classic import SplitMNIST
     from avalanche.evaluation.metrics import accuracy_metrics
     from avalanche.models import MultiHeadClassifier, MultiTaskModule
     from avalanche.training.plugins import EvaluationPlugin
-    from avalanche.training.supervised import MAS
+    from avalanche.training.supervised import MAS, Naive
     from torch import Tensor, nn
 
     class MLP(MultiTaskModule):
@@ -237,11 +251,17 @@ def by_avalanche(mnist: Path, scratch: Path, epochs: int, seed: int) -> dict[str
             dataset_root=mnist.parents[1],
         )
         model = MLP()
-        strategy = MAS(
+        if exact:
+            from tripletcl.plugins.avalanche import ExactMASPlugin
+
+            kind, method = Naive, {"plugins": [ExactMASPlugin(LAM)]}
+        else:
+            kind, method = MAS, {"lambda_reg": LAM}
+        strategy = kind(
             model=model,
             optimizer=torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM),
             criterion=nn.CrossEntropyLoss(),
-            lambda_reg=LAM,
+            **method,
             train_mb_size=BATCH,
             train_epochs=epochs,
             eval_mb_size=EVALUATION_BATCH,
@@ -258,7 +278,7 @@ def by_avalanche(mnist: Path, scratch: Path, epochs: int, seed: int) -> dict[str
     return timed(run)
 
 
-SIDES = {"tripletcl": by_tripletcl, "Avalanche": by_avalanche}
+SIDES = {"tripletcl": by_tripletcl, "Avalanche": by_avalanche, PLUGIN: partial(by_avalanche, exact=True)}
 
 
 if __name__ == "__main__":

@@ -125,6 +125,20 @@ def test_a_tutorial_runs_as_printed(tutorial: str, workplace: Path, capsys: pyte
     assert printed
 
 
+@pytest.mark.slow
+def test_the_demos_of_the_plugins_run_as_printed(workplace: Path, capsys: pytest.CaptureFixture) -> None:
+    for library in ("avalanche", "accelerate", "lightning"):
+        pytest.importorskip(library)
+    page = ROOT / "docs" / "how-to" / "plugins.md"
+    run_page(page, workplace)
+    printed = [line for line in capsys.readouterr().out.splitlines() if re.match(r"(lam|with)", line)]
+    expected = [line for block in blocks(page) if block.language == "text" for line in block.text.splitlines()]
+    assert [re.sub(r": .*", "", line) for line in printed] == [re.sub(r": .*", "", line) for line in expected]
+    accuracies = [[float(figure) for figure in re.sub(r".*: ", "", line).split()] for line in printed]
+    for (first, _), (first_with, _) in zip(accuracies[::2], accuracies[1::2], strict=True):
+        assert first_with > first + 0.05  # protected, the first task is forgotten less
+
+
 def test_the_loop_of_the_readme_learns_and_consolidates() -> None:
     (loop,) = (block for block in blocks(ROOT / "README.md") if "MemoryAwareSynapses" in block.text)
     model, lr = nn.Linear(3, 2), 0.1

@@ -25,6 +25,7 @@ ORDER = [
     "embedding",
     "continual",
     "mas",
+    "plugins",
     "methods",
     "evaluation",
     "retrieval",

@@ -22,7 +22,6 @@ from tripletcl.mas import (
     SynapticIntelligence,
     importance,
 )
-from tripletcl.mas.consolidation import Consolidation
 from tripletcl.mas.fisher import gaussian_projections
 
 LR = 0.1
@@ -48,7 +47,7 @@ def loss_of(model: nn.Module, label: int, share: slice = slice(None)) -> Tensor:
 
 def learn(
     model: nn.Module,
-    protection: Consolidation | None,
+    protection: Any | None,
     steps: int = 5,
     add_penalty: bool = False,
     label: int = 1,
@@ -94,6 +93,12 @@ def test_a_step_is_that_of_the_penalty_and_penalty_its_value() -> None:
     value = copy.deepcopy(mas)
     value.model.load_state_dict(twin.state_dict())
     torch.testing.assert_close(value.penalty(), expected)
+    value.model.zero_grad()
+    value.penalty().backward()
+    gradients = [p.grad.clone() for p in value.model.parameters()]
+    value.add_gradient()
+    for p, gradient in zip(value.model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(p.grad, 2 * gradient)
     penalty.after_step(LR, 3.0)
     assert_equal(dict(model.named_parameters()), dict(twin.named_parameters()), 1e-6)
 
@@ -132,14 +137,6 @@ def test_batches_may_be_mappings_and_tuples(engine: str) -> None:
 LIBRARY = [MemoryAwareSynapses, ElasticWeightConsolidation, SynapticIntelligence]
 
 
-def finish(protection: Consolidation, batches: Any = None, **arguments: Any) -> None:
-    """End a task; the importance of SI was measured while it was learned."""
-    if isinstance(protection, SynapticIntelligence):
-        protection.consolidate()
-    else:
-        protection.consolidate(batches or loader(), **arguments)
-
-
 @pytest.mark.parametrize("of", LIBRARY)
 @pytest.mark.parametrize("add_penalty", [False, True])
 def test_a_large_weight_keeps_what_is_important_and_zero_is_plain_training(of: Any, add_penalty: bool) -> None:
@@ -149,7 +146,7 @@ def test_a_large_weight_keeps_what_is_important_and_zero_is_plain_training(of: A
         protection = None if lam is None else of(model, lam=lam)
         learn(model, protection, steps=20, add_penalty=add_penalty)
         if protection is not None:
-            finish(protection)
+            protection.consolidate(loader())
             protection.lam *= 1 / max(value.max().item() for value in protection.omega.values())
         anchor = copy.deepcopy(model)
         learn(model, protection, steps=20, add_penalty=add_penalty, label=0)
@@ -167,7 +164,7 @@ def test_a_head_that_grows_keeps_the_importance_of_its_old_rows(of: Any) -> None
     model = network()
     protection = of(model, lam=1e6)
     learn(model, protection)
-    finish(protection)
+    protection.consolidate(loader())
     old, omega = model[2].weight.detach().clone(), protection.omega["2.weight"].clone()
     wider = nn.Linear(6, 5)
     with torch.no_grad():
@@ -178,7 +175,7 @@ def test_a_head_that_grows_keeps_the_importance_of_its_old_rows(of: Any) -> None
     assert important.any()
     assert torch.allclose(model[2].weight[:3][important], old[important], atol=1e-3)
     assert (model[2].weight[3:] - new).abs().max() > 1e-3
-    finish(protection)
+    protection.consolidate(loader())
     assert protection.omega["2.weight"].shape == (5, 6)
     model[2] = nn.Linear(6, 2)
     with pytest.raises(UserError, match=re.escape("2.weight had shape [5, 6] and now has [2, 6]")):
@@ -192,7 +189,7 @@ def test_a_state_is_restored_bit_for_bit_and_frozen_parameters_stay(of: Any) -> 
     model[0].requires_grad_(False)
     protection = of(model, lam=2.0)
     learn(model, protection)
-    finish(protection)
+    protection.consolidate(loader())
     assert set(protection.omega) == {"2.weight", "2.bias"}
     learn(model, protection, steps=3)
     twin = network()
@@ -202,7 +199,7 @@ def test_a_state_is_restored_bit_for_bit_and_frozen_parameters_stay(of: Any) -> 
     twin.load_state_dict(model.state_dict())
     for each, network_of in ((protection, model), (restored, twin)):
         learn(network_of, each)
-        finish(each)
+        each.consolidate(loader())
     assert_equal(dict(twin.named_parameters()), dict(model.named_parameters()), 0)
     assert_equal(restored.omega, protection.omega, 0)
     with pytest.raises(UserError, match=r"the model has no such parameter"):
@@ -214,7 +211,7 @@ def test_what_is_stored_follows_the_model_to_another_device(of: Any) -> None:
     model = network()
     protection = of(model)
     learn(model, protection)
-    finish(protection)
+    protection.consolidate(loader())
     model.to("meta")
     protection.step(LR)
     assert {value.device.type for value in (*protection.omega.values(), *protection.anchor.values())} == {"meta"}
@@ -237,7 +234,7 @@ def test_wrapped_models_are_unwrapped(of: Any) -> None:
         protection = of(wrapped)
         assert protection.model is model
         learn(model, protection)
-        finish(protection)
+        protection.consolidate(loader())
         assert set(protection.omega) == set(dict(model.named_parameters()))
 
 
@@ -269,7 +266,7 @@ def in_a_process(rank: int, place: str, queue: Any) -> None:
         protection = of(model, lam=2.0)
         learn(model, protection, share=slice(rank, None, 2))
         parts = [part[rank::2] for part in inputs().split(4)]
-        finish(protection, [parts[0], *parts[1:][: 2 - rank]])  # ranks may differ in their number of samples
+        protection.consolidate([parts[0], *parts[1:][: 2 - rank]])  # ranks may differ in their number of samples
         learn(model, protection, share=slice(rank, None, 2), label=0)
         stored[of.__name__] = (
             {name: p.tolist() for name, p in model.module.named_parameters()},
@@ -294,10 +291,8 @@ def test_processes_of_data_parallel_training_share_one_importance(tmp_path: Path
         model = network()
         protection = of(model, lam=2.0)
         learn(model, protection)
-        finish(
-            protection,
-            [torch.cat([inputs()[0:4:2], inputs()[4:8:2], inputs()[8:10:2], inputs()[1:4:2], inputs()[5:8:2]])],
-        )
+        halves = [inputs()[0:4:2], inputs()[4:8:2], inputs()[8:10:2], inputs()[1:4:2], inputs()[5:8:2]]
+        protection.consolidate([torch.cat(halves)])
         omega = found[0][of.__name__][1]
         if of is not ElasticWeightConsolidation:  # whose noise is of a process's own samples
             assert_equal({name: torch.tensor(value) for name, value in omega.items()}, protection.omega, 1e-4)

@@ -32,9 +32,9 @@ class Consolidation:
     """Protects what a model has learned while it learns more.
 
     The model stays the user's own: nothing is wrapped, and no hook remains on it. A model in DistributedDataParallel or
-    compiled by `torch.compile` may be given as it is; each process then measures its share of the samples, and all get
-    the mean. A layer that grows keeps the importance of its old part; the new part is free. Importance and anchor
-    follow the model to another device.
+    compiled by `torch.compile` may be given as it is. Where torch.distributed is initialised, every process measures
+    importance on its share of the samples, and all get the mean. A layer that grows keeps the importance of its old
+    part; the new part is free. Importance and anchor follow the model to another device.
 
     Args:
         model: Its parameters with `requires_grad` are protected.
@@ -47,7 +47,6 @@ class Consolidation:
     def __init__(self, model: nn.Module, lam: float = 1.0) -> None:
         self.lam = checked_weight(lam)
         self.model = _unwrapped(model)
-        self._wrappers = [m for m in model.modules() if isinstance(m, nn.parallel.DistributedDataParallel)]
         self._penalty = QuadraticPenalty()
 
     @property
@@ -76,6 +75,11 @@ class Consolidation:
             if parameters[name].requires_grad:
                 total = total + (omega * (parameters[name] - self.anchor[name]).square()).sum()
         return self.lam * total
+
+    def add_gradient(self) -> None:
+        """Add the gradient of `penalty()` to `p.grad` before `optimizer.step()`: the same, without autograd."""
+        self.follow()
+        self._penalty.add_gradient(self.lam)
 
     def step(self, lr: float) -> None:
         """Apply the penalty after `optimizer.step()`, in its proximal form, which is stable at any lam.
@@ -113,7 +117,8 @@ class Consolidation:
                 yield map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
         omega = importance(self.model, counted(), forward=forward, **measure)
-        return _mean_of_processes(omega, count, self._wrappers[0].process_group) if self._wrappers else omega
+        together = distributed.is_available() and distributed.is_initialized()
+        return _mean_of_processes(omega, count) if together else omega
 
     def add(self, omega: dict[str, Tensor], *, keep: float = 1.0, weight: float) -> None:
         """Add a task's importance to `keep` times that of the earlier ones, and move the anchor.
@@ -178,13 +183,13 @@ def losses(loss: Loss, forward: Forward, samples: Mapping[str, Any]) -> Tensor:
     return values
 
 
-def _mean_of_processes(omega: dict[str, Tensor], count: int, group: Any) -> dict[str, Tensor]:
+def _mean_of_processes(omega: dict[str, Tensor], count: int) -> dict[str, Tensor]:
     """The mean over the samples of all processes, from each one's own mean and number of samples."""
     counts = next(iter(omega.values())).new_tensor([count], dtype=torch.float64)
-    distributed.all_reduce(counts, group=group)
+    distributed.all_reduce(counts)
     for value in omega.values():
         value.mul_(count / counts.item())
-        distributed.all_reduce(value, group=group)
+        distributed.all_reduce(value)
     return omega
 
 

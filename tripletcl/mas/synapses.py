@@ -45,6 +45,7 @@ class MemoryAwareSynapses(Consolidation):
         forward: Forward | None = None,
         select: Select | None = None,
         weight: float = 1.0,
+        keep: float = 1.0,
         **measure: Any,
     ) -> None:
         """Add the importance of a task, after it was learned, and move the anchor to the current parameters.
@@ -55,12 +56,13 @@ class MemoryAwareSynapses(Consolidation):
             forward: Computes the outputs `[B, ...]` to protect from a batch; by default the model does.
             select: Takes the inputs out of a batch of another form.
             weight: Weight, >= 0, of this task among all.
+            keep: Weight, >= 0, of the importance so far.
             measure: Further arguments of `importance`, such as `engine`, `scalar` or `scope`.
 
         Raises:
             UserError: as `importance`.
         """
-        self.add(self.importance_on(inputs_of(loader, select), forward, **measure), weight=weight)
+        self.add(self.importance_on(inputs_of(loader, select), forward, **measure), keep=keep, weight=weight)
 
 
 class ElasticWeightConsolidation(Consolidation):
@@ -163,7 +165,7 @@ class SynapticIntelligence(Consolidation):
         self._accumulate()
 
     def record(self) -> None:
-        """Record the optimizer's step, where `penalty()` is part of the loss; its gradient does not count."""
+        """Record the optimizer's step after `penalty()` or `add_gradient()`, whose gradient does not count."""
         self.follow()
         self._path.copy_gradient()
         names = [name for name in self.omega if name in self._path.gradient]
@@ -174,10 +176,12 @@ class SynapticIntelligence(Consolidation):
         add_penalty_gradient_(of_loss, theta, omega, anchor, -2 * self.lam)
         self._accumulate()
 
-    def consolidate(self, *, weight: float = 1.0) -> None:
+    def consolidate(self, loader: Iterable[Any] = (), *, forward: Forward | None = None, weight: float = 1.0) -> None:
         """Add the importance of the task that was learned, move the anchor, and begin the next task.
 
         Args:
+            loader: Not used, as nothing is left to be measured: the three classes are called alike.
+            forward: The same.
             weight: Weight, >= 0, of this task among all.
 
         Raises:
@@ -209,6 +213,10 @@ class SynapticIntelligence(Consolidation):
         parameters = super().follow()
         self._path.follow({name: p for name, p in parameters.items() if p.requires_grad or name in self._path.work})
         return parameters
+
+
+Protection = MemoryAwareSynapses | ElasticWeightConsolidation | SynapticIntelligence
+"""Any of the three, which are called alike."""
 
 
 def _unchanged(losses: Tensor) -> Tensor:
