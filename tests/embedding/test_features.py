@@ -97,6 +97,29 @@ def test_a_full_disk_is_reported_and_leaves_nothing(branch: ImageBranch, source:
     assert list((tmp_path / "features").iterdir()) == []
 
 
+def test_a_killed_process_is_continued(
+    source: ImageSource, branch: ImageBranch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = np.array(FeatureSource.open(source, branch, tmp_path / "whole", batch_size=1).arrays[0])
+    monkeypatch.setattr("tripletcl.embedding.features.SYNCED", 2)
+
+    def kill(progress: Progress) -> None:
+        if progress.done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), listening(kill):
+        FeatureSource.open(source, branch, tmp_path / "cache", batch_size=1)
+    (part,) = (tmp_path / "cache").glob("*.part")
+    with part.open("r+b") as file:  # a last write that was cut
+        file.truncate(part.stat().st_size - 3)
+    heard: list[Progress] = []
+    with listening(heard.append):
+        resumed = FeatureSource.open(source, branch, tmp_path / "cache", batch_size=1)
+    assert [progress.done for progress in heard] == [3, 4, 5]
+    assert (resumed.arrays[0] == whole).all()
+    assert not part.exists()
+
+
 def test_pooled_stages_have_features_of_their_own(source: ImageSource, tmp_path: Path) -> None:
     widths = {}
     for pooled in ((), ("layer1",), ("layer1", "layer2")):

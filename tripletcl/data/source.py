@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from tripletcl.data.augment import Augment
 from tripletcl.data.cache import ImageCache
+from tripletcl.data.image_files import ImageFiles
 from tripletcl.errors import UserError
 
 
@@ -41,12 +42,12 @@ class ImageSource:
     """Batches of a cache's images as float tensors on a device.
 
     Args:
-        cache: The decoded images.
+        cache: The decoded images, or their files.
         augment: The augmentation of training batches; None for none.
         device: The device of the batches.
     """
 
-    def __init__(self, cache: ImageCache, augment: Augment | None, device: torch.device | str) -> None:
+    def __init__(self, cache: ImageCache | ImageFiles, augment: Augment | None, device: torch.device | str) -> None:
         self.cache = cache
         self.augment = augment
         self.device = torch.device(device)

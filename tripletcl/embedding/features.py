@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +16,13 @@ from torch import Tensor
 
 from tripletcl.data.source import Source, to_device
 from tripletcl.embedding.trunk import Trunk
-from tripletcl.files import locked, writable_folder, write_atomically
+from tripletcl.files import locked, sync_to_disk, translate_errors, writable_folder
 from tripletcl.progress import report
 
 log = logging.getLogger("tripletcl")
+
+SYNCED = 4096
+"""Images whose features are synced to the disk at a time, a multiple of the batch."""
 
 
 class FeatureSource:
@@ -78,7 +84,8 @@ def _opened(source: Source, trunk: Trunk, folder: Path, mirrored: bool, batch_si
         with writable_folder(folder) as own, locked(own / path.with_suffix(".lock").name):
             path = own / path.name
             if (array := _load(path)) is None:  # another process may have computed them meanwhile
-                write_atomically(path, lambda draft: _compute(draft, source, trunk, mirrored, batch_size))
+                with translate_errors(path):
+                    _compute(path, source, trunk, mirrored, batch_size)
                 array = np.load(path, mmap_mode="r")
     return array
 
@@ -111,15 +118,38 @@ def _key(source: Source, branch: Trunk) -> str:
 
 
 def _compute(path: Path, source: Source, branch: Trunk, mirrored: bool, batch_size: int) -> None:
-    shape = branch.features(source.batch(np.zeros(1, np.int64), None)).shape[1:]
-    count = len(source)
-    header = {"descr": "<f2", "fortran_order": False, "shape": (count, 1 + mirrored, *shape)}
-    # Written in blocks and not through a memory map, where a full disk would end the process without an error.
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, count, batch_size):
-            images = source.batch(np.arange(start, min(start + batch_size, count)), None)
-            views = [images, images.flip(3)] if mirrored else [images]
-            features = torch.stack([branch.features(view) for view in views], dim=1)  # [B, V, ...]
-            file.write(features.half().cpu().numpy().tobytes())
-            report("frozen features", start + len(images), count)
+    """Write the features to a file beside path, which is renamed at the end.
+
+    After every SYNCED images the file is synced: if more are in it, those are on the disk, also after a loss of power,
+    and a process goes on with them where another one was killed.
+    """
+    shape = (1 + mirrored, *branch.features(source.batch(np.zeros(1, np.int64), None)).shape[1:])
+    count, row, part = len(source), 2 * math.prod(shape), path.with_suffix(".part")
+    header = _header((count, *shape))
+    try:
+        # Written in blocks and not through a memory map, where a full disk would end the process without an error.
+        with part.open("ab") as file:
+            done = max(0, file.tell() - len(header) - 1) // row // SYNCED * SYNCED  # a multiple of the batches
+            file.truncate(len(header) + done * row if done else 0)
+            file.write(b"" if done else header)
+            for start in range(done, count, batch_size):
+                if start % SYNCED == 0:
+                    file.flush()
+                    os.fsync(file.fileno())
+                images = source.batch(np.arange(start, min(start + batch_size, count)), None)
+                views = [images, images.flip(3)] if mirrored else [images]
+                features = torch.stack([branch.features(view) for view in views], dim=1)  # [B, V, ...]
+                file.write(features.half().cpu().numpy().tobytes())
+                report("frozen features", start + len(images), count)
+        sync_to_disk(part)
+        part.replace(path)
+    except OSError:  # a full disk: leave nothing on it
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The header of an .npy file of float16."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    return header.getvalue()

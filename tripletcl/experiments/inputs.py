@@ -20,6 +20,7 @@ from torch import Tensor
 from tripletcl.config import FactConfig, ObjectConfig
 from tripletcl.continual import InputSource
 from tripletcl.data import Augment, ImageCache, ImageSource
+from tripletcl.data.image_files import ImageFiles, open_images
 from tripletcl.data.images import Photo
 from tripletcl.data.source import ArraySource, PermutedSource
 from tripletcl.embedding.eval_mode import eval_mode
@@ -78,7 +79,7 @@ class Opener:
         """Open images; those that no cache holds are decoded and computed."""
         self._check_size(DECODED_CHANNELS)
         size = self.config.model.image_size
-        return self._features(self._source(ImageCache.open(photos, size, folder)))
+        return self._features(self._source(open_images(photos, size, folder)))
 
     def open_array(self, pixels: np.ndarray, order: int) -> InputSource:
         """Open small images in memory, uint8 `[N, C, H, W]`, with their pixels in a fixed order; 0 is their own."""
@@ -101,7 +102,7 @@ class Opener:
             return images
         return FeatureSource.open(images, self.branch, cache_folder(), mirrored=self.config.data.augmentation.flip)
 
-    def _source(self, cache: ImageCache) -> ImageSource:
+    def _source(self, cache: ImageCache | ImageFiles) -> ImageSource:
         return ImageSource(cache, self._augment(), self.device)
 
     def _augment(self) -> Augment | None:
