@@ -328,14 +328,45 @@ def test_list_images(tmp_path: Path) -> None:
         list_images(tmp_path / "no")
 
 
-def test_photos_that_are_left_out_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_photos_that_are_left_out_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "find_spec", lambda name: None)
     for name in ("a.mpo", "b.HEIC", "c.heic", "d.mp4", "._e.jpg", "f.txt", ".DS_Store"):
         (tmp_path / name).touch()
     (tmp_path / "__MACOSX").mkdir()
     (tmp_path / "__MACOSX" / "g.jpg").touch()
     assert list_images(tmp_path) == [tmp_path / "a.mpo"]
-    reason = "(not supported: save them as JPEG)"
-    assert caplog.messages == [f"{tmp_path}: 4 files are left out: 2 .heic {reason}, 1 .mp4 {reason}, 1 hidden"]
+    assert caplog.messages == [
+        f'{tmp_path}: 4 files are left out: 2 .heic (pip install "tripletcl[media]" reads them), 1 .mp4 (not '
+        "supported: save them as JPEG), 1 hidden"
+    ]
+    monkeypatch.undo()
+    assert [path.name for path in list_images(tmp_path)] == ["a.mpo", "b.HEIC", "c.heic"]
+
+
+def test_heif_is_decoded_like_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder turns a phone's photo; the EXIF orientation that it has as well is not applied a second time."""
+    heif = pytest.importorskip("pillow_heif")
+    stored = Image.new("RGB", (96, 64), "red")
+    stored.paste("blue", (0, 0, 96, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "a.heic"
+    heif.from_pillow(stored).save(path, quality=95, exif=exif.tobytes())
+    upright = stored.transpose(Image.Transpose.ROTATE_270)
+    assert np.abs(decode_image(path, 32).astype(int) - decode_image(upright, 32)).mean() < 4
+    assert decode_thumbnail(path, 48).size == (32, 48)
+
+    raw = path.read_bytes()
+    with pytest.raises(UserError, match=r"^cut\.heic: "):
+        decode_image(raw[: len(raw) // 2], 32, name="cut.heic")
+    monkeypatch.setattr(images, "MOST_MEMORY", 1000)
+    with pytest.raises(UserError, match="too large: to decode 64 x 96 pixels"):
+        decode_image(path, 32)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UserError, match=r'a\.heic: an image in HEIF; pip install "tripletcl\[media\]" reads them'):
+        decode_image(path, 32)
 
 
 def test_list_images_follows_links_to_folders_once(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -38,15 +39,20 @@ SUFFIXES = frozenset(
 )
 """The suffixes of image files, in lower case."""
 
-UNSUPPORTED = frozenset(
-    f".{suffix}"
+HEIF = frozenset({".heic", ".heif", ".hif"})
+"""The suffixes of image files that the extra `media` reads."""
+
+UNSUPPORTED = {
+    f".{suffix}": "not supported: save them as JPEG"
     for suffix in (
-        *("heic", "heif", "hif", "jxl", "psd", "svg"),
+        *("jxl", "psd", "svg"),
         *("3fr", "arw", "cr2", "cr3", "dng", "erf", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "srw", "x3f"),
         *("3gp", "avi", "m4v", "mkv", "mov", "mp4", "mpg", "mts", "webm", "wmv"),
     )
-)
-"""The suffixes of photos and videos that are not read."""
+}
+"""The suffixes of photos and videos that are not read, each with the reason."""
+
+INSTALL_MEDIA = 'pip install "tripletcl[media]" reads them'
 
 ARCHIVE_LEFTOVER = "__MACOSX"
 """The folder that macOS adds to archives, with a file of metadata under the name of each photo."""
@@ -241,8 +247,13 @@ def _frame(small: Image.Image, box: PixelBox, whole: tuple[int, int]) -> None:
         ImageDraw.Draw(small).rectangle(corners, outline=BOX_COLOUR, width=width)
 
 
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes of the image files that can be read here."""
+    return SUFFIXES | HEIF if find_spec("pillow_heif") else SUFFIXES
+
+
 def list_images(folder: str | Path, left_out: Counter[str] | None = None) -> list[Path]:
-    """List every image file below a folder, by its suffix (`SUFFIXES`), sorted, without hidden files and folders.
+    """List every image file below a folder, by its suffix (`image_suffixes`), sorted, without hidden files and folders.
 
     A link to a folder is followed, unless it leads to a folder that was listed already. A subfolder that cannot be read
     is passed over with a warning. Photos of a format that is not supported, and hidden ones, are counted in a warning.
@@ -268,12 +279,14 @@ def list_images(folder: str | Path, left_out: Counter[str] | None = None) -> lis
         waiting = sorted(links)
     counts: Counter[str] = Counter() if left_out is None else left_out
     images: list[Path] = []
+    suffixes = image_suffixes()
+    unread = UNSUPPORTED | dict.fromkeys(HEIF - suffixes, INSTALL_MEDIA)
     for path in paths:
-        if (suffix := path.suffix.lower()) in UNSUPPORTED:
-            counts[f"{suffix} (not supported: save them as JPEG)"] += 1
-        elif suffix in SUFFIXES and path.name.startswith("."):
+        if (suffix := path.suffix.lower()) in unread:
+            counts[f"{suffix} ({unread[suffix]})"] += 1
+        elif suffix in suffixes and path.name.startswith("."):
             counts["hidden"] += 1
-        elif suffix in SUFFIXES:
+        elif suffix in suffixes:
             images.append(path)
     if left_out is None:
         warn_of_left_out(folder, counts)
@@ -405,7 +418,18 @@ def _open(source: ImageLike) -> contextlib.AbstractContextManager[Image.Image]:
     if raw.startswith(b"\xff\xd8\xff"):  # Image.open refuses a JPEG by its pixels, without asking for its scale
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
             return JpegImageFile(io.BytesIO(raw))
+    if raw[4:8] == b"ftyp" and b"avif" not in raw[:64]:
+        return _open_heif(raw)
     return Image.open(io.BytesIO(raw))
+
+
+def _open_heif(raw: bytes) -> Image.Image:
+    """Open a HEIF image, which is decoded when it is loaded; its rotation is applied by its decoder."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise UserError(f"an image in HEIF; {INSTALL_MEDIA}") from error
+    return HeifImageFile(io.BytesIO(raw))
 
 
 def _load(image: Image.Image, size: int | None, own: bool) -> tuple[float, float]:

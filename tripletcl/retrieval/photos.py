@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tripletcl.data.facts import UNITS
-from tripletcl.data.images import SUFFIXES, list_images, map_in_threads, try_decode, unreadable_error
+from tripletcl.data.images import image_suffixes, list_images, map_in_threads, try_decode, unreadable_error
 from tripletcl.errors import UserError
 from tripletcl.files import FileStamp
 from tripletcl.progress import report
@@ -52,7 +52,7 @@ def find_photos(folder_or_paths: str | Path | Iterable[str | Path]) -> list[Path
             raise UserError(f"photos are a folder, or a list of paths, and not {folder_or_paths!r:.60}") from error
     photos = list_images(folder_or_paths)
     if not photos:
-        raise UserError(f"no photo in {folder_or_paths}; photos end in {' '.join(sorted(SUFFIXES))}")
+        raise UserError(f"no photo in {folder_or_paths}; photos end in {' '.join(sorted(image_suffixes()))}")
     return photos
 
 

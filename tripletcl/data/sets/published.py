@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tripletcl.data.images import ARCHIVE_LEFTOVER, SUFFIXES, list_images, photo_digest, warn_of_left_out
+from tripletcl.data.images import ARCHIVE_LEFTOVER, image_suffixes, list_images, photo_digest, warn_of_left_out
 from tripletcl.data.sets.archive import (
     MissingFile,
     field,
@@ -43,7 +43,7 @@ def read_folder(root: Path, scratch: Path) -> RawSet:
     """Read a folder that has a folder of images for each class, once for training and once for testing.
 
     Layout: `train/CLASS/...` and `test/CLASS/...`. Every image file below a class's folder counts (by its suffix,
-    `tripletcl.data.images.SUFFIXES`); hidden files and folders do not. Links are followed. Classes and files are
+    `tripletcl.data.images.image_suffixes`); hidden files and folders do not. Links are followed. Classes and files are
     sorted. A class that has a folder for one split only has no image in the other. A test photo with the content of a
     training photo is left out; a warning counts all that is left out.
     """
@@ -54,7 +54,7 @@ def read_folder(root: Path, scratch: Path) -> RawSet:
     entries = [entry for folder in splits for entry in folder.iterdir()]
     names = {entry.name for entry in entries if entry.is_dir()} - {ARCHIVE_LEFTOVER}
     classes = sorted(name for name in names if not name.startswith("."))
-    strays = sum(entry.suffix.lower() in SUFFIXES and entry.is_file() for entry in entries)
+    strays = sum(entry.suffix.lower() in image_suffixes() and entry.is_file() for entry in entries)
     left_out = Counter({"in no folder of a class": strays})
 
     def part(split: Path) -> tuple[list[Path], list[int]]:
