@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from tripletcl.data.facts import Fact
 from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder
 from tripletcl.embedding.saving import digest
-from tripletcl.embedding.text import TextBranch, build_text_encoder
+from tripletcl.embedding.text import TextBranch
+from tripletcl.embedding.text_encoders import build_text_encoder
 from tripletcl.errors import UserError
 from tripletcl.files import sha256
 

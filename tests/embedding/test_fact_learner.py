@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tripletcl.data import Fact
 from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN, PairLabels
 from tripletcl.embedding.fact_learner import FactLearner, Vocabulary
+from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch
 from tripletcl.mas import importance
 
@@ -54,6 +55,7 @@ class TinyImages(nn.Module):
 class TinyEmbedder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
+        self.spec = EmbedderSpec()
         self.image, self.text = TinyImages(), TextBranch(Letters(), projection=WIDTH)
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tripletcl.embedding import TextBranch, WordVectors, build_text_encoder
-from tripletcl.embedding.text import TextEncoder, TransformerEncoder, check_words, words_alike
+from tripletcl.embedding.text import check_words, words_alike
+from tripletcl.embedding.text_encoders import States, TextEncoder, TransformerEncoder
 from tripletcl.embedding.weights import minilm_folder
 from tripletcl.errors import UserError
 
@@ -87,7 +88,7 @@ def test_related_words_have_similar_vectors(minilm: TextEncoder) -> None:
 
 
 def test_loading_shows_no_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
-    TransformerEncoder(str(minilm_folder())).encode(["dog"])
+    TransformerEncoder(str(minilm_folder()), States(), 384).encode(["dog"])
     out, err = capfd.readouterr()
     assert out + err == ""
 

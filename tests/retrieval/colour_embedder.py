@@ -44,7 +44,7 @@ class ColourEmbedder:
     def encode_images(self, images: Sequence[Any], batch_size: int = 64, normalise: bool = True) -> Tensor:
         return self.vectors_of(self.represent_images(images))
 
-    def encode_units(self, texts: list[str]) -> Tensor:
+    def encode_units(self, texts: list[str], unit: int | None = None) -> Tensor:
         self.texts_read += texts
         return functional.normalize(torch.tensor([COLOURS[text] for text in texts]).float(), dim=-1)
 
@@ -65,7 +65,7 @@ class TurnedEmbedder(ColourEmbedder):
     def vectors_of(self, representation: Tensor, normalise: bool = True) -> Tensor:
         return super().vectors_of(representation) @ TURN
 
-    def encode_units(self, texts: list[str]) -> Tensor:
+    def encode_units(self, texts: list[str], unit: int | None = None) -> Tensor:
         return super().encode_units(texts) @ TURN
 
     def trunk_fingerprint(self) -> str:

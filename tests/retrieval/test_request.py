@@ -278,7 +278,7 @@ def test_an_unreadable_example_no_model_and_no_photo(index: FactIndex, tmp_path:
 class Words:
     """Texts as random directions."""
 
-    def encode_units(self, texts: Sequence[str]) -> Tensor:
+    def encode_units(self, texts: Sequence[str], unit: int | None = None) -> Tensor:
         vectors = [np.random.default_rng(list(text.encode())).standard_normal(24) for text in texts]
         return torch.nn.functional.normalize(torch.tensor(np.stack(vectors)).float(), dim=-1)
 

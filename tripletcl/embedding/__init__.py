@@ -7,8 +7,9 @@ from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.losses import contrastive, wildcard_cosine, wildcard_l2, wildcard_l2_root
 from tripletcl.embedding.spec import ClassifierSpec, EmbedderSpec
-from tripletcl.embedding.text import TextBranch, build_text_encoder
+from tripletcl.embedding.text import TextBranch
 from tripletcl.embedding.text_embedder import TextEmbedder
+from tripletcl.embedding.text_encoders import build_text_encoder
 from tripletcl.embedding.word_vectors import WordVectors
 
 __all__ = [

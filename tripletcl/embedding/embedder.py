@@ -149,7 +149,8 @@ class FactEmbedder(TextEmbedder):
 
     def whiten(self, facts: Sequence[Fact]) -> None:
         """Whiten the text vectors by the texts of these facts."""
-        self.text.whiten([text for fact in facts for text in fact.units if text is not None], self.spec.whitening_floor)
+        texts = [text for units in self.prompts(facts) for text in units if text is not None]
+        self.text.whiten(texts, self.spec.whitening_floor)
 
     def score_by_text(self) -> None:
         """Score facts by their text vectors only, whatever the readout was installed for."""

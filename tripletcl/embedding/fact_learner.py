@@ -123,7 +123,11 @@ class FactLearner(TrunkLearner):
         others = task.earlier_classes if self.negatives == "seen" or len(task.classes) == 1 else ()
         self.vocabulary_facts = np.concatenate([task.classes, np.asarray(others, dtype=np.int64)])
         self.vocabulary = Vocabulary([self.facts[i] for i in task.classes], [self.facts[i] for i in others])
-        self.encoded = [self.embedder.text.encode(texts) for texts in self.vocabulary.texts]
+        prompt = self.embedder.spec.prompt
+        self.encoded = [
+            self.embedder.text.encode([prompt(text, unit) for text in texts])
+            for unit, texts in enumerate(self.vocabulary.texts)
+        ]
         self.vocabulary.ids = self.vocabulary.ids.to(self.log_temperature.device)
 
     def loss(self, out: Tensor, batch: Any) -> Tensor:

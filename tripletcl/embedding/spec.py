@@ -36,8 +36,12 @@ class EmbedderSpec:
     width: int = 384
     """Width of each unit's vector; without a text projection it is the text encoder's."""
     text: str = "minilm"
-    """Text encoder: "minilm" (installed with tripletcl), a folder or name of a transformers model, or a file of word
+    """Text encoder: "minilm" (installed with tripletcl), a folder or name of a transformers model (of a CLIP-like one
+    the projected output of its text tower), a folder of sentence-transformers with its own pooling, or a file of word
     vectors (GloVe or word2vec text, or word2vec binary with suffix .bin)."""
+    text_prompts: tuple[str, ...] = ()
+    """Templates of the texts of subjects, predicates and objects, such as "a photo of a {}"; empty reads the texts as
+    they are."""
     text_projection: bool = False
     """Train a linear map from the text encoder's vectors to `width`."""
     text_normalise: bool = True
@@ -60,6 +64,10 @@ class EmbedderSpec:
     scored_by: Literal["text", "indicators", "both"] = "text"
     """Score of facts that were taught: the cosine of vectors ("text"), the analytic readout's scores of the facts
     themselves ("indicators"), or both. Set by the method."""
+
+    def prompt(self, text: str, unit: int | None) -> str:
+        """Return what the text encoder reads for a text of this unit (0 to 2); None for a text of no certain unit."""
+        return text if unit is None or not self.text_prompts else self.text_prompts[unit].replace("{}", text)
 
 
 @dataclass(frozen=True)

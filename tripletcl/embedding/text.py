@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tripletcl.data.facts import UNITS
 from tripletcl.embedding.spec import EmbedderSpec
-from tripletcl.embedding.weights import MINILM_WIDTH, minilm_folder
-from tripletcl.embedding.word_vectors import WordVectors
+from tripletcl.embedding.text_encoders import TextEncoder, build_text_encoder
 from tripletcl.errors import UserError, excerpt
 from tripletcl.files.tensors import TensorFile, read_cached, write_tensors
 
@@ -30,43 +27,6 @@ TEXTS_NAMED = 3
 
 ALIKE_SHARE = 0.05
 """The largest share of the words of a run that the text encoder may confuse with others; one always may be."""
-
-
-class TextEncoder(Protocol):
-    """A frozen encoder without any state that is trained or saved."""
-
-    width: int
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts as vectors `[n, width]` float32 on the CPU; a text's vector does not depend on the others."""
-        ...
-
-
-def build_text_encoder(spec: str, local_files_only: bool = True) -> TextEncoder:
-    """Build a frozen text encoder.
-
-    Args:
-        spec: "minilm" (installed with tripletcl), the folder or name of a transformers text model, or a file of word
-            vectors (`WordVectors`).
-        local_files_only: Never download; a model name must have been downloaded before.
-
-    Raises:
-        UserError: the encoder does not exist.
-    """
-    path = Path(spec)
-    if spec != "minilm" and path.is_file():
-        return WordVectors(path)
-    if path.suffix in (".bin", ".txt", ".vec"):
-        raise UserError(f"there is no file of word vectors {spec}")
-    return _transformer(spec, local_files_only)
-
-
-@lru_cache(maxsize=2)
-def _transformer(spec: str, local_files_only: bool) -> TransformerEncoder:
-    """Build one encoder for all embedders: its weights take 90 MB, and checking them takes a tenth of a second."""
-    if spec == "minilm":
-        return TransformerEncoder(str(minilm_folder()), width=MINILM_WIDTH)
-    return TransformerEncoder(spec, local_files_only)
 
 
 def words_alike(encode: Callable[[Sequence[str]], Tensor], words: Sequence[str]) -> list[list[str]]:
@@ -95,62 +55,6 @@ def check_words(encode: Callable[[Sequence[str]], Tensor], words: Sequence[str])
     if confused > max(1, ALIKE_SHARE * len(set(words))):
         raise UserError(f"{sentence}: translate them, or set model.text to an encoder that knows them")
     log.warning("%s; these are one word to the run", sentence)
-
-
-class TransformerEncoder:
-    """Averages a transformer's last hidden states over a text's tokens, as sentence-transformers does.
-
-    Runs on the CPU, one text at a time: the last bits of a vector depend on the device and on the rest of the batch,
-    and a resumed run must see the same targets.
-
-    Args:
-        name: Folder or name of the model.
-        local_files_only: Never download.
-        width: Of its vectors; None reads it from the model, which imports transformers, and that takes a second.
-
-    Raises:
-        UserError: the model does not exist.
-    """
-
-    def __init__(self, name: str, local_files_only: bool = True, width: int | None = None) -> None:
-        self.name, self.options = name, {"local_files_only": local_files_only}
-        self.width = self._read_width() if width is None else width
-
-    def _read_width(self) -> int:
-        from transformers import AutoConfig
-
-        try:
-            return AutoConfig.from_pretrained(self.name, **self.options).hidden_size
-        except (OSError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"there is no text encoder {self.name!r} on this machine: give minilm, the folder or name of a "
-                "transformers text model, or a file of word vectors"
-            ) from error
-
-    def __deepcopy__(self, memo: dict) -> TransformerEncoder:
-        return self
-
-    @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts as vectors `[n, width]`."""
-        tokenizer, model = self._loaded
-        vectors = []
-        for text in texts:
-            tokens = tokenizer(text, truncation=True, return_tensors="pt")
-            hidden = model(**tokens).last_hidden_state[0]  # [T, width]
-            mask = tokens["attention_mask"][0].unsqueeze(-1)
-            vectors.append((hidden * mask).sum(0) / mask.sum())
-        return torch.stack(vectors) if vectors else torch.zeros(0, self.width)
-
-    @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
-        """Tokenizer and model; loaded on first use, since a search by image needs no text encoder."""
-        from transformers import AutoModel, AutoTokenizer
-
-        with _without_progress_bars():
-            tokenizer = AutoTokenizer.from_pretrained(self.name, **self.options)
-            model = AutoModel.from_pretrained(self.name, **self.options)
-        return tokenizer, model.float().eval()
 
 
 class TextBranch(nn.Module):
@@ -262,6 +166,12 @@ def build_text_branch(spec: EmbedderSpec) -> TextBranch:
             f"the vectors of text encoder {spec.text!r} are {encoder.width} wide but width is {spec.width}: "
             f"set width to {encoder.width}, or text_projection to true"
         )
+    if spec.text_prompts and (
+        len(spec.text_prompts) != len(UNITS) or any("{}" not in each for each in spec.text_prompts)
+    ):
+        raise UserError(
+            f"model.text_prompts is {list(spec.text_prompts)}: give a template with {{}} for each of {', '.join(UNITS)}"
+        )
     if spec.text_projection and spec.whiten:
         raise UserError("whiten and text_projection are two maps of the text vectors; set only one of them")
     projection = spec.width if spec.text_projection else None
@@ -269,16 +179,3 @@ def build_text_branch(spec: EmbedderSpec) -> TextBranch:
     if spec.whiten:
         branch.add_whitening()
     return branch
-
-
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    from transformers.utils import logging
-
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()

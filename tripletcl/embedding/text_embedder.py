@@ -46,15 +46,26 @@ class TextEmbedder(SavedModel):
         )
 
     @torch.no_grad()
-    def encode_units(self, texts: Sequence[str]) -> Tensor:
+    def encode_units(self, texts: Sequence[str], unit: int | None = None) -> Tensor:
         """Encode texts of units as normalised vectors `[n, D]`.
+
+        Args:
+            texts: The texts.
+            unit: The unit that they are of, 0 to 2, whose template they are put into; None uses none.
 
         Raises:
             UserError: `texts` is no list of texts.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise UserError(f"texts of units are a list, as in ['dog', 'running'], not {texts!r:.60}")
-        return F.normalize(self.text(texts), dim=-1)
+        return F.normalize(self.text([self.spec.prompt(text, unit) for text in texts]), dim=-1)
+
+    def prompts(self, facts: Sequence[Fact]) -> list[list[str | None]]:
+        """Return what the text encoder reads for each unit of each fact; None for a unit that a fact lacks."""
+        return [
+            [None if text is None else self.spec.prompt(text, unit) for unit, text in enumerate(fact.units)]
+            for fact in facts
+        ]
 
     def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
         """Encode facts by the vectors of their units.
@@ -67,10 +78,11 @@ class TextEmbedder(SavedModel):
         """
         if isinstance(facts, str | Fact) or not all(isinstance(fact, Fact) for fact in facts):
             raise UserError(f"facts are a list of Fact, as in [Fact('dog', 'running')], not {facts!r:.60}")
-        texts = list(dict.fromkeys(text for fact in facts for text in fact.units if text is not None))
+        prompts = self.prompts(facts)
+        texts = list(dict.fromkeys(text for units in prompts for text in units if text is not None))
         row = {text: i for i, text in enumerate(texts)} | {None: -1}
         vectors = F.pad(self.encode_units(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
-        ids = torch.tensor([[row[text] for text in fact.units] for fact in facts], device=vectors.device)
+        ids = torch.tensor([[row[text] for text in units] for units in prompts], device=vectors.device)
         ids = ids.reshape(len(facts), len(UNITS)).long()
         return vectors[ids], ids >= 0
 

@@ -253,7 +253,8 @@ def build_facts(
 
 def _fit_texts(config: FactConfig, table: FactTable, facts: np.ndarray, embedder: FactEmbedder) -> None:
     """Centre or whiten the text vectors by those of the first task: the texts of later ones are not known yet."""
-    texts = sorted({unit for fact in facts for unit in table.facts[fact].units if unit is not None})
+    prompts = embedder.prompts([table.facts[fact] for fact in facts])
+    texts = sorted({text for units in prompts for text in units if text is not None})
     if config.model.centre:
         embedder.text.set_centre(texts)
     if config.model.whiten:

@@ -13,8 +13,8 @@ from torch import Tensor
 class Embedder(Protocol):
     """Encodes texts: enough to query an index."""
 
-    def encode_units(self, texts: list[str]) -> Tensor:
-        """The vector of each text, `[n, D]`, each of length 1."""
+    def encode_units(self, texts: list[str], unit: int | None = None, /) -> Tensor:
+        """The vector of each text of a unit (0 to 2; None is any), `[n, D]`, each of length 1."""
 
     def fingerprint(self) -> str:
         """Equal for two models that give equal vectors."""

@@ -131,14 +131,16 @@ def query_vectors(queries: Sequence[Query], embedder: Embedder) -> np.ndarray:
     Returns:
         `[Q, 3 * D]` float32.
     """
-    texts = list(dict.fromkeys(unit for query in queries for unit in query.units if unit))
-    if not texts:
+    vector_of: dict[tuple[int, str | None], np.ndarray] = {}
+    for unit in range(len(UNITS)):
+        texts = [text for text in dict.fromkeys(query.units[unit] for query in queries) if text]
+        vectors = embedder.encode_units(texts, unit).detach().float().cpu().numpy() if texts else ()  # [n, D]
+        vector_of |= zip(((unit, text) for text in texts), vectors, strict=True)
+    if not vector_of:
         return np.zeros((0, 0), dtype=np.float32)
-    vectors = embedder.encode_units(texts).detach().float().cpu().numpy()  # [n, D]
-    vector_of = dict(zip(texts, vectors, strict=True))
-    wildcard = np.zeros(vectors.shape[1], dtype=np.float32)
-    rows = [np.concatenate([vector_of[unit] if unit else wildcard for unit in query.units]) for query in queries]
-    return np.stack(rows)  # [Q, 3 * D]
+    wildcard = np.zeros_like(next(iter(vector_of.values())))
+    rows = [[vector_of.get(each, wildcard) for each in enumerate(query.units)] for query in queries]
+    return np.stack([np.concatenate(row) for row in rows])  # [Q, 3 * D]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ def unknown_units(query: Query, embedder: Embedder, vocabulary: Sequence[Sequenc
 def _find_nearest(unit: str, text: str, known: list[str], embedder: Embedder) -> UnknownUnit:
     if not known:
         return UnknownUnit(unit, text, None, None)
-    vectors = embedder.encode_units([text, *known]).detach().float().cpu()  # [1 + n, D]
+    vectors = embedder.encode_units([text, *known], UNITS.index(unit)).detach().float().cpu()  # [1 + n, D]
     cosine, position = (vectors[1:] @ vectors[0]).max(dim=0)
     return UnknownUnit(unit, text, known[int(position)], float(cosine))
 

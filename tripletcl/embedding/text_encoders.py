@@ -1,0 +1,240 @@
+"""Frozen text encoders: the bundled one, transformers and sentence-transformers checkpoints, and word vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tripletcl.embedding.hf import checkpoint_errors, read_config, without_progress_bars
+from tripletcl.embedding.weights import MINILM_WIDTH, minilm_folder
+from tripletcl.embedding.word_vectors import WordVectors
+from tripletcl.errors import UserError
+
+MODULES_FILE = "modules.json"
+"""The file by which sentence-transformers lists the parts of an encoder."""
+
+PROJECTED = {
+    "clip": "projection_dim",
+    "siglip": "text_config.projection_size",
+    "siglip2": "text_config.projection_size",
+}
+"""Types of models whose text tower has a projected output, and where their config tells its width."""
+
+
+class TextEncoder(Protocol):
+    """A frozen encoder without any state that is trained or saved."""
+
+    width: int
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts as vectors `[n, width]` float32 on the CPU; a text's vector does not depend on the others."""
+        ...
+
+
+def build_text_encoder(spec: str, local_files_only: bool = True) -> TextEncoder:
+    """Build a frozen text encoder.
+
+    Args:
+        spec: "minilm" (installed with tripletcl), the folder or name of a text model or of a CLIP-like model of
+            transformers, a folder of sentence-transformers, or a file of word vectors (`WordVectors`).
+        local_files_only: Never download; a model name must have been downloaded before.
+
+    Raises:
+        UserError: the encoder does not exist, or is of a kind that is not known.
+    """
+    path = Path(spec)
+    if spec != "minilm" and path.is_file():
+        return WordVectors(path)
+    if path.suffix in (".bin", ".txt", ".vec"):
+        raise UserError(f"there is no file of word vectors {spec}")
+    return _transformer(spec, local_files_only)
+
+
+@lru_cache(maxsize=2)
+def _transformer(spec: str, local_files_only: bool) -> TransformerEncoder:
+    """Build one encoder for all embedders: its weights take 90 MB, and checking them takes a tenth of a second."""
+    if spec == "minilm":
+        return TransformerEncoder(str(minilm_folder()), States(), MINILM_WIDTH)
+    if (Path(spec) / MODULES_FILE).is_file():
+        folder, reading = read_sentence_transformer(Path(spec))
+        width = len(reading.modes) * _config_width(str(folder), read_config(str(folder)))
+        return TransformerEncoder(str(folder), reading, width)
+    config = _text_config(spec, local_files_only)
+    if config.model_type in PROJECTED:
+        return TransformerEncoder(
+            spec, Projected(config.text_config.max_position_embeddings), _config_width(spec, config)
+        )
+    return TransformerEncoder(spec, States(), _config_width(spec, config), local_files_only)
+
+
+def _text_config(spec: str, local_files_only: bool) -> Any:
+    try:
+        return read_config(spec, not local_files_only)
+    except UserError as error:
+        raise UserError(
+            f"there is no text encoder {spec!r} on this machine: give minilm, the folder or name of a text model of "
+            "transformers, a folder of sentence-transformers, or a file of word vectors"
+        ) from error
+
+
+def _config_width(name: str, config: Any) -> int:
+    """Read the width of a model's vectors from its config.
+
+    Raises:
+        UserError: it reads no texts.
+    """
+    value = config
+    for part in PROJECTED.get(config.model_type, "hidden_size").split("."):
+        value = getattr(value, part, None)
+    if value is None or not hasattr(getattr(config, "text_config", config), "vocab_size"):
+        raise UserError(
+            f"the checkpoint {name} is a {config.model_type}, which reads no texts: give that of a text model"
+        )
+    return int(value)
+
+
+# --- ways to read a text ----------------------------------------------------------------------------------------------
+
+
+def _mean(states: Tensor) -> Tensor:
+    return states.sum(0) / torch.tensor(len(states))
+
+
+def _weighted_mean(states: Tensor) -> Tensor:
+    weights = torch.arange(1.0, len(states) + 1)
+    return weights @ states / weights.sum()
+
+
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "cls": lambda states: states[0],
+    "max": lambda states: states.amax(0),
+    "mean": _mean,
+    "mean_sqrt_len_tokens": lambda states: states.sum(0) / len(states) ** 0.5,
+    "weightedmean": _weighted_mean,
+    "lasttoken": lambda states: states[-1],
+}
+"""Poolings `[T, C]` to `[C]` of sentence-transformers, in the order in which it joins them."""
+
+
+@dataclass(frozen=True)
+class States:
+    """Reads a text by pooling a model's last hidden states, as sentence-transformers does.
+
+    Attributes:
+        modes: Names of POOLINGS, whose results are joined.
+        normalise: Scale the result to length 1.
+        longest: Number of tokens after which a text is cut; None is the tokenizer's own.
+        lower: Read the text in lower case.
+    """
+
+    modes: tuple[str, ...] = ("mean",)
+    normalise: bool = False
+    longest: int | None = None
+    lower: bool = False
+
+    def __call__(self, tokenizer: Any, model: Any, text: str) -> Tensor:
+        text = text.lower() if self.lower else text
+        tokens = tokenizer(text, truncation=True, max_length=self.longest, return_tensors="pt")
+        states = model(**tokens).last_hidden_state[0]  # [T, C]
+        vector = torch.cat([POOLINGS[mode](states) for mode in self.modes])
+        return F.normalize(vector, dim=0) if self.normalise else vector
+
+
+@dataclass(frozen=True)
+class Projected:
+    """Reads a text by the text tower of a CLIP-like model and its projection.
+
+    Attributes:
+        longest: Number of tokens after which a text is cut, and up to which a SigLIP, which was trained so, pads it.
+    """
+
+    longest: int
+
+    def __call__(self, tokenizer: Any, model: Any, text: str) -> Tensor:
+        padding = "max_length" if model.config.model_type.startswith("siglip") else False
+        tokens = tokenizer(text, padding=padding, truncation=True, max_length=self.longest, return_tensors="pt")
+        inputs = {name: tokens[name] for name in tokens if name in ("input_ids", "attention_mask")}
+        features = model.get_text_features(**inputs)
+        return getattr(features, "pooler_output", features)[0]  # releases of transformers differ
+
+
+def read_sentence_transformer(folder: Path) -> tuple[Path, States]:
+    """Read the folder of a sentence-transformers encoder: where its model is, and how it pools the model's states.
+
+    Raises:
+        UserError: it has other parts than a model, a pooling and a normalisation.
+    """
+    try:
+        modules = json.loads((folder / MODULES_FILE).read_text(encoding="utf-8"))
+        kinds = {module["type"].rpartition(".")[2]: folder / module["path"] for module in modules}
+        pooling = (
+            json.loads((kinds["Pooling"] / "config.json").read_text(encoding="utf-8")) if "Pooling" in kinds else {}
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is not a whole folder of sentence-transformers: {error}") from error
+    others = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if others or not {"Transformer", "Pooling"} <= kinds.keys():
+        problem = f"has the part {others[0]}" if others else "has no model with a pooling"
+        raise UserError(f"{folder} {problem}, but only a model, a pooling and a normalisation are read")
+    modes = pooling.get("pooling_mode") or [mode for mode in POOLINGS if pooling.get(f"pooling_mode_{_legacy(mode)}")]
+    modes = (modes,) if isinstance(modes, str) else tuple(modes) or ("mean",)
+    if unknown := [mode for mode in modes if mode not in POOLINGS]:
+        raise UserError(f"{folder} pools by {unknown[0]!r}; known are {', '.join(POOLINGS)}")
+    about = folder / "sentence_bert_config.json"
+    limits = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
+    return kinds["Transformer"], States(
+        modes, "Normalize" in kinds, limits.get("max_seq_length"), bool(limits.get("do_lower_case"))
+    )
+
+
+def _legacy(mode: str) -> str:
+    """The name of a pooling in the files of older releases."""
+    return f"{mode}_tokens" if mode in ("max", "mean", "weightedmean") else {"cls": "cls_token"}.get(mode, mode)
+
+
+class TransformerEncoder:
+    """A text model of transformers, and the way to read a text's vector from it.
+
+    Runs on the CPU, one text at a time: the last bits of a vector depend on the device and on the rest of the batch,
+    and a resumed run must see the same targets.
+
+    Args:
+        name: Folder or name of the model.
+        reading: Makes the vector of a text by a tokenizer and a model.
+        width: Of its vectors.
+        local_files_only: Never download.
+    """
+
+    def __init__(
+        self, name: str, reading: Callable[[Any, Any, str], Tensor], width: int, local_files_only: bool = True
+    ) -> None:
+        self.name, self.reading, self.width = name, reading, width
+        self.options = {"local_files_only": local_files_only}
+
+    def __deepcopy__(self, memo: dict) -> TransformerEncoder:
+        return self
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts as vectors `[n, width]`."""
+        tokenizer, model = self._loaded
+        vectors = [self.reading(tokenizer, model, text) for text in texts]
+        return torch.stack(vectors) if vectors else torch.zeros(0, self.width)
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """Tokenizer and model; loaded on first use, since a search by image needs no text encoder."""
+        from transformers import AutoModel, AutoTokenizer
+
+        with without_progress_bars(), checkpoint_errors(self.name, not self.options["local_files_only"]):
+            tokenizer = AutoTokenizer.from_pretrained(self.name, **self.options)
+            model = AutoModel.from_pretrained(self.name, **self.options)
+        return tokenizer, model.float().eval()
