@@ -11,6 +11,8 @@ from PIL import Image
 
 from tripletcl.config import parse_config
 from tripletcl.embedding import ImageBranch, build_backbone
+from tripletcl.errors import UserError
+from tripletcl.experiments.facts import build_facts
 from tripletcl.experiments.inputs import Opener, cache_folder
 
 
@@ -26,3 +28,18 @@ def test_cached_features_are_mirrored_only_where_images_would_be(tmp_path: Path,
     ids = np.zeros(32, np.int64)
     features = source.batch(ids, torch.Generator().manual_seed(0))
     assert len(torch.unique(features, dim=0)) == 1 + flip
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"backbone": "timm/resnt18"}, "there is no image network 'timm/resnt18'"),
+        ({"backbone": "hf/nobody/nothing"}, "there is no checkpoint 'nobody/nothing'"),
+        ({"text": "nobody/nothing"}, "there is no text encoder 'nobody/nothing'"),
+        ({"pair": "nobody/nothing"}, "there is no checkpoint 'nobody/nothing'"),
+    ],
+)
+def test_encoders_that_do_not_exist_are_refused_before_the_table_is_read(setting: dict, message: str) -> None:
+    config = parse_config({"data": {"table": "missing.csv"}, "model": setting}, "test")
+    with pytest.raises(UserError, match=message):
+        build_facts(config)

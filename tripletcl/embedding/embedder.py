@@ -17,6 +17,7 @@ from tripletcl.data.images import ImageLike
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.networks import trunk_settings
+from tripletcl.embedding.pairs import start_at_projection, with_pair
 from tripletcl.embedding.readout import ClosedScores
 from tripletcl.embedding.saving import digest, save_model
 from tripletcl.embedding.spec import EmbedderSpec
@@ -247,9 +248,12 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
     Raises:
         UserError: a setting has an unknown name, or the widths of image and text differ.
     """
+    spec = with_pair(spec)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         image = ImageBranch(
             **trunk_settings(spec), width=spec.width, fork_at=spec.fork_at, hidden=spec.hidden, head_std=spec.head_std
         )
+        if spec.pair is not None and spec.weights != "none":
+            start_at_projection(spec, image.heads)
         return FactEmbedder(spec, image, build_text_branch(spec))

@@ -16,6 +16,9 @@ class EmbedderSpec:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
+    pair: str | None = None
+    """The folder or name of a CLIP or SigLIP checkpoint, which is the image network, the text encoder and the width;
+    each head starts at its projection, so that facts can be asked for before any was taught."""
     backbone: str | tuple[str, ...] = "timm/tf_efficientnet_lite0"
     """`torchvision/<model>`, `timm/<model>`, a bare model name, or `hf/<folder or name>`, a checkpoint of transformers;
     or a list of networks, whose features an analytic readout reads side by side (they need `freeze_until: all`)."""

@@ -65,14 +65,14 @@ def _transformer(spec: str, local_files_only: bool) -> TransformerEncoder:
         return TransformerEncoder(str(minilm_folder()), States(), MINILM_WIDTH)
     if (Path(spec) / MODULES_FILE).is_file():
         folder, reading = read_sentence_transformer(Path(spec))
-        width = len(reading.modes) * _config_width(str(folder), read_config(str(folder)))
+        width = len(reading.modes) * config_width(str(folder), read_config(str(folder)))
         return TransformerEncoder(str(folder), reading, width)
     config = _text_config(spec, local_files_only)
     if config.model_type in PROJECTED:
         return TransformerEncoder(
-            spec, Projected(config.text_config.max_position_embeddings), _config_width(spec, config)
+            spec, Projected(config.text_config.max_position_embeddings), config_width(spec, config)
         )
-    return TransformerEncoder(spec, States(), _config_width(spec, config), local_files_only)
+    return TransformerEncoder(spec, States(), config_width(spec, config), local_files_only)
 
 
 def _text_config(spec: str, local_files_only: bool) -> Any:
@@ -85,7 +85,7 @@ def _text_config(spec: str, local_files_only: bool) -> Any:
         ) from error
 
 
-def _config_width(name: str, config: Any) -> int:
+def config_width(name: str, config: Any) -> int:
     """Read the width of a model's vectors from its config.
 
     Raises:

@@ -202,6 +202,7 @@ def build_facts(
     method = build_method(config.method)
     compute = compute_on(config.device, config.precision)
     set_seed(config.seed)
+    embedder = build_embedder(config.model, config.seed).to(compute.device)  # an unknown network is refused first
     tables = load_tables(config, stored)
     table = tables[0].join(tables[1:])
     if table.left_out:
@@ -209,7 +210,6 @@ def build_facts(
             "%d test images are left out of the figures: the tables also train on these photos", len(table.left_out)
         )
     subset = subset_facts(config, table)
-    embedder = build_embedder(config.model, config.seed).to(compute.device)
     if texts is not None:
         embedder.text.load_encoded(texts)
     groups = partition_facts(config, tables[0], embedder, subset)
