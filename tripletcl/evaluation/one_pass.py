@@ -67,10 +67,15 @@ class Scorer:
             cosines = cosines + self.closed[block].double() * self.units[block, None]
         return cosines.float()
 
+    def _unit_blocks(self, queries: Tensor) -> Tensor:
+        """The `unit_blocks` of queries `[R]` in ascending order, of which many are the same."""
+        distinct, places = queries.unique_consecutive(return_inverse=True)
+        return unit_blocks(self.queries[distinct])[places]
+
     def mean_scores(self, pairs: TruePairs) -> Tensor:
         """The score per unit of each true pair, `[R]` float32."""
         blocks = zip(pairs.queries.split(PAIRS_PER_BLOCK), pairs.images.split(PAIRS_PER_BLOCK), strict=True)
-        sums = torch.cat([(unit_blocks(self.queries[q]) * self.images[i]).sum(dim=1) for q, i in blocks])  # [R]
+        sums = torch.cat([(self._unit_blocks(q) * self.images[i]).sum(dim=1) for q, i in blocks])  # [R]
         if self.closed is not None:
             sums += self.closed[pairs.queries, pairs.images].double() * self.units[pairs.queries]
         return sums.float() / self.units[pairs.queries]
