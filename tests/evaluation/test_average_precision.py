@@ -219,3 +219,17 @@ def test_the_relevance_of_real_photographs(data_root: Path) -> None:
     assert relevant.shape == (2556, 166)
     assert relevant.sum(axis=1).max() > 1
     assert ap.tolist() == pytest.approx(theirs, abs=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), block=st.integers(1, 4))
+def test_pairs_that_are_not_known_are_left_out_of_their_fact(data: st.DataObject, block: int) -> None:
+    images, facts = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 4))
+    places = data.draw(arrays(np.int64, images + facts, elements=st.integers(0, 2)))
+    vectors = torch.eye(3)[torch.from_numpy(places)][:, None]  # [N + F, 1, 3]: most scores are tied
+    relevant, known = (torch.from_numpy(data.draw(arrays(np.bool_, (images, facts)))) for _ in range(2))
+    ap = average_precision_of(vectors[:images], vectors[images:], relevant, block, known)
+    for fact, value in enumerate(ap.tolist()):
+        kept = known[:, fact]
+        alone = average_precision_of(vectors[:images][kept], vectors[[images + fact]], relevant[kept][:, [fact]])
+        assert value == pytest.approx(alone.item(), nan_ok=True)

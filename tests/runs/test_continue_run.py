@@ -74,7 +74,9 @@ def test_no_old_image_is_decoded(place: Path, run: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("TRIPLETCL_CACHE", str(shutil.copytree(place / "cache", run.parent / "cache")))
     decoded: list[str] = []
     whole = cache.decode_image
-    monkeypatch.setattr(cache, "decode_image", lambda raw, size, name: decoded.append(name) or whole(raw, size, name))
+    monkeypatch.setattr(
+        cache, "decode_image", lambda raw, size, name, box: decoded.append(name) or whole(raw, size, name)
+    )
     new = field.table(run.parent, "new", ["cyan"])
     result = continue_run(run, new)
     assert sorted(decoded) == sorted(str(path) for path in (run.parent / "new").iterdir())

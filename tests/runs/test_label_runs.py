@@ -10,15 +10,21 @@ import pytest
 
 from tripletcl.cli.app import app
 from tripletcl.compare.write import write_page
-from tripletcl.data import FactTable
+from tripletcl.data import FactTable, Query
 from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN
 from tripletcl.evaluation import RunResult
 from tripletcl.report.sentences import findings
+from tripletcl.retrieval import Request
+from tripletcl.retrieval.request import Term
 from tripletcl.runs.calibrate import stage_unseen
 from tripletcl.runs.continue_run import continue_run
+from tripletcl.runs.drift import measure_drift
 from tripletcl.runs.evaluate import evaluate
 from tripletcl.runs.stored import FactRun
 from tripletcl.runs.train import train
+from tripletcl.web.galleries import TestImages
+from tripletcl.web.run_view import open_view
+from tripletcl.web.search import search
 
 
 def labelled(folder: Path) -> Path:
@@ -49,7 +55,16 @@ def test_a_run_with_verified_negatives(tmp_path: Path, capsys: pytest.CaptureFix
     assert set(table.row_labels.tolist()) == {NOT_SHOWN, UNKNOWN, SHOWN}
     assert evaluate(run)["map_tasks"] == pytest.approx(result.scores)
     assert dict(result.ap)["<red, lying>"] == pytest.approx(ap_of_red(run, table))
-    assert stage_unseen(FactRun.open(run)).taught == 4
+    assert stage_unseen(FactRun.open(run)).map_taught == pytest.approx(result.final)
+
+    view = open_view(FactRun.open(run))
+    gallery, red = TestImages(view), Query("red", "lying")
+    answer = search(gallery, view, view.last, Request((Term(red),)), k=12)
+    assert answer is not None
+    assert answer.ap == pytest.approx(dict(result.ap)["<red, lying>"])
+    rights = {(gallery.paths[tile.number].name.partition("-")[0], tile.right) for tile in answer.tiles}
+    assert rights == {("red", True), ("green", False), ("blue", None), ("yellow", None)}
+    assert measure_drift(run)["upgrades"][0]["map"]["reembedded"]["all"] == pytest.approx(result.final)
 
     with pytest.raises(SystemExit, match="0"):
         app(["evaluate", str(run)])

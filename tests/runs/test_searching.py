@@ -307,5 +307,6 @@ def test_a_held_out_fact_is_taught_by_no_task_and_still_found(run: Path) -> None
     assert f"{fraction(scores.map_unseen)}  {table.facts[unseen]}" in run_command("evaluate", "run", "--unseen")[0]
     assert "choose an earlier stage" in run_command("evaluate", "run", "--unseen", "--stage", "0", code=2)[1]
     result = json.loads((run / "result.json").read_text())
-    taught_ap = [ap for fact, ap in result["ap"] if fact != str(table.facts[unseen])]
+    assert opened.result is not None
+    taught_ap = [ap for fact, ap in opened.result.ap if fact != str(table.facts[unseen])]
     assert result["map_all"][-1] == pytest.approx(np.mean(taught_ap)), "MAP over all tasks is that of the taught facts"

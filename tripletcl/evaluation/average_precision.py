@@ -50,7 +50,11 @@ def average_precision(scores: Tensor, relevant: Tensor, block: int | None = None
 
 
 def average_precision_of(
-    image_vectors: Tensor, fact_vectors: Tensor, relevant: Tensor, block: int | None = None
+    image_vectors: Tensor,
+    fact_vectors: Tensor,
+    relevant: Tensor,
+    block: int | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Compute `average_precision` from cosine scores, block by block, so that they are never all in memory.
 
@@ -59,6 +63,7 @@ def average_precision_of(
         fact_vectors: `[F, U, D]` of any length, zero in the units a fact lacks.
         relevant: `[N, F]` bool.
         block: Facts per block; bounds the memory and does not change the result.
+        known: `[N, F]` bool, False for pairs that are left out of the ranking of their fact; None for none.
 
     Returns:
         `[F]` float64, NaN for a fact without a relevant image or without any other image.
@@ -69,8 +74,14 @@ def average_precision_of(
     _check_shapes((len(image_vectors), len(fact_vectors)), relevant)
     images, facts = unit_blocks(image_vectors.detach()), unit_blocks(fact_vectors.detach())
     block = block or facts_per_block(len(images))
-    blocks = zip(facts.split(block), relevant.split(block, dim=1), strict=True)
-    return torch.cat([average_precision_of_rows(cosine_rows(images, f).float(), *_pairs(r)) for f, r in blocks])
+    if known is None:
+        blocks = zip(facts.split(block), relevant.split(block, dim=1), strict=True)
+        return torch.cat([average_precision_of_rows(cosine_rows(images, f).float(), *_pairs(r)) for f, r in blocks])
+    ap = []
+    for f, r, k in zip(facts.split(block), relevant.split(block, dim=1), known.split(block, dim=1), strict=True):
+        rows = cosine_rows(images, f).float().masked_fill(~k.T, -torch.inf)
+        ap.append(average_precision_of_rows(rows, *_pairs(r & k), k.sum(dim=0)))
+    return torch.cat(ap)
 
 
 def average_precision_of_rows(rows: Tensor, facts: Tensor, images: Tensor, ranked: Tensor | None = None) -> Tensor:

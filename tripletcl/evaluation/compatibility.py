@@ -61,18 +61,21 @@ class Compatibility:
         return (self.stale - self.before) / gain if gain > 0 else None
 
 
-def cross_average_precision(galleries: Sequence[Tensor], queries: Sequence[Tensor], relevant: Tensor) -> np.ndarray:
+def cross_average_precision(
+    galleries: Sequence[Tensor], queries: Sequence[Tensor], relevant: Tensor, known: Tensor | None = None
+) -> np.ndarray:
     """Compute the average precision of each query of each model over each model's gallery.
 
     Args:
         galleries: For each of S models `[N, 3, D]`, the same images.
         queries: For each of them `[Q, 3, D]`, the same facts; zero in the units a fact lacks.
         relevant: `[N, Q]` bool.
+        known: See `average_precision_of`.
 
     Returns:
         `[S, S, Q]`, the galleries first; NaN for a fact that no or every image is relevant to.
     """
-    return np.stack([[average_precision_of(g, q, relevant).numpy() for q in queries] for g in galleries])
+    return np.stack([[average_precision_of(g, q, relevant, known=known).numpy() for q in queries] for g in galleries])
 
 
 def facts_of(group: str, gallery: int, queries: int, first_task: np.ndarray) -> np.ndarray:

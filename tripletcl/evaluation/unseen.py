@@ -61,6 +61,7 @@ def score_unseen(
     fact_vectors: Tensor,
     present: Tensor,
     relevant: Tensor,
+    known: Tensor | None = None,
 ) -> UnseenScores:
     """Compute the MAP of the unseen facts and of those taught.
 
@@ -73,18 +74,21 @@ def score_unseen(
         fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
         present: `[F, 3]` bool.
         relevant: `[N, F]` bool.
+        known: `[N, F]` bool, False for pairs of which that is not known; None for none.
 
     Raises:
         UserError: a vector has NaN.
     """
     groups = equal_queries(fact_vectors, present)
     queries, relevant = merge_relevance(relevant, groups)  # [Q], [N, Q]
-    known = set(groups[sorted(taught_ids)].tolist())
-    new = set(groups[unseen_facts(facts, taught_ids)].tolist()) - known
-    values = average_precision_of(image_vectors, fact_vectors[queries], relevant)  # [Q]
+    known = torch.ones_like(relevant) if known is None else relevant | ~merge_relevance(~known, groups)[1]  # [N, Q]
+    of_taught = set(groups[sorted(taught_ids)].tolist())
+    new = set(groups[unseen_facts(facts, taught_ids)].tolist()) - of_taught
+    values = average_precision_of(image_vectors, fact_vectors[queries], relevant, known=known)  # [Q]
     ap = {query: value for query, value in zip(queries.tolist(), values.tolist(), strict=True) if value == value}
-    unseen, seen = ([query for query in ap if query in group] for group in (new, known))
-    share = relevant[:, torch.isin(queries, torch.tensor(unseen, dtype=torch.int64))].double().mean()
+    unseen, seen = ([query for query in ap if query in group] for group in (new, of_taught))
+    of_unseen = torch.isin(queries, torch.tensor(unseen, dtype=torch.int64))
+    share = (relevant.sum(dim=0) / known.sum(dim=0))[of_unseen].double().mean()
     return UnseenScores(
         map_unseen=_map(ap, unseen),
         map_taught=_map(ap, seen),

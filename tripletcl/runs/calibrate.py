@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tripletcl.data import Fact
+from tripletcl.data.labels import PairLabels
 from tripletcl.errors import UserError
 from tripletcl.evaluation import UnseenScores, score_unseen
 from tripletcl.retrieval import Calibration, fit_calibration
@@ -36,12 +37,14 @@ class StageEvaluation:
         taught_ids: The ids of those that it had been taught.
         vectors: See `FactExperiment.vectors`.
         relevant: `[N, F]` bool, the pairs of an image and a fact that it shows.
+        labels: Of all images and facts of the run's table; None if every pair is known.
     """
 
     facts: tuple[Fact, ...]
     taught_ids: list[int]
     vectors: dict[str, Tensor]
     relevant: csr_array
+    labels: PairLabels | None
 
     @classmethod
     def read(cls, run: FactRun, stage: int | None = None) -> StageEvaluation:
@@ -58,7 +61,15 @@ class StageEvaluation:
         taught_ids = [ids.get(fact.units, -1) for fact in run.taught(stage)]
         if -1 in taught_ids or not np.isin(images, table.rows_of("test", label=None)[:, 0]).all():
             raise UserError(f"the facts or the test images in the table of {run.path} are not those of its stages")
-        return cls(facts, taught_ids, vectors, table.relevance("test", images, np.arange(len(facts))))
+        relevant = table.relevance("test", images, np.arange(len(facts)))
+        return cls(facts, taught_ids, vectors, relevant, None if table.labels is None else table.pair_labels("test"))
+
+    def known(self) -> Tensor | None:
+        """`[N, F]` bool, False for pairs of which it is not known whether the image shows the fact."""
+        if self.labels is None:
+            return None
+        images = self.vectors["image_ids"].numpy()
+        return torch.from_numpy(~self.labels.unknown(images, np.arange(len(self.facts))))
 
 
 def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
@@ -99,5 +110,11 @@ def stage_unseen(run: FactRun, stage: int | None = None) -> UnseenScores:
     evaluation = StageEvaluation.read(run, stage)
     vectors, relevant = evaluation.vectors, torch.from_numpy(evaluation.relevant.toarray())
     return score_unseen(
-        evaluation.facts, evaluation.taught_ids, vectors["images"], vectors["facts"], vectors["present"], relevant
+        evaluation.facts,
+        evaluation.taught_ids,
+        vectors["images"],
+        vectors["facts"],
+        vectors["present"],
+        relevant,
+        evaluation.known(),
     )

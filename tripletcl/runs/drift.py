@@ -147,17 +147,19 @@ class _Gallery:
         images: `[N, 3, D]` for each stage.
         queries: `[Q, 3, D]` for each stage; facts with equal vectors are one query.
         relevant: `[N, Q]` bool.
+        known: `[N, Q]` bool, False for pairs that are not known; None if all are.
         first_task: `[Q]` the first task, from 1, that teaches a fact of the query.
     """
 
     images: dict[int, Tensor]
     queries: dict[int, Tensor]
     relevant: Tensor
+    known: Tensor | None
     first_task: np.ndarray
 
     def map_of(self, images: Tensor, gallery: int, queries: int) -> dict[str, float | None]:
         """MAP of each group of facts, by one stage's queries over images that another stage embedded."""
-        ap = average_precision_of(images, self.queries[queries], self.relevant).numpy()
+        ap = average_precision_of(images, self.queries[queries], self.relevant, known=self.known).numpy()
         return {group: mean_of(ap, facts_of(group, gallery, queries, self.first_task)) for group in GROUPS}
 
 
@@ -170,11 +172,16 @@ def _build_gallery(models: _Models, stages: Sequence[int]) -> _Gallery:
     ids = reduce(np.intersect1d, [of_stage["image_ids"].numpy() for of_stage in vectors.values()])
     table = experiment.table
     relevant_facts = torch.from_numpy(table.relevance("test", ids, np.arange(len(table.facts))).toarray())  # [N, F]
-    queries, relevant = merge_relevance(relevant_facts, experiment.queries.cpu())  # [Q], [N, Q]
+    groups, known = experiment.queries.cpu(), None
+    queries, relevant = merge_relevance(relevant_facts, groups)  # [Q], [N, Q]
+    if table.labels is not None:
+        unknown = torch.from_numpy(table.pair_labels("test").unknown(ids, np.arange(len(table.facts))))
+        known = relevant | ~merge_relevance(unknown, groups)[1]
     return _Gallery(
         {stage: of_stage["images"][_rows_of(of_stage, ids)] for stage, of_stage in vectors.items()},
         {stage: of_stage["facts"][queries] for stage, of_stage in vectors.items()},
         relevant,
+        known,
         _first_tasks(experiment, queries.numpy()),
     )
 
@@ -198,7 +205,9 @@ def _first_tasks(experiment: FactExperiment, queries: np.ndarray) -> np.ndarray:
 def _compatibility(gallery: _Gallery) -> dict[str, Any]:
     """The matrix of galleries and queries by group, and the figures derived from it."""
     stages = list(gallery.images)
-    ap = cross_average_precision(list(gallery.images.values()), list(gallery.queries.values()), gallery.relevant)
+    ap = cross_average_precision(
+        list(gallery.images.values()), list(gallery.queries.values()), gallery.relevant, gallery.known
+    )
     matrix = {group: compatibility_matrix(ap, stages, gallery.first_task, group) for group in GROUPS}
     pairs = {group: compatibilities(ap, stages, gallery.first_task, group) for group in GROUPS}
     return {

@@ -298,7 +298,7 @@ class FactRun(StoredRun[FactConfig]):
         if self.settings.data.table == "scenes":
             return {BASE_TABLE: f"{self.settings.data.scenes} of {self.settings.model.image_size} pixels"}
         base = self.path / BASE_TABLE
-        digest = table_digest(base) if base.exists() else None
+        digest = table_digest(check_table(self.path, base)) if base.exists() else None
         return {} if digest is None else {BASE_TABLE: digest}
 
     # --- stages ------------------------------------------------------------------------------------------------------

@@ -90,6 +90,10 @@ class Gallery:
         """`[N]` bool, the photos labelled with a fact that matches the query; None where no fact of a label does."""
         return None
 
+    def unknown(self, query: Query) -> np.ndarray:
+        """`[N]` bool, the photos of which it is not known whether they show a fact that matches the query."""
+        return np.zeros(len(self), dtype=bool)
+
 
 class TestImages(Gallery):
     """The images that a run's MAP is measured on; every stage has stored its vectors of them."""
@@ -104,7 +108,9 @@ class TestImages(Gallery):
             image_of.setdefault(table.photos[image], image)
         super().__init__(list(image_of))
         self.title, self.facts = f"{len(self):,} test images", table.facts
-        self._relevance = table.relevance("test", np.array(list(image_of.values())), np.arange(len(table.facts)))
+        self._images = np.array(list(image_of.values()))
+        self._relevance = table.relevance("test", self._images, np.arange(len(table.facts)))
+        self._labels = None if table.labels is None else table.pair_labels("test")
         stage_bytes = stored["images"].numel() * stored["images"].element_size()
         self._embedded = lru_cache(max(2, INDEX_BYTES // max(1, stage_bytes)))(self._read)
 
@@ -131,6 +137,14 @@ class TestImages(Gallery):
         facts = [number for number, fact in enumerate(self.facts) if query.matches(fact)]
         labelled = self._relevance[:, facts].sum(axis=1) > 0
         return labelled if labelled.any() else None
+
+    def unknown(self, query: Query) -> np.ndarray:
+        """`[N]` bool: none of the facts that match the query is known to be shown, and of some that is not known."""
+        facts = np.array([number for number, fact in enumerate(self.facts) if query.matches(fact)], dtype=np.int64)
+        if self._labels is None:
+            return super().unknown(query)
+        shown = self._relevance[:, facts].sum(axis=1) > 0
+        return self._labels.unknown(self._images, facts).any(axis=1) & ~shown
 
 
 class OwnPhotos(Gallery):

@@ -93,9 +93,12 @@ def search(gallery: Gallery, view: RunView, stage: int, request: Request, k: int
     numbers = [gallery.number(hit.path) for hit in hits]
     if relevant is None:
         return Answer([Tile(number, hit.score, None) for number, hit in zip(numbers, hits, strict=True)])
-    tiles = [Tile(n, hit.score, bool(relevant[n])) for n, hit in zip(numbers[:k], hits, strict=False)]
-    scores = torch.tensor([hit.score for hit in hits])
-    ap = average_precision(scores[:, None], torch.from_numpy(relevant[numbers])[:, None]).item()
+    known = ~np.any([gallery.unknown(term.wanted) for term in request.terms if isinstance(term.wanted, Query)], axis=0)
+    rights = [bool(relevant[n]) if known[n] else None for n in numbers[:k]]
+    tiles = [Tile(n, hit.score, right) for n, hit, right in zip(numbers, hits, rights, strict=False)]
+    ranked = [(hit.score, n) for n, hit in zip(numbers, hits, strict=True) if known[n]]
+    scores, rows = torch.tensor([score for score, _ in ranked]), [n for _, n in ranked]
+    ap = average_precision(scores[:, None], torch.from_numpy(relevant[rows])[:, None]).item()
     return Answer(tiles, ap if np.isfinite(ap) else None)
 
 
