@@ -151,6 +151,37 @@ def test_help_does_not_import_torch() -> None:
     assert "compare" in ended.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (["query", "nowhere", "dog"], "nowhere is no run folder (it has no config.yaml)"),
+        (["describe", "nowhere", "a.jpg"], "nowhere is no run folder"),
+        (["index", "nowhere", "."], "nowhere is no run folder"),
+        (["index", "info", "nowhere"], "nowhere is no run folder"),
+        (["train", "--continue", "nowhere", "more.csv"], "nowhere is no run folder"),
+        (["serve", "nowhere"], "nowhere is no run folder"),
+        (["evaluate", "nowhere"], "nowhere is no run folder"),
+        (["describe", "run", "a.jpg"], "'a.jpg': no such file"),
+        (["teach", "run", "person", "riding", "unicycle"], "'riding': no such file; put what has several words in"),
+        (["index", "run", "photos"], "the image folder photos does not exist"),
+        (["adapt", "run", "--images", "photos"], "the image folder photos does not exist"),
+        (["data", "check", "facts.csv"], "facts.csv cannot be read: No such file or directory"),
+    ],
+)
+def test_a_missing_file_is_named_before_torch_is_imported(tmp_path: Path, words: list[str], refusal: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    code = (
+        "import sys\nfrom tripletcl.cli import main\nsys.argv[0] = 'tripletcl'\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2\n"
+        "heavy = {'torch', 'transformers', 'faiss', 'numpy', 'PIL', 'gradio'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    command = [sys.executable, "-c", code, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.startswith(f"tripletcl: {refusal}")) == (0, True), ended.stderr
+
+
 THREADS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 

@@ -12,7 +12,7 @@ import typer
 from tripletcl.cli.data import data_app
 from tripletcl.cli.evaluate import drift, evaluate
 from tripletcl.cli.index import index_app
-from tripletcl.cli.options import AsJson, ConfigArgument, Overrides
+from tripletcl.cli.options import AsJson, ConfigArgument, Overrides, existing_run
 from tripletcl.cli.output import ready, say, working
 from tripletcl.cli.query import RequestCommand, describe, query, recognise
 from tripletcl.cli.serve import serve
@@ -48,7 +48,12 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder; an interrupted run in it is resumed.")] = None,
     go_on: Annotated[
         Path | None,
-        typer.Option("--continue", metavar="RUN", help="Learn a further table as one more task of this run."),
+        typer.Option(
+            "--continue",
+            metavar="RUN",
+            help="Learn a further table as one more task of this run.",
+            callback=existing_run,
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no result.")] = False,
     as_json: AsJson = False,

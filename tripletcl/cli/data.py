@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tripletcl.cli.options import AsJson
+from tripletcl.cli.options import AsJson, existing_file
 from tripletcl.cli.output import print_table, say, working
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ data_app = typer.Typer(help="Check or make data before training.", no_args_is_he
 
 @data_app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="A CSV, JSON Lines or Parquet file.")],
+    file: Annotated[Path, typer.Argument(help="A CSV, JSON Lines or Parquet file.", callback=existing_file)],
     root: Annotated[Path | None, typer.Option(help="Folder that the image paths are relative to.")] = None,
     task_column: Annotated[str | None, typer.Option(help="Column with the task of each row's fact.")] = None,
     text: Annotated[str, typer.Option(help="Text encoder that has to tell the words apart.")] = "minilm",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from tripletcl.cli.options import AsJson, Photos, RunArgument, Stage, photo_files
+from tripletcl.cli.options import AsJson, Photos, RunArgument, Stage, existing_folder, photo_files
 from tripletcl.cli.output import missing_note, print_skipped, ready, say, skipped_entries, working
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ index_app = typer.Typer(
 @index_app.command()
 def sync(
     run: RunArgument,
-    images: Annotated[Path, typer.Argument(help="A folder of photos.")],
+    images: Annotated[Path, typer.Argument(help="A folder of photos.", callback=existing_folder)],
     out: Out = None,
     stage: Stage = None,
     kind: Annotated[
@@ -81,7 +81,12 @@ def add(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = Fal
 
 
 @index_app.command()
-def remove(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = False) -> None:
+def remove(
+    run: RunArgument,
+    photos: Annotated[list[Path], typer.Argument(help="Photos of the index.")],
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
     """Remove photos from the index; their files stay."""
     ready()
     from tripletcl.retrieval import Changes, about_index, writing

@@ -8,11 +8,61 @@ from typing import Annotated
 import typer
 
 from tripletcl.errors import UserError, excerpt
+from tripletcl.files.run_settings import settings_file
+
+
+def existing_run(run: Path | None) -> Path | None:
+    """A run folder; what is none is refused before anything heavy is imported.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    if run is not None:
+        settings_file(run)
+    return run
+
+
+def existing_photos(photos: list[Path] | None) -> list[Path]:
+    """Photos, and folders of photos.
+
+    Raises:
+        UserError: there is no such file or folder.
+    """
+    photos = photos or []
+    if missing := [photo for photo in photos if not photo.exists()]:
+        raise UserError(
+            f"{excerpt(str(missing[0]), 120)}: no such file; put what has several words in quotes, as in "
+            'tripletcl teach RUN "person riding unicycle" "my photo.jpg"'
+        )
+    return photos
+
+
+def existing_file(file: Path) -> Path:
+    """A file to be read.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not file.exists():
+        raise UserError(f"{file} cannot be read: No such file or directory")
+    return file
+
+
+def existing_folder(folder: Path) -> Path:
+    """A folder of photos.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"the image folder {folder} does not exist")
+    return folder
+
 
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings that replace the config's: section.key=value.")]
-RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
-Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder.", callback=existing_run)]
+Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.", callback=existing_photos)]
 IndexFolder = Annotated[Path | None, typer.Option("--index", help="Index folder; default RUN/index.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Stage = Annotated[int | None, typer.Option(help="The model after this task (0: before training); default the latest.")]
@@ -20,16 +70,7 @@ Top = Annotated[int, typer.Option("-k", "--top", min=1, help="Number of results.
 
 
 def photo_files(photos: list[Path]) -> list[Path]:
-    """The photos, and those below each folder among them.
-
-    Raises:
-        UserError: there is no such file or folder.
-    """
+    """The photos, and those below each folder among them."""
     from tripletcl.data.images import list_images
 
-    if missing := [photo for photo in photos if not photo.exists()]:
-        raise UserError(
-            f"{excerpt(str(missing[0]), 120)}: no such file; put what has several words in quotes, as in "
-            'tripletcl teach RUN "person riding unicycle" "my photo.jpg"'
-        )
     return [file for photo in photos for file in (list_images(photo) if photo.is_dir() else [photo])]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, photo_files
+from tripletcl.cli.options import AsJson, IndexFolder, RunArgument, existing_folder, existing_photos, photo_files
 from tripletcl.cli.output import new_table, print_rows, print_skipped, ready, say, skipped_entries, working
 from tripletcl.errors import UserError
 
@@ -22,7 +22,9 @@ NAME_WIDTH, LEAST_FACTS_WIDTH = 18, 12
 
 def adapt(
     run: RunArgument,
-    images: Annotated[Path, typer.Option(help="A folder of your own photos; no labels are needed.")],
+    images: Annotated[
+        Path, typer.Option(help="A folder of your own photos; no labels are needed.", callback=existing_folder)
+    ],
     weight: Annotated[float, typer.Option(help="Their weight, against 1 for each of the tasks.")] = 1.0,
     recompute: Annotated[bool, typer.Option("--recompute", help="Replace the importance of the tasks.")] = False,
     as_json: AsJson = False,
@@ -45,7 +47,9 @@ def adapt(
 def teach(
     run: RunArgument,
     fact: Annotated[str | None, typer.Argument(help='A fact: "person riding unicycle"; commas separate units.')] = None,
-    photos: Annotated[list[Path] | None, typer.Argument(help="Photos that show it, or folders of them.")] = None,
+    photos: Annotated[
+        list[Path] | None, typer.Argument(help="Photos that show it, or folders of them.", callback=existing_photos)
+    ] = None,
     learn_all: Annotated[
         bool, typer.Option("--all", help="Learn all photos; hold none out to measure how well the fact was learned.")
     ] = False,

@@ -39,16 +39,11 @@ from tripletcl.files import (
     write_text,
 )
 from tripletcl.files.documents import RESTORE
+from tripletcl.files.run_settings import SETTINGS
 
 log = logging.getLogger("tripletcl")
 
-SETTINGS, ENVIRONMENT, METRICS, RESULT, LOCK = (
-    "config.yaml",
-    "environment.json",
-    "metrics.jsonl",
-    "result.json",
-    "lock",
-)
+ENVIRONMENT, METRICS, RESULT, LOCK = "environment.json", "metrics.jsonl", "result.json", "lock"
 CHECKPOINTS, STAGES = "checkpoints", "stages"
 """Files and folders of a run folder."""
 

@@ -31,9 +31,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tripletcl.continual.run_folder import ENVIRONMENT, METRICS, RESULT, SETTINGS, stage_folders, stage_number
+from tripletcl.continual.run_folder import ENVIRONMENT, METRICS, RESULT, stage_folders, stage_number
 from tripletcl.embedding.classifier import SPEC_FILE as CLASSIFIER
 from tripletcl.embedding.text_embedder import SPEC_FILE as EMBEDDER
+from tripletcl.files.run_settings import SETTINGS, run_folders
 
 __all__ = [
     "BASE_TABLE", "CALIBRATION", "CLASSIFIER", "COMPARISON", "DRIFT", "EMBEDDER", "ENVIRONMENT", "FACT_SCORES",
@@ -61,8 +62,3 @@ def follow_up_table(run: Path, number: int) -> Path:
 def follow_up_tables(run: Path) -> list[Path]:
     """List the files of follow-up tables that are stored."""
     return list((run / "tables").glob("further-*.csv"))
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """List the run folders directly below a folder, by name."""
-    return sorted(path.parent for path in folder.glob(f"*/{SETTINGS}"))

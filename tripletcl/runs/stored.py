@@ -32,6 +32,7 @@ from tripletcl.experiments.object_tasks import describe_task_change, describe_ta
 from tripletcl.experiments.tables import count_first_tasks, load_numbered, load_tables, table_file
 from tripletcl.files import damaged, reading, sha256, validated, verified, write_json, write_text
 from tripletcl.files.documents import RESTORE
+from tripletcl.files.run_settings import settings_file
 from tripletcl.files.tensors import read_tensors
 from tripletcl.runs.fact_scores import read_fact_scores
 from tripletcl.runs.layout import (
@@ -46,7 +47,6 @@ from tripletcl.runs.layout import (
     TASKS,
     VECTORS,
     follow_up_table,
-    run_folders,
 )
 
 Settings = TypeVar("Settings", bound=Config)
@@ -490,20 +490,6 @@ def stored_values(folder: Path) -> dict[str, Any]:
     if missing := [section for section in SECTIONS if section not in values]:
         raise damaged(path, f"it lacks {missing[0]!r}")
     return values
-
-
-def settings_file(folder: Path) -> Path:
-    """Find the settings of a run.
-
-    Raises:
-        UserError: the folder holds no run; runs that are directly below it are named.
-    """
-    path = folder / SETTINGS
-    if not path.exists():
-        below = [run.name for run in run_folders(folder)]
-        hint = f"; there are runs below it: {', '.join(below)}" if below else ""
-        raise UserError(f"{folder} is no run folder (it has no {SETTINGS}){hint}")
-    return path
 
 
 def settings_text(config: Config, folder: Path) -> str:
