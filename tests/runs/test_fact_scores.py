@@ -17,16 +17,25 @@ from tripletcl.runs.layout import FACT_SCORES, METRICS, RESULT
 from tripletcl.runs.stored import FactRun
 
 SCORES = StageScores(
-    [0.5], [0.5], 0.5, [("<dog>", 1 / 3), ("<cat, sitting>", 1.0)], {}, None, 0, training_images=[7, 0]
+    [0.5],
+    [0.5],
+    0.5,
+    [("<dog>", 1 / 3), ("<cat, sitting>", 1.0)],
+    {},
+    None,
+    0,
+    training_images=[7, 0],
+    verified_facts=[False, True],
 )
 
 
 def test_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "facts.parquet"
     write_fact_scores(path, SCORES)
-    assert read_fact_scores(path) == {"ap": SCORES.ap, "training_images": SCORES.training_images}
+    fields = {"training_images": SCORES.training_images, "verified_facts": SCORES.verified_facts}
+    assert read_fact_scores(path) == {"ap": SCORES.ap, **fields}
     write_fact_scores(path, StageScores([None], [None], None, [], {}, None, 3))
-    assert read_fact_scores(path) == {"ap": [], "training_images": []}
+    assert read_fact_scores(path) == {"ap": [], "training_images": [], "verified_facts": []}
 
 
 def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:

@@ -51,6 +51,10 @@ def test_a_run_with_verified_negatives(tmp_path: Path, capsys: pytest.CaptureFix
     run = tmp_path / "run"
     result = train(config, run)
     assert sorted(result.verified) == [(0, 2), (1, 2)]
+    stored = FactRun.open(run).result
+    assert stored is not None
+    verified = zip(stored.ap, stored.verified_facts, strict=True)
+    assert [fact for (fact, _), kind in verified if kind] == ["<red, lying>"]
     table = FactRun.open(run).table()
     assert set(table.row_labels.tolist()) == {NOT_SHOWN, UNKNOWN, SHOWN}
     assert evaluate(run)["map_tasks"] == pytest.approx(result.scores)

@@ -29,6 +29,7 @@ class StageScores:
         map_all: MAP of all tasks' facts over all test images.
         ap: (fact, AP over all test images) of each fact that some test images show and others do not.
         training_images: The number of training images of each of these facts.
+        verified_facts: True for each of these facts that is ranked against verified negatives only.
         recall: Image-to-fact recall over all true (image, fact) pairs, keys "1", "5" and "10".
         mrr: Image-to-fact mean reciprocal rank over the same pairs.
         left_out: Number of facts that no or every test image shows; they have no AP and no part in any MAP.
@@ -48,6 +49,7 @@ class StageScores:
     map_open: float | None = None
     verified: list[tuple[int, int]] = field(default_factory=list)
     training_images: list[int] = field(default_factory=list)
+    verified_facts: list[bool] = field(default_factory=list)
 
 
 class FactEvaluator:
@@ -140,6 +142,7 @@ class FactEvaluator:
             map_open=None if closed is None else _map(result.open[self.of_tasks]),
             verified=[_verified(ap[task], task, labels) for task in self.tasks],
             training_images=self._count_training_images()[answerable].tolist(),
+            verified_facts=[labels is not None and bool(labels.verified[query]) for query in answerable],
         )
 
     def _scorer(self, image_vectors: Tensor, closed: Tensor | ClosedScores | None) -> Scorer:

@@ -47,6 +47,7 @@ class RunResult:
         mrr: Image-to-fact mean reciprocal rank at the last stage.
         ap: (fact, AP over all test images) at the last stage, for each fact that has a test image.
         training_images: The number of training images of each fact in `ap`; empty for runs of version 0.1.
+        verified_facts: True for each fact in `ap` that is ranked against verified negatives only; empty likewise.
         map_open: `[stages]` as `overall`, from the vectors only; empty where no scores of known facts were added.
         map_subset: `[stages]` MAP of the chosen subset of facts over all test images; empty where none was chosen.
         method_bytes: `[stages]` bytes that the method keeps between tasks.
@@ -69,6 +70,7 @@ class RunResult:
     mrr: float | None = None
     ap: list[tuple[str, float]] = dataclasses.field(default_factory=list)
     training_images: list[int] = dataclasses.field(default_factory=list)
+    verified_facts: list[bool] = dataclasses.field(default_factory=list)
     map_open: list[float] = dataclasses.field(default_factory=list)
     map_subset: list[float | None] = dataclasses.field(default_factory=list)
     method_bytes: list[int] = dataclasses.field(default_factory=list)

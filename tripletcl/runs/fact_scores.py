@@ -8,12 +8,12 @@ from typing import Any
 from tripletcl.evaluation import StageScores
 from tripletcl.files import reading, write_atomically
 
-FIELDS = ("ap", "training_images")
+FIELDS = ("ap", "training_images", "verified_facts")
 """The fields of `StageScores` and `RunResult` that have an entry for each fact."""
 
 
 def write_fact_scores(path: Path, scores: StageScores) -> None:
-    """Write the facts, with AP and number of training images, whole or not at all."""
+    """Write the facts, with AP, number of training images and kind of negatives, whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -22,6 +22,7 @@ def write_fact_scores(path: Path, scores: StageScores) -> None:
         "fact": pa.array(facts, pa.string()),
         "ap": pa.array(values, pa.float64()),
         "training_images": pa.array(scores.training_images, pa.int64()),
+        "verified": pa.array(scores.verified_facts, pa.bool_()),
     }
     write_atomically(path, lambda draft: pq.write_table(pa.table(columns), draft, write_page_checksum=True))
 
@@ -41,5 +42,5 @@ def read_fact_scores(path: Path) -> dict[str, Any]:
             table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(error) from error
-        facts, values, images = (table[name].to_pylist() for name in ("fact", "ap", "training_images"))
-        return {"ap": list(zip(facts, values, strict=True)), "training_images": images}
+        facts, values, *rest = (table[name].to_pylist() for name in ("fact", "ap", "training_images", "verified"))
+        return dict(zip(FIELDS, [list(zip(facts, values, strict=True)), *rest], strict=True))
