@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tripletcl.errors import UserError
+from tripletcl.mas.broadcasting import Broadcasting
 from tripletcl.mas.own_gradients import OwnGradients
 from tripletcl.mas.owners import Calls, Owner, batched_arguments, find_owners, observe
 from tripletcl.mas.products import Statistic
@@ -36,8 +38,9 @@ class Hooks:
     """Adds the statistics of batch after batch to sums.
 
     Before the first batch, the gradients of one sample that the modules give are compared with those of autograd. A
-    module that gives others, since it mixes samples, or keeps them on another axis, or since its parameter is used
-    elsewhere too, is replaced by the module above it.
+    parameter that does not meet the samples by broadcasting is left to the modules. A module that gives others, since
+    it mixes samples, or keeps them on another axis, or since its parameter is used elsewhere too, is replaced by the
+    module above it.
 
     Args:
         model: Owns the parameters.
@@ -57,6 +60,8 @@ class Hooks:
         """The calls of the modules, by the shapes of a sample."""
         self.taps: dict[tuple[tuple[int, ...], ...], tuple[list[Tap], set[str]]] = {}
         """Their taps, and the parameters that only the whole model answers for, likewise."""
+        self.broadcast: frozenset[str] = frozenset()
+        """The parameters that meet the samples by broadcasting, so that no module has to answer for them."""
         self.checked = False
         self.excluded: frozenset[str] = frozenset()
         """The modules that cannot answer for their parameters."""
@@ -95,12 +100,17 @@ class Hooks:
         (expected,) = each_gradient([_probe(self.forward(one), 1).sum()], self.parameters)
         expected = {name: 2 * grad.abs() for name, grad in expected.items()}
         self.unused = frozenset(self.parameters.keys() - expected.keys())
+        beside = [owner.names.values() for owner in self._owners(calls) if not owner.by_rule]
+        self.broadcast = frozenset(name for names in beside for name in names)
         while True:
             pass_ = Pass(2, torch.abs_, sums)
             wrong = self._run(pass_, twice, *self._taps(calls), _probe, _opposite)
             wrong |= set() if pass_.failed else _differences(sums, expected)
             for total in sums.values():
                 total.zero_()
+            if met_otherwise := self.broadcast & (wrong | pass_.met_otherwise):
+                self.broadcast -= met_otherwise
+                continue
             owners = {name: owner.path for owner in self._owners(calls) for name in owner.names.values()}
             paths = frozenset(path for name in wrong if (path := owners[name]) is not None) | pass_.failed.keys()
             if not paths and (not wrong or self.whole.one_by_one):
@@ -111,7 +121,7 @@ class Hooks:
                 log.debug("%s does not give the gradients of its samples; the module above does", path or "the model")
 
     def _owners(self, calls: Mapping[str, Calls]) -> list[Owner]:
-        return find_owners(self.model, calls, self.excluded, self.unused)
+        return find_owners(self.model, calls, self.excluded, self.unused | self.broadcast)
 
     def _taps(self, calls: Mapping[str, Calls]) -> tuple[list[Tap], set[str]]:
         """The taps of the modules, and the parameters that only the whole model answers for."""
@@ -125,17 +135,26 @@ class Hooks:
         """Add a batch to the sums of a pass; returns the parameters that were used outside of their owners."""
         whole = {name: self.parameters[name] for name in only_whole}
         anchor, strays = torch.zeros((), device=device_of(inputs), requires_grad=True), set()
+        broadcasting = Broadcasting({name: self.parameters[name] for name in self.broadcast}, self.model)
         try:
             for tap in taps:
                 tap.attach(pass_, anchor)
             for parameter in whole.values():
                 parameter.requires_grad_(False)
-            totals, weights = zip(*parts(values(self.forward(inputs), pass_.batch)), strict=True)
+            with broadcasting if self.broadcast else nullcontext():
+                outputs = self.forward(inputs)
+            pass_.met_otherwise |= broadcasting.failed
+            totals, weights = zip(*parts(values(outputs, pass_.batch)), strict=True)
             # The gradient of the anchor makes the backward pass visit every tap, and nothing below the first one.
-            wanted = {"": anchor, **{name: p for name, p in self.parameters.items() if name not in whole}}
-            for grads in each_gradient(totals, wanted) if taps and not pass_.failed else ():
+            rows = {f"{number} {m.name}": m.rows for number, m in enumerate(broadcasting.meetings)}
+            wanted = {"": anchor, **rows, **{name: p for name, p in self.parameters.items() if name not in whole}}
+            for grads in each_gradient(totals, wanted) if (taps or rows) and not pass_.failed else ():
+                for meeting, key in zip(broadcasting.meetings, rows, strict=True):
+                    if key in grads:
+                        parameter = self.parameters[meeting.name]
+                        pass_.add_rows(meeting.name, meeting.gradients(parameter, grads[key], pass_.batch))
                 pass_.finish()
-                strays |= grads.keys() - {""}
+                strays |= grads.keys() - {"", *rows}
         finally:
             for tap in taps:
                 tap.detach()

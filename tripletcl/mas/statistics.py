@@ -3,7 +3,8 @@
 The gradient of a batch's sum is not the sum of the samples' |gradients|. But at every layer the gradient with respect
 to the layer's OUTPUT still has one row per sample, and from that row and the layer's input its rule (`rules`) computes
 the sample's weight gradient. So parameters take no part in this backward pass: each layer's output is tapped (`taps`).
-A module without a rule is differentiated by itself, from the same two (`own_gradients`).
+Parameters beside layers are expanded over the samples (`broadcasting`). Any other module is differentiated by itself,
+from the same two (`own_gradients`).
 """
 
 from __future__ import annotations

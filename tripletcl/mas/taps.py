@@ -37,6 +37,7 @@ class Pass:
         paused: True while a module is called again to differentiate it: the taps then do nothing.
         received: True once a tap has received a gradient.
         failed: Path of a module -> why its samples' gradients are not known.
+        met_otherwise: Names of parameters that met the samples, but not by broadcasting.
     """
 
     batch: int
@@ -47,6 +48,14 @@ class Pass:
     paused: bool = False
     received: bool = False
     failed: dict[str, UserError] = field(default_factory=dict)
+    met_otherwise: set[str] = field(default_factory=set)
+
+    def add_rows(self, name: str, rows: Tensor, chunk: slice = slice(None)) -> None:
+        """Add gradients of the samples of a chunk, `[n, ...]`, by one of several uses of a parameter."""
+        total = self.sums[name]
+        if name not in self.rows:
+            self.rows[name] = total.new_zeros(self.batch, *total.shape)
+        self.rows[name][chunk] += rows
 
     def finish(self) -> None:
         """Add the statistics of the parameters that several calls use: their gradients are added up first."""
@@ -201,9 +210,7 @@ class Tap:
             if full in self.owner.alone:
                 total.add_(self.pass_.f(value).sum(0))
             else:
-                if full not in self.pass_.rows:
-                    self.pass_.rows[full] = total.new_zeros(self.pass_.batch, *total.shape)
-                self.pass_.rows[full][chunk] += value
+                self.pass_.add_rows(full, value, chunk)
 
     def _lengths(self, of_one: Sequence[int]) -> list[int]:
         return [self.pass_.batch * length for length in of_one]
