@@ -16,9 +16,6 @@ class EmbedderSpec:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
-    pair: str | None = None
-    """The folder or name of a CLIP or SigLIP checkpoint, which is the image network, the text encoder and the width;
-    each head starts at its projection, so that facts can be asked for before any was taught."""
     backbone: str | tuple[str, ...] = "timm/tf_efficientnet_lite0"
     """`torchvision/<model>`, `timm/<model>`, a bare model name, or `hf/<folder or name>`, a checkpoint of transformers;
     or a list of networks, whose features an analytic readout reads side by side (they need `freeze_until: all`)."""
@@ -45,6 +42,9 @@ class EmbedderSpec:
     text_prompts: tuple[str, ...] = ()
     """Templates of the texts of subjects, predicates and objects, such as "a photo of a {}"; empty reads the texts as
     they are."""
+    pair: str | None = None
+    """The folder or name of a CLIP or SigLIP checkpoint, which is the image network, the text encoder and the width;
+    each head starts at its projection, so that facts can be asked for before any was taught."""
     text_projection: bool = False
     """Train a linear map from the text encoder's vectors to `width`."""
     text_normalise: bool = True
