@@ -187,6 +187,8 @@ def parsed(arguments: list[str]) -> dict[str, Any]:
     command = get_command(app)
     for leaf in leaves(command):
         leaf.callback = lambda **values: given.update(values)
+        for parameter in leaf.params:
+            parameter.callback = None  # which asks for the files
     command.main(arguments, standalone_mode=False)
     return given
 
