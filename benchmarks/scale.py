@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--before", help="a commit whose reader is measured in turns")
     parser.add_argument("--blocks", type=int, default=16, help="blocks of facts to score; 0 for all")
     parser.add_argument("--folder", type=Path, help="where the data is written; by default the system's")
+    parser.add_argument("--share", type=float, default=1.0, help="of rows, facts and images, on a busy machine")
     parser.add_argument("--quick", action="store_true", help="a tiny size, to test the program")
     parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     parser.add_argument("--place", help=argparse.SUPPRESS)
@@ -84,7 +85,8 @@ def parse() -> argparse.Namespace:
     if unknown := set(options.rows) - set(ROWS):
         parser.error(f"there is no row {min(unknown)}; there are {', '.join(ROWS)}")
     options.rows = options.rows or list(ROWS)
-    options.size = QUICK if options.quick else FULL
+    counts = {name: round(getattr(FULL, name) * options.share) for name in ("rows", "facts", "images")}
+    options.size = QUICK if options.quick else replace(FULL, **counts)
     return options
 
 
@@ -114,7 +116,7 @@ def start(child: str, place: Path, options: argparse.Namespace, code: Path | Non
     """Start a row's process, with the package of another folder if one is given."""
     words = [sys.executable, __file__, "--child", child, "--place", str(place), "--blocks", str(options.blocks)]
     own = {**os.environ, "TRIPLETCL_CACHE": str(place / "cache"), **({"PYTHONPATH": str(code)} if code else {})}
-    words += ["--quick"] * options.quick
+    words += ["--share", str(options.share), *["--quick"] * options.quick]
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=own)
 
 

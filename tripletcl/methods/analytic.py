@@ -191,7 +191,7 @@ class Analytic(Method):
             rows = slice(start, start := start + len(inputs))
             phi = self.learner.expand(self.learner.represent(inputs).float())
             indicators = self.learner.indicators(task.batch(inputs, rows))
-            yield phi, indicators if vectors is None else indicators @ vectors
+            yield phi, indicators if vectors is None else _sparse_product(indicators, vectors)
 
     def _complete_rows(
         self, task: Task, columns: list[int] | slice, earlier: Tensor
@@ -254,6 +254,13 @@ class Analytic(Method):
         self.classes = list(state["classes"])
         self.pending = dict(state.get("later", {}))
         self.by_vectors = state.get("by_vectors", False) and self.learner.read_by_vectors()
+
+
+def _sparse_product(indicators: Tensor, vectors: Tensor) -> Tensor:
+    """`indicators @ vectors` of `[B, K]`, few of which are not 0."""
+    row, column = indicators.nonzero(as_tuple=True)
+    parts = indicators[row, column, None] * vectors[column]
+    return vectors.new_zeros(len(indicators), vectors.shape[1]).index_add_(0, row, parts)
 
 
 def _solve(factor: Tensor, right: Tensor) -> Tensor:
