@@ -184,3 +184,23 @@ def test_stored_vectors_are_not_computed_again(tmp_path: Path) -> None:
     written = (tmp_path / "texts").stat().st_mtime_ns
     second.save_encoded(tmp_path / "texts")
     assert (tmp_path / "texts").stat().st_mtime_ns == written  # the file has them all
+
+
+def test_texts_are_encoded_once_for_all_runs_with_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = build_text_encoder("minilm")
+    asked: list[str] = []
+    encode = TransformerEncoder.encode
+    monkeypatch.setattr(TransformerEncoder, "encode", lambda self, texts: asked.extend(texts) or encode(self, texts))
+    branches = [TextBranch(encoder) for _ in range(3)]
+    for branch in branches[:2]:
+        branch.cache_in(tmp_path / "cache")
+    alone = branches[2].encode(["dog", "cat"])
+    assert torch.equal(branches[0].encode(["dog"]), alone[:1])
+    assert torch.equal(branches[1].encode(["cat", "dog"]), alone.flip(0))
+    assert asked == ["dog", "cat", "dog", "cat"]
+    (file,) = (tmp_path / "cache").iterdir()
+    assert encoder.fingerprint in file.name
+    branches[1].save_encoded(tmp_path / "own")
+    file.write_bytes(b"damaged")
+    branches[0].encode(["cat"])
+    assert asked[4:] == ["cat"]

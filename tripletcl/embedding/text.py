@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from tripletcl.data.facts import UNITS
 from tripletcl.embedding.spec import EmbedderSpec
-from tripletcl.embedding.text_encoders import TextEncoder, build_text_encoder
+from tripletcl.embedding.text_encoders import TextEncoder, TransformerEncoder, build_text_encoder
 from tripletcl.errors import UserError, excerpt
 from tripletcl.files.tensors import TensorFile, read_cached, write_tensors
 
@@ -78,6 +79,7 @@ class TextBranch(nn.Module):
         self.width = encoder.width if projection is None else projection
         self.register_buffer("centre", torch.zeros(encoder.width))
         self._encoded: dict[str, Tensor] = {}
+        self._cache: Path | None = None
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Map texts to vectors `[n, D]`."""
@@ -136,18 +138,38 @@ class TextBranch(nn.Module):
     def save_encoded(self, path: Path) -> None:
         """Write the encoder's vectors of all texts so far, whole or not at all, unless the file has them all."""
         if self._encoded.keys() - (read_cached(path, _parse_encoded) or {}).keys():
-            tensors = {"vectors": torch.stack(list(self._encoded.values()))}
-            write_tensors(path, tensors, {"texts": json.dumps(list(self._encoded))})
+            _write_encoded(path, self._encoded)
 
     def load_encoded(self, path: Path) -> None:
         """Read the vectors that `save_encoded` wrote with the same encoder; a missing or damaged file has none."""
         self._encoded |= read_cached(path, _parse_encoded) or {}
 
+    def cache_in(self, folder: Path) -> None:
+        """Keep what a transformer encodes in a folder, for all runs with this encoder."""
+        if isinstance(self.encoder, TransformerEncoder) and self.encoder.fingerprint is not None:
+            self._cache = folder / f"texts-{self.encoder.fingerprint}.safetensors"
+
     def _raw(self, texts: Sequence[str]) -> Tensor:
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
         if new:
-            self._encoded |= zip(new, self.encoder.encode(new), strict=True)
+            self._encoded |= self._encode(new)
         return torch.stack([self._encoded[text] for text in texts]) if texts else torch.zeros(0, len(self.centre))
+
+    def _encode(self, texts: list[str]) -> dict[str, Tensor]:
+        """Encode texts, or take them from the cache."""
+        if self._cache is None:
+            return dict(zip(texts, self.encoder.encode(texts), strict=True))
+        stored = read_cached(self._cache, _parse_encoded) or {}
+        if new := [text for text in texts if text not in stored]:
+            stored |= zip(new, self.encoder.encode(new), strict=True)
+            with suppress(UserError):  # a full disk, or a folder that may not be written: it only saves time
+                _write_encoded(self._cache, stored)
+        return {text: stored[text].clone() for text in texts}  # not views of the vectors of all texts
+
+
+def _write_encoded(path: Path, encoded: dict[str, Tensor]) -> None:
+    tensors = {"vectors": torch.stack(list(encoded.values()))}
+    write_tensors(path, tensors, {"texts": json.dumps(list(encoded))})
 
 
 def _parse_encoded(stored: TensorFile) -> dict[str, Tensor]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from tripletcl.embedding.hf import checkpoint_errors, read_config, without_progr
 from tripletcl.embedding.weights import MINILM_WIDTH, minilm_folder
 from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.errors import UserError
+from tripletcl.files import stat_file
 
 MODULES_FILE = "modules.json"
 """The file by which sentence-transformers lists the parts of an encoder."""
@@ -228,6 +231,15 @@ class TransformerEncoder:
         tokenizer, model = self._loaded
         vectors = [self.reading(tokenizer, model, text) for text in texts]
         return torch.stack(vectors) if vectors else torch.zeros(0, self.width)
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """16 hex digits of all that a vector depends on: files, libraries, processor; None where no folder is known."""
+        if not Path(self.name).is_dir():
+            return None
+        stamps = [(file.name, stat_file(file)) for file in sorted(Path(self.name).iterdir()) if file.is_file()]
+        made_by = torch.__version__, version("transformers"), torch.backends.cpu.get_cpu_capability()
+        return hashlib.sha256(repr((self.name, self.reading, stamps, made_by)).encode()).hexdigest()[:16]
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:

@@ -210,6 +210,7 @@ def build_facts(
             "%d test images are left out of the figures: the tables also train on these photos", len(table.left_out)
         )
     subset = subset_facts(config, table)
+    embedder.text.cache_in(cache_folder())
     if texts is not None:
         embedder.text.load_encoded(texts)
     groups = partition_facts(config, tables[0], embedder, subset)
