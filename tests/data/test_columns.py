@@ -24,7 +24,7 @@ rows = st.lists(st.tuples(cells, cells, cells).map(",".join), min_size=1, max_si
 @given(rows, st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", "\n", "\r\n\n"]))
 def test_lines_without_quotes_are_read_as_by_the_csv_module(lines: list[str], ending: str, end: str) -> None:
     text = HEADER + ending.join(lines) + end
-    plain, numbered = _read_plain_csv(PATH, text, NAMES), _read_any_csv(PATH, text, NAMES)
+    plain, numbered = _read_plain_csv(PATH, text, NAMES, ()), _read_any_csv(PATH, text, NAMES, ())
     assert plain is not None
     assert plain.numbers.tolist() == numbered.numbers.tolist()
     assert plain.bad == numbered.bad == []
@@ -39,8 +39,8 @@ def test_lines_without_quotes_are_read_as_by_the_csv_module(lines: list[str], en
 def test_other_texts_are_left_to_the_csv_module(tmp_path: Path, body: str) -> None:
     path = tmp_path / "facts.csv"
     path.write_text(HEADER + body, newline="")
-    assert _read_plain_csv(PATH, HEADER + body, NAMES) is None
-    read, numbered = _read_csv(path, NAMES), _read_any_csv(PATH, HEADER + body, NAMES)
+    assert _read_plain_csv(PATH, HEADER + body, NAMES, ()) is None
+    read, numbered = _read_csv(path, NAMES, ()), _read_any_csv(PATH, HEADER + body, NAMES, ())
     assert (read.numbers.tolist(), read.bad) == (numbered.numbers.tolist(), numbered.bad)
 
 
