@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 from tripletcl.errors import UserError, excerpt
-from tripletcl.files.run_settings import settings_file
+from tripletcl.files.run_settings import EMBEDDER, settings_file
 
 
 def existing_run(run: Path | None) -> Path | None:
-    """A run folder; what is none is refused before anything heavy is imported.
+    """A run folder, or that of a saved model; any other is refused before anything heavy is imported.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: the folder holds neither.
     """
-    if run is not None:
+    if run is not None and not (run / EMBEDDER).exists():
         settings_file(run)
     return run
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tripletcl.errors import UserError
 
-SETTINGS = "config.yaml"
+SETTINGS, EMBEDDER = "config.yaml", "embedder.json"
+"""Files by which a run, and the folder of a saved model, are known."""
 
 
 def run_folders(folder: Path) -> list[Path]:
