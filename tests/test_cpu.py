@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,9 +89,13 @@ def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     keep_freed_memory()
 
 
-@pytest.mark.parametrize("arguments", [["train"], ["teach", "nowhere"], ["adapt", "nowhere", "--images", "nowhere"]])
-def test_commands_that_train_keep_freed_memory(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("arguments", [["train"], ["teach", "."], ["adapt", ".", "--images", "."]])
+def test_commands_that_train_keep_freed_memory(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("learns: nothing\n")
     monkeypatch.setattr(cpu, "keep_freed_memory", lambda: calls.append(arguments))
     with pytest.raises(UserError):
         app(arguments)

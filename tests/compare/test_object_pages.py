@@ -97,9 +97,12 @@ def test_facts_and_objects_have_a_page_each(images: Path) -> None:
         write_summary([images / "facts", run.folder], images / "page.html")
 
 
-def test_evaluate_prints_the_accuracy_of_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_prints_the_accuracy_of_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"stage": 1, "tasks": list(SETS), "accuracy_tasks": [0.9931, None], "average_accuracy": 0.9931}
     monkeypatch.setattr("tripletcl.runs.evaluate.evaluate", lambda *_: scores)
+    (tmp_path / "a-run").mkdir()
+    (tmp_path / "a-run" / "config.yaml").touch()
+    monkeypatch.chdir(tmp_path)
     output = CliRunner().invoke(app, ["evaluate", "a-run"]).stdout
     assert "a-run, after task 1" in output
     lines = [" ".join(line.split()) for line in output.splitlines()]

@@ -410,4 +410,9 @@ def test_two_processes_compute_nothing_twice(tmp_path: Path) -> None:
     computed = [json.loads(log.read_text()) for log in logs]
     assert sorted([*computed[0], *computed[1]]) == ["decoding images", "drawing scenes", "frozen features"]
     assert {*computed[0].values(), *computed[1].values()} == {36}
-    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {"", ".json", ".npy"}  # no lock is left
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {
+        "",
+        ".json",
+        ".npy",
+        ".safetensors",
+    }  # no lock is left

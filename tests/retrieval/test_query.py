@@ -102,10 +102,10 @@ def test_a_wildcard_is_a_zero_block(embedder: ColourEmbedder) -> None:
     assert query_vectors([Query(predicate="green")], embedder).tolist() == [[0, 0, 0, 0, 1, 0, 0, 0, 0]]
 
 
-def test_many_queries_encode_each_text_once(embedder: ColourEmbedder) -> None:
+def test_many_queries_encode_each_text_once_for_each_unit(embedder: ColourEmbedder) -> None:
     queries = [Query("red", "blue"), Query(None, "red", "blue"), Query("red")]
     vectors = query_vectors(queries, embedder)
-    assert sorted(embedder.texts_read) == ["blue", "red"]
+    assert embedder.texts_read == ["red", "blue", "red", "blue"]  # a subject, two predicates, an object
     assert vectors.dtype == np.float32
     assert np.array_equal(vectors, np.concatenate([query_vectors([query], embedder) for query in queries]))
     assert len(query_vectors([], embedder)) == 0

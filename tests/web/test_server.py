@@ -58,12 +58,12 @@ def test_it_answers_once_it_has_said_so_and_leaves_nothing_when_it_is_stopped(ru
 
 
 def test_without_gradio_one_sentence_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
     with pytest.raises(UserError, match=r"tripletcl\[ui\]"):
         check_gradio()
-    monkeypatch.setattr("sys.argv", ["tripletcl", "serve", "nowhere"])
+    monkeypatch.setattr("sys.argv", ["tripletcl", "serve", str(runs / "mas-split0-seed0")])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
@@ -91,10 +91,11 @@ def test_others_are_let_in_only_with_a_warning(
 
 
 def test_a_port_in_use_stops_the_command_at_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    run = str(runs / "mas-split0-seed0")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr("sys.argv", ["tripletcl", "serve", "nowhere", "--port", str(taken.getsockname()[1])])
+        monkeypatch.setattr("sys.argv", ["tripletcl", "serve", run, "--port", str(taken.getsockname()[1])])
         with pytest.raises(SystemExit) as ended:
             main()
     assert ended.value.code == 2

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tripletcl.errors import UserError, excerpt
-from tripletcl.files.run_settings import EMBEDDER, settings_file
+from tripletcl.files.documents import EMBEDDER, settings_file
 
 
 def existing_run(run: Path | None) -> Path | None:

@@ -38,8 +38,7 @@ from tripletcl.files import (
     write_json,
     write_text,
 )
-from tripletcl.files.documents import RESTORE
-from tripletcl.files.run_settings import SETTINGS
+from tripletcl.files.documents import RESTORE, SETTINGS
 
 log = logging.getLogger("tripletcl")
 

@@ -16,7 +16,7 @@ from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_branch
 from tripletcl.errors import UserError
 from tripletcl.files import validated
-from tripletcl.files.run_settings import EMBEDDER
+from tripletcl.files.documents import EMBEDDER
 
 SPEC_FILE = EMBEDDER
 Parsed = tuple[EmbedderSpec, tuple[Fact, ...]]

@@ -1,7 +1,7 @@
 """JSON documents that carry the SHA-256 of their content, and the one message for a file that is damaged.
 
 A document is an object with an entry `sha256`: the digest of the JSON text of all other entries. Those of tripletcl 0.1
-have none and are read as they are.
+have none and are read as they are. The settings of a run, by which its folder is known, need no torch to be found.
 """
 
 from __future__ import annotations
@@ -103,3 +103,28 @@ def validated(kind: type[Kind], values: Any) -> Kind:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+# --- settings of runs -------------------------------------------------------------------------------------------------
+
+SETTINGS, EMBEDDER = "config.yaml", "embedder.json"
+"""Files by which a run, and the folder of a saved model, are known."""
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """List the run folders directly below a folder, by name."""
+    return sorted(path.parent for path in folder.glob(f"*/{SETTINGS}"))
+
+
+def settings_file(folder: Path) -> Path:
+    """Find the settings of a run.
+
+    Raises:
+        UserError: the folder holds no run; runs that are directly below it are named.
+    """
+    path = folder / SETTINGS
+    if not path.exists():
+        below = [run.name for run in run_folders(folder)]
+        hint = f"; there are runs below it: {', '.join(below)}" if below else ""
+        raise UserError(f"{folder} is no run folder (it has no {SETTINGS}){hint}")
+    return path

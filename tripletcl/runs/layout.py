@@ -34,7 +34,7 @@ from pathlib import Path
 from tripletcl.continual.run_folder import ENVIRONMENT, METRICS, RESULT, stage_folders, stage_number
 from tripletcl.embedding.classifier import SPEC_FILE as CLASSIFIER
 from tripletcl.embedding.text_embedder import SPEC_FILE as EMBEDDER
-from tripletcl.files.run_settings import SETTINGS, run_folders
+from tripletcl.files.documents import SETTINGS, run_folders
 
 __all__ = [
     "BASE_TABLE", "CALIBRATION", "CLASSIFIER", "COMPARISON", "DRIFT", "EMBEDDER", "ENVIRONMENT", "FACT_SCORES",

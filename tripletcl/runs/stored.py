@@ -31,8 +31,7 @@ from tripletcl.evaluation import RunResult
 from tripletcl.experiments.object_tasks import describe_task_change, describe_tasks, partition_sets, read_sets
 from tripletcl.experiments.tables import count_first_tasks, load_numbered, load_tables, table_file
 from tripletcl.files import damaged, reading, sha256, validated, verified, write_json, write_text
-from tripletcl.files.documents import RESTORE
-from tripletcl.files.run_settings import settings_file
+from tripletcl.files.documents import RESTORE, settings_file
 from tripletcl.files.tensors import read_tensors
 from tripletcl.runs.fact_scores import read_fact_scores
 from tripletcl.runs.layout import (
