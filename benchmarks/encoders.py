@@ -52,12 +52,12 @@ def main() -> None:
 
 
 def settings(networks: tuple[str, ...], features: int) -> list[str]:
-    """The changes of the config for some networks: photos at the largest size, scaled to each network's own."""
+    """The changes of the config for some networks: photos at the smallest size, scaled up to each network's own."""
     names = ", ".join(f"tf_efficientnet_{network}" for network in networks)
     return [
         f"model.backbone=[{names}]",
         f"model.network_sizes={[SIZES[network] for network in networks]}",
-        f"model.image_size={max(SIZES.values())}",
+        f"model.image_size={min(SIZES[network] for network in networks)}",
         "model.freeze_until=all",
         f"method={{name: analytic, features: {features}}}",
     ]
