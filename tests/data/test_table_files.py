@@ -338,15 +338,20 @@ BOXED = [
 ]
 
 
+def write_records(path: Path, records: list[dict]) -> None:
+    """Write records in the format of the path's suffix, None as an empty cell."""
+    if path.suffix == ".csv":
+        lines = [",".join("" if cell is None else str(cell) for cell in record.values()) for record in records]
+        path.write_text(",".join(records[0]) + "\n" + "\n".join(lines))
+    else:
+        (write_jsonl if path.suffix == ".jsonl" else write_parquet)(path, records)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_a_row_may_have_a_box(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"facts.{suffix}"
     records = [{"predicate": None, "object": None, **record} for record in BOXED]
-    if suffix == "csv":
-        lines = [",".join("" if cell is None else str(cell) for cell in record.values()) for record in records]
-        path.write_text(",".join(records[0]) + "\n" + "\n".join(lines))
-    else:
-        (write_jsonl if suffix == "jsonl" else write_parquet)(path, records)
+    write_records(path, records)
     table = read_table(path)
     assert table.images == ("a.jpg", "a.jpg", "a.jpg", "b.jpg")
     assert table.boxes == ((0, 2, 11, 20), (10, 0, 30, 20), None, (0, 2, 11, 20))
@@ -360,11 +365,7 @@ def test_a_row_may_have_a_box(tmp_path: Path, suffix: str) -> None:
 def test_a_row_may_have_a_label(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"facts.{suffix}"
     records = [record | {"label": label} for record, label in zip(RECORDS, [1, 0, None, 1], strict=True)]
-    if suffix == "csv":
-        lines = [",".join("" if cell is None else str(cell) for cell in record.values()) for record in records]
-        path.write_text(",".join(records[0]) + "\n" + "\n".join(lines))
-    else:
-        (write_jsonl if suffix == "jsonl" else write_parquet)(path, records)
+    write_records(path, records)
     table = read_table(path)
     assert table.row_labels.tolist() == [SHOWN, NOT_SHOWN, UNKNOWN, SHOWN]
     assert table.rows_of("train").tolist() == [[0, 0]]
