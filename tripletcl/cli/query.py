@@ -58,30 +58,26 @@ def query(
     """Find the photos that show something: `tripletcl query RUN person riding horse`, `... "?" riding "?"`,
     `... "two dogs on the beach"`, `... dog running "?" - "?" "?" snow`, `... --like photo.jpg`."""
     ready()
-    from tripletcl.retrieval import answer, contact_sheet, notes_on, parse_request
+    from tripletcl.retrieval import contact_sheet
     from tripletcl.retrieval.table import is_missing
+    from tripletcl.runs.asking import ask
     from tripletcl.runs.collection import open_collection
 
     photos = open_collection(run, index, stage, texts_only=not (like or unlike))
-    wanted = parse_request(request or (), photos.embedder.facts, like or (), unlike or ())
-    notes = notes_on(wanted, photos.embedder, photos.embedder.vocabulary)
-    several = len(wanted.terms) > 1
-    calibration = photos.calibration if several else None
-    hits = answer(photos.index, wanted, k, calibration)
+    found = ask(photos, request or (), k, like=like or (), unlike=unlike or ())
+    hits, notes = found.hits, found.notes
     if sheet is not None:
-        contact_sheet(hits, sheet, str(wanted))
-    if photos.newer:
-        notes.insert(0, photos.newer)
+        contact_sheet(hits, sheet, str(found.request))
     if note := missing_note(run, [hit.path for hit in hits if is_missing(hit.path)]):
         notes.append(note)
     if as_json:
         entries = [{"path": str(hit.path), "score": hit.score} for hit in hits]
-        say(json.dumps({"query": str(wanted), "stage": photos.stage, "notes": notes, "hits": entries}))
+        say(json.dumps({"query": str(found.request), "stage": photos.stage, "notes": notes, "hits": entries}))
         return
-    say(f"understood as {wanted}")
+    say(f"understood as {found.request}")
     for note in notes:
         say(note)
-    _print_hits(hits, "cosines" if not several else "score" if calibration is None else "probability")
+    _print_hits(hits, found.scale)
     if sheet is not None:
         say(f"contact sheet: {sheet}")
 
