@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from scipy.sparse import csr_array
 
 from tripletcl.data.facts import Fact
+from tripletcl.data.labels import SHOWN, UNKNOWN, PairLabels
 from tripletcl.errors import UserError
 from tripletcl.evaluation.cosine import unit_blocks
 from tripletcl.retrieval import calibration
@@ -20,6 +22,8 @@ from tripletcl.retrieval.calibration import (
     Logistic,
     _fit_isotonic,
     _fit_logistic,
+    _photo_pairs,
+    _query_cosines,
     fact_scores,
     fit_calibration,
     pattern,
@@ -123,6 +127,54 @@ def test_closed_scores_are_used() -> None:
         assert np.array_equal(p > 0.5, relevant[:, number])
     plain = fit_calibration("model", FACTS, images, facts, csr_array(relevant))
     assert with_closed.queries == plain.queries  # an index has no closed scores
+
+
+def test_a_part_of_the_closed_scores_is_computed_when_it_is_needed() -> None:
+    images, facts, relevant = world()
+    closed = torch.tensor(relevant * 4.0)
+    given = fit_calibration("model", FACTS, images, facts, csr_array(relevant), closed)
+    computed = fit_calibration("model", FACTS, images, facts, csr_array(relevant), lambda i, f: closed[i][:, f])
+    assert computed == given
+
+
+def test_pairs_that_are_not_known_are_no_negatives() -> None:
+    images, facts, relevant = world()
+    hidden = relevant.copy()
+    hidden[300:] = False  # nothing is known of the second half
+    rows, columns = np.indices(relevant.shape)
+    rows_of = np.stack([rows[(rows >= 300) | hidden], columns[(rows >= 300) | hidden]], axis=1)
+    values = np.where(hidden, SHOWN, UNKNOWN)[(rows >= 300) | hidden].astype(np.int8)
+    labels = PairLabels(rows_of, values, relevant.shape)
+    half = fit_calibration("model", FACTS, images[:300], facts, csr_array(relevant[:300]))
+    found = fit_calibration("model", FACTS, images, facts, csr_array(hidden), labels=labels)
+    assert found.facts == half.facts
+    assert {kind: curve for kind, curve in found.queries.items() if kind != "photo"} == {
+        kind: curve for kind, curve in half.queries.items() if kind != "photo"
+    }
+    as_negatives = fit_calibration("model", FACTS, images, facts, csr_array(hidden))
+    p, correct, wrong = (each.queries["any"].logit(np.array([0.5])) for each in (found, half, as_negatives))
+    assert p == correct > wrong
+
+
+def test_the_other_facts_of_a_photo_that_shows_one_need_not_be_known() -> None:
+    """A photo that shows <s0, p0> shows <s0>, whether <s0, p1> is known or not; of another photo <s0> is not known."""
+    facts = [Fact("s0", "p0"), Fact("s0", "p1")]
+    labels = PairLabels(np.array([[0, 0], [0, 1], [1, 1], [2, 0]]), np.array([3, 2, 2, 2], np.int8), (3, 2))
+    relevant = csr_array(np.array([[True, False], [False, False], [False, False]]))
+    vectors = torch.nn.functional.normalize(torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
+    unknown = partial(labels.unknown, np.arange(3))
+    images, generator = unit_blocks(vectors[:3]), np.random.default_rng(0)
+    _, kinds, truth, known = _query_cosines(facts, images, vectors[3:], relevant.tocsc(), unknown, generator)
+    shown = {kind: (truth[:, n].tolist(), known[:, n].tolist()) for n, kind in enumerate(kinds) if kind == "S"}
+    assert shown == {"S": ([True, False, False], [True, False, False])}
+
+
+def test_a_photo_that_shows_nothing_is_no_example() -> None:
+    images, _, relevant = world(photos=60)
+    relevant[20:] = False
+    cosines, same = _photo_pairs(unit_blocks(images), csr_array(relevant).tocsc(), None, np.random.default_rng(0))
+    assert len(cosines) == 20 * 59
+    assert 0 < same.mean() < 0.5
 
 
 def test_a_fit_of_many_pairs_is_that_of_a_sample(fitted: Calibration, monkeypatch: pytest.MonkeyPatch) -> None:

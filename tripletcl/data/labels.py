@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,33 @@ class PairLabels:
         """`[N', F']` bool, True for the pairs of some images and facts that are not known."""
         labels = self.labels[images][:, facts].toarray()
         return (labels == UNKNOWN) | ((labels == 0) & self.verified[facts])
+
+    def of_queries(self, images: np.ndarray | slice, groups: np.ndarray) -> PairLabels:
+        """The labels of N' images and of the queries that the first F' facts are merged into.
+
+        Args:
+            images: `[N']`, or a slice.
+            groups: `[F']` the query of each fact, any number; they are counted in ascending order.
+        """
+        queries, column = np.unique(groups, return_inverse=True)
+        part = self.labels[images]
+        pairs = part[:, : len(groups)].tocoo()
+        of_queries = np.stack([pairs.row.astype(np.int64), column[pairs.col]], axis=1)
+        return PairLabels(of_queries, pairs.data, (part.shape[0], len(queries)))
+
+    def of_facts(self, facts: Sequence[int] | np.ndarray) -> PairLabels:
+        """The labels of some facts, `[F']`."""
+        pairs = self.labels[:, facts].tocoo()
+        of_facts = np.stack([pairs.row, pairs.col], axis=1).astype(np.int64)
+        return PairLabels(of_facts, pairs.data, (self.labels.shape[0], len(facts)))
+
+    def count_known(self) -> np.ndarray:
+        """`[F]` the number of images of each fact that it is known of."""
+        images, facts = self.labels.shape
+        pairs = self.labels.tocoo()
+        known = pairs.data != UNKNOWN
+        of_fact = np.bincount(pairs.col[known], minlength=facts)
+        return np.where(self.verified, of_fact, images - np.bincount(pairs.col[~known], minlength=facts))
 
     def labelled(self) -> tuple[np.ndarray, np.ndarray]:
         """(images, facts) `[R']` of the pairs that are SHOWN or NOT_SHOWN."""
