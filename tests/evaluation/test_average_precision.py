@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from reference_evaluation import average_precision_by_loops, cosine
+from scipy.sparse import csr_array
 from sklearn.metrics import average_precision_score
 
 from tripletcl.data import read_table
+from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN, PairLabels
 from tripletcl.errors import UserError
 from tripletcl.evaluation import average_precision, average_precision_of, mean_average_precision
 
@@ -227,9 +229,16 @@ def test_pairs_that_are_not_known_are_left_out_of_their_fact(data: st.DataObject
     images, facts = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 4))
     places = data.draw(arrays(np.int64, images + facts, elements=st.integers(0, 2)))
     vectors = torch.eye(3)[torch.from_numpy(places)][:, None]  # [N + F, 1, 3]: most scores are tied
-    relevant, known = (torch.from_numpy(data.draw(arrays(np.bool_, (images, facts)))) for _ in range(2))
-    ap = average_precision_of(vectors[:images], vectors[images:], relevant, block, known)
+    labelled = data.draw(arrays(np.int64, (images, facts), elements=st.sampled_from([0, NOT_SHOWN, UNKNOWN, SHOWN])))
+    relevant = torch.from_numpy(labelled == SHOWN)
+    labels = PairLabels(np.argwhere(labelled), labelled[labelled > 0].astype(np.int8), labelled.shape)
+    ap = average_precision_of(vectors[:images], vectors[images:], relevant, block, labels)
+    sparse = csr_array(relevant.numpy())
+    same = average_precision_of(vectors[:images], vectors[images:], sparse, block, labels)
+    assert np.array_equal(same.numpy(), ap.numpy(), equal_nan=True)
     for fact, value in enumerate(ap.tolist()):
-        kept = known[:, fact]
+        verified = (labelled[:, fact] == NOT_SHOWN).any()
+        kept = torch.from_numpy((labelled[:, fact] != UNKNOWN) & ((labelled[:, fact] > 0) | (not verified)))
+        assert labels.count_known()[fact] == kept.sum()
         alone = average_precision_of(vectors[:images][kept], vectors[[images + fact]], relevant[kept][:, [fact]])
         assert value == pytest.approx(alone.item(), nan_ok=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from tripletcl.data.facts import Fact
+from tripletcl.data.labels import NOT_SHOWN, SHOWN, UNKNOWN, PairLabels
 from tripletcl.evaluation import average_precision_of, score_unseen, unseen_facts
 
 FACTS = [
@@ -88,3 +90,33 @@ def test_nothing_is_unseen_at_the_end_and_before_the_first_task() -> None:
         scores = score_unseen(FACTS, taught_ids, facts, facts, present, torch.eye(len(FACTS)).bool())
         assert (scores.map_unseen, scores.chance, scores.unseen, scores.ap) == (None, None, 0, [])
         assert (scores.map_taught is None) == (not taught_ids)
+
+
+def test_a_large_table_gives_the_figures_of_a_small_one() -> None:
+    facts, present = vectors()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(40, 3, 8, generator=generator)
+    relevant = torch.rand(40, len(FACTS), generator=generator) < 0.2
+    dense = score_unseen(FACTS, TAUGHT, images, facts, present, relevant)
+    assert score_unseen(FACTS, TAUGHT, images, facts, present, csr_array(relevant.numpy())) == dense
+
+
+def test_pairs_that_are_not_known_are_left_out() -> None:
+    """Each fact alone, among the photos that are known to show it or not to."""
+    facts, present = vectors()
+    facts[10] = facts[7]  # two names of one query
+    present[10] = present[7]
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.standard_normal((40, 3, 8))).float()
+    labelled = rng.choice([0, NOT_SHOWN, UNKNOWN, SHOWN], (40, len(FACTS)), p=[0.5, 0.1, 0.2, 0.2]).astype(np.int8)
+    labels = PairLabels(np.argwhere(labelled), labelled[labelled > 0], labelled.shape)
+    scores = score_unseen(FACTS, TAUGHT, images, facts, present, csr_array(labelled == SHOWN), labels)
+    shares = []
+    for number in (2, 3, 7):
+        own = labelled[:, [7, 10]].max(axis=1) if number == 7 else labelled[:, number]
+        known = (own == SHOWN) | (own == NOT_SHOWN)
+        ap = average_precision_of(images[known], facts[[number]], torch.from_numpy(own[known] == SHOWN)[:, None])
+        assert dict(scores.ap)[str(FACTS[number])] == pytest.approx(ap.item())
+        shares.append((own == SHOWN).sum() / known.sum())
+    assert scores.unseen == 3
+    assert scores.chance == pytest.approx(np.mean(shares))

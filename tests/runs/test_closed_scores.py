@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import field
+import numpy as np
 import pytest
 
 from tripletcl.runs.calibrate import stage_calibration, stage_unseen
@@ -24,5 +25,11 @@ def test_figures_do_not_depend_on_how_closed_scores_are_computed(
     assert result.recall == pytest.approx(whole.result.recall, abs=1e-5)
     assert "closed" in whole.vectors()
     assert "closed" not in run.vectors()
-    assert stage_calibration(run, 2) is None
+    assert "closed" not in run.vectors(1)
+    for stage in (1, 2):
+        computed, stored = stage_calibration(run, stage), stage_calibration(whole, stage)
+        points = np.linspace(-0.2, 9, 50)
+        for kind, curve in stored.facts.items():
+            assert computed.facts[kind].probability(points) == pytest.approx(curve.probability(points), abs=1e-3)
+        assert computed.queries.keys() == stored.queries.keys()
     assert stage_unseen(run).map_taught == pytest.approx(stage_unseen(whole).map_taught, abs=1e-5)

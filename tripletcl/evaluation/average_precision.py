@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tripletcl.data.labels import PairLabels
 from tripletcl.errors import UserError
 from tripletcl.evaluation.cosine import cosine_rows, unit_blocks
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 CELLS_PER_BLOCK, FACTS_PER_BLOCK = 12_800_000, 128
 """The most scores and the most facts of a block: 128 x 100,000 images take some 250 MB in addition to the vectors."""
@@ -52,18 +57,19 @@ def average_precision(scores: Tensor, relevant: Tensor, block: int | None = None
 def average_precision_of(
     image_vectors: Tensor,
     fact_vectors: Tensor,
-    relevant: Tensor,
+    relevant: Tensor | csr_array,
     block: int | None = None,
-    known: Tensor | None = None,
+    labels: PairLabels | None = None,
 ) -> Tensor:
     """Compute `average_precision` from cosine scores, block by block, so that they are never all in memory.
 
     Args:
         image_vectors: `[N, U, D]` of any length.
         fact_vectors: `[F, U, D]` of any length, zero in the units a fact lacks.
-        relevant: `[N, F]` bool.
+        relevant: `[N, F]` bool, sparse where that would be large.
         block: Facts per block; bounds the memory and does not change the result.
-        known: `[N, F]` bool, False for pairs that are left out of the ranking of their fact; None for none.
+        labels: Of the N images and F facts: a pair that is not known is left out of the ranking of its fact. None if
+            every pair that is not relevant is a negative.
 
     Returns:
         `[F]` float64, NaN for a fact without a relevant image or without any other image.
@@ -72,16 +78,17 @@ def average_precision_of(
         UserError: a vector has NaN.
     """
     _check_shapes((len(image_vectors), len(fact_vectors)), relevant)
-    images, facts = unit_blocks(image_vectors.detach()), unit_blocks(fact_vectors.detach())
-    block = block or facts_per_block(len(images))
-    if known is None:
-        blocks = zip(facts.split(block), relevant.split(block, dim=1), strict=True)
-        return torch.cat([average_precision_of_rows(cosine_rows(images, f).float(), *_pairs(r)) for f, r in blocks])
-    ap = []
-    for f, r, k in zip(facts.split(block), relevant.split(block, dim=1), known.split(block, dim=1), strict=True):
-        rows = cosine_rows(images, f).float().masked_fill(~k.T, -torch.inf)
-        ap.append(average_precision_of_rows(rows, *_pairs(r & k), k.sum(dim=0)))
-    return torch.cat(ap)
+    images, facts = unit_blocks(image_vectors.detach()), fact_vectors.detach()
+    size, ap = block or facts_per_block(len(images)), []
+    columns = relevant if isinstance(relevant, Tensor) else relevant.tocsc()
+    for start in range(0, len(facts), size):
+        part = slice(start, start + size)
+        rows, ranked = cosine_rows(images, unit_blocks(facts[part])).float(), None
+        if labels is not None:
+            known = torch.from_numpy(~labels.unknown(slice(None), part)).T.to(rows.device)  # [F, N]
+            rows, ranked = rows.masked_fill(~known, -torch.inf), known.sum(dim=1)
+        ap.append(average_precision_of_rows(rows, *_pairs(columns[:, part]), ranked))
+    return torch.cat(ap) if ap else torch.zeros(0, dtype=torch.float64)
 
 
 def average_precision_of_rows(rows: Tensor, facts: Tensor, images: Tensor, ranked: Tensor | None = None) -> Tensor:
@@ -170,8 +177,11 @@ def _transpose(scores: Tensor) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def _pairs(relevant: Tensor) -> tuple[Tensor, Tensor]:
+def _pairs(relevant: Tensor | csr_array) -> tuple[Tensor, Tensor]:
     """Facts `[R]` and images `[R]` of the True entries of `[N, F]`."""
+    if not isinstance(relevant, Tensor):
+        pairs = relevant.tocoo()
+        return torch.from_numpy(pairs.col.astype(np.int64)), torch.from_numpy(pairs.row.astype(np.int64))
     by_fact = np.ascontiguousarray(relevant.cpu().numpy().T)  # [F, N]
     facts, images = np.divmod(
         np.flatnonzero(by_fact), max(1, by_fact.shape[1])
@@ -179,8 +189,8 @@ def _pairs(relevant: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(facts), torch.from_numpy(images)
 
 
-def _check_shapes(scores: tuple[int, ...], relevant: Tensor) -> None:
-    if len(scores) != 2 or tuple(scores) != tuple(relevant.shape) or relevant.dtype != torch.bool:
+def _check_shapes(scores: tuple[int, ...], relevant: Tensor | csr_array) -> None:
+    if len(scores) != 2 or tuple(scores) != tuple(relevant.shape) or relevant.dtype not in (torch.bool, np.bool_):
         raise ValueError(
             f"scores and relevant must both be [images, facts] and relevant bool; "
             f"got scores {list(scores)} and relevant {list(relevant.shape)} {relevant.dtype}"

@@ -12,11 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
+from tripletcl.data.labels import PairLabels
 from tripletcl.evaluation.average_precision import average_precision_of
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 GROUPS = ("all", "old", "new")
 
@@ -62,7 +67,10 @@ class Compatibility:
 
 
 def cross_average_precision(
-    galleries: Sequence[Tensor], queries: Sequence[Tensor], relevant: Tensor, known: Tensor | None = None
+    galleries: Sequence[Tensor],
+    queries: Sequence[Tensor],
+    relevant: Tensor | csr_array,
+    labels: PairLabels | None = None,
 ) -> np.ndarray:
     """Compute the average precision of each query of each model over each model's gallery.
 
@@ -70,12 +78,12 @@ def cross_average_precision(
         galleries: For each of S models `[N, 3, D]`, the same images.
         queries: For each of them `[Q, 3, D]`, the same facts; zero in the units a fact lacks.
         relevant: `[N, Q]` bool.
-        known: See `average_precision_of`.
+        labels: See `average_precision_of`.
 
     Returns:
         `[S, S, Q]`, the galleries first; NaN for a fact that no or every image is relevant to.
     """
-    return np.stack([[average_precision_of(g, q, relevant, known=known).numpy() for q in queries] for g in galleries])
+    return np.stack([[average_precision_of(g, q, relevant, labels=labels).numpy() for q in queries] for g in galleries])
 
 
 def facts_of(group: str, gallery: int, queries: int, first_task: np.ndarray) -> np.ndarray:

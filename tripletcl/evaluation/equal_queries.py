@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tripletcl.errors import UserError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 TOLERANCE = 1e-5
 """Tolerance of the cosine of two equal texts, which should be 1: a text encoded in two batches differs by rounding,
@@ -75,7 +81,7 @@ def _first_of(groups: Tensor, count: int) -> Tensor:
     return positions.new_full((count,), len(groups)).scatter_reduce_(0, groups, positions, "amin")
 
 
-def merge_relevance(relevant: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+def merge_relevance(relevant: Tensor | csr_array, groups: Tensor) -> tuple[Tensor, csr_array]:
     """Make an image that is relevant to a fact relevant to the query that the fact is merged into.
 
     Args:
@@ -83,12 +89,12 @@ def merge_relevance(relevant: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
         groups: `[F]` from `equal_queries`.
 
     Returns:
-        The ids `[Q]` of the facts that represent the queries, ascending, and relevant `[N, Q]` bool.
+        The ids `[Q]` of the facts that represent the queries, ascending, and relevant `[N, Q]` bool, sparse.
     """
-    queries, column = groups.unique(return_inverse=True)
-    if len(queries) == len(groups):
-        return queries, relevant
-    merged = torch.zeros(len(relevant), len(queries), dtype=torch.bool, device=relevant.device)
-    images, facts = relevant.nonzero(as_tuple=True)
-    merged[images, column[facts]] = True
-    return queries, merged
+    from scipy.sparse import coo_array, csr_array  # a query needs none of it
+
+    queries, column = np.unique(groups.cpu().numpy(), return_inverse=True)
+    pairs = coo_array(relevant.cpu().numpy()) if isinstance(relevant, Tensor) else relevant.tocoo()
+    shape = relevant.shape[0], len(queries)
+    merged = csr_array((pairs.data, (pairs.row, column[pairs.col])), shape)  # True + True is True
+    return torch.from_numpy(queries), merged

@@ -167,10 +167,7 @@ class FactEvaluator:
         shown = TruePairs(torch.from_numpy(queries), torch.from_numpy(images), len(image_ids))
         if self.table.labels is None:
             return shown, None
-        here = (self.table.splits == "test") & (position[self.table.rows[:, 0]] >= 0)
-        images, facts = self.table.rows[here].T
-        of_queries = np.stack([position[images], query_of[facts]], axis=1)
-        return shown, PairLabels(of_queries, self.table.labels[here], (len(image_ids), len(self.queries)))
+        return shown, self.table.pair_labels("test").of_queries(image_ids, self.groups.numpy())
 
     def _own_images(self, image_ids: np.ndarray) -> list[Tensor]:
         """For each task `[N]` bool: True for the images of the table that its own gallery is taken from."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tripletcl.data.facts import Fact
+from tripletcl.data.labels import PairLabels
 from tripletcl.evaluation.average_precision import average_precision_of, mean_average_precision
 from tripletcl.evaluation.equal_queries import equal_queries, merge_relevance
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,11 @@ def unseen_facts(facts: Sequence[Fact], taught_ids: Collection[int]) -> list[int
     Returns:
         Ids, ascending.
     """
-    known = [{facts[number].units[unit] for number in taught_ids} for unit in range(3)]
+    known, taught = [{facts[number].units[unit] for number in taught_ids} for unit in range(3)], set(taught_ids)
     return [
         number
         for number, fact in enumerate(facts)
-        if number not in taught_ids
+        if number not in taught
         and fact.order > 1
         and all(text is None or text in known[unit] for unit, text in enumerate(fact.units))
     ]
@@ -60,8 +65,8 @@ def score_unseen(
     image_vectors: Tensor,
     fact_vectors: Tensor,
     present: Tensor,
-    relevant: Tensor,
-    known: Tensor | None = None,
+    relevant: Tensor | csr_array,
+    labels: PairLabels | None = None,
 ) -> UnseenScores:
     """Compute the MAP of the unseen facts and of those taught.
 
@@ -73,22 +78,24 @@ def score_unseen(
         image_vectors: `[N, 3, D]` of the test images.
         fact_vectors: `[F, 3, D]`, zero in the units a fact lacks.
         present: `[F, 3]` bool.
-        relevant: `[N, F]` bool.
-        known: `[N, F]` bool, False for pairs of which that is not known; None for none.
+        relevant: `[N, F]` bool, sparse where that would be large.
+        labels: Of the N images and F facts: pairs that are not known are left out. None if all are.
 
     Raises:
         UserError: a vector has NaN.
     """
     groups = equal_queries(fact_vectors, present)
     queries, relevant = merge_relevance(relevant, groups)  # [Q], [N, Q]
-    known = torch.ones_like(relevant) if known is None else relevant | ~merge_relevance(~known, groups)[1]  # [N, Q]
+    if labels is not None:
+        labels = labels.of_queries(slice(None), groups.numpy())
     of_taught = set(groups[sorted(taught_ids)].tolist())
     new = set(groups[unseen_facts(facts, taught_ids)].tolist()) - of_taught
-    values = average_precision_of(image_vectors, fact_vectors[queries], relevant, known=known)  # [Q]
+    values = average_precision_of(image_vectors, fact_vectors[queries], relevant, labels=labels)  # [Q]
     ap = {query: value for query, value in zip(queries.tolist(), values.tolist(), strict=True) if value == value}
     unseen, seen = ([query for query in ap if query in group] for group in (new, of_taught))
     of_unseen = torch.isin(queries, torch.tensor(unseen, dtype=torch.int64))
-    share = (relevant.sum(dim=0) / known.sum(dim=0))[of_unseen].double().mean()
+    ranked = relevant.shape[0] if labels is None else torch.from_numpy(labels.count_known())  # [Q]
+    share = (torch.from_numpy(relevant.sum(axis=0, dtype="int64")) / ranked)[of_unseen].double().mean()
     return UnseenScores(
         map_unseen=_map(ap, unseen),
         map_taught=_map(ap, seen),

@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 
 from tripletcl.data import Fact
+from tripletcl.data.images import Photo
 from tripletcl.data.labels import PairLabels
+from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import UnseenScores, score_unseen
+from tripletcl.experiments.feature_cache import FeatureCache
 from tripletcl.retrieval import Calibration, fit_calibration
-from tripletcl.runs.layout import CALIBRATION
+from tripletcl.retrieval.calibration import PartOfScores
+from tripletcl.runs.layout import CALIBRATION, FEATURES
 from tripletcl.runs.stored import FactRun
 
 if TYPE_CHECKING:
@@ -35,13 +39,15 @@ class StageEvaluation:
     Attributes:
         facts: The F facts that the stage was scored on.
         taught_ids: The ids of those that it had been taught.
+        photos: The N test images.
         vectors: See `FactExperiment.vectors`.
         relevant: `[N, F]` bool, the pairs of an image and a fact that it shows.
-        labels: Of all images and facts of the run's table; None if every pair is known.
+        labels: Of the N images and F facts; None if every pair is known.
     """
 
     facts: tuple[Fact, ...]
     taught_ids: list[int]
+    photos: list[Photo]
     vectors: dict[str, Tensor]
     relevant: csr_array
     labels: PairLabels | None
@@ -62,14 +68,8 @@ class StageEvaluation:
         if -1 in taught_ids or not np.isin(images, table.rows_of("test", label=None)[:, 0]).all():
             raise UserError(f"the facts or the test images in the table of {run.path} are not those of its stages")
         relevant = table.relevance("test", images, np.arange(len(facts)))
-        return cls(facts, taught_ids, vectors, relevant, None if table.labels is None else table.pair_labels("test"))
-
-    def known(self) -> Tensor | None:
-        """`[N, F]` bool, False for pairs of which it is not known whether the image shows the fact."""
-        if self.labels is None:
-            return None
-        images = self.vectors["image_ids"].numpy()
-        return torch.from_numpy(~self.labels.unknown(images, np.arange(len(self.facts))))
+        labels = None if table.labels is None else table.pair_labels("test").of_queries(images, np.arange(len(facts)))
+        return cls(facts, taught_ids, [table.photos[image] for image in images], vectors, relevant, labels)
 
 
 def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
@@ -82,10 +82,8 @@ def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
     if (stored := Calibration.load(path, model)) is not None:
         return stored
     try:
-        evaluation, spec = StageEvaluation.read(run, stage), run.spec(stage)
-        if spec.random_features and spec.scored_by != "text" and "closed" not in evaluation.vectors:
-            raise UserError(f"the closed scores of {run.path} were too large to be stored")
-        calibration = _fit(evaluation, model)
+        evaluation = StageEvaluation.read(run, stage)
+        calibration = _fit(evaluation, model, _closed_scores(run, stage, evaluation))
     except UserError as error:
         log.debug("scores remain cosines: %s", error)
         return None
@@ -94,11 +92,39 @@ def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
     return calibration
 
 
-def _fit(evaluation: StageEvaluation, model: str) -> Calibration:
+def _fit(evaluation: StageEvaluation, model: str, closed: PartOfScores | None) -> Calibration:
     vectors, ids = evaluation.vectors, evaluation.taught_ids
-    closed = vectors["closed"][:, ids] if "closed" in vectors else None
     facts, relevant = [evaluation.facts[number] for number in ids], evaluation.relevant[:, ids]
-    return fit_calibration(model, facts, vectors["images"], vectors["facts"][ids], relevant, closed)
+    labels = None if evaluation.labels is None else evaluation.labels.of_facts(ids)
+    of_taught = None if closed is None else lambda images, numbers: closed(images, np.array(ids)[numbers])
+    return fit_calibration(model, facts, vectors["images"], vectors["facts"][ids], relevant, of_taught, labels=labels)
+
+
+def _closed_scores(run: FactRun, stage: int, evaluation: StageEvaluation) -> PartOfScores | None:
+    """Find the closed scores of test images and facts, as what gives a part of them; None if the model has none.
+
+    Those that were too large to be stored are computed from the features that the run has cached.
+
+    Raises:
+        UserError: the features of a test image are missing.
+    """
+    if "closed" in evaluation.vectors:
+        stored = evaluation.vectors["closed"]
+        return lambda images, facts: stored[images][:, facts]
+    spec = run.spec(stage)
+    if not spec.random_features or spec.scored_by == "text":
+        return None
+    embedder, cache = FactEmbedder.from_pretrained(run.stage_folder(stage)), FeatureCache.load(run.path / FEATURES)
+    rows = cache.rows(embedder, evaluation.photos)
+    if None in rows:
+        raise UserError(f"{run.path} has no features of some test images, from which their closed scores are computed")
+
+    def compute(images: np.ndarray, facts: np.ndarray) -> Tensor:
+        representation = cache.representation[[rows[image] for image in images]]
+        closed = embedder.closed_scores(representation, [evaluation.facts[fact] for fact in facts])
+        return torch.zeros(len(images), len(facts)) if closed is None else closed[:].T
+
+    return compute
 
 
 def stage_unseen(run: FactRun, stage: int | None = None) -> UnseenScores:
@@ -108,13 +134,13 @@ def stage_unseen(run: FactRun, stage: int | None = None) -> UnseenScores:
         UserError: there is no such stage, or the run's table is missing or was changed.
     """
     evaluation = StageEvaluation.read(run, stage)
-    vectors, relevant = evaluation.vectors, torch.from_numpy(evaluation.relevant.toarray())
+    vectors = evaluation.vectors
     return score_unseen(
         evaluation.facts,
         evaluation.taught_ids,
         vectors["images"],
         vectors["facts"],
         vectors["present"],
-        relevant,
-        evaluation.known(),
+        evaluation.relevant,
+        evaluation.labels,
     )

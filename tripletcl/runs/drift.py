@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tripletcl.continual import plain_batches
 from tripletcl.continual.task import derived_seed
+from tripletcl.data.labels import PairLabels
 from tripletcl.data.splits import sample
 from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.saving import read_description
@@ -39,6 +40,9 @@ from tripletcl.retrieval.upgrade import KEEP, MOST_PHOTOS, upgrade_vectors
 from tripletcl.retrieval.vector_map import FEWEST_PHOTOS, KERNEL, learn_map
 from tripletcl.runs.layout import DRIFT, EMBEDDER
 from tripletcl.runs.stored import FactRun
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 MAP_PHOTOS = 3
 """Distinguishes the seed of the photos that a map is learned from."""
@@ -147,19 +151,19 @@ class _Gallery:
         images: `[N, 3, D]` for each stage.
         queries: `[Q, 3, D]` for each stage; facts with equal vectors are one query.
         relevant: `[N, Q]` bool.
-        known: `[N, Q]` bool, False for pairs that are not known; None if all are.
+        labels: Of the N images and Q queries; None if all pairs are known.
         first_task: `[Q]` the first task, from 1, that teaches a fact of the query.
     """
 
     images: dict[int, Tensor]
     queries: dict[int, Tensor]
-    relevant: Tensor
-    known: Tensor | None
+    relevant: csr_array
+    labels: PairLabels | None
     first_task: np.ndarray
 
     def map_of(self, images: Tensor, gallery: int, queries: int) -> dict[str, float | None]:
         """MAP of each group of facts, by one stage's queries over images that another stage embedded."""
-        ap = average_precision_of(images, self.queries[queries], self.relevant, known=self.known).numpy()
+        ap = average_precision_of(images, self.queries[queries], self.relevant, labels=self.labels).numpy()
         return {group: mean_of(ap, facts_of(group, gallery, queries, self.first_task)) for group in GROUPS}
 
 
@@ -171,17 +175,15 @@ def _build_gallery(models: _Models, stages: Sequence[int]) -> _Gallery:
     # Only images with a vector of every stage: a photo may have been deleted in between.
     ids = reduce(np.intersect1d, [of_stage["image_ids"].numpy() for of_stage in vectors.values()])
     table = experiment.table
-    relevant_facts = torch.from_numpy(table.relevance("test", ids, np.arange(len(table.facts))).toarray())  # [N, F]
-    groups, known = experiment.queries.cpu(), None
+    groups = experiment.queries.cpu()
+    relevant_facts = table.relevance("test", ids, np.arange(len(table.facts)))  # [N, F]
     queries, relevant = merge_relevance(relevant_facts, groups)  # [Q], [N, Q]
-    if table.labels is not None:
-        unknown = torch.from_numpy(table.pair_labels("test").unknown(ids, np.arange(len(table.facts))))
-        known = relevant | ~merge_relevance(unknown, groups)[1]
+    labels = None if table.labels is None else table.pair_labels("test").of_queries(ids, groups.numpy())
     return _Gallery(
         {stage: of_stage["images"][_rows_of(of_stage, ids)] for stage, of_stage in vectors.items()},
         {stage: of_stage["facts"][queries] for stage, of_stage in vectors.items()},
         relevant,
-        known,
+        labels,
         _first_tasks(experiment, queries.numpy()),
     )
 
@@ -206,7 +208,7 @@ def _compatibility(gallery: _Gallery) -> dict[str, Any]:
     """The matrix of galleries and queries by group, and the figures derived from it."""
     stages = list(gallery.images)
     ap = cross_average_precision(
-        list(gallery.images.values()), list(gallery.queries.values()), gallery.relevant, gallery.known
+        list(gallery.images.values()), list(gallery.queries.values()), gallery.relevant, gallery.labels
     )
     matrix = {group: compatibility_matrix(ap, stages, gallery.first_task, group) for group in GROUPS}
     pairs = {group: compatibilities(ap, stages, gallery.first_task, group) for group in GROUPS}
