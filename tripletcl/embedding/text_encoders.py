@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tripletcl.embedding.hf import checkpoint_errors, read_config, without_progress_bars
-from tripletcl.embedding.weights import MINILM_WIDTH, minilm_folder
+from tripletcl.embedding.weights import MINILM_WIDTH, minilm_folder, read_weights
 from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.errors import UserError
 from tripletcl.files import stat_file
@@ -69,7 +69,7 @@ def _transformer(spec: str, local_files_only: bool) -> TransformerEncoder:
     if (Path(spec) / MODULES_FILE).is_file():
         folder, reading = read_sentence_transformer(Path(spec))
         width = len(reading.modes) * config_width(str(folder), read_config(str(folder)))
-        return TransformerEncoder(str(folder), reading, width)
+        return TransformerEncoder(str(folder), reading, reading.width(width))
     config = _text_config(spec, local_files_only)
     if config.model_type in PROJECTED:
         return TransformerEncoder(
@@ -127,19 +127,55 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
 """Poolings `[T, C]` to `[C]` of sentence-transformers, in the order in which it joins them."""
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "Identity": lambda vector: vector,
+    "Tanh": torch.tanh,
+    "ReLU": torch.relu,
+    "GELU": F.gelu,
+    "Sigmoid": torch.sigmoid,
+}
+"""Activations of the linear layers of sentence-transformers."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer of sentence-transformers that follows the pooling.
+
+    Attributes:
+        activation: A name of ACTIVATIONS.
+        weight: `[out, in]`.
+        bias: `[out]`, or None.
+    """
+
+    activation: str
+    weight: Tensor = field(repr=False)
+    bias: Tensor | None = field(repr=False)
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        return ACTIVATIONS[self.activation](F.linear(vector, self.weight, self.bias))
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Scales a vector to length 1."""
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        return F.normalize(vector, dim=0)
+
+
 @dataclass(frozen=True)
 class States:
     """Reads a text by pooling a model's last hidden states, as sentence-transformers does.
 
     Attributes:
         modes: Names of POOLINGS, whose results are joined.
-        normalise: Scale the result to length 1.
+        steps: Linear layers and normalisations of the result, in their order.
         longest: Number of tokens after which a text is cut; None is the tokenizer's own.
         lower: Read the text in lower case.
     """
 
     modes: tuple[str, ...] = ("mean",)
-    normalise: bool = False
+    steps: tuple[Dense | Normalise, ...] = ()
     longest: int | None = None
     lower: bool = False
 
@@ -148,7 +184,24 @@ class States:
         tokens = tokenizer(text, truncation=True, max_length=self.longest, return_tensors="pt")
         states = model(**tokens).last_hidden_state[0]  # [T, C]
         vector = torch.cat([POOLINGS[mode](states) for mode in self.modes])
-        return F.normalize(vector, dim=0) if self.normalise else vector
+        for step in self.steps:
+            vector = step(vector)
+        return vector
+
+    def width(self, pooled: int) -> int:
+        """Return the width of a vector whose pooled states have this width.
+
+        Raises:
+            UserError: a linear layer takes another width.
+        """
+        for step in self.steps:
+            if isinstance(step, Dense):
+                if step.weight.shape[1] != pooled:
+                    raise UserError(
+                        f"a linear layer takes {step.weight.shape[1]} numbers, and the pooling gives {pooled}"
+                    )
+                pooled = len(step.weight)
+        return pooled
 
 
 @dataclass(frozen=True)
@@ -170,32 +223,46 @@ class Projected:
 
 
 def read_sentence_transformer(folder: Path) -> tuple[Path, States]:
-    """Read the folder of a sentence-transformers encoder: where its model is, and how it pools the model's states.
+    """Read the folder of a sentence-transformers encoder: where its model is, and how it makes a vector of its states.
 
     Raises:
-        UserError: it has other parts than a model, a pooling and a normalisation.
+        UserError: it has other parts than a model, a pooling, linear layers and normalisations.
     """
     try:
         modules = json.loads((folder / MODULES_FILE).read_text(encoding="utf-8"))
-        kinds = {module["type"].rpartition(".")[2]: folder / module["path"] for module in modules}
-        pooling = (
-            json.loads((kinds["Pooling"] / "config.json").read_text(encoding="utf-8")) if "Pooling" in kinds else {}
-        )
+        parts = [(module["type"].rpartition(".")[2], folder / module["path"]) for module in modules]
+        if [kind for kind, _ in parts[:2]] != ["Transformer", "Pooling"]:
+            raise UserError(f"{folder} does not begin with a model and a pooling, and nothing else is read")
+        pooling = json.loads((parts[1][1] / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is not a whole folder of sentence-transformers: {error}") from error
-    others = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    if others or not {"Transformer", "Pooling"} <= kinds.keys():
-        problem = f"has the part {others[0]}" if others else "has no model with a pooling"
-        raise UserError(f"{folder} {problem}, but only a model, a pooling and a normalisation are read")
+    steps = tuple(_read_step(kind, part) for kind, part in parts[2:])
     modes = pooling.get("pooling_mode") or [mode for mode in POOLINGS if pooling.get(f"pooling_mode_{_legacy(mode)}")]
     modes = (modes,) if isinstance(modes, str) else tuple(modes) or ("mean",)
     if unknown := [mode for mode in modes if mode not in POOLINGS]:
         raise UserError(f"{folder} pools by {unknown[0]!r}; known are {', '.join(POOLINGS)}")
     about = folder / "sentence_bert_config.json"
     limits = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {}
-    return kinds["Transformer"], States(
-        modes, "Normalize" in kinds, limits.get("max_seq_length"), bool(limits.get("do_lower_case"))
-    )
+    return parts[0][1], States(modes, steps, limits.get("max_seq_length"), bool(limits.get("do_lower_case")))
+
+
+def _read_step(kind: str, folder: Path) -> Dense | Normalise:
+    """Read what follows the pooling."""
+    if kind == "Normalize":
+        return Normalise()
+    if kind != "Dense":
+        raise UserError(f"{folder.parent} has the part {kind}; after the pooling only Dense and Normalize are read")
+    path = folder / "model.safetensors"
+    weights = read_weights(path if path.is_file() else folder / "pytorch_model.bin")
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        activation = about.get("activation_function", "Tanh").rpartition(".")[2]
+        layer = Dense(activation, weights["linear.weight"].float(), weights.get("linear.bias"))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder} is not a whole linear layer of sentence-transformers: {error}") from error
+    if activation not in ACTIVATIONS:
+        raise UserError(f"{folder} has the activation {activation}; known are {', '.join(ACTIVATIONS)}")
+    return layer
 
 
 def _legacy(mode: str) -> str:
@@ -237,7 +304,8 @@ class TransformerEncoder:
         """16 hex digits of all that a vector depends on: files, libraries, processor; None where no folder is known."""
         if not Path(self.name).is_dir():
             return None
-        stamps = [(file.name, stat_file(file)) for file in sorted(Path(self.name).iterdir()) if file.is_file()]
+        files = sorted(file for file in Path(self.name).rglob("*") if file.is_file())
+        stamps = [(str(file.relative_to(self.name)), stat_file(file)) for file in files]
         made_by = torch.__version__, version("transformers"), torch.backends.cpu.get_cpu_capability()
         return hashlib.sha256(repr((self.name, self.reading, stamps, made_by)).encode()).hexdigest()[:16]
 
