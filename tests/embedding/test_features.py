@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,12 @@ from tripletcl.embedding.features import FeatureSource
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
+
+SHARD = "tripletcl.embedding.feature_shards.SHARD"
+
+
+def whole(features: FeatureSource) -> np.ndarray:
+    return np.concatenate(features.arrays[0].parts)
 
 
 @pytest.fixture
@@ -44,11 +51,78 @@ def test_cached_features_are_the_features(source: ImageSource, branch: ImageBran
 def test_features_that_were_cut_are_computed_again(
     source: ImageSource, branch: ImageBranch, tmp_path: Path, length: int
 ) -> None:
-    whole = np.array(FeatureSource.open(source, branch, tmp_path / "cache").arrays[0])
-    (path,) = (tmp_path / "cache").glob("features-*.npy")
+    before = whole(FeatureSource.open(source, branch, tmp_path / "cache"))
+    (path,) = (tmp_path / "cache").glob("features-*/*.npy")
     path.write_bytes(path.read_bytes()[:length])
     assert FeatureSource.stored(source, branch, tmp_path / "cache") is None
-    assert np.array_equal(FeatureSource.open(source, branch, tmp_path / "cache").arrays[0], whole)
+    assert np.array_equal(whole(FeatureSource.open(source, branch, tmp_path / "cache")), before)
+
+
+def test_shards_are_one_array(
+    source: ImageSource, branch: ImageBranch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = FeatureSource.open(source, branch, tmp_path / "one", batch_size=2)
+    monkeypatch.setattr(SHARD, 2)
+    three = FeatureSource.open(source, branch, tmp_path / "three", batch_size=2)
+    assert [len(part) for part in three.arrays[0].parts] == [2, 2, 1]
+    assert np.array_equal(whole(three), whole(one))
+    assert three.arrays[0].shape == one.arrays[0].shape
+    for ids in ([3, 0, 4, 3], [1], [4, 3, 2, 1, 0], []):
+        seeds = [torch.Generator().manual_seed(1) for _ in range(2)]
+        batches = [each.batch(np.array(ids, int), seed) for each, seed in zip((one, three), seeds, strict=True)]
+        assert torch.equal(*batches)
+
+
+def test_a_damaged_shard_is_computed_again_and_no_other(
+    source: ImageSource,
+    branch: ImageBranch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(SHARD, 2)
+    before = whole(FeatureSource.open(source, branch, tmp_path, batch_size=2))
+    first, second, third = sorted(tmp_path.glob("features-*/*.npy"))
+    data = bytearray(second.read_bytes())
+    data[-1] ^= 1  # one bit
+    second.write_bytes(data)
+    os.utime(first, (1, 1))  # a copy
+    intact = [path.stat().st_mtime_ns for path in (first, third)]
+    assert FeatureSource.stored(source, branch, tmp_path) is None
+    heard: list[Progress] = []
+    with listening(heard.append):
+        again = FeatureSource.open(source, branch, tmp_path, batch_size=2)
+    assert [progress.done for progress in heard] == [5]
+    assert f"{second} is damaged" in caplog.text
+    assert np.array_equal(whole(again), before)
+    assert [path.stat().st_mtime_ns for path in (first, third)] == intact
+
+
+def test_a_damaged_index_of_shards_is_computed_again(
+    source: ImageSource, branch: ImageBranch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = whole(FeatureSource.open(source, branch, tmp_path))
+    (index,) = tmp_path.glob("features-*/index.json")
+    index.write_text(index.read_text().replace(".npy", ".npz"))
+    assert np.array_equal(whole(FeatureSource.open(source, branch, tmp_path)), before)
+    assert f"{index} is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("length", [None, 100])
+def test_one_file_of_an_earlier_version_is_read(
+    source: ImageSource, branch: ImageBranch, tmp_path: Path, length: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    features = FeatureSource.open(source, branch, tmp_path / "new")
+    (folder,) = (tmp_path / "new").glob("features-*")
+    old = tmp_path / "old" / f"{folder.name}.npy"
+    old.parent.mkdir()
+    np.save(old, whole(features))
+    old.write_bytes(old.read_bytes()[:length])
+    heard: list[Progress] = []
+    with listening(heard.append):
+        read = FeatureSource.open(source, branch, tmp_path / "old")
+    assert np.array_equal(whole(read), whole(features))
+    assert bool(heard) == bool(length) == (f"{old} is damaged" in caplog.text)
 
 
 def test_a_generator_chooses_image_or_mirror_image(source: ImageSource, branch: ImageBranch, tmp_path: Path) -> None:
@@ -100,8 +174,8 @@ def test_a_full_disk_is_reported_and_leaves_nothing(branch: ImageBranch, source:
 def test_a_killed_process_is_continued(
     source: ImageSource, branch: ImageBranch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = np.array(FeatureSource.open(source, branch, tmp_path / "whole", batch_size=1).arrays[0])
-    monkeypatch.setattr("tripletcl.embedding.features.SYNCED", 2)
+    monkeypatch.setattr(SHARD, 2)
+    before = whole(FeatureSource.open(source, branch, tmp_path / "whole", batch_size=1))
 
     def kill(progress: Progress) -> None:
         if progress.done == 4:
@@ -109,15 +183,14 @@ def test_a_killed_process_is_continued(
 
     with pytest.raises(KeyboardInterrupt), listening(kill):
         FeatureSource.open(source, branch, tmp_path / "cache", batch_size=1)
-    (part,) = (tmp_path / "cache").glob("*.part")
-    with part.open("r+b") as file:  # a last write that was cut
-        file.truncate(part.stat().st_size - 3)
+    (shard,) = (tmp_path / "cache").glob("features-*/*.npy")
+    complete = shard.stat().st_mtime_ns
     heard: list[Progress] = []
     with listening(heard.append):
         resumed = FeatureSource.open(source, branch, tmp_path / "cache", batch_size=1)
     assert [progress.done for progress in heard] == [3, 4, 5]
-    assert (resumed.arrays[0] == whole).all()
-    assert not part.exists()
+    assert np.array_equal(whole(resumed), before)
+    assert shard.stat().st_mtime_ns == complete
 
 
 def test_pooled_stages_have_features_of_their_own(source: ImageSource, tmp_path: Path) -> None:
@@ -138,4 +211,4 @@ def test_stored_features_are_opened_without_computing(source: ImageSource, branc
     opened = FeatureSource.open(source, branch, tmp_path / "cache")
     stored = FeatureSource.stored(source, branch, tmp_path / "cache")
     assert stored is not None
-    assert np.array_equal(stored.arrays[0], opened.arrays[0])
+    assert np.array_equal(whole(stored), whole(opened))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
-import math
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +12,25 @@ import torch
 from torch import Tensor
 
 from tripletcl.data.source import Source, to_device
+from tripletcl.embedding.feature_shards import COMPUTED_AGAIN, FeatureShards, ShardedArray
 from tripletcl.embedding.trunk import Trunk
-from tripletcl.files import locked, sync_to_disk, translate_errors, writable_folder
+from tripletcl.files import locked, translate_errors, writable_folder
 from tripletcl.progress import report
 
 log = logging.getLogger("tripletcl")
-
-SYNCED = 4096
-"""Images whose features are synced to the disk at a time, a multiple of the batch."""
 
 
 class FeatureSource:
     """Frozen features `[N, V, ...]` of N images and, if V is 2, their mirror images, float16, memory-mapped.
 
     Replaces the source that it was computed from: the learner's input is then the feature, not the image, and the only
-    augmentation is the choice between image and mirror image. Each of several networks has a file of its own, which
+    augmentation is the choice between image and mirror image. Each of several networks has shards of its own, which
     other combinations with it use as well.
     """
 
-    def __init__(self, arrays: Sequence[np.ndarray], device: torch.device | str = "cpu") -> None:
-        self.arrays, self.device = list(arrays), torch.device(device)
+    def __init__(self, arrays: Sequence[np.ndarray | ShardedArray], device: torch.device | str = "cpu") -> None:
+        self.arrays = [each if isinstance(each, ShardedArray) else ShardedArray([each]) for each in arrays]
+        self.device = torch.device(device)
 
     @classmethod
     def open(
@@ -59,7 +55,7 @@ class FeatureSource:
     @classmethod
     def stored(cls, source: Source, branch: Trunk, folder: Path, mirrored: bool = True) -> FeatureSource | None:
         """Open the features if they are in the folder, else return None; nothing is computed."""
-        arrays = [_load(_path(source, trunk, folder, mirrored)) for trunk in branch.networks]
+        arrays = [_load(source, trunk, folder, mirrored) for trunk in branch.networks]
         found = [array for array in arrays if array is not None]
         return cls(found, source.device) if len(found) == len(arrays) else None
 
@@ -77,32 +73,37 @@ class FeatureSource:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def _opened(source: Source, trunk: Trunk, folder: Path, mirrored: bool, batch_size: int) -> np.ndarray:
-    """Map the features of one network into memory; compute and store them first if they are missing."""
-    path = _path(source, trunk, folder, mirrored)
-    if (array := _load(path)) is None:
-        with writable_folder(folder) as own, locked(own / path.with_suffix(".lock").name):
-            path = own / path.name
-            if (array := _load(path)) is None:  # another process may have computed them meanwhile
-                with translate_errors(path):
-                    _compute(path, source, trunk, mirrored, batch_size)
-                array = np.load(path, mmap_mode="r")
+def _opened(source: Source, trunk: Trunk, folder: Path, mirrored: bool, batch_size: int) -> ShardedArray:
+    """Map the features of one network into memory; compute and store those that are missing first."""
+    if (array := _load(source, trunk, folder, mirrored)) is not None:
+        return array
+    with writable_folder(folder) as own:
+        place = own / _name(source, trunk, mirrored)
+        with locked(place.with_suffix(".lock")):
+            place.with_suffix(".part").unlink(missing_ok=True)  # of an earlier version
+            shards = FeatureShards(place, len(source))  # another process may have computed some meanwhile
+            with translate_errors(place):
+                _compute(shards, source, trunk, mirrored, batch_size)
+            array = shards.open()
+    assert array is not None
     return array
 
 
-def _load(path: Path) -> np.ndarray | None:
-    """Map stored features into memory; None if they are missing, or cut short."""
+def _load(source: Source, trunk: Trunk, folder: Path, mirrored: bool) -> ShardedArray | None:
+    """Map stored features into memory; None if some are missing or damaged."""
+    place = folder / _name(source, trunk, mirrored)
+    whole = place.with_suffix(".npy")  # one file, as earlier versions wrote
     try:
-        return np.load(path, mmap_mode="r")
+        return ShardedArray([np.load(whole, mmap_mode="r")])
     except FileNotFoundError:
-        return None
+        pass
     except (OSError, ValueError, EOFError) as error:
-        log.warning("%s is damaged (%s): what it held is computed again", path, error)
-        return None
+        log.warning("%s is damaged (%s): %s", whole, error, COMPUTED_AGAIN)
+    return FeatureShards(place, len(source)).open()
 
 
-def _path(source: Source, branch: Trunk, folder: Path, mirrored: bool) -> Path:
-    return folder / f"features-{_key(source, branch)}{'' if mirrored else '-plain'}.npy"
+def _name(source: Source, branch: Trunk, mirrored: bool) -> str:
+    return f"features-{_key(source, branch)}{'' if mirrored else '-plain'}"
 
 
 def _key(source: Source, branch: Trunk) -> str:
@@ -117,39 +118,20 @@ def _key(source: Source, branch: Trunk) -> str:
     return digest.hexdigest()[:24]
 
 
-def _compute(path: Path, source: Source, branch: Trunk, mirrored: bool, batch_size: int) -> None:
-    """Write the features to a file beside path, which is renamed at the end.
-
-    After every SYNCED images the file is synced: if more are in it, those are on the disk, also after a loss of power,
-    and a process goes on with them where another one was killed.
-    """
+def _compute(shards: FeatureShards, source: Source, branch: Trunk, mirrored: bool, batch_size: int) -> None:
+    """Write the shards that are missing."""
+    missing = shards.missing()
+    done = len(source) - sum(len(shards.ranges[number]) for number in missing)
     shape = (1 + mirrored, *branch.features(source.batch(np.zeros(1, np.int64), None)).shape[1:])
-    count, row, part = len(source), 2 * math.prod(shape), path.with_suffix(".part")
-    header = _header((count, *shape))
-    try:
-        # Written in blocks and not through a memory map, where a full disk would end the process without an error.
-        with part.open("ab") as file:
-            done = max(0, file.tell() - len(header) - 1) // row // SYNCED * SYNCED  # a multiple of the batches
-            file.truncate(len(header) + done * row if done else 0)
-            file.write(b"" if done else header)
-            for start in range(done, count, batch_size):
-                if start % SYNCED == 0:
-                    file.flush()
-                    os.fsync(file.fileno())
-                images = source.batch(np.arange(start, min(start + batch_size, count)), None)
-                views = [images, images.flip(3)] if mirrored else [images]
+    for number in missing:
+
+        def blocks(images: range, before: int = done) -> Iterator[np.ndarray]:
+            for start in range(0, len(images), batch_size):
+                batch = source.batch(np.array(images[start : start + batch_size]), None)
+                views = [batch, batch.flip(3)] if mirrored else [batch]
                 features = torch.stack([branch.features(view) for view in views], dim=1)  # [B, V, ...]
-                file.write(features.half().cpu().numpy().tobytes())
-                report("frozen features", start + len(images), count)
-        sync_to_disk(part)
-        part.replace(path)
-    except OSError:  # a full disk: leave nothing on it
-        part.unlink(missing_ok=True)
-        raise
+                yield features.half().cpu().numpy()
+                report("frozen features", before + start + len(batch), len(source))
 
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    """The header of an .npy file of float16."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
-    return header.getvalue()
+        shards.write(number, shape, blocks(shards.ranges[number]))
+        done += len(shards.ranges[number])
