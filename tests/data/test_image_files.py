@@ -60,3 +60,13 @@ def test_files_are_opened_where_a_cache_would_fill_the_disk(
     assert isinstance(open_images(photos, 24, tmp_path / "cache"), ImageCache)
     monkeypatch.setattr("tripletcl.data.image_files.SHARE_OF_FREE_DISK", 0)
     assert isinstance(open_images(photos, 24, tmp_path / "cache"), ImageCache), "it is there"
+
+
+def test_a_setting_decides_whether_pixels_are_cached(
+    photos: list[Path | Region], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(open_images(photos, 24, tmp_path / "cache", "never"), ImageFiles)
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr("tripletcl.data.image_files.SHARE_OF_FREE_DISK", 0)
+    assert isinstance(open_images(photos, 24, tmp_path / "cache", "always"), ImageCache)
+    assert isinstance(open_images(photos, 24, tmp_path / "cache", "never"), ImageFiles)

@@ -30,6 +30,18 @@ def test_cached_features_are_mirrored_only_where_images_would_be(tmp_path: Path,
     assert len(torch.unique(features, dim=0)) == 1 + flip
 
 
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("learns", ["facts", "objects"])
+@pytest.mark.parametrize("kept", ["always", "never"])
+def test_pixels_are_cached_as_the_setting_says(tmp_path: Path, kept: str, learns: str) -> None:
+    Image.new("RGB", (48, 48)).save(tmp_path / "a.png")
+    config = parse_config({"learns": learns, "data": {"pixel_cache": kept}, "model": {"image_size": 48}}, "test")
+    branch = ImageBranch(build_backbone("timm/test_efficientnet", "none"), 4).eval()
+    source = Opener(config, branch, torch.device("cpu")).open([tmp_path / "a.png"], cache_folder())
+    assert source.batch(np.zeros(1, int), None).shape == (1, 3, 48, 48)
+    assert bool(list(cache_folder().glob("images-*"))) == (kept == "always")
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -10,6 +10,7 @@ from tripletcl.config.base import Augmentation, Compare, Config, Section, check_
 from tripletcl.continual import Training
 from tripletcl.data.fact_sets import FACT_SETS, FactSetSpec
 from tripletcl.data.fact_sets.export import TASK_COLUMN
+from tripletcl.data.image_files import PixelCache
 from tripletcl.data.splits import SplitWay
 from tripletcl.embedding.spec import EmbedderSpec
 
@@ -96,6 +97,9 @@ class Data(Section):
     cache_features: bool = False
     """Compute the outputs of the layers frozen by `model.freeze_until` once for each image and, with
     `augmentation.flip`, its mirror image."""
+    pixel_cache: PixelCache = "auto"
+    """Keep the decoded pixels of all images in the cache: "always", "never" (files are decoded whenever they are read),
+    or "auto", unless they would take more than half of the free disk."""
     augmentation: Augmentation = Augmentation()
     """Random changes of the training images."""
     scenes: Scenes = Scenes()

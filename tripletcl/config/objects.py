@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tripletcl.config.base import Augmentation, Compare, Config, Section, check_unique
+from tripletcl.data.image_files import PixelCache
 from tripletcl.data.sets import OBJECT_SETS
 from tripletcl.embedding.spec import ClassifierSpec
 
@@ -72,6 +73,9 @@ class ObjectData(Section):
     cache_features: bool = False
     """Compute the outputs of the layers frozen by `model.freeze_until` once for each image and, with
     `augmentation.flip`, its mirror image."""
+    pixel_cache: PixelCache = "auto"
+    """Keep the decoded pixels of all images in the cache: "always", "never" (files are decoded whenever they are read),
+    or "auto", unless they would take more than half of the free disk."""
     augmentation: Augmentation = Augmentation()
     """Random changes of the training images."""
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +21,9 @@ log = logging.getLogger("tripletcl")
 
 SHARE_OF_FREE_DISK = 0.5
 """The largest share of the free disk that the pixels of a cache may take."""
+
+PixelCache = Literal["auto", "always", "never"]
+"""Whether the pixels of images are cached; "auto": unless they would take more than that share."""
 
 
 class ImageFiles:
@@ -51,13 +55,18 @@ class ImageFiles:
         return np.stack(decoded) if decoded else np.zeros((0, 3, self.size, self.size), np.uint8)
 
 
-def open_images(photos: Sequence[Photo], size: int, folder: str | Path) -> ImageCache | ImageFiles:
-    """Open the cache of images; if it would take too much of the free disk, open their files instead."""
+def open_images(
+    photos: Sequence[Photo], size: int, folder: str | Path, pixel_cache: PixelCache = "auto"
+) -> ImageCache | ImageFiles:
+    """Open the cache of images, or their files, which are then decoded whenever they are read."""
+    if pixel_cache == "never":
+        return ImageFiles(photos, size)
     place = Path(folder)
     existing = next(each for each in (place, *place.absolute().parents) if each.exists())
     needed = len(photos) * 3 * size * size
     if (
-        needed <= SHARE_OF_FREE_DISK * shutil.disk_usage(existing).free
+        pixel_cache == "always"
+        or needed <= SHARE_OF_FREE_DISK * shutil.disk_usage(existing).free
         or ImageCache.stored(photos, size, place) is not None
     ):
         return ImageCache.open(photos, size, folder)

@@ -79,7 +79,7 @@ class Opener:
         """Open images; those that no cache holds are decoded and computed."""
         self._check_size(DECODED_CHANNELS)
         size = self.config.model.image_size
-        return self._features(self._source(open_images(photos, size, folder)))
+        return self._features(self._source(open_images(photos, size, folder, self.config.data.pixel_cache)))
 
     def open_array(self, pixels: np.ndarray, order: int) -> InputSource:
         """Open small images in memory, uint8 `[N, C, H, W]`, with their pixels in a fixed order; 0 is their own."""
