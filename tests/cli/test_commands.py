@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import fact_archives as archives
@@ -156,6 +158,30 @@ def test_index_query_and_describe(run: Path, photos: Path, command: Command) -> 
     output = command("describe", run, photos / "broken.png")
     assert output.code == 2
     assert "not an image" in output.err
+
+
+def test_a_query_takes_filters_and_prints_dates_and_folders(run: Path, photos: Path, command: Command) -> None:
+    old = photos / "red-0.png"
+    os.utime(old, (datetime(2019, 6, 30, 12).timestamp(),) * 2)
+    command("index", run, photos)
+    output = command("query", run, "red", "--before", "2019", "--name", "RED*", "--folder", photos.name)
+    assert output.code == 0
+    assert f"only photos up to 2019-12-31, folder {photos.name}, name RED*" in output.out
+    (line,) = (line for line in output.out.splitlines() if line.endswith(".png"))
+    assert line.split()[2:] == ["2019-06-30", photos.name, str(old)]
+    words = json.loads(command("query", run, "red, in June 2019", "--json").out)
+    assert words["query"].endswith("from 2019-06-01 to 2019-06-30")
+    (hit,) = words["hits"]
+    assert {"path": str(old), "date": "2019-06-30", "folder": str(photos), "name": old.name}.items() <= hit.items()
+    for option, value, sentence in (
+        ("--after", "2030", "none of the 3 photos meets the filter: from 2030-01-01 on"),
+        ("--after", "soon", "'soon' is no date; write 2019, 2019-06 or 2019-06-30"),
+        ("--near", "here", "'here' is no place"),
+        ("--orientation", "upright", "'upright' is no orientation"),
+    ):
+        output = command("query", run, "red", option, value)
+        assert (output.code, output.err.count("\n")) == (2, 1)
+        assert sentence in output.err
 
 
 def test_photos_without_a_file_are_said(run: Path, photos: Path, command: Command) -> None:

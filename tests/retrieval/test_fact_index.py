@@ -188,7 +188,7 @@ def test_a_loaded_index_answers_alike_and_can_be_extended(
     loaded.add_photos([photo("new.png", "green", "green", "green")])
     loaded.save(tmp_path / "index")
     assert len(FactIndex.load(tmp_path / "index")) == 6
-    assert sorted(path.suffix for path in (tmp_path / "index").iterdir()) == [".db", ".f32"]
+    assert sorted(path.suffix for path in (tmp_path / "index").iterdir()) == [".db", ".f32", ".rows"]
 
 
 def test_an_empty_index_survives(tmp_path: Path) -> None:
@@ -301,12 +301,12 @@ def test_a_byte_that_changes_without_the_time_is_noticed_by_a_check(index: FactI
 
 def test_other_formats_are_refused(index: FactIndex, tmp_path: Path) -> None:
     index.save(tmp_path / "later")
-    edit(tmp_path / "later", "UPDATE meta SET value = 4 WHERE key = 'format'")
+    edit(tmp_path / "later", "UPDATE meta SET value = 5 WHERE key = 'format'")
     edit(tmp_path / "later", "DROP TABLE photos")
     (tmp_path / "earlier").mkdir()
     (tmp_path / "earlier" / "index.json").write_text('{"format": 1}')
     for name, words in (
-        ("later", "has format 4, and this version reads 2 and 3"),
+        ("later", "has format 5, and this version reads 2, 3 and 4"),
         ("earlier", "has format 1.*build it again"),
     ):
         with pytest.raises(UserError, match=words):
@@ -332,7 +332,7 @@ def test_an_interrupted_save_leaves_the_index_intact(
     assert len(FactIndex.load(tmp_path / "index")) == (6 if step == "_sweep" else 5)
     index.save(tmp_path / "index")
     assert len(FactIndex.load(tmp_path / "index")) == 6
-    assert len(list((tmp_path / "index").iterdir())) == 2
+    assert len(list((tmp_path / "index").iterdir())) == 3
 
 
 def test_a_file_instead_of_a_folder_is_refused(index: FactIndex, photos: Path) -> None:
@@ -344,7 +344,7 @@ def test_other_files_in_the_folder_stay(index: FactIndex, photos: Path) -> None:
     before = set(photos.iterdir())
     index.save(photos)
     index.save(photos)
-    assert {path.name for path in set(photos.iterdir()) - before} == {"index.db", "vectors-2.f32"}
+    assert {path.name for path in set(photos.iterdir()) - before} == {"index.db", "vectors-3.f32", "details-4.rows"}
 
 
 def test_arguments_of_other_types_are_refused_in_a_sentence(

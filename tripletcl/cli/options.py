@@ -69,6 +69,15 @@ Stage = Annotated[int | None, typer.Option(help="The model after this task (0: b
 Top = Annotated[int, typer.Option("-k", "--top", min=1, help="Number of results.")]
 
 
+After = Annotated[str | None, typer.Option(help="Only photos from this day on: 2019, 2019-06 or 2019-06-30.")]
+Before = Annotated[str | None, typer.Option(help="Only photos up to this day: 2019 is its last day.")]
+Folder = Annotated[str | None, typer.Option(help="Only photos below a folder of this name: Alps, 2019/Alps.")]
+Name = Annotated[str | None, typer.Option(help="Only files with such a name: 'IMG_*'.")]
+Camera = Annotated[str | None, typer.Option(help="Only photos of a camera whose name has this in it.")]
+Orientation = Annotated[str | None, typer.Option(help="Only photos that are landscape, portrait or square.")]
+Near = Annotated[str | None, typer.Option(help="Only photos taken near a place: latitude,longitude,km.")]
+
+
 def photo_files(photos: list[Path]) -> list[Path]:
     """The photos, and those below each folder among them."""
     from tripletcl.data.images import list_images

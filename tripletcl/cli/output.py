@@ -56,7 +56,7 @@ class PrintableFormatter(logging.Formatter):
 def ready() -> Console:
     """Send the library's log to the terminal; returns the console for messages that are no results."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # what takes too much memory is refused
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged photos are named, and too large ones are refused
     from rich.console import Console
 
     handler = logging.StreamHandler()

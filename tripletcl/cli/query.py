@@ -12,14 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from tripletcl.cli.options import AsJson, IndexFolder, Photos, RunArgument, Stage, Top, photo_files
+from tripletcl.cli.options import (
+    After,
+    AsJson,
+    Before,
+    Camera,
+    Folder,
+    IndexFolder,
+    Name,
+    Near,
+    Orientation,
+    Photos,
+    RunArgument,
+    Stage,
+    Top,
+    photo_files,
+)
 from tripletcl.cli.output import missing_note, new_table, print_rows, printable, ready, say
 from tripletcl.errors import UserError, excerpt
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tripletcl.retrieval import Hit, ShownFact
+    from tripletcl.retrieval import Hit, PhotoDetails, ShownFact
 
 MOST_CLASSES = 3
 """Classes of each photo that `recognise` prints."""
@@ -48,6 +63,13 @@ def query(
     like: Annotated[list[Path] | None, typer.Option(help="A photo that shows what is wanted, too.")] = None,
     unlike: Annotated[list[Path] | None, typer.Option(help="A photo that shows what is not wanted.")] = None,
     k: Top = 10,
+    after: After = None,
+    before: Before = None,
+    folder: Folder = None,
+    name: Name = None,
+    camera: Camera = None,
+    orientation: Orientation = None,
+    near: Near = None,
     index: IndexFolder = None,
     stage: Annotated[
         int | None, typer.Option(help="The stage that the index must be of; default the one that made it.")
@@ -58,31 +80,55 @@ def query(
     """Find the photos that show something: `tripletcl query RUN person riding horse`, `... "?" riding "?"`,
     `... "two dogs on the beach"`, `... dog running "?" - "?" "?" snow`, `... --like photo.jpg`."""
     ready()
-    from tripletcl.retrieval import contact_sheet
+    from tripletcl.retrieval import Filter, contact_sheet
     from tripletcl.retrieval.table import is_missing
     from tripletcl.runs.asking import ask
     from tripletcl.runs.collection import open_collection
 
+    where = Filter.parse(
+        after=after, before=before, folder=folder, name=name, camera=camera, orientation=orientation, near=near
+    )
     photos = open_collection(run, index, stage, texts_only=not (like or unlike))
-    found = ask(photos, request or (), k, like=like or (), unlike=unlike or ())
+    found = ask(photos, request or (), k, like=like or (), unlike=unlike or (), where=where)
     hits, notes = found.hits, found.notes
+    details = photos.index.details(hit.path for hit in hits)
     if sheet is not None:
         contact_sheet(hits, sheet, str(found.request))
     if note := missing_note(run, [hit.path for hit in hits if is_missing(hit.path)]):
         notes.append(note)
     if as_json:
-        entries = [{"path": str(hit.path), "score": hit.score} for hit in hits]
-        say(json.dumps({"query": str(found.request), "stage": photos.stage, "notes": notes, "hits": entries}))
+        entries = [_hit(hit, each) for hit, each in zip(hits, details, strict=True)]
+        shown = {"query": str(found.request), "filter": str(where), "stage": photos.stage}
+        say(json.dumps(shown | {"notes": notes, "hits": entries}))
         return
     say(f"understood as {found.request}")
+    if where:
+        say(f"only photos {where}")
     for note in notes:
         say(note)
-    _print_hits(hits, found.scale)
+    _print_hits(hits, details, found.scale)
     if sheet is not None:
         say(f"contact sheet: {sheet}")
 
 
-def _print_hits(hits: Sequence[Hit], number: str) -> None:
+def _hit(hit: Hit, details: PhotoDetails) -> dict[str, Any]:
+    return {
+        "path": str(hit.path),
+        "score": hit.score,
+        "name": details.name,
+        "folder": details.folder,
+        "date": details.date and str(details.date),
+        "taken": details.taken and details.taken.isoformat(),
+        "camera": details.camera,
+        "width": details.width,
+        "height": details.height,
+        "size": details.size,
+        "latitude": details.latitude,
+        "longitude": details.longitude,
+    }
+
+
+def _print_hits(hits: Sequence[Hit], details: Sequence[PhotoDetails], number: str) -> None:
     from rich.console import Console
 
     from tripletcl.report.formatting import fraction
@@ -93,12 +139,21 @@ def _print_hits(hits: Sequence[Hit], number: str) -> None:
     table = new_table(ruled=False)
     for title in ("rank", number):
         table.add_column(title, justify="right")
-    table.add_column("photo", no_wrap=True)
-    scores = [fraction(hit.score) if abs(hit.score) >= 0.0005 else f"{hit.score:.0e}" for hit in hits]
-    rows = [(str(rank), score, str(hit.path)) for rank, (score, hit) in enumerate(zip(scores, hits, strict=True), 1)]
+    for title in ("date", "folder", "photo"):
+        table.add_column(title, no_wrap=True)
+    rows = [
+        (
+            str(rank),
+            fraction(hit.score) if abs(hit.score) >= 0.0005 else f"{hit.score:.0e}",
+            str(each.date or ""),
+            hit.path.parent.name,
+            str(hit.path),
+        )
+        for rank, (hit, each) in enumerate(zip(hits, details, strict=True), 1)
+    ]
     console = Console()
-    longest = max(len(printable(path, kept="")) for *_, path in rows)
-    console.width = max(console.width, len("rank") + len(number) + longest + 8)  # a path is there to be copied
+    longest = max(len(printable(folder + path, kept="")) for *_, folder, path in rows)
+    console.width = max(console.width, len(number) + longest + 40)  # a path is there to be copied
     print_rows(console, table, rows)
 
 

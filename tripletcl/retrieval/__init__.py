@@ -5,6 +5,8 @@ from tripletcl.retrieval.answering import answer
 from tripletcl.retrieval.calibration import Calibration, fit_calibration
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.describe import ShownFact, describe, describe_photos
+from tripletcl.retrieval.details import PhotoDetails
+from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.index import FactIndex, Hit, writing
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
 from tripletcl.retrieval.request import (
@@ -26,7 +28,9 @@ __all__ = [
     "Changes",
     "Embedder",
     "FactIndex",
+    "Filter",
     "Hit",
+    "PhotoDetails",
     "PhotoEmbedder",
     "Query",
     "Request",

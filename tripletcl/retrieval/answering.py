@@ -10,6 +10,7 @@ import numpy as np
 from tripletcl.data.facts import UNITS, Query
 from tripletcl.errors import UserError, check_count
 from tripletcl.retrieval.calibration import ANY, PHOTO, Calibration, Logistic, pattern
+from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.index import FactIndex, Hit
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
 from tripletcl.retrieval.request import Request, Term, query_vectors
@@ -23,9 +24,17 @@ STEEPNESS, EVEN_ODDS = 1.4, 4.0
 """Without a calibration: log-odds a standard deviation of a score, and standard deviations above the mean at odds 1."""
 CANDIDATES, FEWEST_CANDIDATES = 20, 200
 """Candidates of an approximate index for each photo asked for, and the least number."""
+FEW = 10_000
+"""Photos that are scored one by one in an approximate index too, where a filter keeps no more."""
 
 
-def answer(index: FactIndex, request: Request, k: int = 10, calibration: Calibration | None = None) -> list[Hit]:
+def answer(
+    index: FactIndex,
+    request: Request,
+    k: int = 10,
+    calibration: Calibration | None = None,
+    where: Filter | None = None,
+) -> list[Hit]:
     """Find the k photos that fit a request best.
 
     A request of one term is ranked by the sum of the cosines of its units, as in `FactIndex.search`. Several terms are
@@ -34,20 +43,23 @@ def answer(index: FactIndex, request: Request, k: int = 10, calibration: Calibra
     score lies above the mean score of the index: enough for a ranking, but no probability.
 
     A flat index is searched exactly. An approximate one proposes candidates for each term and for all together, and
-    they are scored by their stored vectors. Example photos are left out of the result.
+    they are scored by their stored vectors. Example photos are left out of the result. Only photos that meet the
+    filter, and were taken in the days that the request names, are searched.
 
     Raises:
-        UserError: k is not positive, an example cannot be read, or the index has no embedder.
+        UserError: k is not positive, an example cannot be read, no photo meets the filter, or the index has no
+            embedder.
     """
     k = check_count("k", k)
     if not len(index):
         return []
+    where = (where or Filter()).within(request.where)
     vectors = term_vectors(request.terms, index.embedder)
     examples = {term.wanted.resolve() for term in request.terms if isinstance(term.wanted, Path)}
     if len(request.terms) == 1:
-        hits = index.search_vectors(vectors, k + len(examples))[0]
+        hits = index.search_vectors(vectors, k + len(examples), where)[0]
     else:
-        hits = _rank_jointly(index, request, vectors, k + len(examples), calibration)
+        hits = _rank_jointly(index, request, vectors, k + len(examples), calibration, where)
     return [hit for hit in hits if not examples or hit.path.resolve() not in examples][:k]
 
 
@@ -72,7 +84,7 @@ def _photo_vectors(photos: list[Path], embedder: Embedder) -> np.ndarray:
 
 
 def _rank_jointly(
-    index: FactIndex, request: Request, vectors: np.ndarray, k: int, calibration: Calibration | None
+    index: FactIndex, request: Request, vectors: np.ndarray, k: int, calibration: Calibration | None, where: Filter
 ) -> list[Hit]:
     means = vectors / np.array([[_unit_count(term)] for term in request.terms], dtype=np.float32)  # [T, 3 * D]
     living = np.flatnonzero(~index.deleted)
@@ -81,7 +93,9 @@ def _rank_jointly(
     else:
         sample = living[:: -(-len(living) // SAMPLE)]
         curves = [_curve_by_spread(scores) for scores in _mean_cosines(index, means, sample).T]
-    rows = living if index.kind == "flat" else _candidates(index, request, means, curves, k)
+    kept = np.flatnonzero(index.kept(where))
+    is_exact = index.kind == "flat" or len(kept) <= FEW
+    rows = kept if is_exact else _candidates(index, request, means, curves, k, where)
     scores = _mean_cosines(index, means, rows)  # [n, T]
     logits = np.stack([curve.logit(scores[:, term]) for term, curve in enumerate(curves)])  # [T, n]
     signs = np.array([[-1.0 if term.excluded else 1.0] for term in request.terms])  # [T, 1]
@@ -99,14 +113,14 @@ def _mean_cosines(index: FactIndex, means: np.ndarray, rows: np.ndarray) -> np.n
 
 
 def _candidates(
-    index: FactIndex, request: Request, means: np.ndarray, curves: Sequence[Logistic], k: int
+    index: FactIndex, request: Request, means: np.ndarray, curves: Sequence[Logistic], k: int, where: Filter
 ) -> np.ndarray:
     """Rows that an approximate index finds for each term that is not excluded, for all of those, and for all terms."""
     weights = np.array([curve.slope for curve in curves], dtype=np.float32)  # [T]
     excluded = np.array([term.excluded for term in request.terms])
     together = [weights * ~excluded, weights * np.where(excluded, -0.5, 1)]
     queries = np.concatenate([means[~excluded], np.stack(together) @ means])
-    results = index.search_rows(queries, max(CANDIDATES * k, FEWEST_CANDIDATES))
+    results = index.search_rows(queries, max(CANDIDATES * k, FEWEST_CANDIDATES), where)
     return np.unique(np.concatenate([rows for _, rows in results]))
 
 

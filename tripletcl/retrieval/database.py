@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,15 @@ import numpy as np
 from tripletcl.errors import UserError
 from tripletcl.files import FileStamp, content_digest, translate_errors
 from tripletcl.files.documents import RESTORE
-from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, GrowingArray, Origin, Table
+from tripletcl.retrieval.table import DETAILS, FEATURES, TYPES, VECTORS, Broken, GrowingArray, Origin, Table
 
-FORMAT, FORMATS = 3, (2, 3)
-"""The format that is written, and those that are read; 2 has no SHA-256, and version 0.1 would not remove it."""
+FORMAT, FORMATS = 4, (2, 3, 4)
+"""The format that is written, and those that are read; 2 has no SHA-256, and 3 no details of the photos."""
 DIGEST = "sha256"
 STRUCTURE = "structure"
-ROLES = (VECTORS, FEATURES, STRUCTURE)
+ROLES = (VECTORS, FEATURES, DETAILS, STRUCTURE)
 """What a file of the index holds."""
+SUFFIXES = {VECTORS: ".f32", FEATURES: ".f32", DETAILS: ".rows"}
 DATABASE, JOURNAL = "index.db", "index.db-journal"
 OLD_HEADER = "index.json"
 """The file that format 1 had instead of the database."""
@@ -51,6 +52,8 @@ CREATE TABLE photos (row INTEGER PRIMARY KEY, path NOT NULL UNIQUE, size INTEGER
                      model TEXT, stage INTEGER);
 CREATE TABLE broken (path PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, reason TEXT NOT NULL);
 """
+CAMERAS = "CREATE TABLE IF NOT EXISTS cameras (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
+"""Formats 2 and 3 lack it."""
 
 
 @dataclass
@@ -94,9 +97,14 @@ class StoredFile:
     crc32: int = 0
     mtime_ns: int = 0
 
+    @property
+    def type(self) -> np.dtype:
+        """The type of its numbers, or of its rows."""
+        return TYPES[self.name.partition("-")[0]]
+
     def holds_rows(self, rows: int) -> bool:
         """True if the size is that of a number of rows."""
-        return self.rows == rows and self.size == rows * self.width * np.dtype(np.float32).itemsize
+        return self.rows == rows and self.size == rows * self.width * self.type.itemsize
 
 
 class Database:
@@ -132,8 +140,8 @@ class Database:
             if meta["format"] not in FORMATS:
                 raise UserError(
                     f"the index in {self.folder} has format {meta['format']}, and this version reads "
-                    f"{' and '.join(map(str, FORMATS))}: use the version that wrote it, or build it again in another "
-                    "folder"
+                    f"{', '.join(map(str, FORMATS[:-1]))} and {FORMATS[-1]}: use the version that wrote it, or build "
+                    "it again in another folder"
                 )
             return About(**{field.name: meta[field.name] for field in dataclasses.fields(About)})
 
@@ -154,6 +162,7 @@ class Database:
                 table.origins[row] = known.setdefault((model, stage), (model, stage))
             for name, size, mtime_ns, reason in self._connection.execute("SELECT * FROM broken"):
                 table.broken[os.fsdecode(name)] = FileStamp(size, mtime_ns), reason
+            table.cameras = self._cameras()
         table.stamps = GrowingArray(stamps)
         table.deleted = GrowingArray(np.fromiter((not name for name in table.names), bool, rows))
         table.row_of = {name: row for row, name in enumerate(table.names) if name}
@@ -170,6 +179,11 @@ class Database:
         if self._digest() not in (None, _digest(about, files, table)):
             raise damaged(self.folder, f"{DATABASE} has changed since it was written")
         return about, files, table
+
+    def _cameras(self) -> list[str]:
+        if not self._connection.execute("SELECT name FROM sqlite_master WHERE name = 'cameras'").fetchone():
+            return []
+        return [str(name) for (name,) in self._connection.execute("SELECT name FROM cameras ORDER BY number")]
 
     def _digest(self) -> str | None:
         """The stored SHA-256; None after a writer that was killed."""
@@ -235,20 +249,26 @@ class Database:
         """Delete photos that could not be read."""
         self._connection.executemany("DELETE FROM broken WHERE path = ?", ((_text(name),) for name in names))
 
+    def write_cameras(self, cameras: Sequence[str]) -> None:
+        """Add the cameras that are new."""
+        self._connection.execute(CAMERAS)
+        self._connection.executemany("INSERT OR IGNORE INTO cameras VALUES (?, ?)", enumerate(cameras))
+
     def delete_all(self) -> None:
-        """Delete all photos, those that could not be read included."""
-        self._connection.execute("DELETE FROM photos")
-        self._connection.execute("DELETE FROM broken")
+        """Delete all photos, those that could not be read and the cameras included."""
+        self._connection.execute(CAMERAS)
+        for table in ("photos", "broken", "cameras"):
+            self._connection.execute(f"DELETE FROM {table}")
 
 
 def file_name(role: str, number: int) -> str:
-    """The name of a file of the index: `vectors-1.f32`, `structure-2`."""
-    return f"{role}-{number}" + (".f32" if role != STRUCTURE else "")
+    """The name of a file of the index: `vectors-1.f32`, `details-2.rows`, `structure-3`."""
+    return f"{role}-{number}{SUFFIXES.get(role, '')}"
 
 
 def _stored_file(role: str, name: str, *numbers: int) -> StoredFile:
     """A file as the database describes it; only a name that a writer gives is believed, as files are written to."""
-    number = re.fullmatch(r"\w+-([1-9]\d*)(\.f32)?", name, re.ASCII)
+    number = re.fullmatch(r"\w+-([1-9]\d*)(\.\w+)?", name, re.ASCII)
     if role not in ROLES or number is None or name != file_name(role, int(number[1])):
         raise ValueError(f"{name[:60]!r} is no file of an index")
     if not all(isinstance(each, int) and each >= 0 for each in numbers):
@@ -288,6 +308,7 @@ def _digest(about: About, files: Mapping[str, StoredFile], table: Table) -> str:
         "about": dataclasses.asdict(about),
         "files": {role: dataclasses.astuple(file) for role, file in files.items()},
         "broken": table.broken,
+        **({"cameras": table.cameras} if table.cameras else {}),
         "origins": list(numbers),
     }
     sha = hashlib.sha256(content_digest(few).encode())

@@ -76,6 +76,11 @@ def search(vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray
     return results
 
 
+def search_among(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.ndarray) -> list[ScoredRows]:
+    """`search`, but only some rows are searched, by their numbers."""
+    return [(scores, rows[found]) for scores, found in search(vectors[rows], queries, k)]
+
+
 def search_by(
     structure: Structure, vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray
 ) -> list[ScoredRows]:

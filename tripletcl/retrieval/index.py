@@ -13,11 +13,15 @@ import torch
 from torch import Tensor
 
 from tripletcl.data.facts import UNITS, Fact, Query, as_query
+from tripletcl.data.images import map_in_threads
+from tripletcl.data.metadata import Metadata, read_metadata
 from tripletcl.errors import UserError, check_count
 from tripletcl.retrieval.database import About
+from tripletcl.retrieval.details import PhotoDetails, photo_details
 from tripletcl.retrieval.exact_search import ScoredRows
+from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
-from tripletcl.retrieval.photos import Encoded, append_batch, encode_into, find_photos, unit_rows
+from tripletcl.retrieval.photos import Encoded, append_batch, encode_into, find_photos, read_details, unit_rows
 from tripletcl.retrieval.request import query_vectors
 from tripletcl.retrieval.rows import AUTO, Rows
 from tripletcl.retrieval.store import Contents, Writer, open_reader, open_writer
@@ -167,13 +171,17 @@ class FactIndex:
     # --- queries -----------------------------------------------------------------------------------------------------
 
     @overload
-    def search(self, query: str | Query | Fact, k: int = 10) -> list[Hit]: ...  # type: ignore[overload-overlap]
+    def search(  # type: ignore[overload-overlap]
+        self, query: str | Query | Fact, k: int = 10, where: Filter | None = None
+    ) -> list[Hit]: ...
 
     @overload
-    def search(self, query: Sequence[str | Query | Fact], k: int = 10) -> list[list[Hit]]: ...
+    def search(
+        self, query: Sequence[str | Query | Fact], k: int = 10, where: Filter | None = None
+    ) -> list[list[Hit]]: ...
 
     def search(
-        self, query: str | Query | Fact | Sequence[str | Query | Fact], k: int = 10
+        self, query: str | Query | Fact | Sequence[str | Query | Fact], k: int = 10, where: Filter | None = None
     ) -> list[Hit] | list[list[Hit]]:
         """Find the k photos with the largest sum of the cosines of the units asked for.
 
@@ -181,32 +189,34 @@ class FactIndex:
             query: A `Query`, a `Fact` (the units it lacks are wildcards) or a string for `parse_query`; or a list of
                 them, searched together. A list of strings is a list of queries, not of units.
             k: More than the index holds returns all.
+            where: Only photos that meet it are searched.
 
         Returns:
             Hits, best first, ties by path; for a list of queries a list of them each.
 
         Raises:
-            UserError: k is not positive, the query cannot be read or is none, or the index has no embedder.
+            UserError: k is not positive, the query cannot be read or is none, no photo meets the filter, or the index
+                has no embedder.
         """
         if isinstance(query, str | Query | Fact):
-            return self.search([query], k)[0]
+            return self.search([query], k, where)[0]
         if not isinstance(query, Sequence):
             as_query(query)  # the error of what is no query
         vectors = query_vectors([as_query(each) for each in query], self._model("queries"))
-        return self.search_vectors(vectors, k)
+        return self.search_vectors(vectors, k, where)
 
-    def search_vectors(self, vectors: np.ndarray, k: int = 10) -> list[list[Hit]]:
+    def search_vectors(self, vectors: np.ndarray, k: int = 10, where: Filter | None = None) -> list[list[Hit]]:
         """`search` for vectors `[Q, 3 * D]` of `query_vectors`: each unit's block of length 1, or zero."""
         return [
             [Hit(self.paths[row], score) for score, row in zip(scores.tolist(), rows.tolist(), strict=True)]
-            for scores, rows in self.search_rows(vectors, k)
+            for scores, rows in self.search_rows(vectors, k, where)
         ]
 
-    def search_rows(self, vectors: np.ndarray, k: int = 10) -> list[ScoredRows]:
+    def search_rows(self, vectors: np.ndarray, k: int = 10, where: Filter | None = None) -> list[ScoredRows]:
         """`search_vectors`, but scores (float32) and row numbers, `[k]` each, for each query.
 
         Raises:
-            UserError: k is not positive, or the width is not the index's.
+            UserError: k is not positive, no photo meets the filter, or the width is not the index's.
         """
         k = check_count("k", k)
         try:
@@ -220,7 +230,31 @@ class FactIndex:
             raise UserError(f"the index needs query vectors [Q, {width}], not {list(vectors.shape)}")
         if not np.isfinite(vectors).all():
             raise UserError("a query's vector is not finite, so it cannot be searched")
-        return self._rows.search(vectors, k)
+        return self._rows.search(vectors, k, where)
+
+    def kept(self, where: Filter | None) -> np.ndarray:
+        """The rows whose photos meet a filter, `[rows]` bool; False where the photo was removed.
+
+        Raises:
+            UserError: no photo meets it.
+        """
+        return self._rows.kept(where)
+
+    def details(self, paths: Iterable[str | Path]) -> list[PhotoDetails]:
+        """Look up photos: their dates, camera, size, place.
+
+        Raises:
+            UserError: a path is no photo of the index.
+        """
+        table = self._table
+        rows = [self._row_of(path) for path in paths]
+        return [photo_details(table.names[row], table.stamp(row), table.details[row], table.cameras) for row in rows]
+
+    def _row_of(self, path: str | Path) -> int:
+        row = self._table.row_of.get(str(path))
+        if row is None:
+            raise UserError(f"{path} is not in the index")
+        return row
 
     # --- photos ------------------------------------------------------------------------------------------------------
 
@@ -285,7 +319,9 @@ class FactIndex:
         if not isinstance(embedder, PhotoEmbedder):
             raise TypeError(f"a {type(embedder).__name__} encodes no photos")
         _check_model(self.model, embedder.fingerprint())
-        return encode_into(self._rows, embedder, names, all_names, check_count("batch_size", batch_size))
+        changes = encode_into(self._rows, embedder, names, all_names, check_count("batch_size", batch_size))
+        read_details(self._rows, all_names)
+        return changes
 
     def add(self, paths: Sequence[str | Path], vectors: Tensor | np.ndarray) -> None:
         """Add photos by their vectors.
@@ -312,7 +348,10 @@ class FactIndex:
             raise UserError("this index keeps each photo's features, so it takes photos (`add_photos`), not vectors")
         self._rows.describe(replace(self._rows.about, trunk=None))
         photos = [(name, stamp_of(name)) for name in names]
-        append_batch(self._rows, Encoded(photos, rows, rows[:, :0], {}))
+        files = [name for name, stamp in photos if stamp != UNKNOWN]
+        said = dict(zip(files, map_in_threads(read_metadata, files), strict=True))
+        metadata = [said.get(name, Metadata()) for name in names]
+        append_batch(self._rows, Encoded(photos, rows, rows[:, :0], {}, metadata))
 
     def missing(self, synced: Path | None = None) -> list[Path]:
         """List the photos whose file is missing; of a folder that was just synced there is none, so it is not read."""

@@ -14,12 +14,17 @@ from torch.nn import functional
 
 from tripletcl.data.facts import UNITS
 from tripletcl.data.images import image_suffixes, list_images, map_in_threads, try_decode, unreadable_error
+from tripletcl.data.metadata import Metadata, read_metadata
 from tripletcl.errors import UserError
 from tripletcl.files import FileStamp
 from tripletcl.progress import report
+from tripletcl.retrieval.details import detail_rows
 from tripletcl.retrieval.model import PhotoEmbedder
 from tripletcl.retrieval.rows import Rows
-from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, Changes, stamp_of
+from tripletcl.retrieval.table import DETAILS, FEATURES, VECTORS, Broken, Changes, blocks, stamp_of
+
+DETAILS_BLOCK = 50_000
+"""Photos whose missing details are read before they are written."""
 
 
 @dataclass
@@ -31,12 +36,14 @@ class Encoded:
         vectors: `[n, 3 * D]` float32, each unit's block of length 1.
         features: `[n, C]` float32, their representations.
         broken: The photos that cannot be read.
+        metadata: What the files of the n photos say about them.
     """
 
     photos: list[tuple[str, FileStamp]]
     vectors: np.ndarray
     features: np.ndarray
     broken: dict[str, Broken]
+    metadata: list[Metadata]
 
 
 def find_photos(folder_or_paths: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -61,7 +68,7 @@ def encode_photos(embedder: PhotoEmbedder, names: Sequence[str], batch_size: int
     with closing(map_in_threads(lambda name: _decode(embedder, name), names)) as decoded:
         for start in range(0, len(names), batch_size):
             batch = names[start : start + batch_size]
-            yield _encode(embedder, list(zip(batch, islice(decoded, len(batch)), strict=True)))
+            yield _encode(embedder, list(islice(decoded, len(batch))))
 
 
 def unit_rows(vectors: Tensor, names: Sequence[str | Path]) -> np.ndarray:
@@ -111,23 +118,47 @@ def append_batch(index: Rows, batch: Encoded) -> None:
         width, needed = (rows.shape[1] // len(UNITS) for rows in (batch.vectors, index.table.vectors))
         if index.table.rows and width != needed:
             raise UserError(f"the index holds vectors of width {needed}, not {width}")
-        arrays = {VECTORS: batch.vectors} | ({FEATURES: batch.features} if about.trunk is not None else {})
+        arrays = {VECTORS: batch.vectors, DETAILS: detail_rows(batch.metadata, index.table.cameras)}
+        if about.trunk is not None:
+            arrays[FEATURES] = batch.features
     index.append(batch.photos, (about.model, about.stage), arrays, batch.broken)
 
 
-def _decode(embedder: PhotoEmbedder, name: str) -> tuple[FileStamp, np.ndarray | str]:
-    """A photo's stamp, and its pixels or the reason why it cannot be read."""
+def read_details(index: Rows, names: Sequence[str]) -> None:
+    """Read the details of those photos of an index whose file was not read for them, without encoding them again."""
+    table = index.table
+    rows = [row for name in names if (row := table.row_of.get(name)) is not None]
+    unread = [row for row in rows if not table.details["read"][row]]
+    for block in blocks(len(unread), DETAILS_BLOCK):
+        found = list(map_in_threads(read_metadata, [table.names[row] for row in unread[block]]))
+        index.set_details(unread[block], found)
+        report("reading dates and places", block.stop, len(unread))
+
+
+@dataclass
+class _Decoded:
+    """A photo: its pixels, or the reason why it cannot be read."""
+
+    name: str
+    stamp: FileStamp
+    metadata: Metadata
+    pixels: np.ndarray | str
+
+
+def _decode(embedder: PhotoEmbedder, name: str) -> _Decoded:
     stamp = stamp_of(name)  # before the content: the next update then sees a change in between
-    return stamp, try_decode(Path(name), embedder.decode)
+    pixels = try_decode(Path(name), embedder.decode)
+    return _Decoded(name, stamp, Metadata() if isinstance(pixels, str) else read_metadata(name), pixels)
 
 
-def _encode(embedder: PhotoEmbedder, decoded: list[tuple[str, tuple[FileStamp, np.ndarray | str]]]) -> Encoded:
-    broken = {name: (stamp, pixels) for name, (stamp, pixels) in decoded if isinstance(pixels, str)}
-    readable = [(name, stamp, pixels) for name, (stamp, pixels) in decoded if not isinstance(pixels, str)]
-    photos = [(name, stamp) for name, stamp, _ in readable]
+def _encode(embedder: PhotoEmbedder, decoded: list[_Decoded]) -> Encoded:
+    broken = {each.name: (each.stamp, each.pixels) for each in decoded if isinstance(each.pixels, str)}
+    readable = [each for each in decoded if not isinstance(each.pixels, str)]
+    photos = [(each.name, each.stamp) for each in readable]
     if not photos:
         empty = np.zeros((0, 0), np.float32)
-        return Encoded([], empty, empty, broken)
-    representation = embedder.represent_images([pixels for _, _, pixels in readable])  # [n, C]
-    rows = unit_rows(embedder.vectors_of(representation), [name for name, _ in photos])  # [n, 3 * D]
-    return Encoded(photos, rows, representation.float().cpu().numpy(), broken)
+        return Encoded([], empty, empty, broken, [])
+    representation = embedder.represent_images([each.pixels for each in readable])  # [n, C]
+    rows = unit_rows(embedder.vectors_of(representation), [each.name for each in readable])  # [n, 3 * D]
+    features = representation.float().cpu().numpy()
+    return Encoded(photos, rows, features, broken, [each.metadata for each in readable])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from tripletcl.data.facts import UNITS, WILDCARD, Fact, Query, check_request, parse_query
 from tripletcl.errors import UserError, excerpt
+from tripletcl.retrieval.days import split_days
+from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.lexicon import lexicon_of
 from tripletcl.retrieval.model import Embedder
 from tripletcl.retrieval.phrases import read_phrase
@@ -39,6 +41,7 @@ class Request:
     Attributes:
         terms: At least one of them is not excluded.
         left_out: Words of phrases that belong to no unit.
+        where: The days that the words name; empty where they name none.
 
     Raises:
         UserError: there is no term, or all are excluded.
@@ -46,6 +49,7 @@ class Request:
 
     terms: tuple[Term, ...]
     left_out: tuple[str, ...] = ()
+    where: Filter = field(default_factory=Filter)
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -56,9 +60,9 @@ class Request:
             raise UserError("the request says only what photos are not to show; add what they are to show")
 
     def __str__(self) -> str:
-        """`<dog, running, ?> - <?, ?, snow>`."""
+        """`<dog, running, ?> - <?, ?, snow>, from 2019-06-01 to 2019-08-31`."""
         words = [f"{MINUS if term.excluded else PLUS} {_wanted_text(term.wanted)}" for term in self.terms]
-        return " ".join(words).removeprefix(f"{PLUS} ")
+        return " ".join(words).removeprefix(f"{PLUS} ") + (f", {self.where}" if self.where else "")
 
 
 def parse_request(
@@ -73,7 +77,8 @@ def parse_request(
     text, `-` and `!` exclude only that: `dog -snow`. A term that spells a known fact is that fact. A term with a comma,
     quotes, or a `?` between spaces is a query of units, exactly as written (`parse_query`): `person, riding, ?`. Any
     other term is English (`read_phrase`): `a person riding a brown horse`. Up to three words that are known, each in
-    its place, have the same meaning in both.
+    its place, have the same meaning in both. Days at the end are a filter (`split_days`): `dogs in the snow, winter
+    2019`.
 
     Args:
         words: One string, or the words of a command line, where a word with spaces is a unit of several words.
@@ -87,7 +92,8 @@ def parse_request(
     terms: list[Term] = []
     left_out: list[str] = []
     text = check_request(words if isinstance(words, str) else _join_words(words, facts))
-    known = lexicon_of(tuple(facts)).fact_named(text) is not None  # perhaps with a sign in it
+    known = lexicon_of(tuple(facts)).fact_named(text) is not None  # perhaps with a sign or a year in it
+    text, where = (text, Filter()) if known else split_days(text)
     for excluded, term in [(False, text)] if known else _signed_terms(text):
         queries, unused = _read_term(term, facts)
         if excluded and len(queries) > 1:
@@ -97,7 +103,7 @@ def parse_request(
         terms += [Term(query, excluded) for query in queries]
         left_out += unused
     terms += [Term(Path(photo)) for photo in like] + [Term(Path(photo), excluded=True) for photo in unlike]
-    return Request(tuple(terms), tuple(left_out))
+    return Request(tuple(terms), tuple(left_out), where)
 
 
 def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence[str]] | None) -> list[str]:

@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl.data.facts import UNITS
+from tripletcl.data.metadata import Metadata
+from tripletcl.errors import UserError
 from tripletcl.files import FileStamp
 from tripletcl.retrieval import exact_search
-from tripletcl.retrieval.database import About
+from tripletcl.retrieval.database import STRUCTURE, About
+from tripletcl.retrieval.details import detail_rows
+from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.store import Contents, Writer
 from tripletcl.retrieval.structures import FLAT, Structure, build_structure, choose_kind, load_structure
-from tripletcl.retrieval.table import Broken, GrowingArray, Origin, Paths, Table, blocks_of
+from tripletcl.retrieval.table import DETAILS, FEATURES, VECTORS, Broken, GrowingArray, Origin, Paths, Table, blocks_of
 
 AUTO = "auto"
 
@@ -51,7 +55,7 @@ class Rows:
         table, broken = self.table, broken or {}
         replaced = [table.row_of[name] for name in (*dict(photos), *broken) if name in table.row_of]
         if self.writer is not None:
-            self.writer.append(table.rows, photos, origin, arrays, replaced, broken)
+            self.writer.append(table.rows, photos, origin, arrays, replaced, broken, table.cameras)
         table.remove(replaced)
         table.append(photos, origin)
         table.broken |= broken
@@ -62,6 +66,12 @@ class Rows:
                 table.arrays[role].append(rows)
             else:
                 table.arrays[role] = GrowingArray(rows)
+
+    def set_details(self, rows: Sequence[int], metadata: Sequence[Metadata]) -> None:
+        """Replace the details of some rows."""
+        details = self.table.details.copy()
+        details[rows] = detail_rows(metadata, self.table.cameras)
+        self.rewrite(self.about, replace(self.table), {DETAILS: _row_blocks(details)}, [VECTORS, FEATURES, STRUCTURE])
 
     def remove(self, rows: Sequence[int], broken: Sequence[str] = ()) -> None:
         """Remove photos by their rows, and broken photos by their names."""
@@ -82,27 +92,50 @@ class Rows:
     def rewrite(
         self, about: About, table: Table, arrays: Mapping[str, Iterable[np.ndarray]], kept: Sequence[str] = ()
     ) -> None:
-        """Replace all rows atomically; after an error they are the former ones (`Writer.rewrite`)."""
+        """Replace all rows atomically; after an error they are the former ones (`Writer.rewrite`).
+
+        The details stay unless new ones are given; a structure that is kept stays as well.
+        """
         if not table.rows:
             arrays = {}
+        elif DETAILS not in arrays:
+            kept = [*kept, DETAILS]
         if self.writer is not None:
             self.writer.rewrite(about, table, arrays, kept)
             new = {role: self.writer.rows(role) for role in arrays}
         else:
             new = {role: GrowingArray(np.concatenate(list(rows))) for role, rows in arrays.items()}
         table.arrays = {role: rows for role, rows in self.table.arrays.items() if role in kept} | new
-        self.about, self.table, self._structure = about, table, None
+        self.about, self.table = about, table
+        if STRUCTURE not in kept:
+            self._structure = None
 
     # --- searching ---------------------------------------------------------------------------------------------------
 
-    def search(self, queries: np.ndarray, k: int) -> list[exact_search.ScoredRows]:
+    def search(self, queries: np.ndarray, k: int, where: Filter | None = None) -> list[exact_search.ScoredRows]:
         """Find the k best rows for each query `[3 * D]`, best first, ties by path, scored by the stored vectors."""
         structure, vectors, deleted = self.structure(), self.table.vectors, self.table.deleted.rows
-        if structure is None:
+        if where:
+            kept = self.kept(where)
+            results = exact_search.search_among(vectors, queries, k, np.flatnonzero(kept))
+        elif structure is None:
             results = exact_search.search(vectors, queries, k, deleted)
         else:
             results = exact_search.search_by(structure, vectors, queries, k, deleted)
         return [self._best(scores, rows, k) for scores, rows in results]
+
+    def kept(self, where: Filter | None) -> np.ndarray:
+        """The rows that a filter keeps, `[rows]` bool; False for removed photos.
+
+        Raises:
+            UserError: it keeps none.
+        """
+        if not where:
+            return ~self.table.deleted.rows
+        kept = where.rows(self.table)
+        if not kept.any() and self.table.row_of:
+            raise UserError(f"none of the {len(self.table.row_of):,} photos meets the filter: {where}")
+        return kept
 
     def _best(self, scores: np.ndarray, rows: np.ndarray, k: int) -> exact_search.ScoredRows:
         paths = Paths(self.table.names)

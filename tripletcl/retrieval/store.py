@@ -3,6 +3,7 @@
 INDEX/index.db          the description, the files with their sizes and checksums, the photos, those that are broken
 INDEX/vectors-1.f32     float32 `[rows, 3 * D]` without a header
 INDEX/features-1.f32    float32 `[rows, C]`, where features are kept
+INDEX/details-1.rows    what the photos' files say about them, a record of DETAILS_TYPE each
 INDEX/structure-2       a graph or IVF-PQ over the vectors; derived, and built again where it is missing
 INDEX/lock              present while a process writes
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import math
 import os
 import re
 import time
@@ -42,7 +44,8 @@ from tripletcl.retrieval.database import (
     open_for_read,
     open_for_write,
 )
-from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, GrowingArray, Origin, Table
+from tripletcl.retrieval.details import unread_rows
+from tripletcl.retrieval.table import DETAILS, FEATURES, VECTORS, Broken, GrowingArray, Origin, Table
 
 Read = TypeVar("Read")
 
@@ -50,7 +53,7 @@ log = logging.getLogger("tripletcl")
 
 LOCK = "lock"
 
-NUMBERED = re.compile(rf"\.?({VECTORS}|{FEATURES}|{STRUCTURE})-(\d+)\b.*")
+NUMBERED = re.compile(rf"\.?({VECTORS}|{FEATURES}|{DETAILS}|{STRUCTURE})-(\d+)\b.*")
 """Names of the index's files, also of one that a killed writer had not yet renamed."""
 
 UPGRADES = 3
@@ -91,8 +94,13 @@ class Writer:
         self._number = max(numbers, default=0)  # of the last new file: no name is used twice
 
     def read(self) -> Contents:
-        """Read the index."""
+        """Read the index; one that was written without details gets a file for them."""
         self._sweep()
+        if VECTORS in self.files and DETAILS not in self.files:
+            rows = unread_rows(self.files[VECTORS].rows)
+            file = append_rows(self._folder, self._new_file(DETAILS), [rows])
+            with self._transaction(files=self.files | {DETAILS: file}):
+                pass
         return _read_contents(self._folder, self._database)
 
     def rows(self, role: str) -> GrowingArray:
@@ -107,6 +115,7 @@ class Writer:
         arrays: Mapping[str, np.ndarray],
         replaced: Sequence[int],
         broken: Mapping[str, Broken],
+        cameras: Sequence[str],
     ) -> None:
         """Append photos, delete the rows that they replace, and add those that cannot be read.
 
@@ -117,6 +126,7 @@ class Writer:
             arrays: Their rows in each file, by role; missing files are created.
             replaced: Former rows of these photos.
             broken: Photos that cannot be read.
+            cameras: All cameras that the details name by their position.
         """
         files = {
             role: append_rows(self._folder, self.files.get(role) or self._new_file(role), [rows])
@@ -127,6 +137,7 @@ class Writer:
             database.write_photos((first + i, *photo, origin) for i, photo in enumerate(photos))
             database.delete_broken(name for name, _ in photos)
             database.write_broken(broken)
+            database.write_cameras(cameras)
 
     def remove(self, rows: Sequence[int], broken: Sequence[str] = ()) -> None:
         """Delete photos, whose rows stay in the files until `rewrite`, and broken photos."""
@@ -160,6 +171,7 @@ class Writer:
                 database.delete_all()
                 database.write_photos(photo for photo in photos if photo[1])
                 database.write_broken(table.broken)
+                database.write_cameras(table.cameras)
         finally:
             self._sweep()
 
@@ -299,11 +311,12 @@ def check_index(folder: Path) -> About:
 def _read_contents(folder: Path, database: Database) -> Contents:
     about, files, table = database.read()
     rows = files[VECTORS].rows if VECTORS in files else 0
-    arrays = [role for role in (VECTORS, FEATURES) if role in files]
+    arrays = [role for role in (VECTORS, FEATURES, DETAILS) if role in files]
     for role in arrays:
         if not files[role].holds_rows(rows) or not is_intact(folder, files[role]):
             raise damaged(folder, f"{files[role].name} has changed since it was written")
     table.arrays = {role: GrowingArray(memory_map(folder, files[role])) for role in arrays}
+    table.arrays.setdefault(DETAILS, GrowingArray(unread_rows(rows)))  # an older index has none
     structure = _structure_path(folder, files)
     return Contents(about, table, structure, files[STRUCTURE].rows if structure else 0)
 
@@ -323,7 +336,7 @@ def _structure_path(folder: Path, files: Mapping[str, StoredFile]) -> Path | Non
 
 
 def append_rows(folder: Path, file: StoredFile, arrays: Iterable[np.ndarray]) -> StoredFile:
-    """Write rows `[n, width]` float32, block by block, after those that count, and sync them to disk.
+    """Write rows `[n, ...]`, block by block, after those that count, and sync them to disk.
 
     Returns:
         The file with these rows; they count only once the database says so.
@@ -336,9 +349,9 @@ def append_rows(folder: Path, file: StoredFile, arrays: Iterable[np.ndarray]) ->
         stream.seek(file.size)
         rows, width, size, crc32 = file.rows, file.width, file.size, file.crc32
         for array in arrays:
-            data = np.ascontiguousarray(array, np.float32).data.cast("B") if array.size else b""
+            data = np.ascontiguousarray(array, file.type).reshape(-1).view(np.uint8).data
             stream.write(data)
-            rows, width, size = rows + len(array), array.shape[1], size + len(data)
+            rows, width, size = rows + len(array), math.prod(array.shape[1:]), size + len(data)
             crc32 = zlib.crc32(data, crc32)
         stream.truncate()  # a killed writer may have written more
         stream.flush()
@@ -350,10 +363,11 @@ def append_rows(folder: Path, file: StoredFile, arrays: Iterable[np.ndarray]) ->
 
 
 def memory_map(folder: Path, file: StoredFile) -> np.ndarray:
-    """Map the rows of a file into memory, `[rows, width]`."""
+    """Map the rows of a file into memory: `[rows, width]` numbers, or `[rows]` records."""
+    shape = (file.rows, file.width) if file.type.names is None else (file.rows,)
     if not file.size:
-        return np.zeros((0, file.width), np.float32)
-    return np.memmap(folder / file.name, np.float32, "r", shape=(file.rows, file.width)).view(np.ndarray)
+        return np.zeros(shape, file.type)
+    return np.memmap(folder / file.name, file.type, "r", shape=shape).view(np.ndarray)
 
 
 def is_intact(folder: Path, file: StoredFile, trust_time: bool = True) -> bool:

@@ -10,9 +10,14 @@ from typing import overload
 import numpy as np
 
 from tripletcl.files import FileStamp, stat_file
+from tripletcl.retrieval.details import DETAILS_TYPE, unread_rows
 
-VECTORS, FEATURES = "vectors", "features"
-"""The arrays of a table: `[rows, 3 * D]`, each unit's block of length 1; and `[rows, C]`, where features are kept."""
+VECTORS, FEATURES, DETAILS = "vectors", "features", "details"
+"""The arrays of a table: `[rows, 3 * D]`, each unit's block of length 1; `[rows, C]`, where features are kept; and
+`[rows]`, what the photos' files say about them."""
+
+TYPES = {VECTORS: np.dtype(np.float32), FEATURES: np.dtype(np.float32), DETAILS: DETAILS_TYPE}
+"""The type of a number, or of a row, of each array."""
 
 UNKNOWN = FileStamp(-1, -1)
 """The stamp of a missing file."""
@@ -92,7 +97,8 @@ class Table:
         stamps: `[rows, 2]` int64.
         origins: One for each row.
         deleted: `[rows]` bool.
-        arrays: VECTORS and FEATURES, `[rows, ...]` float32 each, as far as there are any.
+        arrays: VECTORS, FEATURES and DETAILS, `[rows, ...]` each, as far as there are any.
+        cameras: The cameras that the details name by their position.
         broken: The photos that cannot be read, by name.
         row_of: The row of each photo, by name.
     """
@@ -102,6 +108,7 @@ class Table:
     origins: list[Origin] = field(default_factory=list)
     deleted: GrowingArray = field(default_factory=lambda: GrowingArray(np.zeros(0, bool)))
     arrays: dict[str, GrowingArray] = field(default_factory=dict)
+    cameras: list[str] = field(default_factory=list)
     broken: dict[str, Broken] = field(default_factory=dict)
     row_of: dict[str, int] = field(default_factory=dict)
 
@@ -114,6 +121,11 @@ class Table:
     def vectors(self) -> np.ndarray:
         """`[rows, 3 * D]`; of width 0 before the first photo."""
         return self.arrays[VECTORS].rows if VECTORS in self.arrays else np.zeros((0, 0), np.float32)
+
+    @property
+    def details(self) -> np.ndarray:
+        """`[rows]` of DETAILS_TYPE."""
+        return self.arrays[DETAILS].rows if DETAILS in self.arrays else unread_rows(self.rows)
 
     def stamp(self, row: int) -> FileStamp:
         """The stamp of a row."""
@@ -146,6 +158,7 @@ class Table:
             stamps=GrowingArray(self.stamps.rows[living]),
             origins=[self.origins[row] for row in living],
             deleted=GrowingArray(np.zeros(len(living), bool)),
+            cameras=self.cameras,
             broken=self.broken,
             row_of={name: row for row, name in enumerate(names)},
         )

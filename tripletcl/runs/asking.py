@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tripletcl.retrieval import Hit, Request, answer, notes_on, parse_request
+from tripletcl.retrieval import Filter, Hit, Request, answer, notes_on, parse_request
 from tripletcl.runs.collection import Collection
 
 
@@ -35,6 +35,7 @@ def ask(
     *,
     like: Iterable[str | Path] = (),
     unlike: Iterable[str | Path] = (),
+    where: Filter | None = None,
 ) -> Answer:
     """Find the k photos of a collection that fit a request best.
 
@@ -44,14 +45,15 @@ def ask(
         k: The number of photos.
         like: Photos that show what is wanted, too.
         unlike: Photos that show what is not wanted.
+        where: Only photos that meet it are searched.
 
     Raises:
-        UserError: the request cannot be read, or an example photo.
+        UserError: the request cannot be read, or an example photo, or no photo meets the filter.
     """
     request = parse_request(words, photos.embedder.facts, like, unlike)
     notes = notes_on(request, photos.embedder, photos.embedder.vocabulary)
     several = len(request.terms) > 1
     calibration = photos.calibration if several else None
-    hits = answer(photos.index, request, k, calibration)
+    hits = answer(photos.index, request, k, calibration, where)
     notes = [*([photos.newer] if photos.newer else []), *notes]
     return Answer(request, notes, hits, "cosines" if not several else "score" if calibration is None else "probability")
