@@ -126,6 +126,22 @@ def test_deleted_rows_are_never_proposed(structure: Structure, photos: np.ndarra
     assert recall(photos, queries, proposals, deleted=deleted) > 0.9
 
 
+@pytest.mark.parametrize("share", [0.6, 0.3, 0.12, 0.08, 0.04])
+@pytest.mark.parametrize("by", ["chance", "what they show"])
+def test_a_filter_leaves_the_best_of_the_others(
+    structure: Structure, photos: np.ndarray, share: float, by: str
+) -> None:
+    """Photos of a day or of a folder look alike: the second filter keeps those that show one thing best."""
+    order = np.random.default_rng(4).random(COUNT) if by == "chance" else photos[:, :WIDTH] @ sample_texts()[0][2]
+    excluded = np.ones(COUNT, bool)
+    excluded[np.argsort(-order)[: int(share * COUNT)]] = False
+    for pattern in ((1, 0, 0), (0, 1, 1), (1, 1, 1)):
+        queries = sample_queries(pattern)
+        results = exact_search.search_by(structure, photos, queries, 10, excluded)
+        assert not any(excluded[rows].any() for _, rows in results)
+        assert recall(photos, queries, [rows for _, rows in results], deleted=excluded) >= 0.95
+
+
 @pytest.mark.parametrize("pattern", [(1, 0, 0), (1, 1, 1)])
 def test_a_search_finds_photos_where_all_near_ones_are_deleted(
     structure: Structure, photos: np.ndarray, pattern: tuple[int, ...]

@@ -14,6 +14,7 @@ import faiss
 import numpy as np
 
 from tripletcl.retrieval.structures import Structure
+from tripletcl.retrieval.table import blocks_of
 
 ROUNDING = 1e-5
 """Two float32 sums of three cosines that differ by less may be equal."""
@@ -22,6 +23,9 @@ QUERIES_PER_THREAD = 4
 """From this number on a matrix product is faster than faiss's own loop over the queries."""
 
 ALWAYS, NEVER = 1, 2**31 - 1
+
+MOSTLY = 0.75
+"""Where more than this share of the rows is excluded, the others are copied and searched by themselves."""
 
 PREFETCHED_ROWS = 10_000
 """Larger numbers of rows are not prefetched: they are read as fast as they come."""
@@ -48,7 +52,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-def search(vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray | None = None) -> list[ScoredRows]:
+def search(vectors: np.ndarray, queries: np.ndarray, k: int, excluded: np.ndarray | None = None) -> list[ScoredRows]:
     """Find the k best rows for each query, and all rows tied with the k-th.
 
     The scores are those of `scores`, so equal rows have equal scores: the last bits of faiss's own depend on the place
@@ -58,44 +62,54 @@ def search(vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray
         vectors: `[N, W]` float32, searched in place; it may be a memory map.
         queries: `[Q, W]` float32.
         k: At least 1; more than N returns all N.
-        deleted: `[N]` bool, rows that are not to be found.
+        excluded: `[N]` bool, rows that are not to be found.
 
     Returns:
         For each query its scores and rows, k' >= k where there are as many, in no particular order.
     """
-    if deleted is not None and not deleted.any():
-        deleted = None
+    if excluded is not None and not excluded.any():
+        excluded = None
     if not len(vectors) or not len(queries):
         return [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in queries]
-    spare = k if deleted is not None else 0  # faiss finds deleted rows as well; they are dropped afterwards
+    if excluded is not None and excluded.sum() > MOSTLY * len(excluded):
+        return _search_among(vectors, queries, k, np.flatnonzero(~excluded))
+    spare = k if excluded is not None else 0  # faiss finds excluded rows as well; they are dropped afterwards
     count = min(k + 1 + spare, len(vectors))
     results = []
     for query, *first in zip(queries, *_faiss_search(vectors, queries, count), strict=True):
-        rows = _with_ties(vectors, query, k, (first[0], first[1]), deleted)
+        rows = _with_ties(vectors, query, k, (first[0], first[1]), excluded)
         results.append((scores(vectors, query, rows), rows))
     return results
 
 
-def search_among(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.ndarray) -> list[ScoredRows]:
-    """`search`, but only some rows are searched, by their numbers."""
-    return [(scores, rows[found]) for scores, found in search(vectors[rows], queries, k)]
+def _search_among(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.ndarray) -> list[ScoredRows]:
+    """`search` among some rows, which are copied block by block: the best of each block."""
+    results = [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in queries]
+    for block in blocks_of(vectors, len(rows)):
+        _prefetch(vectors, rows[block])
+        found = search(vectors[rows[block]], queries, k)
+        results = [
+            (np.concatenate([scores, more]), np.concatenate([best, rows[block][numbers]]))
+            for (scores, best), (more, numbers) in zip(results, found, strict=True)
+        ]
+    return results
 
 
 def search_by(
-    structure: Structure, vectors: np.ndarray, queries: np.ndarray, k: int, deleted: np.ndarray
+    structure: Structure, vectors: np.ndarray, queries: np.ndarray, k: int, excluded: np.ndarray
 ) -> list[ScoredRows]:
     """`search`, but among the rows that a structure covers score only those that it proposes.
 
     The rows after them are all searched; for a query with too few proposals all rows are.
     """
     covered = structure.count
-    proposals = structure.candidates(queries, k, deleted[:covered] if deleted[:covered].any() else None)
-    tail = search(vectors[covered:], queries, k, deleted[covered:])
-    enough = min(k, covered - int(deleted[:covered].sum()))
+    proposals = structure.candidates(queries, k, excluded[:covered] if excluded[:covered].any() else None)
+    tail = search(vectors[covered:], queries, k, excluded[covered:])
+    enough = min(k, covered - int(excluded[:covered].sum()))
     results = []
     for query, rows, (_, tail_rows) in zip(queries, proposals, tail, strict=True):
         if len(rows) < enough:
-            results += search(vectors, query[None], k, deleted)
+            results += search(vectors, query[None], k, excluded)
         else:
             rows = np.concatenate([rows, tail_rows + covered])
             results.append((scores(vectors, query, rows), rows))
@@ -109,12 +123,12 @@ def scores(vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarr
 
 
 def _with_ties(
-    vectors: np.ndarray, query: np.ndarray, k: int, first: ScoredRows, deleted: np.ndarray | None
+    vectors: np.ndarray, query: np.ndarray, k: int, first: ScoredRows, excluded: np.ndarray | None
 ) -> np.ndarray:
-    """Search more and more rows until the last is clearly worse than the k-th that is not deleted."""
+    """Search more and more rows until the last is clearly worse than the k-th that is not excluded."""
     scores, rows = first
     while True:
-        living = slice(None) if deleted is None else ~deleted[rows]
+        living = slice(None) if excluded is None else ~excluded[rows]
         best = scores[living]
         if len(rows) == len(vectors) or (len(best) >= k and best[k - 1] - scores[-1] > ROUNDING):
             return rows[living]

@@ -24,6 +24,10 @@ BUILD_BREADTH = 64
 BREADTH = 1600
 """Candidates kept while a query is answered (efSearch)."""
 
+SCANNED_SHARE = 0.1
+"""Where a filter leaves a smaller share of the rows, they are compared one by one: that takes no longer than a graph,
+most of whose neighbours are excluded, and misses none."""
+
 
 def build(rows: np.ndarray, units: int, seed: int) -> list[faiss.IndexHNSW]:
     """Build the graphs of each unit and, last, of whole rows.
@@ -78,9 +82,25 @@ def part_queries(queries: np.ndarray, part: int, units: int) -> np.ndarray:
     return queries
 
 
-def search_parameters(part: faiss.Index, count: int, selector: faiss.IDSelector | None) -> faiss.SearchParameters:
-    """Parameters that find `count` rows."""
-    return faiss.SearchParametersHNSW(efSearch=max(BREADTH, 2 * count), sel=selector)
+def find(
+    part: faiss.IndexHNSW, queries: np.ndarray, count: int, selector: faiss.IDSelector | None, left: int
+) -> np.ndarray:
+    """Find `count` rows for each query among the `left` that a selector leaves: `[Q, count]`, -1 for each missing.
+
+    Where the graph leads to too few of those, since what is near a query is excluded, they are compared one by one too.
+    """
+    if left < SCANNED_SHARE * part.ntotal:
+        return _scan(part, queries, count, selector)
+    parameters = faiss.SearchParametersHNSW(efSearch=max(BREADTH, 2 * count), sel=selector)
+    found = part.search(queries, count, params=parameters)[1]
+    if selector is not None and len(short := np.flatnonzero((found < 0).any(axis=1))):
+        found[short] = _scan(part, queries[short], count, selector)
+    return found
+
+
+def _scan(part: faiss.IndexHNSW, queries: np.ndarray, count: int, selector: faiss.IDSelector | None) -> np.ndarray:
+    """`find` by comparing all rows of the storage that a selector leaves."""
+    return faiss.downcast_index(part.storage).search(queries, count, params=faiss.SearchParameters(sel=selector))[1]
 
 
 def to_arrays(graphs: Sequence[faiss.IndexHNSW]) -> dict[str, np.ndarray]:

@@ -103,11 +103,17 @@ def part_queries(queries: np.ndarray, part: int, units: int) -> np.ndarray:
     return np.ascontiguousarray(queries[:, part_columns(units, queries.shape[1])[part]])
 
 
-def search_parameters(part: faiss.IndexIVF, count: int, selector: faiss.IDSelector | None) -> faiss.SearchParameters:
-    """Parameters that find `count` rows."""
-    enough = 2 * count * part.nlist // part.ntotal  # lists with twice as many photos
-    probed = min(part.nlist, max(part.nlist // PROBED_SHARE, FEWEST_PROBED, enough))
-    return faiss.SearchParametersIVF(nprobe=probed, sel=selector)
+def find(
+    part: faiss.IndexIVF, queries: np.ndarray, count: int, selector: faiss.IDSelector | None, left: int
+) -> np.ndarray:
+    """Find `count` rows for each query among the `left` that a selector leaves: `[Q, count]`, -1 for each missing.
+
+    As many of those rows are compared as without a selector: the fewer are left, the more lists are searched.
+    """
+    enough = 2 * count * part.nlist // left  # lists with twice as many photos
+    probed = max(part.nlist // PROBED_SHARE, FEWEST_PROBED) * part.ntotal // left
+    parameters = faiss.SearchParametersIVF(nprobe=min(part.nlist, max(probed, enough)), sel=selector)
+    return part.search(queries, count, params=parameters)[1]
 
 
 def to_arrays(lists: Sequence[faiss.IndexIVF]) -> dict[str, np.ndarray]:

@@ -114,14 +114,12 @@ class Rows:
 
     def search(self, queries: np.ndarray, k: int, where: Filter | None = None) -> list[exact_search.ScoredRows]:
         """Find the k best rows for each query `[3 * D]`, best first, ties by path, scored by the stored vectors."""
-        structure, vectors, deleted = self.structure(), self.table.vectors, self.table.deleted.rows
-        if where:
-            kept = self.kept(where)
-            results = exact_search.search_among(vectors, queries, k, np.flatnonzero(kept))
-        elif structure is None:
-            results = exact_search.search(vectors, queries, k, deleted)
+        structure, vectors = self.structure(), self.table.vectors
+        excluded = ~self.kept(where) if where else self.table.deleted.rows
+        if structure is None:
+            results = exact_search.search(vectors, queries, k, excluded)
         else:
-            results = exact_search.search_by(structure, vectors, queries, k, deleted)
+            results = exact_search.search_by(structure, vectors, queries, k, excluded)
         return [self._best(scores, rows, k) for scores, rows in results]
 
     def kept(self, where: Filter | None) -> np.ndarray:
@@ -138,6 +136,9 @@ class Rows:
         return kept
 
     def _best(self, scores: np.ndarray, rows: np.ndarray, k: int) -> exact_search.ScoredRows:
+        if k < len(scores):  # names are read only of those that may be among the k best
+            among = scores >= np.partition(scores, -k)[-k]
+            scores, rows = scores[among], rows[among]
         paths = Paths(self.table.names)
         order = sorted(range(len(rows)), key=lambda i: (-scores[i], paths[int(rows[i])]))[:k]
         return scores[order], rows[order]

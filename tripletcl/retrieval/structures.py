@@ -54,31 +54,32 @@ class Structure:
     projection: Projection
     parts: Sequence[faiss.Index]
 
-    def candidates(self, queries: np.ndarray, k: int, deleted: np.ndarray | None = None) -> list[np.ndarray]:
+    def candidates(self, queries: np.ndarray, k: int, excluded: np.ndarray | None = None) -> list[np.ndarray]:
         """Propose rows that most likely include the k best of each query.
 
         Args:
             queries: `[Q, U * D]` float32, a zero block for a wildcard.
             k: Number of photos to be found in the end.
-            deleted: `[count]` bool, rows that must not be proposed.
+            excluded: `[count]` bool, rows that must not be proposed.
 
         Returns:
             For each query several times k row numbers (int64), each once, in no particular order. All rows where there
-            are few; fewer than k where most rows near a query are deleted.
+            are few; fewer than k where most rows near a query are excluded.
         """
         if not len(queries):
             return []
-        selector = None if deleted is None or not deleted.any() else _select_living(deleted)
+        left = self.count - (0 if excluded is None else int(excluded.sum()))
+        selector = None if excluded is None or left == self.count else _select_others(excluded)
         count = _candidate_count(k)
-        if count >= self.count - (0 if deleted is None else int(deleted.sum())):
-            rows = np.arange(self.count) if deleted is None else np.flatnonzero(~deleted)
+        if count >= left:
+            rows = np.arange(self.count) if excluded is None else np.flatnonzero(~excluded)
             return [rows.copy() for _ in queries]
         projected = self.projection.queries(np.asarray(queries, dtype=np.float32))  # [Q, U * d]
         parts = self._parts_for(queries)
         proposals: list[np.ndarray] = [np.zeros(0, np.int64)] * len(queries)
         for part in np.unique(parts):
             positions = np.flatnonzero(parts == part)  # of the queries for this part
-            rows_of = self._search(part, projected[positions], count, selector)  # [len(positions), count]
+            rows_of = self._search(part, projected[positions], count, selector, left)  # [len(positions), count]
             for position, rows in zip(positions, rows_of, strict=True):
                 proposals[position] = rows[rows >= 0]
         return proposals
@@ -89,11 +90,13 @@ class Structure:
         named = queries.reshape(len(queries), units, -1).any(axis=2)  # [Q, U]: False for a wildcard
         return np.where(named.sum(axis=1) == 1, named.argmax(axis=1), units)
 
-    def _search(self, part: int, queries: np.ndarray, count: int, selector: faiss.IDSelector | None) -> np.ndarray:
-        """`[Q, count]` rows, -1 where there are fewer."""
-        module, index = MODULES[self.kind], self.parts[part]
+    def _search(
+        self, part: int, queries: np.ndarray, count: int, selector: faiss.IDSelector | None, left: int
+    ) -> np.ndarray:
+        """`[Q, count]` rows, -1 where there are fewer; a selector leaves some of the rows."""
+        module = MODULES[self.kind]
         part_queries = module.part_queries(queries, part, len(self.projection.means))
-        return index.search(part_queries, count, params=module.search_parameters(index, count, selector))[1]
+        return module.find(self.parts[part], part_queries, count, selector, left)
 
     def save(self, path: Path) -> None:
         """Write it into one file."""
@@ -172,8 +175,8 @@ def _candidate_count(k: int) -> int:
     return 5 * k + 150
 
 
-def _select_living(deleted: np.ndarray) -> faiss.IDSelector:
-    return faiss.IDSelectorBitmap(np.packbits(~deleted, bitorder="little"))
+def _select_others(excluded: np.ndarray) -> faiss.IDSelector:
+    return faiss.IDSelectorBitmap(np.packbits(~excluded, bitorder="little"))
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
