@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tripletcl.client import Client
     from tripletcl.data import Fact, FactTable, read_table
     from tripletcl.embedding import Classifier, FactEmbedder
     from tripletcl.errors import UserError
@@ -16,10 +17,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0.dev0"
 
-__all__ = ["Classifier", "Fact", "FactEmbedder", "FactIndex", "FactTable", "UserError", "__version__", "read_table"]
+__all__ = [
+    "Classifier",
+    "Client",
+    "Fact",
+    "FactEmbedder",
+    "FactIndex",
+    "FactTable",
+    "UserError",
+    "__version__",
+    "read_table",
+]
 
 _HOMES = {
     "Classifier": "tripletcl.embedding",
+    "Client": "tripletcl.client",
     "Fact": "tripletcl.data",
     "FactEmbedder": "tripletcl.embedding",
     "FactIndex": "tripletcl.retrieval",

@@ -70,14 +70,14 @@ def test_without_gradio_one_sentence_says_what_to_install(
     assert capsys.readouterr().err.startswith("tripletcl: the page needs Gradio")
 
 
-def test_others_are_let_in_only_with_a_warning(
+def test_others_are_let_in_only_with_a_token_and_a_warning(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
     for host, teach, words in (
         ("127.0.0.1", "--teach", ""),
-        ("0.0.0.0", "--teach", "warning: everyone who reaches 0.0.0.0 can see these photos and teach this run"),
-        ("0.0.0.0", "--no-teach", "warning: everyone who reaches 0.0.0.0 can see these photos; there is no password"),
+        ("0.0.0.0", "--teach", "warning: everyone who reaches 0.0.0.0 and knows the token can see these photos and"),
+        ("0.0.0.0", "--no-teach", "warning: everyone who reaches 0.0.0.0 and knows the token can see these photos"),
     ):
         run = str(runs / "mas-split0-seed0")
         monkeypatch.setattr("sys.argv", ["tripletcl", "serve", run, "--host", host, "--port", "0", teach])
@@ -87,7 +87,7 @@ def test_others_are_let_in_only_with_a_warning(
         printed = capsys.readouterr()
         assert f"page: http://{host}:" in printed.out
         assert " ".join(printed.err.split()).startswith(words)
-        assert ("warning" in printed.err) == bool(words)
+        assert ("warning" in printed.err) == ("/?token=" in printed.out) == bool(words)
 
 
 def test_a_port_in_use_stops_the_command_at_once(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -24,10 +26,14 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is any free one.")] = 7860,
     teach: Annotated[bool, typer.Option(help="Let visitors teach the run new facts.")] = True,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="TRIPLETCL_TOKEN", help="The token that visitors need; default: for others, a new one."),
+    ] = None,
 ) -> None:
     """Serve a page of a run: search, describe photos, see what each task made it forget, teach new facts.
 
-    Needs pip install "tripletcl[ui]".
+    Programs ask the same at /api/v1 (documented at /api/v1/docs). Needs pip install "tripletcl[ui]".
     """
     from tripletcl.compare.processes import signals_raise
     from tripletcl.web.server import address_of, build_app, build_server, check_gradio, is_loopback, open_port
@@ -37,18 +43,27 @@ def serve(
     from tripletcl.web.uploads import private_uploads
 
     with signals_raise(), open_port(host, port) as listening, private_uploads() as uploads:
+        from tripletcl.web.access import Access, new_token
+        from tripletcl.web.api import build_api
         from tripletcl.web.galleries import default_index
+        from tripletcl.web.jobs import Jobs
+        from tripletcl.web.library import Library
         from tripletcl.web.page import build_page
         from tripletcl.web.state import LiveState
         from tripletcl.web.views import warm_up
 
         live = LiveState(run, other, index or default_index(run))
         warm_up(live.current)
-        page = build_page(live, uploads, may_teach=teach)
-        if not is_loopback(host):
-            whom = "see these photos and teach this run" if teach else "see these photos"
-            console.print(f"warning: everyone who reaches {host} can {whom}; there is no password", style="bold")
-        server = build_server(build_app(page, uploads, host))
-        listening.listen()
-        say(f"page: {address_of(listening)}")
-        server.run(sockets=[listening])
+        own_machine = is_loopback(host)
+        token = Access(token or (None if own_machine else new_token())).token
+        with closing(Jobs()) as jobs:
+            api = build_api(Library(run, index), jobs, uploads, may_teach=teach, own_machine=own_machine)
+            page = build_page(live, uploads, may_teach=teach)
+            server = build_server(build_app(page, uploads, host, api=api, token=token))
+            listening.listen()
+            address = address_of(listening)
+            if not own_machine:
+                whom = "see these photos and teach this run" if teach else "see these photos"
+                console.print(f"warning: everyone who reaches {host} and knows the token can {whom}", style="bold")
+            say(f"page: {address}" if token is None else f"page: {address}/?token={quote(token, safe='')}")
+            server.run(sockets=[listening])

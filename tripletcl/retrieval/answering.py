@@ -12,7 +12,7 @@ from tripletcl.errors import UserError, check_count
 from tripletcl.retrieval.calibration import ANY, PHOTO, Calibration, Logistic, pattern
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.index import FactIndex, Hit
-from tripletcl.retrieval.model import Embedder, PhotoEmbedder
+from tripletcl.retrieval.model import PhotoEmbedder
 from tripletcl.retrieval.request import Request, Term, query_vectors
 from tripletcl.retrieval.table import blocks
 
@@ -54,7 +54,7 @@ def answer(
     if not len(index):
         return []
     where = (where or Filter()).within(request.where)
-    vectors = term_vectors(request.terms, index.embedder)
+    vectors = term_vectors(request.terms, index)
     examples = {term.wanted.resolve() for term in request.terms if isinstance(term.wanted, Path)}
     if len(request.terms) == 1:
         hits = index.search_vectors(vectors, k + len(examples), where)[0]
@@ -63,21 +63,29 @@ def answer(
     return [hit for hit in hits if not examples or hit.path.resolve() not in examples][:k]
 
 
-def term_vectors(terms: Sequence[Term], embedder: Embedder | None) -> np.ndarray:
-    """`[T, 3 * D]` float32, whose inner product with a photo's row is the sum of the cosines of a term's units."""
-    if embedder is None:
+def term_vectors(terms: Sequence[Term], index: FactIndex) -> np.ndarray:
+    """`[T, 3 * D]` float32, whose inner product with a photo's row is the sum of the cosines of a term's units.
+
+    An example photo that the index holds has its vectors there; others are read.
+    """
+    if index.embedder is None:
         raise UserError("this index was opened without a model and cannot encode a request; load it with embedder=")
     queries = [term.wanted for term in terms if isinstance(term.wanted, Query)]
     photos = [term.wanted for term in terms if isinstance(term.wanted, Path)]
-    of_queries = iter(query_vectors(queries, embedder))
-    of_photos = iter(_photo_vectors(photos, embedder) if photos else ())
+    of_queries = iter(query_vectors(queries, index.embedder))
+    of_photos = iter(_photo_vectors(photos, index) if photos else ())
     return np.stack([next(of_photos if isinstance(term.wanted, Path) else of_queries) for term in terms])
 
 
-def _photo_vectors(photos: list[Path], embedder: Embedder) -> np.ndarray:
-    if not isinstance(embedder, PhotoEmbedder):
-        raise UserError("this index was opened with a model that encodes only texts, so it takes no example photos")
-    return embedder.vectors_of(embedder.represent_images(photos)).flatten(1).float().cpu().numpy()
+def _photo_vectors(photos: list[Path], index: FactIndex) -> list[np.ndarray]:
+    rows = {photo: index.row(photo) for photo in photos}
+    vectors = {photo: index.rows([row])[0] for photo, row in rows.items() if row is not None}
+    if others := [photo for photo in dict.fromkeys(photos) if photo not in vectors]:
+        if not isinstance(index.embedder, PhotoEmbedder):
+            raise UserError("this index was opened with a model that encodes only texts, so it takes no example photos")
+        read = index.embedder.vectors_of(index.embedder.represent_images(others)).flatten(1).float().cpu().numpy()
+        vectors |= dict(zip(others, read, strict=True))
+    return [vectors[photo] for photo in photos]
 
 
 # --- several terms ---------------------------------------------------------------------------------------------------

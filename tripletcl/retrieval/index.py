@@ -124,6 +124,10 @@ class FactIndex:
         """All photos, in the order of their rows."""
         return [Path(name) for name in self._table.names if name]
 
+    def row(self, path: str | Path) -> int | None:
+        """The row of a photo; None where the index does not hold it."""
+        return self._table.row_of.get(str(path))
+
     @property
     def deleted(self) -> np.ndarray:
         """`[rows]` bool, True where the photo was removed."""

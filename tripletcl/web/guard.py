@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tripletcl.web.access import API, SIGN_IN, Access
 from tripletcl.web.calls import CALLS, Calls, WrongCall
 from tripletcl.web.uploads import REQUEST_BYTES
 
@@ -40,7 +41,7 @@ HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 UPLOAD, PROGRESS, FILE = "gradio_api/upload", "gradio_api/upload_progress", "gradio_api/file="
 
 READ = ("", "theme.css", "favicon.ico", "gradio_api/queue/data", PROGRESS)
-READ_BELOW = ("assets/", "static/", "gradio_api/heartbeat/", FILE)
+READ_BELOW = (API, "assets/", "static/", "gradio_api/heartbeat/", FILE)
 WRITTEN = {UPLOAD: REQUEST_BYTES, **dict.fromkeys(CALLS, 10**6)}
 """The routes that the page's browser reads, those whose names begin so, and those it sends to, with most bytes each.
 
@@ -56,10 +57,11 @@ class Guard:
         calls: The calls that it takes, and the uploads: the only files that are served by a path.
         hosts: The names that it may be asked by, so that no page elsewhere can reach it through a name that points
             here; any name if empty.
+        access: Who is let in.
     """
 
-    def __init__(self, app: ASGIApp, calls: Calls, hosts: Collection[str] = ()) -> None:
-        self.app, self.calls, self.hosts = app, calls, frozenset(hosts)
+    def __init__(self, app: ASGIApp, calls: Calls, hosts: Collection[str] = (), access: Access | None = None) -> None:
+        self.app, self.calls, self.hosts, self.access = app, calls, frozenset(hosts), access or Access()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -89,8 +91,8 @@ class Guard:
                 await _refused(404, "there is nothing to read")(scope, receive, send_guarded)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer: ASGIApp = self.refusal(scope) or self.app
         route = scope["path"].removeprefix("/")
+        answer: ASGIApp = self.refusal(scope) or (self.access.sign_in if route == SIGN_IN else self.app)
         if answer is self.app and route in CALLS:
             body = await Request(scope, receive).body()
             try:
@@ -104,15 +106,19 @@ class Guard:
         headers, method, route = Headers(scope=scope), scope["method"], scope["path"].removeprefix("/")
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not _name(hosts[0]) or (self.hosts and _name(hosts[0]) not in self.hosts):
-            return _refused(400, "the page is not known by this name")
+            return _refused(400, "the page is not known by this name", route)
         if _is_foreign(headers, hosts[0], method):
-            return _refused(403, "the page of another site may not ask this one")
-        if method == "POST" and route in WRITTEN:
-            return _refused_length(headers.get("content-length"), WRITTEN[route])
+            return _refused(403, "the page of another site may not ask this one", route)
+        if method == "POST" and route == SIGN_IN and self.access.token is not None:
+            return _refused_length(headers.get("content-length"), 10**4, route)
+        if (refused := self.access.refusal(scope)) is not None:
+            return refused
+        if method == "POST" and (route in WRITTEN or route.startswith(API)):
+            return _refused_length(headers.get("content-length"), WRITTEN.get(route, REQUEST_BYTES), route)
         if method not in ("GET", "HEAD") or not (route in READ or route.startswith(READ_BELOW)):
-            return _refused(404, "there is no such page")
+            return _refused(404, "there is no such page", route)
         if route.startswith(FILE) and not self.calls.uploads.holds(route.removeprefix(FILE)):
-            return _refused(403, "no file is served by its path")
+            return _refused(403, "no file is served by its path", route)
         return None
 
 
@@ -131,16 +137,17 @@ def _is_foreign(headers: Headers, host: str, method: str) -> bool:
     return headers.get("sec-fetch-site") in ("cross-site", "same-site") and not followed
 
 
-def _refused_length(length: str | None, most: int) -> Response | None:
+def _refused_length(length: str | None, most: int, route: str) -> Response | None:
     if length is None:
-        return _refused(411, "the request needs a content-length")
+        return _refused(411, "the request needs a content-length", route)
     if not length.isdecimal() or int(length[:20]) > most:
-        return _refused(413, f"too large; allowed are up to {most // 10**6} MB at once")
+        return _refused(413, f"too large; allowed are up to {most // 10**6} MB at once", route)
     return None
 
 
-def _refused(status: int, sentence: str) -> Response:
-    return PlainTextResponse(sentence, status)
+def _refused(status: int, sentence: str, route: str = "") -> Response:
+    """A sentence, for programs as JSON."""
+    return JSONResponse({"error": sentence}, status) if route.startswith(API) else PlainTextResponse(sentence, status)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

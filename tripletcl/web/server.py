@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from tripletcl.web.uploads import Uploads
 
+PREFIX = "/api/v1"
+"""Where the interface for programs is."""
+
 VISITS_HELD = 100
 """Visits whose components Gradio holds in memory, some 100 kB each."""
 
@@ -41,19 +44,24 @@ def check_gradio() -> None:
         raise UserError('the page needs Gradio, which is not installed: pip install "tripletcl[ui]"') from None
 
 
-def build_app(page: gr.Blocks, uploads: Uploads, host: str = "127.0.0.1") -> FastAPI:
-    """Make the page an application that a guard protects.
+def build_app(
+    page: gr.Blocks, uploads: Uploads, host: str = "127.0.0.1", *, api: FastAPI | None = None, token: str | None = None
+) -> FastAPI:
+    """Make the page, and the interface for programs, an application that a guard protects.
 
     Args:
         page: From `build_page`.
         uploads: From `private_uploads`, the same that the page was built with.
         host: The address that it is served at. At a loopback address, requests for another host's name are refused, so
             that no page elsewhere can reach it through a name that points here.
+        api: From `build_api`; None to serve the page only.
+        token: The token that visitors need; None to let in all who reach the server.
     """
     import gradio as gr
     from fastapi import FastAPI
     from starlette.routing import Route
 
+    from tripletcl.web.access import Access
     from tripletcl.web.calls import Calls
     from tripletcl.web.guard import PROGRESS, UPLOAD, Guard
     from tripletcl.web.uploads import PHOTO_BYTES
@@ -66,7 +74,9 @@ def build_app(page: gr.Blocks, uploads: Uploads, host: str = "127.0.0.1") -> Fas
         routes=[Route(f"/{UPLOAD}", uploads.take, methods=["POST"]), Route(f"/{PROGRESS}", uploads.progress)],
     )
     hosts = ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host] if is_loopback(host) else []
-    app.add_middleware(Guard, calls=Calls(page, uploads), hosts=hosts)
+    app.add_middleware(Guard, calls=Calls(page, uploads), hosts=hosts, access=Access(token))
+    if api is not None:
+        app.mount(PREFIX, api)
     page.state_session_capacity = VISITS_HELD
     return gr.mount_gradio_app(
         app,

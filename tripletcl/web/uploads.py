@@ -46,6 +46,10 @@ NAME_CHARACTERS = 60
 """Of a photo's name; some file systems end at 255 bytes, and a character has up to four."""
 
 
+class TooLarge(UserError):
+    """An upload that is larger than what is stored."""
+
+
 @contextmanager
 def private_uploads() -> Iterator[Uploads]:
     """Make a folder for uploads that only this user can read, removed when the block ends; no telemetry.
@@ -112,11 +116,9 @@ class Uploads:
         try:
             async with request.form(max_files=REQUEST_PHOTOS, max_fields=REQUEST_PHOTOS, max_part_size=1024) as form:
                 files = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
-                if len(self.photos()) + len(files) > STORED_PHOTOS:
-                    return PlainTextResponse(FULL, 413)
-                if any((file.size or 0) > PHOTO_BYTES for file in files):
-                    return PlainTextResponse(f"A photo may have up to {PHOTO_BYTES // 10**6} MB.", 413)
-                return JSONResponse([str(path) for path in await run_in_threadpool(self._store, files)])
+                return JSONResponse([str(path) for path in await run_in_threadpool(self.store, files)])
+        except TooLarge as error:
+            return PlainTextResponse(str(error), 413)
         except UserError as error:
             return PlainTextResponse(f"{error}.", 415)
         except HTTPException as error:
@@ -130,12 +132,18 @@ class Uploads:
         """Answer at once that an upload is done: the browser asks for its progress, which nobody watches."""
         return PlainTextResponse('data: {"msg": "done"}\n\n', media_type="text/event-stream")
 
-    def _store(self, files: Sequence[UploadFile]) -> list[Path]:
+    def store(self, files: Sequence[UploadFile]) -> list[Path]:
         """Write files into folders of their own, whose names nobody can guess.
 
         Raises:
+            TooLarge: one is too large, or all visitors' photos together are.
             UserError: one is no image, or has too many pixels; none is stored then.
         """
+        if any((file.size or 0) > PHOTO_BYTES for file in files):
+            raise TooLarge(f"A photo may have up to {PHOTO_BYTES // 10**6} MB.")
+        stored, length = self.photos(), sum(file.size or 0 for file in files)
+        if len(stored) + len(files) > STORED_PHOTOS or sum(map(_size, stored)) + length > STORED_BYTES:
+            raise TooLarge(FULL)
         paths: list[Path] = []
         try:
             for file in files:
@@ -149,6 +157,11 @@ class Uploads:
             self._remove(paths)
             raise
         return paths
+
+    def remove(self, paths: Sequence[Path]) -> None:
+        """Remove photos that nothing needs any more."""
+        with self._lock:
+            self._remove(paths)
 
     def show(self, visit: str | None, part: str, paths: Collection[Path]) -> None:
         """Note which photos a part of a visit's page shows from now on, and remove those that it showed before."""

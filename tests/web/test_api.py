@@ -1,0 +1,274 @@
+"""The interface for programs: the same answers as the command line's, in JSON, to those who are let in."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import httpx
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from tripletcl import Client, UserError
+from tripletcl.progress import report
+from tripletcl.retrieval import writing
+from tripletcl.runs.asking import ask
+from tripletcl.runs.collection import open_collection, open_model
+from tripletcl.web.api import build_api
+from tripletcl.web.jobs import Job, Jobs, NotHere
+from tripletcl.web.library import Library, photo_id
+from tripletcl.web.server import address_of, build_app, build_server, open_port
+from tripletcl.web.uploads import private_uploads
+
+TOKEN = "a-token-of-twenty-six-chars"
+
+
+@pytest.fixture(scope="module")
+def run(runs: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that may be taught, with an index of photos in two folders, one of them with an odd name."""
+    folder = tmp_path_factory.mktemp("api")
+    run = Path(shutil.copytree(runs / "elsewhere" / "analytic", folder / "run"))
+    photos = sorted(path for path in scenes.parent.rglob("*.jpg") if path.is_file())[:16]
+    for number, path in enumerate(photos):
+        target = folder / ("summer" if number % 2 else "winter & co") / f"{number:02d} {path.name}"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(path, target)
+    shutil.copy(photos[0], folder / "summer" / os.fsdecode(b"caf\xe9.jpg"))
+    model = open_model(run)
+    with writing(run / "index", model.load(), stage=model.stage) as index:
+        index.sync(folder / "summer")
+        index.sync(folder / "winter & co")
+    return run
+
+
+@contextmanager
+def served(run: Path, **settings: Any) -> Iterator[str]:
+    """The address of a run's interface, served as `tripletcl serve` serves it."""
+    token = settings.pop("token", None)
+    with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening, closing(Jobs()) as jobs:
+        with gr.Blocks() as page:
+            pass
+        api = build_api(Library(run), jobs, uploads, **settings)
+        server = build_server(build_app(page, uploads, api=api, token=token))
+        listening.listen()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield address_of(listening)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def client(run: Path) -> Iterator[Client]:
+    with served(run) as address:
+        yield Client(address)
+
+
+@pytest.fixture
+def asked(run: Path) -> Iterator[TestClient]:
+    """The interface alone, for requests that no client makes."""
+    with private_uploads() as uploads, closing(Jobs()) as jobs:
+        yield TestClient(build_api(Library(run), jobs, uploads, may_teach=False, own_machine=False))
+
+
+def test_a_query_answers_what_the_library_answers(client: Client, run: Path) -> None:
+    photos = open_collection(run)
+    fact = photos.embedder.facts[0]
+    for words in (str(fact), f"?, ?, {fact.object or fact.subject}", f"{fact.subject} - flying"):
+        expected = ask(photos, words, 7)
+        answer = client.query(words, k=7)
+        hits = [(hit["id"], pytest.approx(hit["score"])) for hit in answer["hits"]]
+        assert hits == [(photo_id(hit.path), hit.score) for hit in expected.hits]
+        assert (answer["query"], answer["notes"]) == (str(expected.request), expected.notes)
+        assert answer["scale"] == expected.scale
+
+
+def test_pages_are_the_whole_answer_in_pieces(client: Client, asked: TestClient) -> None:
+    whole = client.query("robot", k=100)["hits"]
+    assert len(whole) == client.about()["photos"] == 17
+    offset, pieces = 0, []
+    while offset is not None:
+        page = asked.get("/query", params={"words": "robot", "limit": 5, "offset": offset}).json()
+        pieces += page["hits"]
+        offset = page["next_offset"]
+    assert pieces == whole
+    beyond = asked.get("/query", params={"words": "robot", "offset": 99}).json()
+    assert (beyond["hits"], beyond["next_offset"]) == ([], None)
+    most = asked.get("/query", params={"words": "robot", "limit": 5, "k": 7, "offset": 5}).json()
+    assert (most["hits"], most["next_offset"]) == (whole[5:7], None)
+
+
+def test_similar_photos_are_those_of_an_example(client: Client, run: Path) -> None:
+    photos = open_collection(run)
+    photo = photos.index.photos[3]
+    hits = client.similar(photo_id(photo), k=3)["hits"]
+    expected = ask(photos, k=3, like=[photo]).hits
+    assert [hit["id"] for hit in hits] == [photo_id(hit.path) for hit in expected]
+    assert photo_id(photo) not in [hit["id"] for hit in hits]
+
+
+def test_a_photo_of_any_name_leads_to_its_file(client: Client, run: Path) -> None:
+    for hit in client.query("robot", k=100)["hits"]:
+        path = Path(os.fsdecode(base64.urlsafe_b64decode(hit["id"] + "==")))
+        assert client.file(hit["id"]) == path.read_bytes()
+        details = client.photo(hit["id"])
+        assert details["name"] == os.fsencode(path.name).decode("utf-8", "replace")
+        assert details == {key: hit[key] for key in details}
+    with Image.open(io.BytesIO(client.thumbnail(hit["id"]))) as small:
+        assert (small.format, small.size) == ("JPEG", (64, 64))
+
+
+def test_facts_of_a_file_and_of_the_same_photo_in_the_index(client: Client, run: Path) -> None:
+    photo = open_collection(run).index.photos[0]
+    facts = client.describe(photo, k=3)
+    assert len(facts) == 3
+    assert facts == client.describe(photo_id(photo), k=3)
+    assert 0 <= facts[0]["probability"] <= 1
+
+
+def test_a_fact_is_taught_and_undone(client: Client, run: Path) -> None:
+    photos = open_collection(run).index.photos
+    before = client.about()
+    lesson = client.teach("robot juggling torches", [photo_id(photos[0]), photos[1], *photos[2:5]])
+    assert (lesson["fact"], lesson["photos"] + lesson["held_out"]) == (["robot", "juggling", "torches"], 5)
+    after = client.about()
+    assert (after["stage"], after["facts"], after["index_stage"]) == (
+        before["stage"] + 1, before["facts"] + 1, before["stage"] + 1,
+    )  # fmt: skip
+    assert client.tasks()[-1]["facts"] == [lesson["text"]]
+    assert client.undo()["text"] == lesson["text"]
+    assert client.about() == before
+    assert [job["state"] for job in client.jobs()] == ["done", "done"]
+    with pytest.raises(UserError, match="is no lesson that could be undone"):
+        client.undo()
+
+
+@pytest.mark.parametrize(
+    ("route", "status", "sentence"),
+    [
+        ("/query", 400, "the request is empty; write what a photo shows"),
+        ('/query?words="dog', 400, "has a quote that is not closed"),
+        ("/query?words=dog&limit=0", 422, "limit: input should be greater than or equal to 1"),
+        ("/query?words=dog&like=nothing", 404, "there is no such photo in the index"),
+        ("/query?words=" + "a" * 600, 422, "words: string should have at most 500 characters"),
+        ("/photos/L2V0Yy9wYXNzd2Q/file", 404, "there is no such photo in the index"),
+        ("/photos/%20!/thumbnail", 404, "there is no such photo in the index"),
+        ("/jobs/none", 404, "there is no such job"),
+        ("/nowhere", 404, "there is no such address"),
+    ],
+)
+def test_a_refusal_is_one_sentence(asked: TestClient, route: str, status: int, sentence: str) -> None:
+    answer = asked.get(route)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert sentence in answer.json()["error"]
+
+
+def test_a_refusal_is_the_sentence_of_the_command_line(client: Client, run: Path) -> None:
+    with pytest.raises(UserError) as local:
+        ask(open_collection(run), 'a "dog')
+    with pytest.raises(UserError) as remote:
+        client.query('a "dog')
+    assert str(remote.value) == str(local.value)
+
+
+def test_what_is_no_photo_is_refused(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "letter.png").write_text("Dear reader")
+    with pytest.raises(UserError, match=r"letter\.png: not an image"):
+        client.describe(tmp_path / "letter.png")
+    with pytest.raises(UserError, match="a lesson takes from 1 to 64 photos, not 0"):
+        client.teach("robot juggling", [])
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        client.describe(tmp_path / "none.png")
+
+
+def test_only_its_own_machine_is_shown_a_folder(client: Client, asked: TestClient, run: Path) -> None:
+    photo = photo_id(open_collection(run).index.photos[0])
+    assert asked.post(f"/photos/{photo}/show").status_code in (404, 405)
+    assert not asked.get("/").json()["files"]
+    assert client.about()["files"]
+    assert asked.post("/teach", data={"fact": "robot"}).status_code in (404, 405)
+
+
+def test_the_documentation_names_every_route(asked: TestClient) -> None:
+    described = asked.get("/openapi.json").json()
+    page = asked.get("/docs").text
+    assert described["openapi"].startswith("3.")
+    for path in described["paths"]:
+        assert f"/api/v1{path}" in page
+    assert "<script" not in page
+
+
+def test_a_token_is_needed_where_there_is_one(run: Path) -> None:
+    with served(run, token=TOKEN) as address:
+        assert Client(address, TOKEN).about()["photos"] == 17
+        for wrong in (None, "", TOKEN[:-1], f"{TOKEN}x"):
+            with pytest.raises(UserError, match="the token is missing or wrong"):
+                Client(address, wrong).about()
+        with httpx.Client(base_url=address) as browser:
+            assert browser.get("/").status_code == 401
+            assert "Token" in browser.get("/").text
+            assert browser.post("/sign-in", data={"token": "wrong"}).status_code == 401
+            assert browser.get("/api/v1/").status_code == 401
+            welcome = browser.get(f"/?token={TOKEN}")
+            assert (welcome.status_code, welcome.headers["location"]) == (303, "/")
+            assert browser.get("/api/v1/").status_code == 200
+            assert browser.get("/").status_code == 200
+            assert TOKEN not in str(browser.cookies)
+        with httpx.Client(base_url=address) as browser:
+            assert browser.post("/sign-in", data={"token": TOKEN}).status_code == 303
+            assert browser.get("/").status_code == 200
+            foreign = browser.get("/api/v1/", headers={"origin": "http://evil.example"})
+            assert (foreign.status_code, list(foreign.json())) == (403, ["error"])
+            assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_a_short_token_is_refused(run: Path) -> None:
+    with pytest.raises(UserError, match="at least 16 printable"), served(run, token="short"):
+        pass
+
+
+def test_no_server_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="is no address of a server"):
+        Client("localhost:7860")
+    with open_port("127.0.0.1", 0) as closed, pytest.raises(UserError, match="does not answer"):
+        Client(address_of(closed)).about()
+
+
+def test_jobs_run_one_after_another_and_report() -> None:
+    go_on, seen = threading.Event(), []
+
+    def first(job: Job) -> dict[str, Any]:
+        report("learning", 1, 2)
+        go_on.wait(30)
+        seen.append("first")
+        return {"done": 1}
+
+    def second(job: Job) -> dict[str, Any]:
+        seen.append("second")
+        raise UserError("this cannot be taught")
+
+    with closing(Jobs()) as jobs:
+        one, two = Job("teach", "a"), Job("teach", "b")
+        futures = [jobs.start(one, first), jobs.start(two, second)]
+        assert two.state == "waiting"
+        go_on.set()
+        for future in futures:
+            future.result(30)
+        assert seen == ["first", "second"]
+        assert (one.state, one.result, one.progress and one.progress.done) == ("done", {"done": 1}, 1)
+        assert (two.state, two.error) == ("failed", "this cannot be taught")
+        assert [job.id for job in jobs.list()] == [two.id, one.id]
+        with pytest.raises(NotHere):
+            jobs.get("none")

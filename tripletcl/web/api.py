@@ -1,0 +1,343 @@
+"""The interface for programs: every route calls what the command line calls, and answers in JSON."""
+
+from __future__ import annotations
+
+import io
+import logging
+import mimetypes
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, File, Form, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+import tripletcl
+from tripletcl.data.images import decode_thumbnail
+from tripletcl.errors import UserError
+from tripletcl.report.html import macros
+from tripletcl.retrieval import ShownFact
+from tripletcl.runs.asking import Answer, ask
+from tripletcl.runs.history import task_records
+from tripletcl.runs.teach import Lesson, teach, undo
+from tripletcl.web.api_models import About, Facts, Failure, Found, Hit, Job, Photo, Shown, Task
+from tripletcl.web.jobs import Job as Work
+from tripletcl.web.jobs import Jobs, NotHere
+from tripletcl.web.library import Library, photo_id, shown
+from tripletcl.web.reveal import reveal
+from tripletcl.web.server import PREFIX
+from tripletcl.web.uploads import REQUEST_PHOTOS, TooLarge, Uploads
+
+log = logging.getLogger("tripletcl")
+
+MOST_HITS, MOST_EXAMPLES, MOST_CHARACTERS = 500, 20, 500
+SIZES = (320, 1600)
+"""Pixels of the longer side of a thumbnail: in a grid, and on a screen."""
+THUMBNAILS_HELD, CACHE_SECONDS = 2000, 3600
+
+DESCRIPTION = """Ask a photo collection, describe photos, and teach a run new facts.
+
+Every refusal is `{"error": "one sentence"}` with a status from 400 on. Where the server can be reached from other
+machines, each request carries `Authorization: Bearer TOKEN`.
+"""
+
+Offset = Annotated[int, Query(ge=0, description="Hits to skip: `next_offset` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=MOST_HITS, description="Hits on a page.")]
+Most = Annotated[int | None, Query(ge=1, description="Hits on all pages together; all photos by default.")]
+Examples = Annotated[list[str], Query(max_length=MOST_EXAMPLES, description="Ids of photos.")]
+Count = Annotated[int, Query(ge=1, le=100, description="Number of facts.")]
+
+
+def build_api(
+    library: Library, jobs: Jobs, uploads: Uploads, *, may_teach: bool = True, own_machine: bool = True
+) -> FastAPI:
+    """Build the application that is mounted at PREFIX.
+
+    Args:
+        library: The photos.
+        jobs: The server's long work.
+        uploads: The photos that visitors upload.
+        may_teach: True if visitors may teach the run.
+        own_machine: True if the server can be reached from its own machine only, so that it may show files there.
+    """
+    failures: dict[int | str, dict[str, Any]] = {
+        "4XX": {"model": Failure, "description": "It was refused, for the reason given."}
+    }
+    api = FastAPI(
+        title="tripletcl",
+        version=tripletcl.__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        responses=failures,
+    )
+    for kind, handler in HANDLERS.items():
+        api.add_exception_handler(kind, handler)
+
+    @api.get("/", tags=["run"], summary="The run that is served")
+    def about() -> About:
+        photos, stage = library.photos, library.stored.stage
+        facts = len(photos.embedder.facts)
+        return About(
+            version=tripletcl.__version__,
+            run=shown(library.run.resolve().name),
+            stage=stage,
+            index_stage=photos.stage,
+            photos=len(photos.index),
+            facts=facts,
+            may_teach=may_teach,
+            files=own_machine,
+        )
+
+    @api.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(macros("web/templates/api_docs.html.j2").page(api.openapi(), PREFIX))
+
+    _add_questions(api, library, uploads)
+    _add_photos(api, library, own_machine)
+    _add_lessons(api, library, jobs, uploads, may_teach)
+    return api
+
+
+# --- questions -------------------------------------------------------------------------------------------------------
+
+
+def _add_questions(api: FastAPI, library: Library, uploads: Uploads) -> None:
+    @api.get("/query", tags=["photos"], summary="Photos that show something")
+    def query(
+        words: Annotated[
+            str,
+            Query(max_length=MOST_CHARACTERS, description="`dog running`, `person, riding, ?`, `dog - snow`."),
+        ] = "",
+        like: Examples = [],  # noqa: B006 (FastAPI copies it)
+        unlike: Examples = [],  # noqa: B006
+        k: Most = None,
+        offset: Offset = 0,
+        limit: Limit = 24,
+    ) -> Found:
+        """Read as the command line's `query` reads its words; `like` and `unlike` are example photos."""
+        wanted, unwanted = ([library.path(each) for each in ids] for ids in (like, unlike))
+        return _page(library, words, wanted, unwanted, k, offset, limit)
+
+    @api.get("/photos/{photo}/similar", tags=["photos"], summary="Photos that show the same")
+    def similar(photo: str, k: Most = None, offset: Offset = 0, limit: Limit = 24) -> Found:
+        return _page(library, "", [library.path(photo)], [], k, offset, limit)
+
+    @api.get("/photos/{photo}/facts", tags=["photos"], summary="The facts that a photo of the index shows")
+    def facts(photo: str, k: Count = 5) -> Facts:
+        return _facts(library.describe([library.path(photo)], k)[0])
+
+    @api.post("/describe", tags=["photos"], summary="The facts that an uploaded photo shows")
+    def describe(photo: Annotated[UploadFile, File(description="An image file.")], k: Count = 5) -> Facts:
+        paths = uploads.store([photo])
+        try:
+            return _facts(library.describe(paths, k)[0])
+        finally:
+            uploads.remove(paths)
+
+
+def _page(
+    library: Library, words: str, like: list[Path], unlike: list[Path], k: int | None, offset: int, limit: int
+) -> Found:
+    """The hits from `offset` on, of the k best; one more is asked for to see whether there is a next page."""
+    photos = library.photos
+    most = len(photos.index) if k is None else min(k, len(photos.index))
+    end = min(offset + limit, most)
+    found: Answer = ask(photos, words, max(1, min(end + 1, most)), like=like, unlike=unlike)
+    hits = [Hit(**_photo(hit.path), score=hit.score) for hit in found.hits[offset:end]]
+    following = end if len(found.hits) > end else None
+    return Found(
+        query=str(found.request),
+        stage=photos.stage,
+        scale=found.scale,
+        notes=found.notes,
+        hits=hits,
+        offset=offset,
+        next_offset=following,
+    )
+
+
+def _facts(entries: list[ShownFact]) -> Facts:
+    return Facts(
+        facts=[
+            Shown(fact=list(each.fact.units), text=str(each.fact), score=each.score, probability=each.probability)
+            for each in entries
+        ]
+    )
+
+
+# --- photos ----------------------------------------------------------------------------------------------------------
+
+
+def _photo(path: Path) -> dict[str, Any]:
+    return {"id": photo_id(path), "path": shown(path), "name": shown(path.name), "folder": shown(path.parent)}
+
+
+def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
+    @api.get("/photos/{photo}", tags=["photos"], summary="A photo's details")
+    def details(photo: str) -> Photo:
+        return Photo(**_photo(library.path(photo)))
+
+    @api.get(
+        "/photos/{photo}/thumbnail",
+        tags=["photos"],
+        summary="A small picture",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}}},
+    )
+    def thumbnail(
+        photo: str, size: Annotated[int, Query(description=f"{SIZES[0]} or {SIZES[1]} pixels at most.")] = SIZES[0]
+    ) -> Response:
+        if size not in SIZES:
+            raise UserError(f"a thumbnail has {' or '.join(map(str, SIZES))} pixels, not {size}")
+        path = library.path(photo)
+        headers = {"cache-control": f"private, max-age={CACHE_SECONDS}"}
+        return Response(_jpeg(path, _modified(path), size), media_type="image/jpeg", headers=headers)
+
+    @api.get("/photos/{photo}/file", tags=["photos"], summary="The file itself", response_class=FileResponse)
+    def file(
+        photo: str, download: Annotated[bool, Query(description="To be saved instead of shown.")] = False
+    ) -> FileResponse:
+        path = library.path(photo)
+        if not path.is_file():
+            raise NotHere(f"{shown(path)} does not exist any more")
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        how = "attachment" if download or not kind.startswith("image/") else "inline"
+        return FileResponse(path, media_type=kind, filename=shown(path.name), content_disposition_type=how)
+
+    if own_machine:
+
+        @api.post("/photos/{photo}/show", tags=["photos"], summary="Show the file in its folder, on this machine")
+        def show(photo: str) -> Photo:
+            path = library.path(photo)
+            reveal(path)
+            return Photo(**_photo(path))
+
+
+@lru_cache(THUMBNAILS_HELD)
+def _jpeg(path: Path, _modified_at: int, size: int) -> bytes:
+    picture = io.BytesIO()
+    decode_thumbnail(path, size, path.name).save(picture, "JPEG", quality=82)
+    return picture.getvalue()
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        raise NotHere(f"{shown(path)} does not exist any more") from None
+
+
+# --- lessons ---------------------------------------------------------------------------------------------------------
+
+
+def _add_lessons(api: FastAPI, library: Library, jobs: Jobs, uploads: Uploads, may_teach: bool) -> None:
+    @api.get("/tasks", tags=["lessons"], summary="The tasks that the run has learned")
+    def tasks() -> list[Task]:
+        return [Task(**{**asdict(record), "facts": list(record.facts)}) for record in task_records(library.run)]
+
+    @api.get("/jobs", tags=["lessons"], summary="Long work, the latest first")
+    def all_jobs() -> list[Job]:
+        return [_job(job) for job in jobs.list()]
+
+    @api.get("/jobs/{job}", tags=["lessons"], summary="The progress of long work")
+    def one_job(job: str) -> Job:
+        return _job(jobs.get(job))
+
+    if not may_teach:
+        return
+
+    @api.post("/teach", status_code=202, tags=["lessons"], summary="Teach a fact by a handful of photos")
+    def start_lesson(
+        fact: Annotated[str, Form(max_length=MOST_CHARACTERS, description="`person riding unicycle`.")],
+        photos: Annotated[list[UploadFile], File(description="Image files.")] = [],  # noqa: B006
+        ids: Annotated[list[str], Form(description="Ids of photos in the index.")] = [],  # noqa: B006
+        hold_out: Annotated[bool, Form(description="Hold out one of five, to measure how well it learned.")] = True,
+    ) -> Job:
+        """Answers at once; `/jobs/{id}` tells how far it is, and what it came to."""
+        known = [library.path(each) for each in ids]
+        if not 0 < len(known) + len(photos) <= REQUEST_PHOTOS:
+            raise UserError(f"a lesson takes from 1 to {REQUEST_PHOTOS} photos, not {len(known) + len(photos)}")
+        work = Work("teach", fact)
+        uploaded = uploads.store(photos)
+        uploads.show(work.id, "lesson", uploaded)
+
+        def learn(_: Work) -> dict[str, Any]:
+            try:
+                return _outcome(teach(library.run, fact, [*known, *uploaded], index=_index(library), hold_out=hold_out))
+            finally:
+                uploads.forget(work.id)
+                library.follow()
+
+        jobs.start(work, learn)
+        return _job(work)
+
+    @api.post("/undo", status_code=202, tags=["lessons"], summary="Undo the latest lesson")
+    def start_undo() -> Job:
+        work = Work("undo", "the latest lesson")
+
+        def take_back(_: Work) -> dict[str, Any]:
+            try:
+                return _outcome(undo(library.run, index=_index(library)))
+            finally:
+                library.follow()
+
+        jobs.start(work, take_back)
+        return _job(work)
+
+
+def _index(library: Library) -> Path | None:
+    """The index that follows the run; None where there is none yet."""
+    return library.index if library.index.is_dir() else None
+
+
+def _outcome(lesson: Lesson) -> dict[str, Any]:
+    skipped = [{"name": shown(Path(str(photo)).name), "reason": reason} for photo, reason in lesson.skipped]
+    return {**vars(lesson), "fact": list(lesson.fact.units), "text": str(lesson.fact), "skipped": skipped}
+
+
+def _job(job: Work) -> Job:
+    now = job.progress
+    progress = None if now is None else {"label": now.label, "done": now.done, "total": now.total}
+    return Job(**{**vars(job), "progress": progress})
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def _refused(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status)
+
+
+def _user_error(_: Request, error: Exception) -> Response:
+    status = 404 if isinstance(error, NotHere) else 413 if isinstance(error, TooLarge) else 400
+    return _refused(status, shown(str(error)))
+
+
+def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _refused(error.status_code, "there is no such address" if error.status_code == 404 else error.detail)
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return _refused(422, f"{where or 'the request'}: {first['msg'][:1].lower()}{first['msg'][1:]}")
+
+
+def _failed(_: Request, error: Exception) -> Response:
+    log.error("the server could not answer a program", exc_info=error)
+    return _refused(500, f"this did not work ({type(error).__name__}); see the terminal of the server")
+
+
+HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
+    UserError: _user_error,
+    HTTPException: _http_error,
+    RequestValidationError: _invalid,
+    Exception: _failed,
+}

@@ -1,0 +1,102 @@
+"""The answers of the interface for programs, as its documentation shows them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+
+class Failure(BaseModel):
+    """Any refusal or failure: one sentence, the same that the command line prints."""
+
+    error: str
+
+
+class About(BaseModel):
+    """The run that is served."""
+
+    version: str = Field(description="The version of tripletcl.")
+    run: str = Field(description="The name of the run's folder.")
+    stage: int | None = Field(description="The latest stage.")
+    index_stage: int | None = Field(description="The stage that the photos are searched by.")
+    photos: int = Field(description="The number of photos in the index.")
+    facts: int = Field(description="The number of facts that the model was taught.")
+    may_teach: bool
+    files: bool = Field(description="True if the server can show a photo in its folder: it serves its own machine.")
+
+
+class Photo(BaseModel):
+    """A photo of the index."""
+
+    id: str = Field(description="Its name in addresses.")
+    path: str
+    name: str
+    folder: str
+
+
+class Hit(Photo):
+    """A photo that fits a request."""
+
+    score: float
+
+
+class Found(BaseModel):
+    """A page of the photos that fit a request."""
+
+    query: str = Field(description="The request as it was understood.")
+    stage: int | None
+    scale: str = Field(description="What a score is: cosines, probability, or score.")
+    notes: list[str]
+    hits: list[Hit]
+    offset: int
+    next_offset: int | None = Field(description="Where the next page begins; null on the last one.")
+
+
+class Shown(BaseModel):
+    """A fact that a photo shows."""
+
+    fact: list[str | None] = Field(description="Subject, predicate, object.")
+    text: str
+    score: float
+    probability: float | None
+
+
+class Facts(BaseModel):
+    """The facts that a photo shows, best first."""
+
+    facts: list[Shown]
+
+
+class Progress(BaseModel):
+    """The progress of long work."""
+
+    label: str
+    done: int
+    total: int
+
+
+class Job(BaseModel):
+    """A piece of long work."""
+
+    id: str
+    kind: str
+    about: str
+    started: str
+    state: Literal["waiting", "running", "done", "failed"]
+    progress: Progress | None
+    result: dict[str, Any] | None
+    error: str | None
+
+
+class Task(BaseModel):
+    """A task that the run has learned."""
+
+    number: int
+    name: str
+    facts: list[str]
+    images: int | None
+    learned: str
+    stage: int
+    map_then: float | None
+    map_now: float | None
