@@ -21,6 +21,7 @@ ORDER = [
     "progress",
     "files",
     "cpu",
+    "group",
     "data",
     "scenes",
     "embedding",

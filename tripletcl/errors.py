@@ -15,6 +15,10 @@ class UserError(Exception):
     """
 
 
+class ReportedError(UserError):
+    """A mistake that another process of the group has reported already: the command line ends without a word."""
+
+
 def excerpt(text: str, longest: int = 60) -> str:
     """A user's text as a message quotes it: at most `longest` characters, control characters escaped."""
     return repr(text if len(text) <= longest else text[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}")

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch.amp import GradScaler
 
+from tripletcl import group
 from tripletcl.errors import UserError
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -31,7 +32,7 @@ def compute_on(device: str = "auto", precision: Precision = "float32") -> Comput
     """Choose a device and a precision; "auto" is the GPU if there is one.
 
     Raises:
-        UserError: The device is missing, or cannot compute in the precision.
+        UserError: The device is missing, cannot compute in the precision, or is that of another process, too.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"device is {device!r}; allowed are auto, cpu, cuda")
@@ -40,4 +41,6 @@ def compute_on(device: str = "auto", precision: Precision = "float32") -> Comput
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if kind == "cpu" and precision == "fp16":
         raise UserError("precision fp16 needs a GPU; on a CPU it can be float32 or bf16")
+    if kind == "cuda":
+        group.check_gpus()
     return Compute(torch.device(kind), precision, GradScaler(kind) if precision == "fp16" else None)
