@@ -49,11 +49,17 @@ class Augment:
         Returns:
             `[B, C, H, W]` float in [0, 1].
         """
-        numbers = torch.rand(len(images), DRAWS, generator=generator, device=generator.device)
-        return self.apply(images, numbers.to(images.device, non_blocking=True))
+        return self.apply(images, self.draw(len(images), generator))
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw the uniform numbers `[count, DRAWS]` of a batch, on the generator's device."""
+        return torch.rand(count, DRAWS, generator=generator, device=generator.device)
 
     def apply(self, images: Tensor, numbers: Tensor) -> Tensor:
         """Augment by given uniform numbers `[B, DRAWS]` in [0, 1)."""
+        if not len(images):
+            return images
+        numbers = numbers.to(images.device, non_blocking=True)
         area, aspect, left, top, flip, *factors = numbers.to(images.dtype).unbind(1)  # each [B]
         if self.crop is not None:
             images = resized_crop(images, crop_boxes(area, aspect, left, top, self.crop))

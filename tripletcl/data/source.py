@@ -17,6 +17,9 @@ from tripletcl.data.cache import ImageCache
 from tripletcl.data.image_files import ImageFiles
 from tripletcl.errors import UserError
 
+ALL = slice(None)
+"""Every row of a batch."""
+
 
 class Source(Protocol):
     """N images, read in batches."""
@@ -29,12 +32,15 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    def batch(
+        self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None, mine: slice = ALL
+    ) -> Tensor:
         """The images of these ids, float32 in [0, 1] on the device.
 
         Args:
             ids: `[B]` image ids.
             generator: The source of randomness of the augmentation; None returns plain images, for evaluation.
+            mine: The rows of the batch that are wanted; they are augmented as in the whole batch.
         """
 
 
@@ -65,13 +71,15 @@ class ImageSource:
         """The cache's fingerprint: a hash of the images' content, their order and size."""
         return self.cache.fingerprint
 
-    def batch(self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    def batch(
+        self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None, mine: slice = ALL
+    ) -> Tensor:
         """The images of these ids, `[B, 3, H, W]` float32 in [0, 1] on the device."""
         # Bytes are transferred to the device, a quarter of the floats.
-        images = to_device(torch.from_numpy(self.cache[ids]), self.device).float().div_(255)
+        images = to_device(torch.from_numpy(self.cache[ids[mine]]), self.device).float().div_(255)
         if self.augment is None or generator is None:
             return images
-        return self.augment(images, generator)
+        return self.augment.apply(images, self.augment.draw(len(ids), generator)[mine])
 
 
 class ArraySource:
@@ -114,9 +122,11 @@ class ArraySource:
         digest.update(self.pixels.cpu().numpy().data)
         return digest.hexdigest()
 
-    def batch(self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    def batch(
+        self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None, mine: slice = ALL
+    ) -> Tensor:
         """The images of these ids, `[B, channels, size, size]` float32 in [0, 1] on the device."""
-        rows = to_device(torch.from_numpy(np.asarray(ids, dtype=np.int64)), self.device)
+        rows = to_device(torch.from_numpy(np.asarray(ids[mine], dtype=np.int64)), self.device)
         images = self.pixels.index_select(0, rows).div(255)  # [B, C, H, W]; the division also converts to floats
         if images.shape[2:] != (self.size, self.size):
             images = functional.interpolate(
@@ -125,7 +135,7 @@ class ArraySource:
         images = _with_channels(images, self.channels)
         if self.augment is None or generator is None:
             return images
-        return self.augment(images, generator)
+        return self.augment.apply(images, self.augment.draw(len(ids), generator)[mine])
 
 
 class PermutedSource:
@@ -149,9 +159,11 @@ class PermutedSource:
             return self.source.fingerprint
         return hashlib.blake2b(f"{self.source.fingerprint} in order {self.seed}".encode(), digest_size=16).hexdigest()
 
-    def batch(self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    def batch(
+        self, ids: np.ndarray | Sequence[int], generator: torch.Generator | None = None, mine: slice = ALL
+    ) -> Tensor:
         """The source's batch `[B, C, H, W]`, after its augmentation, each image's pixels in the new order."""
-        images = self.source.batch(ids, generator)
+        images = self.source.batch(ids, generator, mine)
         if not self.seed:
             return images
         pixels = images.flatten(2)  # [B, C, H * W]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.data.source import Source, to_device
+from tripletcl.data.source import ALL, Source, to_device
 from tripletcl.embedding.feature_shards import COMPUTED_AGAIN, FeatureShards, ShardedArray
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.files import locked, translate_errors, writable_folder
@@ -62,14 +62,16 @@ class FeatureSource:
     def __len__(self) -> int:
         return len(self.arrays[0])
 
-    def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
+    def batch(self, ids: np.ndarray, generator: torch.Generator | None, mine: slice = ALL) -> Tensor:
         """Features `[B, ...]` float32 of the images; with a generator, of image or mirror image at random."""
         count = self.arrays[0].shape[1]
         if generator is None or count == 1:
             views = np.zeros(len(ids), np.int64)
         else:
             views = torch.randint(count, (len(ids),), generator=generator, device=generator.device).cpu().numpy()
-        parts = [to_device(torch.from_numpy(array[ids, views]), self.device).float() for array in self.arrays]
+        parts = [
+            to_device(torch.from_numpy(array[ids[mine], views[mine]]), self.device).float() for array in self.arrays
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 

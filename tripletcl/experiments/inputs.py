@@ -22,7 +22,7 @@ from tripletcl.continual import InputSource
 from tripletcl.data import Augment, ImageCache, ImageSource
 from tripletcl.data.image_files import ImageFiles, open_images
 from tripletcl.data.images import Photo
-from tripletcl.data.source import ArraySource, PermutedSource
+from tripletcl.data.source import ALL, ArraySource, PermutedSource
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.features import FeatureSource
 from tripletcl.embedding.trunk import Trunk
@@ -129,11 +129,11 @@ class EvaluationTable:
         """The ids of the test images whose file exists."""
         return np.array([test for test in self.tests.tolist() if self.photos[test].exists()], dtype=np.int64)
 
-    def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
+    def batch(self, ids: np.ndarray, generator: torch.Generator | None, mine: slice = ALL) -> Tensor:
         """Return the inputs `[B, ...]` of some existing images."""
         if self._cached is not None:
-            return self._cached.batch(ids, generator)
-        return self._opened.batch(np.searchsorted(self.existing, ids), generator)
+            return self._cached.batch(ids, generator, mine)
+        return self._opened.batch(np.searchsorted(self.existing, ids), generator, mine)
 
     @cached_property
     def _cached(self) -> InputSource | None:
@@ -155,12 +155,17 @@ class Joined:
     def __init__(self, starts: Sequence[int], sources: Sequence[InputSource]) -> None:
         self.starts, self.sources = np.array(starts), list(sources)
 
-    def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
+    def batch(self, ids: np.ndarray, generator: torch.Generator | None, mine: slice = ALL) -> Tensor:
         """Return the inputs `[B, ...]` of items of any source."""
         number = np.searchsorted(self.starts, ids, side="right") - 1  # [B] of the source
         if (number == number[:1]).all() and len(number):
-            return self.sources[number[0]].batch(ids - self.starts[number[0]], generator)
-        rows = {each: np.flatnonzero(number == each) for each in np.unique(number)}
-        inputs = [self.sources[each].batch(ids[of] - self.starts[each], generator) for each, of in rows.items()]
-        order = np.argsort(np.concatenate(list(rows.values())))
+            return self.sources[number[0]].batch(ids - self.starts[number[0]], generator, mine)
+        first, stop, _ = mine.indices(len(ids))
+        inputs, places = [], []
+        for each in np.unique(number):  # every source draws its random numbers, also if none of its rows is wanted
+            rows = np.flatnonzero(number == each)
+            own = slice(*np.searchsorted(rows, [first, stop]))
+            inputs.append(self.sources[each].batch(ids[rows] - self.starts[each], generator, own))
+            places.append(rows[own])
+        order = np.argsort(np.concatenate(places))
         return torch.cat(inputs)[torch.from_numpy(order).to(inputs[0].device)]
