@@ -12,6 +12,7 @@ import timm.layers  # noqa: F401  # what is imported before the first test is no
 import torch
 from torch import Tensor, nn
 
+from tripletcl import group
 from tripletcl.continual import Batch, Method, RunFolder, Task
 from tripletcl.testing.toy import ITEMS, WIDTH, ToyLearner, ToySource, run_toy, toy_tasks
 
@@ -70,7 +71,8 @@ class MultiHeadToy(nn.Module):
         return out.masked_fill(heads != heads[true][:, None], float("-inf")), true
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
-        return nn.functional.cross_entropy(*self.of_own_head(out, batch.targets))
+        losses = nn.functional.cross_entropy(*self.of_own_head(out, batch.targets), reduction="sum")
+        return losses / group.total(len(out))
 
     @torch.no_grad()
     def score(self, out: Tensor, batch: Batch) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tripletcl import group
 from tripletcl.continual.device import Compute
 from tripletcl.continual.method import Learner, Method
 from tripletcl.continual.optimization import Training, frozen_trunk, learning_rate, set_lr
-from tripletcl.continual.precision import mixed
+from tripletcl.continual.precision import full_precision, mixed
 from tripletcl.continual.run_folder import Position
 from tripletcl.continual.task import Batch, InputSource, Task, epoch_batches, steps_per_epoch
 from tripletcl.errors import UserError
@@ -28,7 +29,10 @@ class Diverged(UserError):
 
 
 class LossWatch:
-    """Keeps the latest losses on the device and finds the batch in which one became NaN or infinite."""
+    """Keeps the latest losses on the device and finds the batch in which one became NaN or infinite.
+
+    Where several processes share a batch, each keeps its part of the loss, and all of them find out at once.
+    """
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -45,9 +49,12 @@ class LossWatch:
         """
         if not self.recent:
             return float("nan")
-        losses = torch.stack([loss for _, _, loss in self.recent]).float().cpu()
-        for (position, items, _), loss in zip(self.recent, losses, strict=True):
+        own = torch.stack([loss for _, _, loss in self.recent]).float().cpu()
+        losses = own.clone()
+        group.add_up([losses])
+        for (position, items, _), part, loss in zip(self.recent, own, losses, strict=True):
             if not torch.isfinite(loss):
+                items = np.concatenate(group.gathered(items[: 0 if torch.isfinite(part) else None]))
                 raise Diverged(
                     f"the loss became {loss.item()} in {self.task.name}, epoch {position.epoch + 1}, batch "
                     f"{position.step + 1} (image ids {items[:8].tolist()}...); the last checkpoint is kept; "
@@ -97,7 +104,7 @@ def train_task(
                 loss = train_step(learner, batch, method, optimizer, compute, lr, training)
                 here = replace(start, epoch=epoch, step=step)
                 watch.add(here, batch.items, loss)
-                due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
+                due = group.agreed(time.monotonic() - saved_at >= 60 * training.checkpoint_minutes)
                 last = step == steps - 1
                 if due or last or (epoch * steps + step) % CHECK_EVERY == CHECK_EVERY - 1:
                     on_check(here, watch.flush())
@@ -115,19 +122,23 @@ def train_step(
     lr: float,
     training: Training,
 ) -> Tensor:
-    """Take one step; returns the loss, which includes the method's term."""
+    """Take one step; returns the loss, which includes the method's term; of several processes each its part."""
     set_lr(optimizer, lr)
     optimizer.zero_grad()
     method.before_forward()
-    with mixed(compute):
-        representation = learner.represent(batch.inputs)
-        out = learner.readout(representation)
-    representation, out = representation.float(), out.float()
-    loss = training.loss_weight * learner.loss(out, batch) + method.extra_loss(batch, representation, out)
-    if compute.scaler is None:
-        loss.backward()
-    else:
-        compute.scaler.scale(loss).backward()
+    with group.parts(batch.counts), group.own_random(batch.seed):
+        with mixed(compute):
+            representation = learner.represent(batch.inputs)
+            out = learner.readout(representation)
+        representation, out = full_precision(representation), full_precision(out)
+        loss = training.loss_weight * learner.loss(out, batch) + method.extra_loss(batch, representation, out)
+    if not batch.counts:
+        loss = 0 * loss
+    scaled = loss if compute.scaler is None else compute.scaler.scale(loss)
+    scaled.backward()
+    if group.size() > 1:
+        _add_up_gradients(learner.parameters())
+    if compute.scaler is not None:
         compute.scaler.unscale_(optimizer)
     if training.clip_norm is not None:
         nn.utils.clip_grad_norm_(learner.parameters(), training.clip_norm)
@@ -139,3 +150,13 @@ def train_step(
         compute.scaler.update()
     method.after_step(lr)
     return loss.detach()
+
+
+def _add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Add the gradients up over all processes; a parameter that has none in some of them has zeros there."""
+    trained = [p for p in parameters if p.requires_grad]
+    used = torch.tensor([p.grad is not None for p in trained], dtype=torch.float32)
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    group.add_up([used, *gradients])
+    for p, gradient, uses in zip(trained, gradients, used.tolist(), strict=True):
+        p.grad = gradient if uses else None

@@ -57,7 +57,7 @@ class Learner(Protocol):
         ...
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
-        """The task's scalar loss of a batch."""
+        """The task's scalar loss of a batch; where several processes share it, this one's part (`tripletcl.group`)."""
         ...
 
     def score(self, out: Tensor, batch: Batch) -> Tensor:
@@ -137,6 +137,8 @@ class Method:
         joint: Trained on all tasks at once: the upper bound, no continual learner.
         freezes_protected: After some task it trains nothing any more that the tasks share.
         properties: See `Properties`.
+        loss_in_parts: Its `extra_loss` gives, where several processes share a batch, this process's part of a mean
+            over the whole batch (`tripletcl.group`); without it the method is trained by one process only.
         zero: Settings under which it is fine-tuning, bit for bit, where its constructor has them.
         high_lam: A weight so high that hardly anything new is learned: the start of the search of `lam: auto`.
         lam: The weight of its term in the loss.
@@ -147,6 +149,8 @@ class Method:
     joint: ClassVar[bool] = False
     freezes_protected: ClassVar[bool] = False
     properties: ClassVar[Properties] = Properties(on_pretrained=False)  # it protects nothing
+
+    loss_in_parts: ClassVar[bool] = False
 
     zero: ClassVar[Mapping[str, float]] = {"lam": 0.0}
     high_lam: ClassVar[float] = 1000.0
@@ -165,6 +169,11 @@ class Method:
         """
         self.lam_is_auto = lam == "auto"
         self.lam = 0.0 if lam == "auto" else checked_weight(lam)
+
+    @property
+    def losses_in_parts(self) -> bool:
+        """True if several processes can train it together: it adds no loss to a batch, or does so in parts."""
+        return self.loss_in_parts or type(self).extra_loss is Method.extra_loss
 
     @property
     def auto_method(self) -> Method | None:

@@ -25,6 +25,11 @@ def mixed(compute: Compute) -> Iterator[None]:
         yield
 
 
+def full_precision(values: torch.Tensor) -> torch.Tensor:
+    """Return values of half precision in float32, all others as they are."""
+    return values.float() if values.dtype in DTYPES.values() else values
+
+
 class DepthwiseInFloat32(TorchFunctionMode):
     """Keeps depthwise convolutions in float32 under the CPU's autocast; their inputs and outputs are still rounded.
 

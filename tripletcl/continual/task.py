@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.data.source import to_device
+from tripletcl import group
+from tripletcl.data.source import ALL, to_device
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -19,8 +20,14 @@ if TYPE_CHECKING:
 class InputSource(Protocol):
     """Gives the inputs of items: decoded images, or the cached features of a frozen trunk."""
 
-    def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
-        """The inputs `[B, ...]` of the given items on the device, augmented if a generator is given."""
+    def batch(self, ids: np.ndarray, generator: torch.Generator | None, mine: slice = ALL) -> Tensor:
+        """The inputs `[B, ...]` of the given items on the device, augmented if a generator is given.
+
+        Args:
+            ids: `[B]` the items.
+            generator: Gives the random numbers of the whole batch, whatever part of it is wanted.
+            mine: The rows that are wanted.
+        """
         ...
 
 
@@ -69,11 +76,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs `[B, ...]` and targets `[B, ...]`, both on the device, and their item ids `[B]`."""
+    """Inputs `[B, ...]` and targets `[B, ...]`, both on the device, and their item ids `[B]`.
+
+    Attributes:
+        seed: Of what layers draw at random for these rows, where several processes share a batch.
+        counts: False where they share fewer rows than they are: a process without one gets a row that counts nothing.
+    """
 
     inputs: Tensor
     targets: Tensor
     items: np.ndarray
+    seed: int = 0
+    counts: bool = True
 
 
 def _dense(targets: np.ndarray | csr_array, device: torch.device) -> Tensor:
@@ -94,16 +108,24 @@ def steps_per_epoch(task: Task, batch_size: int) -> int:
 def epoch_batches(
     task: Task, source: InputSource, *, batch_size: int, seed: tuple[int, ...], start: int, device: torch.device
 ) -> Iterator[Batch]:
-    """Yield the shuffled, augmented batches of one epoch from batch `start` on.
+    """Yield the shuffled, augmented batches of one epoch from batch `start` on; of each, the rows of this process.
 
     Order and augmentation are functions of seed and batch number only: a resumed epoch has the same batches as an
-    uninterrupted one.
+    uninterrupted one, and any number of processes share the same.
     """
     order = np.random.default_rng(derived_seed(*seed)).permutation(len(task))
     for step in range(start, steps_per_epoch(task, batch_size)):
         rows = order[step * batch_size : (step + 1) * batch_size]
-        generator = torch.Generator(device).manual_seed(derived_seed(*seed, step))
-        yield task.batch(source.batch(task.items[rows], generator), rows)
+        own_seed = derived_seed(*seed, step)
+        generator = torch.Generator(device).manual_seed(own_seed)
+        if group.size() == 1:
+            yield task.batch(source.batch(task.items[rows], generator), rows)
+            continue
+        share = group.share(len(rows))
+        counts = share.start < share.stop
+        mine = share if counts else slice(1)
+        batch = task.batch(source.batch(task.items[rows], generator, mine), rows[mine])
+        yield replace(batch, seed=own_seed, counts=counts)
 
 
 def plain_batches(source: InputSource, items: np.ndarray, batch_size: int) -> Iterator[Tensor]:

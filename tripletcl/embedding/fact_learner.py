@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tripletcl import group
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.labels import PairLabels
 from tripletcl.embedding.embedder import FactEmbedder, ScoredBy
@@ -203,4 +204,5 @@ class FactLearner(TrunkLearner):
         yield from super().functions(task, inputs)
         projection = self.embedder.text.projection
         if projection is not None and projection.weight.requires_grad and self.encoded:
-            yield projection, [torch.cat(self.encoded)]
+            # By one process only, the last: what it draws for the texts comes after what is drawn for all images.
+            yield projection, [torch.cat(self.encoded)] if group.rank() == group.size() - 1 else []

@@ -1,4 +1,8 @@
-"""Losses between image outputs and text vectors; a unit that a fact lacks has zero loss and zero gradient."""
+"""Losses between image outputs and text vectors; a unit that a fact lacks has zero loss and zero gradient.
+
+Where several processes share a batch, each loss is this process's part of the mean over the whole batch
+(`tripletcl.group`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from tripletcl import group
 
 ABSENT = -1
 """The target id of a unit that a fact lacks."""
@@ -23,7 +29,7 @@ def wildcard_l2(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes do not match.
     """
-    return _wildcard_difference(outputs, targets, present).square().sum(dim=(1, 2)).mean()
+    return group.mean(_wildcard_difference(outputs, targets, present).square().sum(dim=(1, 2)))
 
 
 def wildcard_l2_root(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
@@ -32,7 +38,7 @@ def wildcard_l2_root(outputs: Tensor, targets: Tensor, present: Tensor) -> Tenso
     Its gradient is zero where a distance is zero.
     """
     difference = _wildcard_difference(outputs, targets, present)
-    return torch.linalg.vector_norm(difference, dim=-1).sum(dim=1).mean()
+    return group.mean(torch.linalg.vector_norm(difference, dim=-1).sum(dim=1))
 
 
 def wildcard_cosine(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
@@ -43,7 +49,7 @@ def wildcard_cosine(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor
     _check_wildcard(outputs, targets, present)
     absent = ~present.unsqueeze(-1)  # masked before the cosine: absent units may not be finite
     cosine = F.cosine_similarity(outputs.masked_fill(absent, 1.0), targets.masked_fill(absent, 1.0), dim=-1)  # [B, U]
-    return ((1 - cosine) * present).sum(dim=1).mean()
+    return group.mean(((1 - cosine) * present).sum(dim=1))
 
 
 def _wildcard_difference(outputs: Tensor, targets: Tensor, present: Tensor) -> Tensor:
@@ -93,7 +99,7 @@ def contrastive(
         if exclude is not None:
             logits = logits.masked_fill(_negatives_to_hide(exclude[unit], ids), -torch.inf)
         total = total + F.cross_entropy(logits, ids, ignore_index=ABSENT, reduction="sum")
-    return total / len(outputs)
+    return total / group.total(len(outputs))
 
 
 def _negatives_to_hide(exclude: Tensor, ids: Tensor) -> Tensor:

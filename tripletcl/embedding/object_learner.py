@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tripletcl import group
 from tripletcl.embedding.classifier import Classifier
 from tripletcl.embedding.readout import AnalyticReadout
 from tripletcl.embedding.trunk import Trunk
@@ -85,7 +86,7 @@ class ObjectLearner(TrunkLearner):
     def loss(self, out: Tensor, batch: Any) -> Tensor:
         """Compute the mean cross entropy; `batch.targets` are labels `[B]`."""
         columns = self.column[batch.targets]
-        return F.cross_entropy(self._of_own_head(out, columns), columns)
+        return F.cross_entropy(self._of_own_head(out, columns), columns, reduction="sum") / group.total(len(out))
 
     @torch.no_grad()
     def score(self, out: Tensor, batch: Any) -> Tensor:

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tripletcl import group
 from tripletcl.continual import Batch, Method, RunFolder, SequenceRunner, Stability, Task, Training
 from tripletcl.continual.device import compute_on
+from tripletcl.data.source import ALL
 from tripletcl.embedding.readout import AnalyticReadout
 from tripletcl.progress import listening
 
@@ -24,9 +26,11 @@ class ToySource:
     def __init__(self) -> None:
         self.inputs = torch.randn(ITEMS, WIDTH, generator=torch.Generator().manual_seed(1))
 
-    def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> Tensor:
+    def batch(self, ids: np.ndarray, generator: torch.Generator | None, mine: slice = ALL) -> Tensor:
         inputs = self.inputs[torch.from_numpy(ids)]
-        return inputs if generator is None else inputs + 0.1 * torch.randn(inputs.shape, generator=generator)
+        if generator is not None:
+            inputs = inputs + 0.1 * torch.randn(inputs.shape, generator=generator, dtype=inputs.dtype)
+        return inputs[mine]
 
 
 class ToyLearner(nn.Module):
@@ -64,7 +68,7 @@ class ToyLearner(nn.Module):
         pass
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:
-        return nn.functional.mse_loss(out, batch.targets)
+        return group.mean((out - batch.targets).square())
 
     def install_readout(self, width: int, seed: int, targets: str) -> None:
         self.analytic = AnalyticReadout([8], width, seed, (3,))
@@ -123,9 +127,10 @@ def run_toy(
     seed: int = 0,
     stability: Stability = Stability(),
     learner: Any | None = None,
+    source: Any | None = None,
 ) -> tuple[Any, RunFolder]:
     """Train a toy in a folder; `stop_after` raises KeyboardInterrupt at that step or stage, as a kill would."""
-    learner, calls, source = learner or ToyLearner(), 0, ToySource()
+    learner, calls, source = learner or ToyLearner(), 0, source or ToySource()
     training = training or Training(epochs=3, batch_size=16, lr=0.05, checkpoint_minutes=0)
 
     def stop(*_: Any) -> None:
@@ -135,12 +140,14 @@ def run_toy(
             raise KeyboardInterrupt
 
     def finish_stage(stage: int) -> dict[str, Any]:
-        stop()
+        if group.size() == 1:  # of several processes only one is here, and all of them stop at the same step
+            stop()
         learner.eval()
         with torch.no_grad():
             return {"outputs": learner(source.batch(np.arange(5), None)).tolist()}
 
-    run = RunFolder(folder, "toy: 1\n")
+    with group.first():
+        run = RunFolder(folder, "toy: 1\n")
     runner = SequenceRunner(
         learner,
         tasks or toy_tasks(),
