@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tripletcl import group
 from tripletcl.continual.checkpoint import State, base_of, load_state, load_values, save_state
 from tripletcl.errors import UserError
 from tripletcl.files import (
@@ -84,6 +85,8 @@ def stage_folders(run: Path) -> list[Path]:
 class RunFolder:
     """Opens a run folder, or creates it; `locked` keeps other processes out.
 
+    Of several processes that train together (`tripletcl.group`) only the first locks it and writes to it.
+
     Args:
         path: The folder.
         config: Its settings, as text; without them an existing folder is opened, and nothing is written.
@@ -141,7 +144,7 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder against other processes; the system releases it when this one ends, however it ends."""
-        if self._holds_lock:
+        if self._holds_lock or group.rank():
             yield
             return
         with locked(self.path / LOCK, busy=f"another process is training in {self.path}"):
@@ -182,11 +185,15 @@ class RunFolder:
 
     def append(self, line: dict[str, Any]) -> None:
         """Append a complete line."""
+        if group.rank():
+            return
         self.check_exists()
         append_line(self.path / METRICS, json.dumps(signed(line)))
 
     def drop_metrics_from(self, position: Position) -> None:
         """Drop what was logged at or after a position that is about to be repeated."""
+        if group.rank():
+            return
         kept = [m for m in self.metrics if Position(m["stage"], m["attempt"], m["epoch"], m["step"]) < position]
         write_text(self.path / METRICS, "".join(json.dumps(signed(m)) + "\n" for m in kept))
 
@@ -194,6 +201,8 @@ class RunFolder:
 
     def save(self, position: Position, state: State) -> None:
         """Write a checkpoint and drop all but the latest two: if one is damaged, the other is left."""
+        if group.rank():
+            return
         self.check_exists()
         path = self._checkpoint(position)
         whole = (p for p in reversed(self._checkpoints()) if p != path and base_of(p) is None)

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tripletcl import group
 from tripletcl.continual.checkpoint import (
     State,
     load_optimizer_state,
@@ -28,6 +30,7 @@ from tripletcl.continual.optimization import Training, build_optimizer
 from tripletcl.continual.run_folder import Position, RunFolder
 from tripletcl.continual.stability import FAILED, Stability, check_validation, validation_score
 from tripletcl.continual.task import InputSource, Task, derived_seed, plain_batches, steps_per_epoch
+from tripletcl.errors import UserError
 from tripletcl.progress import report
 
 log = logging.getLogger("tripletcl")
@@ -85,20 +88,26 @@ class SequenceRunner:
             commit: Called when the method is known to be able to learn the tasks, before anything is trained.
 
         Raises:
-            UserError: The method cannot learn the tasks, or a task has too few held-out items for `lam: auto`.
+            UserError: The method cannot learn the tasks, or not by several processes; or a task has too few held-out
+                items for `lam: auto`.
         """
         self.method.check(self.tasks)
+        if group.size() > 1 and not self.method.losses_in_parts:
+            raise UserError(
+                f"{self.method.name} adds a loss of its own and does not say (loss_in_parts) that it is a part of "
+                "that of the whole batch, so it is trained by one process only"
+            )
         if self.method.auto_method is not None:
             check_validation(self.tasks)
         if commit is not None:
             commit()
         self.method.start(self.learner, self._inputs)
         with self.folder.locked():
-            start, state = checkpoint or self.folder.latest() or (Position(), None)
+            start, state = checkpoint or group.on_first(self.folder.latest) or (Position(), None)
             self.folder.drop_metrics_from(start)
             if state is None:
                 torch.manual_seed(derived_seed(self.seed))
-                self.folder.log("stage", start, after=0, time=now(), **self.finish_stage(0))
+                self.folder.log("stage", start, after=0, time=now(), **self._finish(0))
             for stage in range(start.stage, len(self.tasks)):
                 position = start if stage == start.stage else Position(stage)
                 self._run_task(position, state)
@@ -112,19 +121,26 @@ class SequenceRunner:
         if auto_method is None or position.stage == 0:
             self._attempt(position, state)
         elif not self.tasks[position.stage].chooses_weight:
-            auto_method.lam = self._last_weight(auto_method)
+            auto_method.lam = group.on_first(partial(self._last_weight, auto_method))
             self._attempt(position, state)
         else:
             position = self._search(auto_method, position, state)
         self.method.after_task(self.tasks[position.stage])
         self._tick()
         end = replace(position, epoch=self.trainings[position.stage].epochs, step=0)
-        figures = self.finish_stage(position.stage + 1)
+        figures = self._finish(position.stage + 1)
         if auto_method is not None:
             figures = {"lam": auto_method.lam if position.stage > 0 else None, **figures}
         values = {"after": position.stage + 1, "time": now(), "items": len(self.tasks[position.stage])}
         self.folder.log("stage", end, **values, seconds=round(self.seconds, 2), **figures)
         self.folder.save(Position(position.stage + 1), self._state())
+
+    def _finish(self, stage: int) -> dict[str, Any]:
+        """The figures of a stage, which the first of several processes computes; all go on with its random numbers."""
+        figures = group.on_first(lambda: self.finish_stage(stage))
+        if group.size() > 1:
+            restore_random_states(group.agreed(random_states()))
+        return figures
 
     def _search(self, method: Method, position: Position, state: State | None) -> Position:
         """Learn a task from its start with one weight after another until one passes; returns that attempt's position.
@@ -162,7 +178,8 @@ class SequenceRunner:
                 raise
             log.warning("lam %g is too large: %s", method.lam, error)
             return FAILED
-        return validation_score(self.learner, task, self.source, self.batch_size, self.compute.device)
+        device = self.compute.device
+        return group.on_first(lambda: validation_score(self.learner, task, self.source, self.batch_size, device))
 
     def _log_choice(self, method: Method, position: Position, scores: list[float]) -> None:
         values = (self.tasks[position.stage].name, method.name, method.lam, scores[-1], scores[0])

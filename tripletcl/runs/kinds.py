@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from tripletcl import group
 from tripletcl.config import FactConfig, ObjectConfig
 from tripletcl.continual import InputSource, Learner, Task, Training
 from tripletcl.continual.device import Compute
@@ -95,7 +96,8 @@ def prepare_facts(run: FactRun, finished_tasks: int) -> FactExperiment:
         run.own_settings, stored=started(run.path), finished_tasks=finished_tasks, texts=run.path / TEXTS
     )
     experiment.cache = FeatureCache.load(run.path / FEATURES)
-    store_tables(run.path, experiment)
+    if group.rank() == 0:
+        store_tables(run.path, experiment)
     return experiment
 
 
@@ -187,7 +189,8 @@ def evaluate_facts(run: FactRun, stage: int) -> dict[str, Any]:
 def prepare_objects(run: ObjectRun, finished_tasks: int) -> ObjectExperiment:
     """Build the experiment of a run, and store the names, classes and sizes of its tasks."""
     experiment = build_objects(run.settings)
-    store_tasks(run.path, experiment)
+    if group.rank() == 0:
+        store_tasks(run.path, experiment)
     return experiment
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tripletcl import group
 from tripletcl.config import Config
 from tripletcl.continual import SequenceRunner
 from tripletcl.errors import UserError
@@ -21,11 +22,15 @@ from tripletcl.runs.stored import StoredRun, with_fact_scores
 def train(config: Config, folder: Path) -> RunResult:
     """Train a config's sequence of tasks in a run folder, or resume it, and return its figures.
 
+    Processes that were started together (`tripletcl.group`) train it together, in a folder that all of them see.
+
     Raises:
         UserError: the folder holds a run of another config, the data is bad, or training diverged.
     """
-    run = KINDS[config.learns].run.create(folder, config)
-    return run.result or learn(run)[0]
+    with group.joined():
+        with group.first():
+            run = KINDS[config.learns].run.create(folder, config)
+        return group.on_first(lambda: run.result) or learn(run)[0]
 
 
 def learn(run: StoredRun[Any], *, commit: Callable[[], None] | None = None) -> tuple[RunResult, Experiment]:
@@ -39,14 +44,15 @@ def learn(run: StoredRun[Any], *, commit: Callable[[], None] | None = None) -> t
     """
     kind, settings = KINDS[run.learns], run.settings
     with run.locked():
-        checkpoint, method = run.folder.latest(), build_method(settings.method)
+        checkpoint, method = group.on_first(run.folder.latest), build_method(settings.method)
         if checkpoint is None and commit is not None:
             raise UserError(f"{run.path} has no intact checkpoint to continue from")
         if checkpoint is not None:
             run.stage_lines(range(checkpoint[0].stage + 1))  # before training, not after it
         if checkpoint is not None and commit is not None:  # a new task of a finished run
             method.prefetch(checkpoint[1]["method"])
-        experiment = kind.prepare(run, checkpoint[0].stage if checkpoint else 0)
+        with group.first():  # it decodes and draws what the others find in the cache
+            experiment = kind.prepare(run, checkpoint[0].stage if checkpoint else 0)
 
         def finish_stage(stage: int) -> dict[str, Any]:
             run.folder.check_exists()
@@ -65,7 +71,7 @@ def learn(run: StoredRun[Any], *, commit: Callable[[], None] | None = None) -> t
             stability=settings.stability,
         )
         runner.run(checkpoint, commit)
-        result = collect(run, len(experiment.tasks), experiment.task_names)
+        result = group.on_first(lambda: collect(run, len(experiment.tasks), experiment.task_names))
     return result, experiment
 
 
