@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
+from tripletcl import group
 from tripletcl.continual import checked_weight
 from tripletcl.errors import UserError
 from tripletcl.mas.importance import importance
@@ -107,18 +108,15 @@ class Consolidation:
 
     def importance_on(self, batches: Iterable[Samples], forward: Forward | None, **measure: Any) -> dict[str, Tensor]:
         """Measure `importance` on batches of samples, of all processes of data-parallel training."""
-        device, count = next(self.model.parameters()).device, 0
+        device = next(self.model.parameters()).device
 
-        def counted() -> Iterator[Samples]:
-            nonlocal count
+        def moved() -> Iterator[Samples]:
             for batch in batches:
                 check_samples(batch)
-                count += sample_count(batch)
                 yield map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
-        omega = importance(self.model, counted(), forward=forward, **measure)
-        together = distributed.is_available() and distributed.is_initialized()
-        return _mean_of_processes(omega, count) if together else omega
+        with group.joined(launched=False):
+            return importance(self.model, moved(), forward=forward, **measure)
 
     def add(self, omega: dict[str, Tensor], *, keep: float = 1.0, weight: float) -> None:
         """Add a task's importance to `keep` times that of the earlier ones, and move the anchor.
@@ -181,16 +179,6 @@ def losses(loss: Loss, forward: Forward, samples: Mapping[str, Any]) -> Tensor:
             f'the loss must give one number a sample, [{count}], not {[*values.shape]}: reduction="none" of torch\'s'
         )
     return values
-
-
-def _mean_of_processes(omega: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-    """The mean over the samples of all processes, from each one's own mean and number of samples."""
-    counts = next(iter(omega.values())).new_tensor([count], dtype=torch.float64)
-    distributed.all_reduce(counts)
-    for value in omega.values():
-        value.mul_(count / counts.item())
-        distributed.all_reduce(value)
-    return omega
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

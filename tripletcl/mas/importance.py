@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tripletcl import group
 from tripletcl.continual import Inputs, Learner, Task
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
@@ -23,6 +26,7 @@ from tripletcl.mas.statistics import (
     check_scope,
     every_output,
     squared_norm,
+    zeros_like_parameters,
 )
 from tripletcl.mas.taps import Forward
 
@@ -48,7 +52,9 @@ def importance(
 ) -> dict[str, Tensor]:
     """The MEAN over all samples of |d ||F(x)||^2 / d theta|: MAS importance omega (Aljundi et al., ECCV 2018).
 
-    It needs no label. It is exact per sample, so it does not depend on how the samples are split into batches.
+    It needs no label. It is exact per sample, so it does not depend on how the samples are split into batches, nor, in
+    a group of processes (`tripletcl.group`), on how they are shared: each gives its samples, perhaps none, and all get
+    the mean over the samples of all.
 
     Args:
         model: Owns the parameters; it is used in eval mode and left in its own mode.
@@ -85,6 +91,11 @@ def importance(
             exact.add(batch)
             total = exact.sums
         count += 1 if per == "batch" else sample_count(batch)
+    if group.size() > 1:
+        total = total or zeros_like_parameters(model)
+        counted = next(iter(total.values())).new_tensor([count], dtype=torch.float64)
+        group.add_up([counted, *total.values()])
+        count = int(counted.item())
     if not count:
         raise UserError("importance needs at least one sample; the batches hold none")
     return {name: _finite(name, value.div_(count)) for name, value in total.items()}
@@ -104,10 +115,21 @@ def task_importance(learner: Learner, task: Task, inputs: Inputs, **measure: Any
         return {}
     omega: dict[str, Tensor] = {}
     with eval_mode(learner):  # also outside of the protected part: a function may run through a head
-        for function, batches in learner.functions(task, inputs):
+        for function, batches in learner.functions(task, _shared(inputs, measure.get("per") == "batch")):
             added = importance(learner.protected, batches, forward=function, **measure)
             omega = {name: omega[name] + value if name in omega else value for name, value in added.items()}
     return omega
+
+
+def _shared(inputs: Inputs, whole_batches: bool) -> Inputs:
+    """Give this process its share of the items: of consecutive ones, or, if batches have to stay whole, of batches."""
+
+    def own(items: np.ndarray) -> Iterator[Tensor]:
+        if whole_batches:
+            return itertools.islice(inputs(items), group.rank(), None, group.size())
+        return inputs(items[group.share(len(items))])
+
+    return own
 
 
 def check_measure(*, scalar: Scalar, engine: str, scope: str, per: str) -> None:

@@ -122,7 +122,7 @@ class Statistics:
     def add(self, inputs: Samples) -> None:
         """Add a batch [B, ...] to `sums`, which are undefined after an error."""
         with _measuring(self.model, inputs, self.statistic) as inputs:
-            self.sums = self.sums or _zeros(self.model)
+            self.sums = self.sums or zeros_like_parameters(self.model)
             if self.engine == "loop":
                 _by_loop(self.sums, self.model, self.forward, inputs, self.scalar, self.statistic)
                 return
@@ -147,7 +147,7 @@ def batch_statistic(
     gives the same for a batch of one sample.
     """
     with _measuring(model, inputs, statistic) as inputs:
-        total = _zeros(model)
+        total = zeros_like_parameters(model)
         _by_loop(
             total, model, forward or partial(call_model, model), inputs, scalar, statistic, size=sample_count(inputs)
         )
@@ -221,7 +221,8 @@ def _values(scalar: Scalar, outputs: Any, batch: int) -> Tensor:
     return values
 
 
-def _zeros(model: nn.Module) -> dict[str, Tensor]:
+def zeros_like_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """The sums of no sample: zeros for every parameter that requires a gradient, in float32 at least."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return {
         name: torch.zeros(p.shape, dtype=at_least_float32(p.dtype), device=p.device) for name, p in parameters.items()

@@ -57,6 +57,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from tripletcl import group
 from tripletcl.continual import Inputs, Learner, Method, Properties, Task
 from tripletcl.errors import UserError
 
@@ -131,10 +132,12 @@ class Analytic(Method):
             self._limit_columns(task.classes)
         earlier = self.solution() if task.earlier_unknown and self.has_learned else None
         columns = self._columns_of(task.classes)
-        rows = self._rows(task) if earlier is None else self._complete_rows(task, columns, earlier)
-        columns = columns if earlier is None else slice(None)
         pending = len(self.pending["phi"]) if self.pending else 0
-        if self.has_learned and (pending + len(task)) * FEATURES_PER_ROW <= self.features:
+        few = self.has_learned and (pending + len(task)) * FEATURES_PER_ROW <= self.features
+        mine = slice(len(task)) if few else group.share(len(task))
+        rows = self._rows(task, mine) if earlier is None else self._complete_rows(task, mine, columns, earlier)
+        columns = columns if earlier is None else slice(None)
+        if few:
             self._append_pending(columns, *map(torch.cat, zip(*rows, strict=True)))
         else:
             self._add_to_sums(columns, rows)
@@ -165,11 +168,26 @@ class Analytic(Method):
             phi, indicators = (t.double() for t in self._pending_rows(self.pending["phi"]))
             self.gram = self.gram.to(phi.device).add_(phi.T @ phi)
             self.correlation = self.correlation.to(phi.device).add_(phi.T @ indicators)
-        for phi, indicators in rows:
-            self.gram = self.gram.to(phi.device).add_(phi.T @ phi)
-            self.correlation = self.correlation.to(phi.device)
-            self.correlation[:, columns] += (phi.T @ indicators).double()
+        if group.size() > 1:
+            self._add_shared_sums(columns, rows)
+        else:
+            for phi, indicators in rows:
+                self.gram = self.gram.to(phi.device).add_(phi.T @ phi)
+                self.correlation = self.correlation.to(phi.device)
+                self.correlation[:, columns] += (phi.T @ indicators).double()
         self.pending, self._solution_future = {}, None
+
+    def _add_shared_sums(self, columns: list[int] | slice, rows: Iterator[tuple[Tensor, Tensor]]) -> None:
+        """Sum the rows of this process up, perhaps none, and add the sums of all processes."""
+        device = next(self.learner.parameters()).device
+        self.gram, self.correlation = self.gram.to(device), self.correlation.to(device)
+        gram, correlation = torch.zeros_like(self.gram), torch.zeros_like(self.correlation[:, columns])
+        for phi, indicators in rows:
+            gram += phi.T @ phi
+            correlation += (phi.T @ indicators).double()
+        group.add_up([gram, correlation])
+        self.gram += gram
+        self.correlation[:, columns] += correlation
 
     def _append_pending(self, columns: list[int] | slice, phi: Tensor, indicators: Tensor) -> None:
         """Store the rows of a task in addition to the sums."""
@@ -184,22 +202,22 @@ class Analytic(Method):
         """The features `[n, M]` and indicators `[n, K]` of the pending rows, in the type of a tensor."""
         return self.pending["phi"].to(like), self._with_all_columns(self.pending["shown"]).to(like)
 
-    def _rows(self, task: Task) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield random features `[B, M]` and indicators `[B, K]`, or vectors `[B, W]`, of the task's images."""
-        vectors, start = self.learner.class_vectors(task.classes) if self.by_vectors else None, 0
-        for inputs in self.inputs(task.items):
+    def _rows(self, task: Task, mine: slice) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield random features `[B, M]` and indicators `[B, K]`, or vectors `[B, W]`, of some of the task's images."""
+        vectors, start = self.learner.class_vectors(task.classes) if self.by_vectors else None, mine.start or 0
+        for inputs in self.inputs(task.items[mine]):
             rows = slice(start, start := start + len(inputs))
             phi = self.learner.expand(self.learner.represent(inputs).float())
             indicators = self.learner.indicators(task.batch(inputs, rows))
             yield phi, indicators if vectors is None else _sparse_product(indicators, vectors)
 
     def _complete_rows(
-        self, task: Task, columns: list[int] | slice, earlier: Tensor
+        self, task: Task, mine: slice, columns: list[int] | slice, earlier: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield random features `[B, M]` and targets `[B, K]` for all classes: outputs of an earlier solution `[M, K']`
         for those that the task's labels do not mention. The vectors of its own classes are added to those outputs.
         """
-        for phi, indicators in self._rows(task):
+        for phi, indicators in self._rows(task, mine):
             targets = self._with_all_columns((phi.to(earlier) @ earlier).to(phi))  # [B, K]
             targets[:, columns] = indicators + targets[:, columns] if self.by_vectors else indicators
             yield phi, targets

@@ -35,6 +35,10 @@ class Combined(Method):
         self.properties = _common([method.properties for method in methods])  # type: ignore[misc]
 
     @property
+    def losses_in_parts(self) -> bool:
+        return all(method.losses_in_parts for method in self.methods.values())
+
+    @property
     def auto_method(self) -> Method | None:
         return next((method for method in self.methods.values() if method.lam_is_auto), None)
 

@@ -23,13 +23,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tripletcl import group
 from tripletcl.continual import Batch, Lam, Method, Properties, Task, checked_weight
+from tripletcl.continual.precision import full_precision
 from tripletcl.continual.task import derived_seed
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
@@ -69,6 +72,7 @@ class EBLL(Method):
     """
 
     name: ClassVar[str] = "ebll"
+    loss_in_parts: ClassVar[bool] = True
     properties: ClassVar[Properties] = Properties(constant_memory=False, unlabeled=False)
     zero: ClassVar[Mapping[str, float]] = {"lam": 0.0, "code_lam": 0.0}
     high_lam: ClassVar[float] = 30.0
@@ -122,19 +126,20 @@ class EBLL(Method):
             self.encoders.append(self._train_encoder(task))
 
     def _train_encoder(self, task: Task) -> Encoder:
-        """Train the encoder of the task just learned, with the learner frozen in eval mode."""
+        """Train the encoder of the task just learned, with the learner frozen in eval mode.
+
+        Processes that train together share the passes of the images; the first one trains the encoder.
+        """
         learner: Any = self.learner
-        with eval_mode(learner):
-            with torch.no_grad():
-                batches = self.inputs(task.items)
-                features = torch.cat([learner.represent(inputs).float() for inputs in batches])  # [M, C]
+        device = next(learner.parameters()).device
 
-            def task_loss(reconstructed: Tensor, rows: Tensor) -> Tensor:
-                # A loss reads outputs and targets; here representations take the place of inputs.
-                return learner.loss(learner.readout(reconstructed), task.batch(reconstructed, rows.numpy()))
+        def task_loss(reconstructed: Tensor, rows: Tensor) -> Tensor:
+            # A loss reads outputs and targets; here representations take the place of inputs.
+            return learner.loss(learner.readout(reconstructed), task.batch(reconstructed, rows.numpy()))
 
+        def trained() -> tuple[Encoder, float]:
             encoder, error = train_autoencoder(
-                features,
+                torch.cat(list(chain.from_iterable(parts))).to(device),  # [M, C]
                 task_loss,
                 code=self.code,
                 epochs=self.epochs,
@@ -142,10 +147,17 @@ class EBLL(Method):
                 task_weight=self.task_weight,
                 generator=torch.Generator().manual_seed(derived_seed(self.seed, len(self.encoders))),
             )
+            return {name: value.cpu() for name, value in encoder.items()}, error
+
+        with eval_mode(learner):
+            with torch.no_grad():
+                batches = self.inputs(task.items[group.share(len(task))])
+                parts = group.gathered([full_precision(learner.represent(inputs)).cpu() for inputs in batches])
+            encoder, error = group.on_first(trained)
         log.info("autoencoder of %s: %.2g of the representation's variance is not reconstructed", task.name, error)
         if not error < float("inf"):
             raise UserError(f"the autoencoder of {task.name} diverged; try a smaller lr than method ebll's {self.lr}")
-        return encoder
+        return {name: value.to(device) for name, value in encoder.items()}
 
     def state_dict(self) -> dict[str, Any]:
         encoders = {str(i): encoder for i, encoder in enumerate(self.encoders)}
@@ -162,9 +174,15 @@ def encode(encoder: Encoder, representation: Tensor) -> Tensor:
 
 
 def code_distance(encoders: list[Encoder], new: Tensor, old: Tensor) -> Tensor:
-    """Mean over the batch of `sum_k ||enc_k(new) - enc_k(old)||^2 / 2`, from representations `[B, C]`."""
+    """The mean over the batch, or this process's part of it, of `sum_k ||enc_k(new) - enc_k(old)||^2 / 2`.
+
+    Args:
+        encoders: The encoders enc_k.
+        new: Representations `[B, C]`.
+        old: Those of the model before the task.
+    """
     differences = [encode(encoder, new) - encode(encoder, old) for encoder in encoders]
-    return torch.cat(differences, dim=1).square().sum(dim=1).mean() / 2
+    return group.mean(torch.cat(differences, dim=1).square().sum(dim=1)) / 2
 
 
 def train_autoencoder(
@@ -196,7 +214,7 @@ def train_autoencoder(
     if not len(live):  # all representations are equal: there is nothing to encode
         return {"weight": features.new_zeros(1, features.shape[1]), "bias": features.new_zeros(1)}, 0.0
     standard = ((features - mean) / std)[:, live]
-    parameters = _initial_weights(len(live), max(1, min(code, len(live) // 2)), generator, features.device)
+    parameters = _initial_weights(len(live), max(1, min(code, len(live) // 2)), generator, features)
     weight, bias, out_weight, out_bias = parameters
     optimizer = torch.optim.Adam(parameters, lr=lr)
 
@@ -222,9 +240,9 @@ def train_autoencoder(
         return folded, F.mse_loss(reconstruct(standard), standard).item()
 
 
-def _initial_weights(columns: int, width: int, generator: torch.Generator, device: torch.device) -> list[Tensor]:
+def _initial_weights(columns: int, width: int, generator: torch.Generator, like: Tensor) -> list[Tensor]:
     """Weight and bias of encoder and decoder, initialised as in nn.Linear: uniform, within 1 / sqrt(inputs)."""
     shapes = [(width, columns), (width,), (columns, width), (columns,)]
     bounds = [columns**-0.5, columns**-0.5, width**-0.5, width**-0.5]
     weights = [torch.empty(s).uniform_(-b, b, generator=generator) for s, b in zip(shapes, bounds, strict=True)]
-    return [weight.to(device).requires_grad_() for weight in weights]
+    return [weight.to(like).requires_grad_() for weight in weights]

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tripletcl import group
 from tripletcl.continual import Inputs, Lam, Learner, Properties, Task
 from tripletcl.continual.task import derived_seed
 from tripletcl.embedding.eval_mode import eval_mode
@@ -108,7 +109,8 @@ class EWC(PenaltyMethod):
     def _information(self, task: Task) -> dict[str, Tensor]:
         if self.fisher == "loss":
             return loss_fisher(self.learner, task, self.inputs)
-        noise = gaussian_projections(np.random.default_rng(derived_seed(self.seed, self.tasks)), self.draws)
+        earlier = group.share(len(task.importance_items)).start
+        noise = gaussian_projections(np.random.default_rng(derived_seed(self.seed, self.tasks)), self.draws, earlier)
         return task_importance(self.learner, task, self.inputs, scalar=noise, **self.measure)
 
     def _add(self, information: dict[str, Tensor], keep: float = 1.0, add: float = 1.0) -> None:
@@ -118,7 +120,8 @@ class EWC(PenaltyMethod):
 
 def loss_fisher(learner: Learner, task: Task, inputs: Inputs) -> dict[str, Tensor]:
     """The mean over the task's items of the squared gradient of the loss of each item."""
-    rows = itertools.count()
+    mine = group.share(len(task.items))
+    rows = itertools.count(mine.start)
 
     def loss(sample: Tensor) -> Tensor:
         """`[1, ...]` to `[1]`; called once for every item, in order."""
@@ -128,7 +131,7 @@ def loss_fisher(learner: Learner, task: Task, inputs: Inputs) -> dict[str, Tenso
     with eval_mode(learner):  # the head of a task is not part of the protected module
         return importance(
             learner.protected,
-            inputs(task.items),
+            inputs(task.items[mine]),
             forward=loss,
             scalar=lambda value: value,
             statistic=torch.square,

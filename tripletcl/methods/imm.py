@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tripletcl import group
 from tripletcl.continual import Lam, Method, Properties, Task, checked_weight
 from tripletcl.continual.task import derived_seed
 from tripletcl.errors import UserError
@@ -152,7 +153,8 @@ class IMM(Method):
         """f of the task just learned: a tensor of each parameter's shape, or one that broadcasts."""
         if self.merge == "mean":
             return {name: p.new_ones(()) for name, p in parameters.items()}
-        noise = gaussian_projections(np.random.default_rng(derived_seed(self.seed, self.tasks)), self.draws)
+        earlier = group.share(len(task.importance_items)).start
+        noise = gaussian_projections(np.random.default_rng(derived_seed(self.seed, self.tasks)), self.draws, earlier)
         fisher = task_importance(self.learner, task, self.inputs, scalar=noise, **self.measure)
         if fisher and not self.floor:
             count = sum(value.numel() for value in fisher.values())

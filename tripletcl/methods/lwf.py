@@ -34,7 +34,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from tripletcl import group
 from tripletcl.continual import Batch, Lam, Learner, Method, Properties, Task
+from tripletcl.continual.precision import full_precision
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.errors import UserError
 
@@ -55,6 +57,7 @@ class LwF(Method):
     """
 
     name: ClassVar[str] = "lwf"
+    loss_in_parts: ClassVar[bool] = True
     properties: ClassVar[Properties] = Properties()
     high_lam: ClassVar[float] = 30.0
 
@@ -109,7 +112,7 @@ class Teacher:
         with eval_mode(passes):
             weights = {f"learner.{name}": weight for name, weight in self.weights.items()}
             representation, answers = functional_call(passes, weights, (inputs,), tie_weights=False)
-        return representation.float(), [answer.float() for answer in answers]
+        return full_precision(representation), [full_precision(answer) for answer in answers]
 
 
 class _Passes(nn.Module):
@@ -134,6 +137,8 @@ def answers_distance(
 def output_distance(new: Tensor, old: Tensor, target: Target, temperature: float) -> Tensor:
     """The distance of outputs `[B, ...]` of one head from the old ones: >= 0, and 0 if they are equal.
 
+    Where several processes share a batch, this process's part of it.
+
     Args:
         new: The outputs.
         old: The old outputs.
@@ -141,14 +146,15 @@ def output_distance(new: Tensor, old: Tensor, target: Target, temperature: float
         temperature: Of "logits".
     """
     if target == "embedding":
-        scale = old.square().sum().clamp(min=torch.finfo(old.dtype).tiny)  # not 0 / 0 if both are all zero
+        scale = group.total(old.square().sum()).clamp(min=torch.finfo(old.dtype).tiny)  # not 0 / 0 if both are all zero
         return (new - old).square().sum() / scale
     if target == "cosine":
-        return (1 - F.cosine_similarity(new, old, dim=-1)).mean()
+        return group.mean(1 - F.cosine_similarity(new, old, dim=-1))
     student, teacher = (
         F.log_softmax(out.flatten(0, -2) / temperature, dim=-1) for out in (new, old)
     )  # [rows, classes]
-    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    divergence = F.kl_div(student, teacher, reduction="sum", log_target=True)
+    return temperature**2 * (divergence / group.total(len(student)))
 
 
 def distillation_properties(properties: Properties, target: Target) -> Properties:
