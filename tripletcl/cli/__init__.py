@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any, NoReturn, cast
 
-from tripletcl.errors import UserError, printable
+from tripletcl.errors import ReportedError, UserError, printable
 
 CTRL_C = 130
 """The exit code that typer makes of a KeyboardInterrupt."""
@@ -35,6 +35,8 @@ def main() -> None:
     usage_error = cast(type[Exception], typer.BadParameter.__mro__[1])  # typer exports only this kind of them
     try:
         code = app(standalone_mode=False)
+    except ReportedError:
+        raise SystemExit(2) from None
     except UserError as error:
         _end(str(error))
     except usage_error as error:

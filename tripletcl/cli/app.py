@@ -13,7 +13,7 @@ from tripletcl.cli.data import data_app
 from tripletcl.cli.evaluate import drift, evaluate
 from tripletcl.cli.index import index_app
 from tripletcl.cli.options import AsJson, ConfigArgument, Overrides, existing_run
-from tripletcl.cli.output import ready, say, working
+from tripletcl.cli.output import ready, say, silent, working
 from tripletcl.cli.query import RequestCommand, describe, query, recognise
 from tripletcl.cli.serve import serve
 from tripletcl.cli.teach import adapt, tasks, teach
@@ -61,12 +61,18 @@ def train(
     """Train one method on a sequence of tasks; the same command again resumes an interrupted run.
 
     A finished run learns one more task from a table: tripletcl train --continue RUN TABLE.csv
-    """
-    with working():
-        from tripletcl.cpu import keep_freed_memory
 
-        keep_freed_memory()
-        result, folder = _train(config, overrides or [], out, go_on)
+    Several processes train one run together: torchrun --nproc-per-node=4 -m tripletcl train ...
+    """
+    from tripletcl import group
+    from tripletcl.cpu import keep_freed_memory
+
+    with group.joined():
+        with silent() if group.rank() else working():
+            keep_freed_memory()
+            result, folder = _train(config, overrides or [], out, go_on)
+        if group.rank():
+            return
     if as_json:
         say(json.dumps(result.to_dict()))
     elif not quiet:
@@ -78,12 +84,15 @@ def train(
 
 def _train(config: str | None, overrides: list[str], out: Path | None, go_on: Path | None) -> tuple[RunResult, Path]:
     """Train a config, or continue a run; returns the result and the run's folder."""
+    from tripletcl import group
     from tripletcl.config import load_config_to_train
     from tripletcl.methods import method_name
     from tripletcl.runs.continue_run import continue_run
     from tripletcl.runs.train import train
 
     if go_on is not None:
+        if group.size() > 1:
+            raise UserError("--continue learns by one process only; torchrun is for the first training of a run")
         if out is not None:
             raise UserError("--continue and --out do not go together: a run is continued in its own folder")
         if config is not None and "=" in config:  # a setting, and no table
@@ -109,6 +118,11 @@ def compare(
 
 def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool) -> None:
     console = ready()
+    from tripletcl import group
+
+    with group.joined():
+        if group.size() > 1:
+            raise UserError("compare starts a process for each run: call it without torchrun")
     from tripletcl.compare.plan import compare as run_all
     from tripletcl.compare.plan import comparison_objects, method_properties, plan
     from tripletcl.compare.write import write_page, write_tables

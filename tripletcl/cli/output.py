@@ -76,6 +76,14 @@ def working() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Show errors only: of several processes that work together, the first one tells what they do."""
+    ready()
+    logging.getLogger("tripletcl").setLevel(logging.ERROR)
+    yield
+
+
 def open_for_any_name(stream: object) -> None:
     """Let a stream take characters that its encoding lacks: they are escaped.
 
