@@ -1,0 +1,72 @@
+"""Groups of processes, launched as a user launches them, and what one process alone computes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import together
+import torch
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 300
+"""The longest that a group may take on a machine that is busy."""
+
+
+def launched(count: int, words: Sequence[object], **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `torchrun --standalone --nproc-per-node COUNT WORDS` to its end."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "group")))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **variables}
+    return subprocess.run(
+        [*torchrun, *map(str, words)], env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+class Group(NamedTuple):
+    """What each process of a group computed."""
+
+    size: int
+    results: list[dict[str, Any]]
+
+
+def group_of(size: int, folder: Path, run: Path, steps: int) -> Group:
+    """Compute the cases of `together`, and some steps more of a run."""
+    ended = launched(size, [ROOT / "tests" / "group" / "together.py", folder, run, steps])
+    assert ended.returncode == 0, ended.stderr
+    return Group(size, [torch.load(folder / f"rank{rank}.pt") for rank in range(size)])
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that two processes begin, one goes on with and three end."""
+    return tmp_path_factory.mktemp("run") / "run"
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Group:
+    return group_of(2, tmp_path_factory.mktemp("two"), run, 5)
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory, one_thread: None, two: Group, run: Path) -> dict[str, Any]:
+    """The results of one process."""
+    return together.compute(tmp_path_factory.mktemp("alone")) | {"run": together.resumed(4, run)}
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory: pytest.TempPathFactory, alone: dict[str, Any], run: Path) -> Group:
+    return group_of(3, tmp_path_factory.mktemp("three"), run, 1000)
