@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import together
 import torch
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 300
+SECONDS = 240
 """The longest that a group may take on a machine that is busy."""
 
 
@@ -23,9 +24,16 @@ def launched(count: int, words: Sequence[object], **variables: str) -> subproces
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "group")))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **variables}
-    return subprocess.run(
-        [*torchrun, *map(str, words)], env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    process = subprocess.Popen(
+        [*torchrun, *map(str, words)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        output = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGTERM)  # torchrun ends its processes
+        raise
+    return subprocess.CompletedProcess(words, process.returncode, *output)
 
 
 class Group(NamedTuple):

@@ -12,6 +12,8 @@ from torch import Tensor, distributed
 
 from tripletcl import group
 
+pytestmark = pytest.mark.slow  # seven processes import torch
+
 Results = dict[str, Any]
 
 OTHERS = ("refused", "dropout")
