@@ -14,6 +14,7 @@ from tripletcl.cli.evaluate import drift, evaluate
 from tripletcl.cli.index import index_app
 from tripletcl.cli.options import AsJson, ConfigArgument, Overrides, existing_run
 from tripletcl.cli.output import ready, say, silent, working
+from tripletcl.cli.photos import photos
 from tripletcl.cli.query import RequestCommand, describe, query, recognise
 from tripletcl.cli.serve import serve
 from tripletcl.cli.teach import adapt, tasks, teach
@@ -200,5 +201,5 @@ app.add_typer(data_app, name="data")
 app.add_typer(index_app, name="index")
 LEARNING = (demo, train, compare, evaluate, report, methods, adapt, teach, tasks, drift)
 app.command(cls=RequestCommand)(query)
-for command in (*LEARNING, describe, recognise, serve):
+for command in (*LEARNING, photos, describe, recognise, serve):
     app.command()(command)

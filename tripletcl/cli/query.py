@@ -180,6 +180,8 @@ def describe(run: RunArgument, images: Photos, k: Top = 5, stage: Stage = None, 
             say(image)
         for entry in facts[image]:
             _print_fact(entry)
+        if not facts[image]:
+            say("nothing that the model knows")
 
 
 def _fact(entry: ShownFact) -> dict[str, Any]:

@@ -62,6 +62,8 @@ def write_summary(folders: Sequence[Path], page: Path, command: str | None = Non
     results = {run.path: result for run in runs if (result := named_result(run)) is not None}
     if not results:
         raise UserError(f"no finished run in {', '.join(map(str, folders))}")
+    if without := [path for path, result in results.items() if not result.tasks]:
+        raise UserError(f"{without[0]} has learned no task yet, so there is nothing to report")
     return write_page(results, page, command)
 
 

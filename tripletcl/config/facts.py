@@ -18,6 +18,9 @@ LABELLED = ("train", "test", "both")
 """The values of `data.importance` that are images of the table."""
 
 
+NO_TABLE = "none"
+"""The value of `data.table` for a run that begins with what its model knows by itself."""
+
 TABLE_KINDS = ("file", "published set")
 """The kinds of `data.table`."""
 
@@ -61,7 +64,8 @@ class Data(Section):
         Discriminator(_kind_of_table),
     ] = "scenes"
     """The table of facts: a CSV, JSON Lines or Parquet file, "scenes" for the drawn data set, or a published set
-    (`{set: vrd, root: FOLDER}`)."""
+    (`{set: vrd, root: FOLDER}`); or "none", for a run that begins with what its model knows by itself (`model.base`),
+    and learns follow-up tables and lessons."""
     root: str | None = None
     """The folder that the image paths of a table file are relative to; null is the file's folder."""
     tasks: Annotated[int, Field(ge=1)] | None = 4

@@ -219,10 +219,15 @@ class Method:
     def after_task(self, task: Task) -> None:
         """Compute importance, move the anchor, merge weights."""
 
+    @property
+    def can_adapt(self) -> bool:
+        """True if `add_importance` lets a user's own images decide what is remembered."""
+        return self.properties.adaptive
+
     def add_importance(self, task: Task, weight: float, recompute: bool = False) -> None:
         """Measure importance on a task's `importance_items`, with the model after the last task, and add it.
 
-        For `adaptive` methods: a user's own images decide what is remembered.
+        For methods that `can_adapt`.
 
         Args:
             weight: Its weight relative to the tasks', >= 0; 0 changes nothing.

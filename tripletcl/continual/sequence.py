@@ -41,6 +41,9 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
+BEFORE = Position(-1)
+"""The position of what was logged before the start of a sequence without tasks, which has a checkpoint."""
+
 FinishStage = Callable[[int], dict[str, Any]]
 """Stage (0 = before training, t = after task t) to the figures to log."""
 
@@ -75,7 +78,7 @@ class SequenceRunner:
         self.compute, self.folder, self.finish_stage = compute, folder, finish_stage
         self.seed, self.stability = seed, stability
         self.names = {p: name for name, p in learner.named_parameters()}
-        self.batch_size = self.trainings[0].batch_size
+        self.batch_size = self.trainings[0].batch_size if self.trainings else 1
         """The batch size of the current task."""
         self.seconds, self.clock = 0.0, time.monotonic()
         """Time spent in training and in the method's hooks, without evaluation; it continues after a resume."""
@@ -104,16 +107,23 @@ class SequenceRunner:
         self.method.start(self.learner, self._inputs)
         with self.folder.locked():
             start, state = checkpoint or group.on_first(self.folder.latest) or (Position(), None)
-            self.folder.drop_metrics_from(start)
+            self.folder.drop_metrics_from(BEFORE if state is None else start)
             if state is None:
-                torch.manual_seed(derived_seed(self.seed))
-                self.folder.log("stage", start, after=0, time=now(), **self._finish(0))
+                self._begin()
             for stage in range(start.stage, len(self.tasks)):
                 position = start if stage == start.stage else Position(stage)
                 self._run_task(position, state)
                 state = None
             if state is not None:  # all tasks are finished: leave the learner as it was at the end
                 self._restore(state)
+
+    def _begin(self) -> None:
+        """Log the model before training. A sequence without tasks, which later ones may follow, ends there."""
+        torch.manual_seed(derived_seed(self.seed))
+        position = Position() if self.tasks else BEFORE
+        self.folder.log("stage", position, after=0, time=now(), seconds=0.0, **self._finish(0))
+        if not self.tasks:
+            self.folder.save(Position(), self._state())
 
     def _run_task(self, position: Position, state: State | None) -> None:
         self.clock, self.batch_size = time.monotonic(), self.trainings[position.stage].batch_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.images import ImageLike
+from tripletcl.embedding.base import base_shape, start_image_base
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.networks import trunk_settings
@@ -44,9 +45,17 @@ class FactEmbedder(TextEmbedder):
 
     stored_part: ClassVar[str] = ""
 
-    def __init__(self, spec: EmbedderSpec, image: ImageBranch, text: TextBranch, facts: Sequence[Fact] = ()) -> None:
+    def __init__(
+        self,
+        spec: EmbedderSpec,
+        image: ImageBranch,
+        text: TextBranch,
+        facts: Sequence[Fact] = (),
+        base_names: Sequence[str] = (),
+    ) -> None:
         torch.nn.Module.__init__(self)  # images first: sums over all parameters keep their order, and their last bits
-        self.spec, self.image, self.text, self.facts = spec, image, text, tuple(facts)
+        self.spec, self.image, self.text = spec, image, text
+        self.facts, self.base_names = tuple(facts), tuple(base_names)
 
     @property
     def image_size(self) -> int:
@@ -146,7 +155,7 @@ class FactEmbedder(TextEmbedder):
         assert self.image.analytic is not None
         self.facts = tuple(facts)
         self.whiten(facts)
-        self.image.analytic.solve(weight, self.encode_facts(facts)[0])
+        self.image.analytic.solve(weight, self.taught_vectors(facts))
 
     def whiten(self, facts: Sequence[Fact]) -> None:
         """Whiten the text vectors by the texts of these facts."""
@@ -185,7 +194,8 @@ class FactEmbedder(TextEmbedder):
             vectors, scores = self.vectors_of(representation), torch.zeros(len(representation), 0, device=self.device)
         else:
             scores = torch.cat([analytic.scores(rows.to(self.device)) for rows in representation.split(READOUT_ROWS)])
-            vectors = F.normalize(torch.tensordot(scores, analytic.targets, dims=1), dim=-1)
+            outputs = torch.tensordot(scores, analytic.targets, dims=1)
+            vectors = F.normalize(self.image.with_base(representation.to(self.device), outputs), dim=-1)
         if self.spec.scored_by == "text" or analytic is None:
             return vectors, None
         scores = F.pad(scores, (0, 1))  # [N, K + 1]: a last column of zeros, which -1 picks
@@ -218,7 +228,7 @@ class FactEmbedder(TextEmbedder):
 
     def trunk_fingerprint(self) -> str:
         """Compute 16 hex digits that are equal for two models with equal results of `represent_images`."""
-        readout = ("heads.", "analytic.")
+        readout = ("heads.", "analytic.", "base.")
         trunk = {name: x for name, x in self.image.state_dict().items() if not name.startswith(readout)}
         return digest(trunk, self.spec.backbone, self.spec.image_size, *self.spec.pooled, *self.spec.network_sizes)
 
@@ -230,20 +240,30 @@ class FactEmbedder(TextEmbedder):
             facts: The facts that it was taught; by default `self.facts`.
         """
         facts = self.facts if facts is None else facts
-        about = {"spec": dataclasses.asdict(self.spec), "facts": [fact.units for fact in facts]}
+        about: dict[str, Any] = {"spec": dataclasses.asdict(self.spec), "facts": [fact.units for fact in facts]}
+        if self.base_names:
+            about["base_names"] = self.base_names
         save_model(Path(folder), SPEC_FILE, self, about)
 
     @classmethod
     def _build(cls, parsed: Parsed) -> Self:
-        spec, facts = parsed
+        spec, facts, names = parsed
         embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0)
         if spec.random_features:
             embedder.image.install_analytic(spec.random_features, spec.random_seed)
-        return cls(spec, embedder.image, embedder.text, facts)
+        return cls(spec, embedder.image, embedder.text, facts, names)
 
 
-def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
+def build_embedder(
+    spec: EmbedderSpec, seed: int, *, cache: Path | None = None, texts: Path | None = None
+) -> FactEmbedder:
     """Build an embedder; random weights depend on the seed only, and no global generator is used.
+
+    Args:
+        spec: The settings.
+        seed: Of random weights.
+        cache: A folder of text vectors, for all runs (`TextBranch.cache_in`).
+        texts: A file of vectors of texts that were encoded before (`TextBranch.save_encoded`).
 
     Raises:
         UserError: a setting has an unknown name, or the widths of image and text differ.
@@ -252,8 +272,22 @@ def build_embedder(spec: EmbedderSpec, seed: int) -> FactEmbedder:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the GPUs' generators too
         image = ImageBranch(
-            **trunk_settings(spec), width=spec.width, fork_at=spec.fork_at, hidden=spec.hidden, head_std=spec.head_std
+            **trunk_settings(spec),
+            width=spec.width,
+            fork_at=spec.fork_at,
+            hidden=spec.hidden,
+            head_std=spec.head_std,
+            base=base_shape(spec),
         )
-        if spec.pair is not None and spec.weights != "none":
-            start_at_projection(spec, image.heads)
-        return FactEmbedder(spec, image, build_text_branch(spec))
+        text = build_text_branch(spec)
+    if cache is not None:
+        text.cache_in(cache)
+    if texts is not None:
+        text.load_encoded(texts)
+    if spec.weights == "none":
+        return FactEmbedder(spec, image, text)
+    if spec.pair is not None:
+        start_at_projection(spec, image.heads)
+    if image.base is not None:
+        start_image_base(spec, image.base, image.heads)
+    return FactEmbedder(spec, image, text, base_names=text.start_base())

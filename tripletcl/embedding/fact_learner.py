@@ -173,7 +173,7 @@ class FactLearner(TrunkLearner):
         facts = [self.facts[i] for i in classes]
         if fit:
             self.embedder.whiten(facts)
-        return self.embedder.encode_facts(facts)[0].flatten(1)
+        return self.embedder.taught_vectors(facts).flatten(1)
 
     def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
         """Answer by the analytic readout: weight `[M, K]` for these K facts, `[M, 3 * D]` if read by their vectors."""

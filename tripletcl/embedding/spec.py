@@ -45,6 +45,10 @@ class EmbedderSpec:
     pair: str | None = None
     """The folder or name of a CLIP or SigLIP checkpoint, which is the image network, the text encoder and the width;
     each head starts at its projection, so that facts can be asked for before any was taught."""
+    base: Literal["classes", "pair"] | None = None
+    """What the model knows before it is taught, and keeps whatever it is taught: "classes", those of ImageNet by the
+    network's own classifier (EfficientNet-Lite0, and with the extra `encoders` Lite1 and Lite2), which any word is
+    compared with; "pair", the common space of `pair`; null nothing. It needs the analytic method."""
     text_projection: bool = False
     """Train a linear map from the text encoder's vectors to `width`."""
     text_normalise: bool = True

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tripletcl.data.facts import UNITS
+from tripletcl.embedding.base import TextBase, base_shape, start_text_base
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text_encoders import TextEncoder, TransformerEncoder, build_text_encoder
 from tripletcl.errors import UserError, excerpt
@@ -78,6 +79,7 @@ class TextBranch(nn.Module):
         self.projection = None if projection is None else nn.Linear(encoder.width, projection)
         self.width = encoder.width if projection is None else projection
         self.register_buffer("centre", torch.zeros(encoder.width))
+        self.base: TextBase | None = None
         self._encoded: dict[str, Tensor] = {}
         self._cache: Path | None = None
 
@@ -93,6 +95,28 @@ class TextBranch(nn.Module):
         """Apply the rest of `forward` to results of `encode`: `[n, E]` to `[n, D]`."""
         vectors = encoded if self.projection is None else self.projection(encoded)
         return F.normalize(vectors, dim=-1) if self.normalise else vectors
+
+    def start_base(self) -> tuple[str, ...]:
+        """Set the base of an untrained model; returns the names of what it knows, none without a base."""
+        return () if self.base is None else start_text_base(self.base, self._raw)
+
+    def with_base(self, texts: Sequence[str], known: Sequence[bool]) -> Tensor:
+        """Map texts to whole vectors of length 1: with a base `[n, W + D + 1]`, else `forward`, `[n, D]`.
+
+        Args:
+            texts: The texts.
+            known: For each, whether it was taught.
+        """
+        taught = F.normalize(self(texts), dim=-1)
+        if self.base is None:
+            return taught
+        mask = torch.tensor(known, dtype=torch.bool, device=taught.device)
+        return self.base.join(self.base_block(texts), taught, mask)
+
+    def base_block(self, texts: Sequence[str]) -> Tensor:
+        """Map texts to their base blocks `[n, W]`."""
+        assert self.base is not None
+        return self.base(self._raw(texts).to(self.centre.device))
 
     def set_centre(self, texts: Sequence[str]) -> None:
         """Subtract the mean vector of these texts from now on (Elhoseiny et al., AAAI 2017).
@@ -200,4 +224,6 @@ def build_text_branch(spec: EmbedderSpec) -> TextBranch:
     branch = TextBranch(encoder, projection=projection, normalise=spec.text_normalise)
     if spec.whiten:
         branch.add_whitening()
+    if (shape := base_shape(spec)) is not None:
+        branch.base = TextBase(encoder.width, shape)
     return branch

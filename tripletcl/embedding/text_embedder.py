@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,7 +19,8 @@ from tripletcl.files import validated
 from tripletcl.files.documents import EMBEDDER
 
 SPEC_FILE = EMBEDDER
-Parsed = tuple[EmbedderSpec, tuple[Fact, ...]]
+Parsed = tuple[EmbedderSpec, tuple[Fact, ...], tuple[str, ...]]
+"""Settings, taught facts, and the names of what the base knows."""
 
 
 class TextEmbedder(SavedModel):
@@ -28,15 +29,25 @@ class TextEmbedder(SavedModel):
     Attributes:
         spec: The settings of the embedder that it is a part of.
         text: The text branch.
-        facts: The facts that the embedder was taught; only a record, since any fact can be encoded.
+        facts: The facts that the embedder was taught. Any other fact can be encoded, too; with a base, its texts are
+            compared with the base alone.
+        base_names: What the base calls the things that it knows, such as "notebook, notebook computer".
     """
 
     stored_part: ClassVar[str] = "text."
     """The beginning of the names of the stored weights that it loads."""
 
-    def __init__(self, spec: EmbedderSpec, text: TextBranch, facts: Sequence[Fact] = ()) -> None:
+    def __init__(
+        self, spec: EmbedderSpec, text: TextBranch, facts: Sequence[Fact] = (), base_names: Sequence[str] = ()
+    ) -> None:
         super().__init__()
-        self.spec, self.text, self.facts = spec, text, tuple(facts)
+        self.spec, self.text, self.facts, self.base_names = spec, text, tuple(facts), tuple(base_names)
+
+    @property
+    def known_facts(self) -> tuple[Fact, ...]:
+        """The facts that the embedder was taught, then what its base knows by name, each a subject."""
+        names = (name for names in self.base_names for name in names.split(", "))
+        return tuple(dict.fromkeys([*self.facts, *map(Fact, names)]))
 
     @property
     def vocabulary(self) -> tuple[tuple[str, ...], ...]:
@@ -45,6 +56,13 @@ class TextEmbedder(SavedModel):
             tuple(dict.fromkeys(text for fact in self.facts if (text := fact.units[unit]) is not None))
             for unit in range(len(UNITS))
         )
+
+    def nearest_of_base(self, text: str, unit: int | None = None, count: int = 3) -> list[str]:
+        """Name what answers a text that was never taught: the classes of a soft vocabulary with the most weight."""
+        if self.text.base is None or not self.base_names:
+            return []
+        weights = self.text.base_block([self.spec.prompt(text, unit)])[0]
+        return [self.base_names[number].split(", ")[0] for number in weights.topk(count).indices.tolist()]
 
     @torch.no_grad()
     def encode_units(self, texts: Sequence[str], unit: int | None = None) -> Tensor:
@@ -59,7 +77,14 @@ class TextEmbedder(SavedModel):
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise UserError(f"texts of units are a list, as in ['dog', 'running'], not {texts!r:.60}")
-        return F.normalize(self.text([self.spec.prompt(text, unit) for text in texts]), dim=-1)
+        return self._encode([self.spec.prompt(text, unit) for text in texts])
+
+    def _encode(self, prompts: list[str]) -> Tensor:
+        """The vectors of what the encoder reads; with a base, a prompt of no taught fact has the base's block only."""
+        if self.text.base is None:
+            return F.normalize(self.text(prompts), dim=-1)
+        taught = {text for units in self.prompts(self.facts) for text in units}
+        return self.text.with_base(prompts, [prompt in taught for prompt in prompts])
 
     def prompts(self, facts: Sequence[Fact]) -> list[list[str | None]]:
         """Return what the text encoder reads for each unit of each fact; None for a unit that a fact lacks."""
@@ -80,12 +105,12 @@ class TextEmbedder(SavedModel):
         if isinstance(facts, str | Fact) or not all(isinstance(fact, Fact) for fact in facts):
             raise UserError(f"facts are a list of Fact, as in [Fact('dog', 'running')], not {facts!r:.60}")
         prompts = self.prompts(facts)
-        texts = list(dict.fromkeys(text for units in prompts for text in units if text is not None))
-        row = {text: i for i, text in enumerate(texts)} | {None: -1}
-        vectors = F.pad(self.encode_units(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
-        ids = torch.tensor([[row[text] for text in units] for units in prompts], device=vectors.device)
-        ids = ids.reshape(len(facts), len(UNITS)).long()
-        return vectors[ids], ids >= 0
+        return _rows_of(prompts, self._encode)
+
+    @torch.no_grad()
+    def taught_vectors(self, facts: Sequence[Fact]) -> Tensor:
+        """Encode facts as the targets of a readout, `[F, 3, D]`: as `encode_facts`, but without a base."""
+        return _rows_of(self.prompts(facts), lambda texts: F.normalize(self.text(texts), dim=-1))[0]
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> Self:
@@ -100,10 +125,21 @@ class TextEmbedder(SavedModel):
     @classmethod
     def _build(cls, parsed: Parsed) -> Self:
         """Build a model whose weights will be loaded."""
-        spec, facts = parsed
+        spec, facts, names = parsed
         with torch.random.fork_rng(devices=[]):
-            return cls(spec, build_text_branch(spec), facts)
+            return cls(spec, build_text_branch(spec), facts, names)
+
+
+def _rows_of(prompts: Sequence[Sequence[str | None]], encode: Callable[[list[str]], Tensor]) -> tuple[Tensor, Tensor]:
+    """Encode each distinct prompt once: vectors `[F, 3, D]`, zero without a prompt, and which are present `[F, 3]`."""
+    texts = list(dict.fromkeys(text for units in prompts for text in units if text is not None))
+    row = {text: i for i, text in enumerate(texts)} | {None: -1}
+    vectors = F.pad(encode(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
+    ids = torch.tensor([[row[text] for text in units] for units in prompts], device=vectors.device)
+    ids = ids.reshape(len(prompts), len(UNITS)).long()
+    return vectors[ids], ids >= 0
 
 
 def _parse(about: Mapping[str, Any]) -> Parsed:
-    return validated(EmbedderSpec, about["spec"]), tuple(Fact(*units) for units in about["facts"])
+    facts = tuple(Fact(*units) for units in about["facts"])
+    return validated(EmbedderSpec, about["spec"]), facts, tuple(about.get("base_names", ()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl.config import FactConfig
-from tripletcl.config.facts import LABELLED
+from tripletcl.config.facts import LABELLED, NO_TABLE
 from tripletcl.continual import Task
 from tripletcl.continual.task import derived_seed
 from tripletcl.data import FactTable, held_out_facts, list_images, split_facts
@@ -40,6 +40,8 @@ def partition_facts(
         The fact ids of each task.
     """
     data, vectors = config.data, None
+    if data.table == NO_TABLE:
+        return []
     if data.split == "semantic":
         phrases = [" ".join(unit for unit in fact.units if unit is not None) for fact in table.facts]
         vectors = embedder.text.encode(phrases).cpu().numpy()

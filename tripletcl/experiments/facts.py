@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tripletcl.config import FactConfig
-from tripletcl.continual import InputSource, Task, Training, plain_batches
+from tripletcl.config.facts import NO_TABLE
+from tripletcl.continual import InputSource, Method, Task, Training, plain_batches
 from tripletcl.continual.checkpoint import set_seed
 from tripletcl.continual.device import Compute, compute_on
 from tripletcl.data import UNITS, FactTable
@@ -22,6 +23,7 @@ from tripletcl.embedding import FactEmbedder, build_embedder
 from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.embedding.readout import ClosedScores
 from tripletcl.embedding.text import check_words
+from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator, StageScores, equal_queries
 from tripletcl.experiments.fact_tasks import (
     fact_tasks,
@@ -34,6 +36,7 @@ from tripletcl.experiments.feature_cache import FeatureCache
 from tripletcl.experiments.inputs import EvaluationTable, Joined, Opener, cache_folder, table_cache
 from tripletcl.experiments.tables import load_tables
 from tripletcl.methods import build_method
+from tripletcl.methods.analytic import Analytic
 
 log = logging.getLogger("tripletcl")
 
@@ -164,6 +167,8 @@ class FactExperiment:
 
     def score(self, vectors: StageVectors) -> StageScores:
         """Compute MAP, recall and the other figures of a stage from what `vectors` returned."""
+        if not self.groups:  # no table yet: nothing is known of any image
+            return StageScores([], [], None, [], {}, None, 0)
         tensors, closed = vectors
         evaluator = FactEvaluator(
             self.table,
@@ -202,7 +207,9 @@ def build_facts(
     method = build_method(config.method)
     compute = compute_on(config.device, config.precision)
     set_seed(config.seed)
-    embedder = build_embedder(config.model, config.seed).to(compute.device)  # an unknown network is refused first
+    _check_base(config, method)
+    embedder = build_embedder(config.model, config.seed, cache=cache_folder(), texts=texts)  # refuses unknown networks
+    embedder.to(compute.device)
     tables = load_tables(config, stored)
     table = tables[0].join(tables[1:])
     if table.left_out:
@@ -210,11 +217,8 @@ def build_facts(
             "%d test images are left out of the figures: the tables also train on these photos", len(table.left_out)
         )
     subset = subset_facts(config, table)
-    embedder.text.cache_in(cache_folder())
-    if texts is not None:
-        embedder.text.load_encoded(texts)
     groups = partition_facts(config, tables[0], embedder, subset)
-    _fit_texts(config, tables[0], groups[0], embedder)
+    _fit_texts(config, tables[0], groups[0] if groups else np.empty(0, np.int64), embedder)
     first, groups = len(groups), [*groups, *(follow_up_facts(table, each) for each in tables[1:])]
     origins = [0] * first + list(range(1, len(tables)))
     finished = [finished_tasks >= (1 if method.joint else first + number) for number in range(len(tables))]
@@ -252,13 +256,25 @@ def build_facts(
     )  # fmt: skip
 
 
+def _check_base(config: FactConfig, method: Method) -> None:
+    """Refuse settings that would lose what a model knows before it is taught, or leave it with nothing.
+
+    Raises:
+        UserError: a base without the analytic method, or no table without a base.
+    """
+    if config.model.base is not None and not isinstance(method, Analytic):
+        raise UserError(f"model.base stays beside an analytic readout: set method to analytic, not {method.name}")
+    if config.data.table == NO_TABLE and config.model.base is None:
+        raise UserError("data.table is none, so the model would know nothing: set model.base, or name a table")
+
+
 def _fit_texts(config: FactConfig, table: FactTable, facts: np.ndarray, embedder: FactEmbedder) -> None:
     """Centre or whiten the text vectors by those of the first task: the texts of later ones are not known yet."""
     prompts = embedder.prompts([table.facts[fact] for fact in facts])
     texts = sorted({text for units in prompts for text in units if text is not None})
-    if config.model.centre:
+    if config.model.centre and texts:
         embedder.text.set_centre(texts)
-    if config.model.whiten:
+    if config.model.whiten and texts:
         embedder.text.whiten(texts, config.model.whitening_floor)
 
 

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from tripletcl.config import FactConfig
+from tripletcl.config.facts import NO_TABLE
 from tripletcl.data import FactSetSpec, FactTable, read_fact_set, read_table
 from tripletcl.data.contents import with_contents, with_stored_contents
 from tripletcl.errors import UserError
@@ -68,6 +69,8 @@ def table_file(config: FactConfig, number: int) -> Path:
 def _first_table(config: FactConfig) -> FactTable:
     """Read `data.table`; scenes are drawn unless the cache has them."""
     data = config.data
+    if data.table == NO_TABLE:
+        return FactTable.from_rows(Path(), [])
     if data.table == "scenes":
         settings, size = data.scenes.model_dump(), config.model.image_size
         name = "-".join(f"{key}{value}" for key, value in settings.items())
@@ -87,6 +90,8 @@ def _first_table(config: FactConfig) -> FactTable:
 
 def count_first_tasks(config: FactConfig) -> int:
     """Count the tasks that the facts of `data.table` are partitioned into."""
+    if config.data.table == NO_TABLE:
+        return 0
     return config.data.tasks or len(set(_first_table(config).groups or ()))
 
 

@@ -144,6 +144,37 @@ class Analytic(Method):
         self.has_learned = True
         self.learner.set_readout(self.solution(), np.array(self.classes))
 
+    @property
+    def can_adapt(self) -> bool:
+        return True
+
+    @torch.no_grad()
+    def add_importance(self, task: Task, weight: float, recompute: bool = False) -> None:
+        """Add unlabelled images to the sums, each with its own outputs as its target.
+
+        `(A + weight * P^T P) W = C + weight * P^T (P W)`: the solution stays exactly as it was. The next task changes
+        the outputs of images like these less, and so learns what sets its own images apart from them.
+
+        Args:
+            task: The images are its `importance_items`.
+            weight: Of an image relative to one of a task; 0 changes nothing.
+            recompute: Not possible: the sums of the tasks are what the method knows.
+
+        Raises:
+            UserError: `recompute` is asked for.
+        """
+        if recompute:
+            raise UserError("analytic keeps what it knows in its sums, so they cannot be replaced by those of photos")
+        self.learner.eval()
+        weights = self.solution() if self.classes else None
+        for inputs in self.inputs(task.importance_items):
+            phi = self.learner.expand(self.learner.represent(inputs).float()).double()
+            self.gram = self.gram.to(phi.device).add_(phi.T @ phi, alpha=weight)
+            if weights is not None:
+                self.correlation = self._with_all_columns(self.correlation).to(phi.device)
+                self.correlation.add_(phi.T @ (phi @ weights), alpha=weight)
+        self.has_learned, self._solution_future = True, None
+
     def _limit_columns(self, new: np.ndarray) -> None:
         """Replace the columns of classes by those of their vectors, if new classes would make too many."""
         classes = np.array(list(dict.fromkeys([*self.classes, *new.tolist()])))

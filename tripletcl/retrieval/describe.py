@@ -16,6 +16,9 @@ from tripletcl.errors import UserError, check_count
 from tripletcl.evaluation.cosine import mean_cosines, unit_blocks
 from tripletcl.retrieval.calibration import ANY, Calibration, pattern
 
+LEAST_LIKELY = 0.1
+"""The least probability with which the base's classes are named."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShownFact:
@@ -88,12 +91,33 @@ def describe_photos(
     Raises:
         UserError: k is not positive, the model has learned no fact, or a photo cannot be read.
     """
-    if not embedder.facts:
+    k = check_count("k", k)
+    if not embedder.facts and not embedder.base_names:
         raise UserError("this model has not been taught any fact yet, so it can describe nothing")
     representation = embedder.represent_images(photos)
+    known = _describe_by_base(embedder, representation) if embedder.base_names else [[]] * len(representation)
+    if not embedder.facts:
+        return [_likeliest(entries, k) for entries in known]
     vectors, closed = embedder.vectors_and_scores(representation, embedder.facts)
     fact_vectors, present = embedder.encode_facts(embedder.facts)
-    return describe(vectors, embedder.facts, fact_vectors, present, k, closed, calibration)
+    taught = describe(vectors, embedder.facts, fact_vectors, present, k, closed, calibration)
+    return [_likeliest([*facts, *entries], k) for facts, entries in zip(taught, known, strict=True)]
+
+
+def _describe_by_base(embedder: FactEmbedder, representation: Tensor) -> list[list[ShownFact]]:
+    """The things that the base knows by name and sees in each photo with a probability of LEAST_LIKELY or more."""
+    posteriors = embedder.image.posteriors(representation.to(embedder.device)).cpu()
+    likely = (posteriors >= LEAST_LIKELY).nonzero().tolist()
+    shown: list[list[ShownFact]] = [[] for _ in range(len(posteriors))]
+    for photo, number in likely:
+        probability = float(posteriors[photo, number])
+        name = embedder.base_names[number].split(", ")[0]
+        shown[photo].append(ShownFact(Fact(name), probability, probability))
+    return shown
+
+
+def _likeliest(facts: list[ShownFact], k: int) -> list[ShownFact]:
+    return sorted(facts, key=lambda fact: (-(fact.probability or 0), -fact.score))[:k]
 
 
 def _best(
@@ -103,4 +127,4 @@ def _best(
         ShownFact(fact, score, None if probabilities is None else probabilities[number])
         for number, (fact, score) in enumerate(zip(facts, scores, strict=True))
     ]
-    return sorted(ranked, key=lambda fact: (-(fact.probability or 0), -fact.score))[:k]
+    return _likeliest(ranked, k)

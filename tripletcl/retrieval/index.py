@@ -318,6 +318,16 @@ class FactIndex:
         self.settle()
         return replace(changes, removed=removed)
 
+    def agrees_with(self, folder: str | Path) -> bool:
+        """True if `sync` would change nothing; no photo is decoded, and no model is needed.
+
+        Raises:
+            UserError: there is no photo in the folder.
+        """
+        names = [str(path) for path in find_photos(folder)]
+        gone = set(photos_below(self._table, Path(folder))).difference(names)
+        return not changed_photos(self._table, names) and not any(map(is_missing, gone))
+
     def _encode(self, names: list[str], all_names: list[str], batch_size: int) -> Changes:
         embedder = self._model("photos")
         if not isinstance(embedder, PhotoEmbedder):

@@ -21,6 +21,14 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
+class BaseEmbedder(Protocol):
+    """May know things before it is taught."""
+
+    def nearest_of_base(self, text: str, unit: int | None = None, /) -> list[str]:
+        """Name what answers a text that was never taught; empty if its own vector does."""
+
+
+@runtime_checkable
 class PhotoEmbedder(Embedder, Protocol):
     """Encodes photos as well: enough to add photos to an index."""
 

@@ -15,7 +15,7 @@ from tripletcl.errors import UserError, excerpt
 from tripletcl.retrieval.days import split_days
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.lexicon import lexicon_of
-from tripletcl.retrieval.model import Embedder
+from tripletcl.retrieval.model import BaseEmbedder, Embedder
 from tripletcl.retrieval.phrases import read_phrase
 
 PLUS, MINUS = "+", "-"
@@ -117,6 +117,10 @@ def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence
     notes = [f"left out: {' '.join(request.left_out)}"] if request.left_out else []
     for query in (term.wanted for term in request.terms if isinstance(term.wanted, Query)):
         for new in unknown_units(query, embedder, vocabulary):
+            unit = UNITS.index(new.unit)
+            if isinstance(embedder, BaseEmbedder) and (answered_by := embedder.nearest_of_base(new.text, unit)):
+                notes.append(f"{excerpt(new.text)} was not taught: answered as {', '.join(answered_by)}")
+                continue
             nearest = f" (nearest known: {new.nearest}, cosine {new.cosine:.2f})" if new.nearest else ""
             notes.append(
                 f"{excerpt(new.text)} was never trained as {with_article(new.unit)}: answered by the text encoder"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -76,27 +76,37 @@ def _adapt(run: FactRun, images: Path, weight: float, recompute: bool, command: 
     if not (paths := list_images(images)):
         raise UserError(f"there is no image in {images}")
     _check_adaptive(run.settings)
-    position, state = _end_of_run(run)
+    position, state = end_of_run(run)
     count, skipped = _add_importance(run, state, paths, weight, recompute)
-    stage = position.stage
-    event = {"kind": "adapt", **vars(Position(stage - 1)), "after": stage, "time": now(), "images": count}
-    event |= {"folder": str(images), "weight": weight, "recompute": recompute}
     left_out = [(str(photo), reason) for photo, reason in skipped]
-    report: dict[str, Any] = {"stage": stage, "images": count, "skipped": left_out}
+    report: dict[str, Any] = {"stage": position.stage, "images": count, "skipped": left_out}
     begin_change(run.path, run.folder.checkpoint_file(position), command, **report)
-    run.folder.save(position, {**state, "adapted": [*state.get("adapted", []), event]})
-    run.folder.append(event)
+    log_adapted(run, position, state, images=count, folder=str(images), weight=weight, recompute=recompute)
     return report
 
 
+def log_adapted(run: FactRun, position: Position, state: State, **values: Any) -> None:
+    """Replace the checkpoint of a run's end by an adapted state, and log that.
+
+    Args:
+        position: Of the checkpoint.
+        state: The adapted state.
+        values: What is logged.
+    """
+    stage = position.stage
+    event = {"kind": "adapt", **vars(Position(stage - 1)), "after": stage, "time": now(), **values}
+    run.folder.save(position, {**state, "adapted": [*state.get("adapted", []), event]})
+    run.folder.append(event)
+
+
 def _check_adaptive(settings: FactConfig) -> None:
-    if not build_method(settings.method).properties.adaptive:
-        able = ", ".join(name for name, method in METHODS.items() if method.properties.adaptive)
+    if not build_method(settings.method).can_adapt:
+        able = ", ".join(name for name in METHODS if build_method([{"name": name}]).can_adapt)
         name = method_name(settings.method)
         raise UserError(f"{name} does not measure importance on images, so it cannot be adapted; those that do: {able}")
 
 
-def _end_of_run(run: FactRun) -> tuple[Position, State]:
+def end_of_run(run: FactRun) -> tuple[Position, State]:
     """Read the latest checkpoint, which must be that of the run's end."""
     checkpoint = run.folder.latest()
     if checkpoint is None or checkpoint[0] != Position(run.task_count):
@@ -117,14 +127,36 @@ def _add_importance(
     device = compute_on(run.settings.device, run.settings.precision).device
     embedder = FactEmbedder.from_pretrained(run.stage_folder(), device=device)
     photos = _Photos(embedder, paths)
+    add_importance(run, state, embedder, photos.batches, len(paths), weight, recompute)
+    return len(paths) - len(photos.skipped), sorted(photos.skipped.items())
+
+
+def add_importance(
+    run: FactRun,
+    state: State,
+    embedder: FactEmbedder,
+    inputs: Callable[[np.ndarray], Iterator[Tensor]],
+    count: int,
+    weight: float = 1.0,
+    recompute: bool = False,
+) -> None:
+    """Let a run's method measure and add importance, in the state of its checkpoint.
+
+    Args:
+        state: The checkpoint.
+        embedder: The run's latest model.
+        inputs: Yields batches of features of the frozen part of the network, of the images of these numbers.
+        count: The number of images.
+        weight: See `adapt`.
+        recompute: See `adapt`.
+    """
     method = build_method(run.settings.method)
-    method.start(FactLearner(embedder, (), from_features=True), photos.batches)
-    method.load_state_dict(state_on(device, state["method"]))
-    items = np.arange(len(paths))
+    method.start(FactLearner(embedder, (), from_features=True), inputs)
+    method.load_state_dict(state_on(embedder.device, state["method"]))
+    items = np.arange(count)
     empty = items[:0]
     method.add_importance(Task("adapting", empty, empty, empty, importance_items=items), weight, recompute)
     state["method"] = method.state_dict()
-    return len(paths) - len(photos.skipped), sorted(photos.skipped.items())
 
 
 class _Photos:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from tripletcl import group
 from tripletcl.config import FactConfig, ObjectConfig
+from tripletcl.config.facts import NO_TABLE
 from tripletcl.continual import InputSource, Learner, Task, Training
 from tripletcl.continual.device import Compute
 from tripletcl.data.tables import write_table
@@ -118,8 +119,8 @@ def store_tables(folder: Path, experiment: FactExperiment) -> None:
     new = []
     for number, table in enumerate(experiment.tables):
         stored = follow_up_table(folder, number) if number else folder / BASE_TABLE
-        scenes = number == 0 and config.table == "scenes"  # they can be drawn again
-        if not scenes and not (started(folder) and stored.exists()):
+        drawn = number == 0 and config.table in ("scenes", NO_TABLE)  # they can be drawn again
+        if not drawn and not (started(folder) and stored.exists()):
             write_table(stored, table, config.stored_task_column)
             new.append(stored)
     write_tasks(folder, groups, new)
