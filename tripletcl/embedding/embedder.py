@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,10 +21,11 @@ from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.networks import trunk_settings
 from tripletcl.embedding.pairs import start_at_projection, with_pair
 from tripletcl.embedding.readout import ClosedScores
-from tripletcl.embedding.saving import digest, save_model
+from tripletcl.embedding.saving import digest, load_model, save_model
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_branch
-from tripletcl.embedding.text_embedder import SPEC_FILE, Parsed, TextEmbedder
+from tripletcl.embedding.text_embedder import SPEC_FILE, NoTextEncoder, Parsed, TextEmbedder, parse
+from tripletcl.embedding.text_encoders import TextEncoder
 from tripletcl.embedding.trunk import decode, default_batch_size, pixel_batches
 from tripletcl.errors import UserError
 
@@ -246,16 +248,38 @@ class FactEmbedder(TextEmbedder):
         save_model(Path(folder), SPEC_FILE, self, about)
 
     @classmethod
-    def _build(cls, parsed: Parsed) -> Self:
+    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu", *, text: bool = True) -> Self:
+        """Load a folder of `save_pretrained`; nothing is downloaded and no pickle is read.
+
+        Args:
+            folder: The folder.
+            device: Of the weights.
+            text: Load the text encoder as well; without it photos are embedded as ever, and texts are refused.
+
+        Raises:
+            UserError: a file is missing or damaged, or is of a version with other settings.
+        """
+        if text:
+            return super().from_pretrained(folder, device)
+        build = partial(cls._build, encoder=NoTextEncoder.of(Path(folder)))
+        return load_model(Path(folder), SPEC_FILE, "embedder", parse, build).to(device).eval()
+
+    @classmethod
+    def _build(cls, parsed: Parsed, encoder: TextEncoder | None = None) -> Self:
         spec, facts, names = parsed
-        embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0)
+        embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0, encoder=encoder)
         if spec.random_features:
             embedder.image.install_analytic(spec.random_features, spec.random_seed)
         return cls(spec, embedder.image, embedder.text, facts, names)
 
 
 def build_embedder(
-    spec: EmbedderSpec, seed: int, *, cache: Path | None = None, texts: Path | None = None
+    spec: EmbedderSpec,
+    seed: int,
+    *,
+    cache: Path | None = None,
+    texts: Path | None = None,
+    encoder: TextEncoder | None = None,
 ) -> FactEmbedder:
     """Build an embedder; random weights depend on the seed only, and no global generator is used.
 
@@ -264,6 +288,7 @@ def build_embedder(
         seed: Of random weights.
         cache: A folder of text vectors, for all runs (`TextBranch.cache_in`).
         texts: A file of vectors of texts that were encoded before (`TextBranch.save_encoded`).
+        encoder: The text encoder; by default that of the settings.
 
     Raises:
         UserError: a setting has an unknown name, or the widths of image and text differ.
@@ -279,7 +304,7 @@ def build_embedder(
             head_std=spec.head_std,
             base=base_shape(spec),
         )
-        text = build_text_branch(spec)
+        text = build_text_branch(spec, encoder)
     if cache is not None:
         text.cache_in(cache)
     if texts is not None:

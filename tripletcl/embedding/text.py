@@ -200,13 +200,17 @@ def _parse_encoded(stored: TensorFile) -> dict[str, Tensor]:
     return dict(zip(json.loads(stored.about["texts"]), stored.tensors["vectors"], strict=True))
 
 
-def build_text_branch(spec: EmbedderSpec) -> TextBranch:
+def build_text_branch(spec: EmbedderSpec, encoder: TextEncoder | None = None) -> TextBranch:
     """Build the text branch of an embedder; random weights come from torch's global generator.
+
+    Args:
+        spec: The embedder's settings.
+        encoder: By default that of the settings.
 
     Raises:
         UserError: the encoder does not exist, or its width does not suit the other settings.
     """
-    encoder = build_text_encoder(spec.text)
+    encoder = encoder or build_text_encoder(spec.text)
     if not spec.text_projection and encoder.width != spec.width:
         raise UserError(
             f"the vectors of text encoder {spec.text!r} are {encoder.width} wide but width is {spec.width}: "

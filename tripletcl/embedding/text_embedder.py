@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
 from tripletcl.data.facts import UNITS, Fact
-from tripletcl.embedding.saving import SavedModel, load_model
+from tripletcl.embedding.saving import REMEDY, WEIGHTS_FILE, SavedModel, load_model
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_branch
 from tripletcl.errors import UserError
 from tripletcl.files import validated
 from tripletcl.files.documents import EMBEDDER
+from tripletcl.files.tensors import reading_tensors
 
 SPEC_FILE = EMBEDDER
 Parsed = tuple[EmbedderSpec, tuple[Fact, ...], tuple[str, ...]]
@@ -119,7 +121,7 @@ class TextEmbedder(SavedModel):
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        model = load_model(Path(folder), SPEC_FILE, "embedder", _parse, cls._build, part=cls.stored_part)
+        model = load_model(Path(folder), SPEC_FILE, "embedder", parse, cls._build, part=cls.stored_part)
         return model.to(device).eval()
 
     @classmethod
@@ -140,6 +142,33 @@ def _rows_of(prompts: Sequence[Sequence[str | None]], encode: Callable[[list[str
     return vectors[ids], ids >= 0
 
 
-def _parse(about: Mapping[str, Any]) -> Parsed:
+def parse(about: Mapping[str, Any]) -> Parsed:
+    """Return the settings, the facts and the names of a description."""
     facts = tuple(Fact(*units) for units in about["facts"])
     return validated(EmbedderSpec, about["spec"]), facts, tuple(about.get("base_names", ()))
+
+
+class NoTextEncoder:
+    """Stands in for the text encoder of a model that embeds photos only.
+
+    Args:
+        width: Of the encoder's vectors.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Stand in for the encoder of a saved model, whose width is that of the stored centre.
+
+        Raises:
+            UserError: the weights are missing or damaged.
+        """
+        path = folder / WEIGHTS_FILE
+        with reading_tensors(path, REMEDY), safe_open(path, framework="pt") as file:
+            return cls(file.get_slice("text.centre").get_shape()[0])
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Refuse."""
+        raise UserError("this model was loaded for photos only, with text=False: load it again to encode texts")
