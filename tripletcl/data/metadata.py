@@ -66,7 +66,7 @@ def _read(path: Path) -> Metadata:
     if not path.is_file():  # opening a pipe may never end
         return Metadata()
     with path.open("rb") as file, _open(path, file) as image:
-        exif = _or_none(image.getexif) or {}
+        exif: Any = _or_none(image.getexif) or {}
         width, height = _upright(image.size, exif)
         main = _or_none(lambda: dict(exif.items())) or {}
         details = _tags(exif, ExifTags.IFD.Exif)

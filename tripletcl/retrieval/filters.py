@@ -185,7 +185,7 @@ def _parse_days(text: str) -> tuple[datetime.date, datetime.date]:
     """The first and the last day of a year, a month or a day."""
     match = DATE.fullmatch(text.strip())
     try:
-        year, month, day = (number and int(number) for number in match.groups())  # type: ignore[union-attr]
+        year, month, day = (int(number or 0) for number in match.groups())  # type: ignore[union-attr]
         first = datetime.date(year, month or 1, day or 1)
         last = datetime.date(year, month or 12, day or calendar.monthrange(year, month or 12)[1])
     except (AttributeError, ValueError, calendar.IllegalMonthError):
