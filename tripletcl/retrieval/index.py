@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from tripletcl.data.facts import UNITS, Fact, Query, as_query
 from tripletcl.data.images import map_in_threads
 from tripletcl.data.metadata import Metadata, read_metadata
 from tripletcl.errors import UserError, check_count
+from tripletcl.files import FileStamp
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.details import PhotoDetails, photo_details
 from tripletcl.retrieval.exact_search import ScoredRows
@@ -30,6 +31,7 @@ from tripletcl.retrieval.table import (
     FEATURES,
     UNKNOWN,
     VECTORS,
+    Broken,
     Changes,
     Paths,
     Table,
@@ -357,15 +359,46 @@ class FactIndex:
             if name in known:
                 raise UserError(f"{name} is in the index already; a photo may be added once")
             known.add(name)
-        rows = unit_rows(vectors, names)
+        self._append_vectors([(name, stamp_of(name)) for name in names], vectors, {})
+
+    def add_encoded(
+        self, photos: Sequence[tuple[str, FileStamp]], vectors: Tensor | np.ndarray, broken: Mapping[str, Broken]
+    ) -> Changes:
+        """Add photos that were read and encoded elsewhere.
+
+        Those that the index has with the same stamp are passed over, and those with another one are replaced.
+
+        Args:
+            photos: Names and stamps of the n photos that could be read.
+            vectors: `[n, 3, D]`; they are normalised.
+            broken: The photos that could not be read.
+
+        Raises:
+            UserError: as `add` does.
+        """
+        table, before = self._table, set(self._table.row_of)
+        new = [n for n, (name, stamp) in enumerate(photos) if name not in before or table.stamp_of(name) != stamp]
+        others = {name: each for name, each in broken.items() if table.stamp_of(name) != each[0]}
+        photos = [photos[n] for n in new]
+        if photos or others:
+            self._append_vectors(photos, torch.as_tensor(vectors)[new], others)
+        return Changes(
+            added=[Path(name) for name, _ in photos if name not in before],
+            changed=[Path(name) for name, _ in photos if name in before],
+            skipped=[(Path(name), reason) for name, (_, reason) in broken.items()],
+        )
+
+    def _append_vectors(
+        self, photos: Sequence[tuple[str, FileStamp]], vectors: Tensor, broken: Mapping[str, Broken]
+    ) -> None:
+        rows = unit_rows(vectors, [name for name, _ in photos])
         if self.trunk is not None and self._table.rows:
             raise UserError("this index keeps each photo's features, so it takes photos (`add_photos`), not vectors")
         self._rows.describe(replace(self._rows.about, trunk=None))
-        photos = [(name, stamp_of(name)) for name in names]
-        files = [name for name, stamp in photos if stamp != UNKNOWN]
+        files = [name for name, _ in photos if stamp_of(name) != UNKNOWN]
         said = dict(zip(files, map_in_threads(read_metadata, files), strict=True))
-        metadata = [said.get(name, Metadata()) for name in names]
-        append_batch(self._rows, Encoded(photos, rows, rows[:, :0], {}, metadata))
+        metadata = [said.get(name, Metadata()) for name, _ in photos]
+        append_batch(self._rows, Encoded(list(photos), rows, rows[:, :0], dict(broken), metadata))
 
     def missing(self, synced: Path | None = None) -> list[Path]:
         """List the photos whose file is missing; of a folder that was just synced there is none, so it is not read."""

@@ -131,6 +131,12 @@ class Table:
         """The stamp of a row."""
         return FileStamp(*self.stamps.rows[row].tolist())
 
+    def stamp_of(self, name: str) -> FileStamp | None:
+        """The stamp that a photo had when it was read, or could not be; None for one that is not known."""
+        if name in self.row_of:
+            return self.stamp(self.row_of[name])
+        return self.broken[name][0] if name in self.broken else None
+
     def append(self, photos: Sequence[tuple[str, FileStamp]], origin: Origin) -> None:
         """Add rows, all but their arrays."""
         names = [name for name, _ in photos]
@@ -225,8 +231,7 @@ def stamp_of(path: str) -> FileStamp:
 
 
 def _is_known(table: Table, name: str) -> bool:
-    row = table.row_of.get(name)
-    if row is None and name not in table.broken:
-        return False
-    known = table.stamp(row) if row is not None else table.broken[name][0]
-    return known == stamp_of(name) != UNKNOWN  # a missing file is decoded again, which gives the reason
+    known = table.stamp_of(name)
+    return (
+        known is not None and known == stamp_of(name) != UNKNOWN
+    )  # a missing file is decoded again, which gives the reason
