@@ -31,6 +31,7 @@ ORDER = [
     "methods",
     "evaluation",
     "retrieval",
+    "gallery",
     "config",
     "testing",
     "experiments",

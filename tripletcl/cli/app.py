@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tripletcl.cli.data import data_app
+from tripletcl.cli.embed import embed
 from tripletcl.cli.evaluate import drift, evaluate
 from tripletcl.cli.index import index_app
 from tripletcl.cli.options import AsJson, ConfigArgument, Overrides, existing_run
@@ -201,5 +202,5 @@ app.add_typer(data_app, name="data")
 app.add_typer(index_app, name="index")
 LEARNING = (demo, train, compare, evaluate, report, methods, adapt, teach, tasks, drift)
 app.command(cls=RequestCommand)(query)
-for command in (*LEARNING, photos, describe, recognise, serve):
+for command in (*LEARNING, photos, describe, recognise, embed, serve):
     app.command()(command)

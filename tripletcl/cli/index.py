@@ -80,6 +80,26 @@ def add(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = Fal
     _print_changes(folder, index, changes, as_json)
 
 
+@index_app.command("import")
+def import_(
+    run: RunArgument,
+    parts: Annotated[str, typer.Argument(help="The folder of `tripletcl embed`, here or at an address.")],
+    out: Out = None,
+    stage: Stage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add the photos that `tripletcl embed` embedded, without reading them again."""
+    with working():
+        from tripletcl.gallery import import_parts
+        from tripletcl.retrieval import writing
+        from tripletcl.runs.collection import open_model
+
+        folder, model = _folder(run, out), open_model(run, stage)
+        with writing(folder, model.load_text(), stage=model.stage) as index:
+            changes = import_parts(index, parts)
+    _print_changes(folder, index, changes, as_json)
+
+
 @index_app.command()
 def remove(
     run: RunArgument,
