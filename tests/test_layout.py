@@ -17,7 +17,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors",
-    "client",
     "progress",
     "files",
     "cpu",

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tripletcl.client import Client
+    from tripletcl.web.client import Client
     from tripletcl.data import Fact, FactTable, read_table
     from tripletcl.embedding import Classifier, FactEmbedder
     from tripletcl.errors import UserError
@@ -31,7 +31,7 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "tripletcl.embedding",
-    "Client": "tripletcl.client",
+    "Client": "tripletcl.web.client",
     "Fact": "tripletcl.data",
     "FactEmbedder": "tripletcl.embedding",
     "FactIndex": "tripletcl.retrieval",

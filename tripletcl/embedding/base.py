@@ -1,4 +1,4 @@
-"""What a model knows before it is taught: a block of every unit's vector that no task changes.
+"""Knowledge of a model before it is taught: a block of every unit's vector that no task changes.
 
 A unit's vector is `[base | taught | rest]`. The base block of a photo and of a text come from networks that are never
 trained. The taught block is that of the readout: a sum of the text vectors of taught facts, each weighted by its score.

@@ -147,7 +147,7 @@ def _absolute(address: str | Path) -> str:
 
 
 def _describe(model: Path, shards: Shards, stage: int | None, layout: LayoutName) -> dict[str, Any]:
-    """What `about.json` holds."""
+    """The contents of `about.json`."""
     from tripletcl.embedding.saving import read_description
     from tripletcl.embedding.text_embedder import SPEC_FILE
 

@@ -61,7 +61,7 @@ class ShardRows:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What became of a shard: its photos, and how many of them cannot be read."""
+    """The result of a shard: its photos, and the number of them that cannot be read."""
 
     photos: int
     broken: int
