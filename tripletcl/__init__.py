@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tripletcl.web.client import Client
     from tripletcl.data import Fact, FactTable, read_table
     from tripletcl.embedding import Classifier, FactEmbedder
     from tripletcl.errors import UserError
     from tripletcl.retrieval import FactIndex
+    from tripletcl.web.client import Client
 
 __version__ = "0.2.0.dev0"
 
