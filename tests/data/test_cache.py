@@ -18,7 +18,7 @@ from PIL import Image
 
 from tripletcl.data import cache as cache_module
 from tripletcl.data.cache import ImageCache
-from tripletcl.data.images import Region, decode_image, photo_digest
+from tripletcl.data.images import Region, decode_image, decode_parts, photo_digest
 from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
 
@@ -56,11 +56,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the images decoded since the test began."""
     names: list[str] = []
 
-    def counting(source: bytes, size: int, name: str, box: None) -> np.ndarray:
-        names.append(Path(name).name)
-        return decode_image(source, size, name)
+    def counting(source: bytes, size: int, boxes: list[None], name: str) -> list[np.ndarray | str]:
+        names.extend([Path(name).name] * len(boxes))
+        return decode_parts(source, size, boxes, name)
 
-    monkeypatch.setattr(cache_module, "decode_image", counting)
+    monkeypatch.setattr(cache_module, "decode_parts", counting)
     return names
 
 

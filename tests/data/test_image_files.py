@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tripletcl.data import images
 from tripletcl.data.cache import ImageCache
 from tripletcl.data.image_files import ImageFiles, open_images
-from tripletcl.data.images import Region
+from tripletcl.data.images import Region, decode_image
 from tripletcl.errors import UserError
 
 
@@ -70,3 +71,24 @@ def test_a_setting_decides_whether_pixels_are_cached(
     monkeypatch.setattr("tripletcl.data.image_files.SHARE_OF_FREE_DISK", 0)
     assert isinstance(open_images(photos, 24, tmp_path / "cache", "always"), ImageCache)
     assert isinstance(open_images(photos, 24, tmp_path / "cache", "never"), ImageFiles)
+
+
+def test_regions_that_follow_each_other_are_decoded_at_once(
+    photos: list[Path | Region], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regions = [Region(path, (x, 2, x + 20, 30)) for path in photos[:3] for x in range(4)]  # type: ignore[arg-type]
+    alone = np.stack([decode_image(region, 24) for region in regions])
+    opened, original = [], images._open
+    monkeypatch.setattr(images, "_open", lambda source: opened.append(source) or original(source))
+    order = np.random.default_rng(0).permutation(len(regions))
+    assert np.array_equal(ImageFiles(regions, 24)[order], alone[order])
+    assert len(opened) == 3
+    assert np.array_equal(ImageCache.open(regions, 24, tmp_path / "cache")[np.arange(12)], alone)
+    assert len(opened) == 6
+    regions[5] = Region(photos[1], (900, 0, 901, 1))  # type: ignore[arg-type]
+    with pytest.raises(
+        UserError, match=r"1 of 12 images cannot be decoded; the first, .*1\.png \[900, 0, 901, 1\]: its box"
+    ):
+        ImageCache.open(regions, 24, tmp_path / "other")
+    with pytest.raises(UserError, match=r"1\.png \[900, 0, 901, 1\]: its box"):
+        ImageFiles(regions, 24)[order]

@@ -22,6 +22,7 @@ from tripletcl.data.images import (
     BOX_COLOUR,
     Region,
     decode_image,
+    decode_parts,
     decode_readable,
     decode_thumbnail,
     list_images,
@@ -487,3 +488,34 @@ def test_the_thumbnail_of_a_region_is_its_photo_with_a_frame(tmp_path: Path) -> 
     assert np.argwhere(drawn).min(axis=0).tolist() == [0, 20]
     assert np.argwhere(drawn).max(axis=0).tolist() == [39, 39]
     assert not drawn[10:30, 25:35].any()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_parts_of_a_photo_are_those_that_are_decoded_one_by_one(
+    form: str, orientation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a"
+    path.write_bytes(file_of(Image.fromarray(noise(300, 400, 3)), form, exif=exif))
+    boxes = [(0, 0, 50, 40), None, (400, 0, 500, 10), (-4, 100, 390, 299), None, (7, 7, 8, 8)]
+    outside = "its box [400, 0, 500, 10] is outside the photo, which has 400 x 300 pixels"
+    opened, original = [], images._open
+    monkeypatch.setattr(images, "_open", lambda source: opened.append(source) or original(source))
+    together = decode_parts(path, 16, boxes)
+    assert len(opened) == 3  # for all boxes once, and for the whole photo, which may be read at a fraction of its size
+    for box, part in zip(boxes, together, strict=True):
+        if box == boxes[2]:
+            assert part == outside
+        else:
+            assert np.array_equal(part, decode_image(path, 16, box=box))
+    assert decode_parts(path, 16, boxes[2:3]) == [outside]
+
+
+def test_parts_of_a_damaged_photo_have_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"no image")
+    reason = refusal(path).removeprefix(f"{path}: ")
+    assert decode_parts(path, 8, [(0, 0, 1, 1), (1, 1, 2, 2), None]) == [reason] * 3
+    assert decode_parts(b"no image", 8, [None], name="b.png") == [reason]

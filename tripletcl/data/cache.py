@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -21,14 +22,15 @@ from tripletcl.data.images import (
     Photo,
     PixelBox,
     Region,
-    decode_image,
-    decode_readable,
+    decode_parts,
     map_in_threads,
     photo_digest,
     read_photo,
+    unreadable_error,
 )
 from tripletcl.errors import UserError
 from tripletcl.files import RACE_NS, FileStamp, draft_of, locked, stat_file, writable_folder
+from tripletcl.progress import report
 
 VERSION = 1
 """Part of every cache's name: raise it when `decode_image` gives other pixels, or the files here change their form."""
@@ -173,6 +175,10 @@ class _Entry:
         return self.digest if self.box is None else f"{self.digest}{list(self.box)}"
 
 
+_Decoded = tuple[_Entry, np.ndarray] | str
+"""An image's entry and pixels, or the reason why it cannot be decoded."""
+
+
 @dataclass(frozen=True)
 class _Stored:
     """A cache in the folder: its pixels, and the manifest with the content that they were decoded from."""
@@ -291,8 +297,8 @@ def _build(
     shape = (len(items), 3, size, size)
     _check_space(int(np.prod(shape)), place.parent)
     known, unreadable = dict(zip(items, entries, strict=True)), dict[_Item, str]()
-    decode = partial(_entry_and_pixels, known=known, stored=stored, size=size)
-    rows = decode_readable(items, decode, unreadable, "decoding images")
+    decode = partial(_entries_and_pixels, known=known, stored=stored, size=size)
+    rows = _decode_readable(items, decode, unreadable)
     with draft_of(place) as draft, closing(rows):
         with draft.open("wb") as file:
             new_entries, crc32 = _write_pixels(file, shape, rows)
@@ -310,22 +316,56 @@ def _build(
     _remove_old_files(place, data)
 
 
-def _entry_and_pixels(
-    item: _Item, known: Mapping[_Item, _Entry | None], stored: _Stored | None, size: int
-) -> tuple[_Entry, np.ndarray]:
-    """One image's entry and pixels, decoded unless they are known.
+def _decode_readable(
+    items: list[_Item], decode: Callable[[list[_Item]], list[_Decoded]], unreadable: dict[_Item, str]
+) -> Generator[tuple[_Item, tuple[_Entry, np.ndarray]], None, None]:
+    """Decode items in threads; those of one file that follow each other are decoded together.
+
+    Args:
+        items: The items.
+        decode: Decodes items of one file.
+        unreadable: Receives the reason for each item that cannot be decoded.
+
+    Yields:
+        Each of the others, in order, with its entry and pixels.
 
     Raises:
-        UserError: It cannot be decoded.
+        UserError: none of them can be decoded.
     """
-    entry = known[item]
-    if stored is not None and entry is not None:
-        return entry, stored.pixels[stored.rows[entry.content]]
-    try:
-        entry, raw = _read(item)
-    except OSError as error:
-        raise UserError(f"{item}: {error.strerror or error}") from error
-    return entry, decode_image(raw, size, name=str(item), box=item.box)
+    groups, done = [list(group) for _, group in itertools.groupby(items, lambda item: item.file)], 0
+    with closing(map_in_threads(decode, groups)) as results:
+        for group, decoded in zip(groups, results, strict=True):
+            done += len(group)
+            report("decoding images", done, len(items))
+            for item, result in zip(group, decoded, strict=True):
+                if isinstance(result, str):
+                    unreadable[item] = result
+                else:
+                    yield item, result
+    if len(unreadable) == len(items):
+        raise unreadable_error(unreadable)
+
+
+def _entries_and_pixels(
+    items: list[_Item], known: Mapping[_Item, _Entry | None], stored: _Stored | None, size: int
+) -> list[_Decoded]:
+    """The entry and pixels of each item of one file, decoded unless they are known."""
+    entries = {item: known[item] if stored is not None else None for item in items}
+    new = [item for item, entry in entries.items() if entry is None]
+    decoded: dict[_Item, _Decoded] = {}
+    if new:
+        try:
+            first, raw = _read(new[0])
+        except OSError as error:
+            decoded = dict.fromkeys(new, error.strerror or str(error))
+        else:
+            pixels = decode_parts(raw, size, [item.box for item in new], name=new[0].file)
+            for item, part in zip(new, pixels, strict=True):
+                decoded[item] = part if isinstance(part, str) else (replace(first, box=item.box), part)
+    for item, entry in entries.items():
+        if stored is not None and entry is not None:
+            decoded[item] = entry, stored.pixels[stored.rows[entry.content]]
+    return [decoded[item] for item in items]
 
 
 def _write_pixels(

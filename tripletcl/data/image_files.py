@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from tripletcl.data.cache import VERSION, ImageCache
-from tripletcl.data.images import Photo, decode_image, map_in_threads
+from tripletcl.data.images import Photo, Region, decode_parts, map_in_threads
 from tripletcl.errors import UserError
 from tripletcl.files import stat_file
 
@@ -51,8 +51,21 @@ class ImageFiles:
 
     def __getitem__(self, ids: np.ndarray | Sequence[int]) -> np.ndarray:
         photos = [self.photos[number] for number in np.asarray(ids).tolist()]
-        decoded = list(map_in_threads(partial(decode_image, size=self.size), photos))
-        return np.stack(decoded) if decoded else np.zeros((0, 3, self.size, self.size), np.uint8)
+        parts: dict[str, list[int]] = {}  # those of one photo, which is decoded once
+        for place, photo in enumerate(photos):
+            parts.setdefault(os.fspath(photo), []).append(place)
+        pixels = np.empty((len(photos), 3, self.size, self.size), np.uint8)
+
+        def decode(file: str) -> list[np.ndarray | str]:
+            boxes = [photo.box if isinstance(photo, Region) else None for photo in (photos[n] for n in parts[file])]
+            return decode_parts(file, self.size, boxes)
+
+        for places, decoded in zip(parts.values(), map_in_threads(decode, list(parts)), strict=True):
+            for place, part in zip(places, decoded, strict=True):
+                if isinstance(part, str):
+                    raise UserError(f"{photos[place]}: {part}")
+                pixels[place] = part
+        return pixels
 
 
 def open_images(

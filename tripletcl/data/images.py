@@ -212,8 +212,42 @@ def decode_image(source: ImageLike, size: int, name: str | None = None, box: Pix
     with _naming(source, name), _open(source) as image:
         extent = _load(image, None if box else size, own=image is not source)
         part = _crop(image, box) if box else image
-        centre = _centre(part.size if box else extent, size)
-        square = _turn_upright(_scale(part, centre, (size, size)), _orientation(image))
+        return _square(part, part.size if box else extent, size, _orientation(image))
+
+
+def decode_parts(
+    source: str | Path | bytes, size: int, boxes: Sequence[PixelBox | None], name: str | None = None
+) -> list[np.ndarray | str]:
+    """Decode parts of one photo, which is read to its full size once; None is the whole photo.
+
+    Returns:
+        What `decode_image` returns for each, or the reason why it cannot be decoded.
+    """
+    if sum(box is not None for box in boxes) < 2:
+        parts = (try_decode(source, lambda each, box=box: decode_image(each, size, name, box), name) for box in boxes)
+        return list(parts)
+    try:
+        with _naming(source, name), _open(source) as image:
+            _load(image, None, own=True)
+            cut = [None if box is None else _try_part(image, box, size) for box in boxes]
+    except UserError as error:
+        reason = str(error).removeprefix(f"{name or _name(source)}: ")
+        cut = [None if box is None else reason for box in boxes]
+    return [decode_parts(source, size, [None], name)[0] if part is None else part for part in cut]
+
+
+def _try_part(image: Image.Image, box: PixelBox, size: int) -> np.ndarray | str:
+    """A part of a photo that is loaded at its full size, or the reason why there is none."""
+    try:
+        part = _crop(image, box)
+    except UserError as error:
+        return str(error)
+    return _square(part, part.size, size, _orientation(image))
+
+
+def _square(part: Image.Image, extent: tuple[float, float], size: int, orientation: object) -> np.ndarray:
+    """The centre of an image of this extent, scaled and turned upright, `[3, size, size]`."""
+    square = _turn_upright(_scale(part, _centre(extent, size), (size, size)), orientation)
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))  # [size, size, 3] -> [3, size, size]
 
 
@@ -383,12 +417,12 @@ def decode_readable(
         raise unreadable_error(unreadable)
 
 
-def try_decode(path: Name, decode: Callable[[Name], Result]) -> Result | str:
-    """The pixels of an image file, or the reason why it cannot be decoded."""
+def try_decode(path: Name, decode: Callable[[Name], Result], name: str | None = None) -> Result | str:
+    """The pixels of an image file, or the reason why it cannot be decoded; `name` is the file's in its errors."""
     try:
         return decode(path)
     except UserError as error:
-        return str(error).removeprefix(f"{path}: ")
+        return str(error).removeprefix(f"{name or path}: ")
 
 
 def unreadable_error(unreadable: Mapping[Name, str]) -> UserError:
