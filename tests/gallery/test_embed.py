@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from tripletcl.cli.app import app
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.gallery import Embedded, embed_photos, import_parts
@@ -120,6 +122,8 @@ def test_another_model_or_other_photos_are_refused(
     job = Job(str(other), str(photos), str(parts), json.loads((parts / "about.json").read_text()))
     with pytest.raises(UserError, match="a worker sees model"):
         ShardWorker(job)
+    with pytest.raises(UserError, match=r"a worker has tripletcl .*, and the photos are embedded by 0\.1"):
+        ShardWorker(replace(job, library="0.1"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no photo in .*empty"):
         embed_photos(model, tmp_path / "empty", tmp_path / "out")
@@ -297,3 +301,22 @@ def test_a_model_without_texts_embeds_photos_and_refuses_texts(model: Path, phot
     assert images.trunk_fingerprint() == whole.trunk_fingerprint()
     with pytest.raises(UserError, match="loaded for photos only"):
         images.encode_units(["red"])
+
+
+def test_the_commands(
+    model: Path, photos: Path, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: object) -> str:
+        with pytest.raises(SystemExit, match="0"):
+            app([*map(str, words)])
+        return capsys.readouterr().out
+
+    out, index = tmp_path / "out", tmp_path / "index"
+    command = ["embed", model, photos, "--out", out, "--shard", 8]
+    assert run(*command) == f"40 photos in 5 parts in {out}; 3 cannot be read, each with its reason\n"
+    expected = {"out": str(out), "shards": 5, "computed": 0, "photos": 40, "broken": 3}
+    assert json.loads(run(*command, "--json")) == expected
+    assert read_parts(out) == read_parts(parts)
+    imported = json.loads(run("index", "import", model, out, "--out", index, "--json"))
+    assert (imported["photos"], imported["added"], len(imported["skipped"])) == (37, 37, 3)
+    assert "37 photos" in run("index", "import", model, out, "--out", index)

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -57,6 +57,7 @@ class Job:
         about: What `about.json` holds.
         batch_size: Photos of a forward pass.
         device: Of the model.
+        library: The version of tripletcl, which is that of every worker.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Job:
     about: dict[str, Any]
     batch_size: int = BATCH
     device: str = "cpu"
+    library: str = field(default_factory=lambda: version("tripletcl"))
 
     @property
     def layout(self) -> Layout:
@@ -268,6 +270,8 @@ class ShardWorker:
     """
 
     def __init__(self, job: Job, embedder: FactEmbedder | None = None) -> None:
+        if (own := version("tripletcl")) != job.library:
+            raise UserError(f"a worker has tripletcl {own}, and the photos are embedded by {job.library}: install that")
         self.job = job
         self.embedder = embedder or FactEmbedder.from_pretrained(job.model, job.device, text=False)
         if (model := self.embedder.fingerprint()) != job.about["model"]:
