@@ -137,12 +137,22 @@ def _initialise() -> Any:
         logging.getLogger("torch.distributed").setLevel(logging.ERROR)
         store, number, count = next(distributed.rendezvous("env://"))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        store = distributed.PrefixStore(_attempt(), store)
         of_group = distributed.PrefixStore("group", store)
         distributed.init_process_group(backend, store=of_group, rank=number, world_size=count, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         place = " ".join(f"{name}={os.environ.get(name)}" for name in VARIABLES)
         raise UserError(f"the other processes of the group cannot be found ({place}): {_first_line(error)}") from error
-    return distributed.PrefixStore("tripletcl", store)
+    return store
+
+
+def _attempt() -> str:
+    """Name this start of the processes: `torchrun --max-restarts` may keep its store, with the addresses of dead ones.
+
+    The agents of several nodes count by themselves, so there torchrun has to make a new store each time.
+    """
+    several_nodes = os.environ.get("GROUP_WORLD_SIZE", "1") != "1"
+    return f"tripletcl {0 if several_nodes else os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
 
 
 def _shared_gpu() -> str | None:
