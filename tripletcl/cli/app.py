@@ -112,13 +112,17 @@ def compare(
     config: ConfigArgument,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs, the tables and the page.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="local, slurm (a job array) or ray (tasks); default compare.engine, which has its settings."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the config's methods on its splits with its seeds; write one table and one page of all results."""
-    _compare(config, overrides, out or Path("runs") / Path(config).stem, as_json)
+    _compare(config, overrides, out or Path("runs") / Path(config).stem, as_json, engine)
 
 
-def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool) -> None:
+def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool, engine: str | None = None) -> None:
     console = ready()
     from tripletcl import group
 
@@ -132,6 +136,8 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool)
     from tripletcl.report import print_tables
 
     settings = load_config(config, overrides or ())
+    if engine is not None and engine != settings.compare.engine.name:  # else with the settings that the config has
+        settings = load_config(config, [*(overrides or ()), f"compare.engine={engine}"])
     results = run_all(settings, out, lambda text: console.print(text, style="dim", markup=False, highlight=False))
     write_tables(results, method_properties(settings), out)
     words = ["tripletcl", "compare", config, *(overrides or ()), "--out", str(out)]

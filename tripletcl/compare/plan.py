@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from tripletcl.compare.cluster import cluster
 from tripletcl.compare.processes import Environment, Job, run_jobs
 from tripletcl.config import Config, parse_config
 from tripletcl.config.base import Compare
@@ -136,17 +137,24 @@ def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda 
         run.claim()
     unfinished = [run for run in runs if run.result is None]
     places = processes(config, len(unfinished))
-    jobs = [Job(_command(run), run.log if len(places) > 1 else None) for run in unfinished]
+    is_local = config.compare.engine.name == "local"
+    jobs = [Job(_command(run), run.log if len(places) > 1 or not is_local else None) for run in unfinished]
 
     def started(index: int) -> None:
         announce(f"{index + 1}/{len(unfinished)} {unfinished[index]}: started")
 
     def ended(index: int) -> None:
-        announce(f"{index + 1}/{len(unfinished)} {unfinished[index]}: {_outcome(unfinished[index].result)}")
+        announce(
+            f"{index + 1}/{len(unfinished)} {unfinished[index]}: {_outcome(unfinished[index].result, jobs[index])}"
+        )
 
     if len(unfinished) < len(runs):
         announce(f"{len(runs) - len(unfinished)} of {len(runs)} runs are finished already")
-    run_jobs(jobs, places, started, ended)
+    if is_local:
+        run_jobs(jobs, places, started, ended, _threads if len(places) > 1 else None)
+    elif jobs:
+        at_once = None if config.compare.jobs == "auto" else config.compare.jobs
+        cluster(config.compare.engine.name)(jobs, config.compare.engine, out, at_once, started, ended)
     _check([(run, job.log) for run, job in zip(unfinished, jobs, strict=True) if run.result is None], len(runs))
     results = [result for run in runs if (result := run.result) is not None]
     write_text(out / COMPARISON, json.dumps(comparison_objects(results), indent=1))
@@ -159,9 +167,9 @@ def _command(run: PlannedRun) -> list[str]:
     return [*train, "--out", str(run.folder), "--quiet"]
 
 
-def _outcome(result: RunResult | None) -> str:
+def _outcome(result: RunResult | None, job: Job) -> str:
     if result is None:
-        return "failed"
+        return f"failed: {reason}" if (reason := _reason(job.log)) else "failed"
     metric = METRICS[result.metric]
     return f"{duration(result.seconds)}, {metric.name} {metric.text(result.final)}{metric.unit}"
 
@@ -176,11 +184,16 @@ def _check(failed: Sequence[tuple[PlannedRun, Path | None]], count: int) -> None
     if not failed:
         return
     names = "; ".join(f"{run} ({log or 'see above'})" for run, log in failed)
-    lines = failed[0][1].read_text(encoding="utf-8", errors="replace").split("\n") if failed[0][1] is not None else []
-    reason = next((line.removeprefix("tripletcl: ") for line in reversed(lines) if line.strip()), "")
+    reason = _reason(failed[0][1])
     raise UserError(
         f"{len(failed)} of {count} runs failed: {names}" + (f"; the first says: {reason}" if reason else "")
     )
+
+
+def _reason(log: Path | None) -> str:
+    """Return the last line of a run's log, without the name of the command; empty without one."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log is not None and log.exists() else []
+    return next((line.removeprefix("tripletcl: ") for line in reversed(lines) if line.strip()), "")
 
 
 def processes(config: Config, runs: int) -> list[Environment]:
@@ -190,17 +203,26 @@ def processes(config: Config, runs: int) -> list[Environment]:
     more than one of two threads.
     """
     gpus = visible_gpus() if config.device != "cpu" else []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = config.compare.jobs if config.compare.jobs != "auto" else len(gpus) or cores
+    jobs = config.compare.jobs if config.compare.jobs != "auto" else len(gpus) or _cores()
     jobs = min(jobs, runs)
     if jobs <= 1:
         return [{}]
-    allowed = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or cores)
-    threads = min(max(cores // jobs, 1), allowed)
     return [
-        {"OMP_NUM_THREADS": str(threads), **({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})}
+        {"OMP_NUM_THREADS": str(_threads(jobs)), **({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})}
         for i in range(jobs)
     ]
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _threads(running: int) -> int:
+    """Return the number of threads of each of some processes that run at the same time."""
+    cores = _cores()
+    allowed = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or cores)
+    return min(max(cores // running, 1), allowed)
 
 
 def visible_gpus() -> list[str]:

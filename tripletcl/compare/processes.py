@@ -1,6 +1,7 @@
 """Runs commands in parallel, each in a process of its own; when this process is stopped, so are they.
 
-The standard input of each is a pipe that ends with this process; see `end_with_parent` in `tripletcl.compare.child`.
+The standard input of each is a pipe that ends with this process, and through which it is told how many threads it may
+use; see `tripletcl.compare.child`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def run_jobs(
     places: Sequence[Environment],
     started: Callable[[int], None] = lambda index: None,
     ended: Callable[[int], None] = lambda index: None,
+    threads: Callable[[int], int] | None = None,
 ) -> None:
     """Run all jobs, at most as many at once as there are places; a job that fails does not stop the others.
 
@@ -46,6 +48,8 @@ def run_jobs(
         places: The variables of the processes that run at the same time: the GPU of each, its number of threads.
         started: Called with the index of a job that has started.
         ended: Called with the index of a job that has ended, well or not.
+        threads: The number of processes that run to the threads of each: told to the remaining ones whenever one has
+            ended and no job waits for its place.
     """
     waiting, free = list(range(len(jobs))), list(places)
     running: dict[Future[int], tuple[Process, int, Environment]] = {}
@@ -57,9 +61,12 @@ def run_jobs(
                     process = _start(jobs[index], place)
                     running[pool.submit(process.wait)] = process, index, place
                     started(index)
+                if threads is not None and len(running) < len(places):  # no job waits for the free ones
+                    _tell([process for process, _, _ in running.values()], threads(len(running)))
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     process, index, place = running.pop(future)
-                    process.communicate()  # closes its pipe
+                    with suppress(OSError):  # what it was told last, it may not have read
+                        process.communicate()  # closes its pipe
                     free.append(place)
                     ended(index)
         finally:
@@ -74,6 +81,15 @@ def _start(job: Job, place: Environment) -> Process:
         return subprocess.Popen(
             job.command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment
         )
+
+
+def _tell(processes: Sequence[Process], threads: int) -> None:
+    """Tell processes how many threads they may use."""
+    for process in processes:
+        assert process.stdin is not None
+        with suppress(OSError):  # it has just ended
+            process.stdin.write(bytes([min(threads, 255)]))
+            process.stdin.flush()
 
 
 def _stop(ends: Collection[Future[int]], processes: Sequence[Process]) -> None:

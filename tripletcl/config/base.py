@@ -29,6 +29,46 @@ class Augmentation(Section):
     """Strength of brightness, contrast and saturation changes."""
 
 
+ENGINE_SETTINGS = {
+    "local": ["name"],
+    "slurm": ["name", "cpus", "gpus", "hours", "memory", "partition", "options"],
+    "ray": ["name", "cpus", "gpus", "address"],
+}
+"""The settings that each engine has."""
+
+
+class Engine(Section):
+    """The place where the runs of a comparison are trained."""
+
+    name: Literal["local", "slurm", "ray"] = "local"
+    """"local": processes on this machine. "slurm": a job array; "ray": tasks of a Ray cluster; both need the extra
+    `cluster`, and a folder of the runs that all machines see."""
+    cpus: Annotated[int, Field(ge=1)] = 1
+    """Cores of each run."""
+    gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs of each run; with Ray a fraction shares one."""
+    hours: Annotated[float, Field(gt=0)] = 24.0
+    """SLURM's time limit; a run that takes longer is put back into the queue and resumes."""
+    memory: Annotated[float, Field(gt=0)] | None = None
+    """Memory of each run in GB, for SLURM; null is the partition's own."""
+    partition: str | None = None
+    """SLURM's partition."""
+    options: dict[str, Any] = {}
+    """Further options of `sbatch`, as in `{account: vision, constraint: a100}`."""
+    address: str | None = None
+    """The Ray cluster, as in `ray://head:10001` or `auto`; null is that of RAY_ADDRESS, or one on this machine."""
+
+    @model_validator(mode="after")
+    def _has_its_own_settings(self) -> Self:
+        fields, own = type(self).model_fields, ENGINE_SETTINGS[self.name]
+        strange = [name for name in fields if name not in own and getattr(self, name) != fields[name].default]
+        if strange:
+            raise ValueError(f"engine {self.name} has no {strange[0]}; it has {', '.join(own)}")
+        if self.name == "slurm" and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus is {self.gpus:g}, but slurm gives whole GPUs")
+        return self
+
+
 class Compare(Section):
     """The runs of `tripletcl compare`."""
 
@@ -40,12 +80,21 @@ class Compare(Section):
     """Each method that measures importance on images also runs once with each of these as `data.importance`; an empty
     list uses only the value there."""
     jobs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Number of runs at a time; "auto" is one on each GPU, or without a GPU one on each core."""
+    """Number of runs at a time; "auto" is one on each GPU, or without a GPU one on each core; on a cluster, as many as
+    it has room for. When fewer are left than cores, these take the free threads, up to OMP_NUM_THREADS where it is set;
+    figures differ by rounding with the number of threads."""
+    engine: Engine = Engine()
+    """Where the runs are trained: a name, or a mapping as `{name: slurm, partition: gpu, gpus: 1, hours: 12}`."""
 
     @field_validator("methods")
     @classmethod
     def _known(cls, methods: list[Any]) -> list[list[dict[str, Any]]]:
         return [validate_methods(method) for method in methods]
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _named(cls, engine: Any) -> Any:
+        return {"name": engine} if isinstance(engine, str) else engine
 
     @field_validator("seeds", "importance")
     @classmethod
