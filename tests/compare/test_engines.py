@@ -252,8 +252,9 @@ def put_back(out: Path) -> None:
     number = read_json(out / "slurm" / "jobs.json")["jobs"][str(folder / "train.log")]
     subprocess.run(["scontrol", "requeue", number], check=True)
     now = ["scontrol", "update", f"JobId={number}", "StartTime=now"]  # SLURM would hold it for two minutes
-    while subprocess.run(now, check=False, capture_output=True).returncode:
-        time.sleep(0.2)
+    while not (folder / "result.json").exists():
+        subprocess.run(now, check=False, capture_output=True)
+        time.sleep(0.5)
 
 
 @pytest.mark.slow

@@ -120,7 +120,10 @@ def test_drafts_of_a_killed_process_are_removed_by_the_next_that_writes_there(tm
     process.start()
     barrier.wait(300)
     drafts = sorted(tmp_path.iterdir())
-    others = [tmp_path / name for name in (".a.tmp", "a.123.tmp", ".a.x.tmp", ".a.9999999999.tmp")]
+    others = [
+        tmp_path / name
+        for name in (".a.tmp", "a.123.tmp", ".a.x.tmp", ".a.9999999999.tmp", ".a.4194305-0@elsewhere.tmp")
+    ]
     for other in others:
         other.write_text("of somebody else")
     write_text(tmp_path / "b", "while the other lives")

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -28,8 +29,11 @@ POLL_SECONDS = 0.02
 RACE_NS = 2_000_000_000
 """A file that is written again within this time may keep its stamp: FAT counts time in steps of 2 s."""
 
-DRAFT = re.compile(r"\..+\.(\d{1,9})(-\d+)?\.tmp")
-"""Names of drafts, with the process that writes each."""
+HOST = re.sub(r"\W", "-", socket.gethostname())[:32]
+"""The name of this machine in those of drafts: several may write to a shared folder."""
+
+DRAFT = re.compile(r"\..+\.(\d{1,9})(-\d+)?(@[\w-]+)?\.tmp")
+"""Names of drafts, with the process that writes each, and its machine."""
 
 DRAFTS = itertools.count()
 """Numbers of this process's drafts: two threads may write one file."""
@@ -86,7 +90,7 @@ def writable_folder(folder: Path) -> Iterator[Path]:
 def draft_of(path: Path) -> Iterator[Path]:
     """Name a draft of a file or folder, next to it, to be renamed to it when it is complete; else it is removed."""
     remove_drafts(path.parent)
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{next(DRAFTS)}.tmp")
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{next(DRAFTS)}@{HOST}.tmp")
     try:
         yield draft
     finally:
@@ -95,10 +99,11 @@ def draft_of(path: Path) -> Iterator[Path]:
 
 @cache  # a folder may have many files: once for each process is enough
 def remove_drafts(folder: Path) -> None:
-    """Remove the drafts that processes left in a folder when they were killed."""
+    """Remove the drafts that processes of this machine left in a folder when they were killed."""
     with suppress(OSError):
         for path in folder.iterdir():
-            if (match := DRAFT.fullmatch(path.name)) and not _is_alive(int(match[1])):
+            match = DRAFT.fullmatch(path.name)
+            if match and match[3] in (None, f"@{HOST}") and not _is_alive(int(match[1])):
                 _remove(path)
 
 
