@@ -70,7 +70,7 @@ def _connected(ray: Any, engine: Engine) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises exceptions of no class of its own
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"there is no Ray cluster at {address or 'this machine'}: {reason}") from error
     try:
