@@ -287,7 +287,10 @@ def contents(place: Path) -> dict[str, Any]:
     found = {str(file.relative_to(folder)): _content(file) for file in files}
     if index.exists():
         photos = FactIndex.load(index)
-        found |= {f"index: {photos.paths[row].name}": photos.rows([row])[0] for row in photos._table.row_of.values()}
+        found |= {
+            f"index: {photos.paths[row].name}": photos.rows([row])[0]
+            for row in np.flatnonzero(~photos.deleted).tolist()
+        }
         found["index"] = photos.model, photos.stage
     return found
 

@@ -188,7 +188,7 @@ def test_a_loaded_index_answers_alike_and_can_be_extended(
     loaded.add_photos([photo("new.png", "green", "green", "green")])
     loaded.save(tmp_path / "index")
     assert len(FactIndex.load(tmp_path / "index")) == 6
-    assert sorted(path.suffix for path in (tmp_path / "index").iterdir()) == [".db", ".f32", ".rows"]
+    assert sorted(path.suffix for path in (tmp_path / "index").iterdir()) == [".db", ".f32", ".rows", ".text"]
 
 
 def test_an_empty_index_survives(tmp_path: Path) -> None:
@@ -244,8 +244,8 @@ def edit(folder: Path, statement: str) -> None:
         database.execute(statement)
 
 
-def flip_a_bit(folder: Path) -> None:
-    (path,) = folder.glob("*.f32")
+def flip_a_bit(folder: Path, name: str = "*.f32") -> None:
+    (path,) = folder.glob(name)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -264,11 +264,14 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "database cut": lambda folder: os.truncate(folder / "index.db", 5000),
     "database no database": lambda folder: (folder / "index.db").write_bytes(b"\xff\xfe" * 4096),
     "database of something else": lambda folder: edit(folder, "DROP TABLE meta"),
-    "a table lost": lambda folder: edit(folder, "DROP TABLE photos"),
+    "a table lost": lambda folder: edit(folder, "DROP TABLE deleted"),
     "a field lost": lambda folder: edit(folder, "DELETE FROM meta WHERE key = 'model'"),
-    "a photo too many": lambda folder: edit(folder, "INSERT INTO photos VALUES (5, 'f.png', 1, 1, NULL, NULL)"),
-    "a letter of a name": lambda folder: replace_bytes(folder / "index.db", b"b.png", b"B.png"),
-    "a photo without a name": lambda folder: edit(folder, "UPDATE photos SET path = 7 WHERE row = 1"),
+    "a row deleted": lambda folder: edit(folder, "INSERT INTO deleted VALUES (1)"),
+    "a deleted row that is none": lambda folder: edit(folder, "INSERT INTO deleted VALUES (5)"),
+    "a letter of a name": lambda folder: replace_bytes(next(folder.glob("names-*")), b"b.png", b"B.png"),
+    "records altered": lambda folder: flip_a_bit(folder, "photos-*"),
+    "records missing": lambda folder: next(folder.glob("photos-*")).unlink(),
+    "names unknown": lambda folder: edit(folder, "DELETE FROM files WHERE role = 'names'"),
     "another width": lambda folder: edit(folder, "UPDATE files SET width = 12"),
     "other rows": lambda folder: edit(folder, "UPDATE files SET rows = 4, size = 144"),
 }
@@ -301,12 +304,12 @@ def test_a_byte_that_changes_without_the_time_is_noticed_by_a_check(index: FactI
 
 def test_other_formats_are_refused(index: FactIndex, tmp_path: Path) -> None:
     index.save(tmp_path / "later")
-    edit(tmp_path / "later", "UPDATE meta SET value = 5 WHERE key = 'format'")
-    edit(tmp_path / "later", "DROP TABLE photos")
+    edit(tmp_path / "later", "UPDATE meta SET value = 6 WHERE key = 'format'")
+    edit(tmp_path / "later", "DROP TABLE deleted")
     (tmp_path / "earlier").mkdir()
     (tmp_path / "earlier" / "index.json").write_text('{"format": 1}')
     for name, words in (
-        ("later", "has format 5, and this version reads 2, 3 and 4"),
+        ("later", "has format 6, and this version reads 2, 3 and 5"),
         ("earlier", "has format 1.*build it again"),
     ):
         with pytest.raises(UserError, match=words):
@@ -332,7 +335,7 @@ def test_an_interrupted_save_leaves_the_index_intact(
     assert len(FactIndex.load(tmp_path / "index")) == (6 if step == "_sweep" else 5)
     index.save(tmp_path / "index")
     assert len(FactIndex.load(tmp_path / "index")) == 6
-    assert len(list((tmp_path / "index").iterdir())) == 3
+    assert len(list((tmp_path / "index").iterdir())) == 4
 
 
 def test_a_file_instead_of_a_folder_is_refused(index: FactIndex, photos: Path) -> None:
@@ -344,7 +347,8 @@ def test_other_files_in_the_folder_stay(index: FactIndex, photos: Path) -> None:
     before = set(photos.iterdir())
     index.save(photos)
     index.save(photos)
-    assert {path.name for path in set(photos.iterdir()) - before} == {"index.db", "vectors-3.f32", "details-4.rows"}
+    written = {path.name for path in set(photos.iterdir()) - before}
+    assert written == {"index.db", "vectors-4.f32", "photos-5.rows", "names-6.text"}
 
 
 def test_arguments_of_other_types_are_refused_in_a_sentence(

@@ -198,14 +198,25 @@ def test_details_outlive_deletions_upgrades_and_copies(folder: Path, photos: Pat
         }
 
 
-def test_an_index_without_details_gets_them_without_embedding_again(folder: Path, photos: Path, tmp_path: Path) -> None:
-    place = shutil.copytree(folder, tmp_path / "old")
-    next(place.glob("details-*")).unlink()
+def to_format_3(place: Path) -> None:
+    """Write an index as version 0.2 did before it knew details: the photos are in the database."""
+    index, stamps = FactIndex.load(place), {path: path.stat() for path in FactIndex.load(place).photos}
+    rows = [(row, str(path), stamps[path].st_size, stamps[path].st_mtime_ns) for row, path in enumerate(index.paths)]
     with closing(sqlite3.connect(place / "index.db")) as database, database:
-        database.execute("DELETE FROM files WHERE role = 'details'")
+        database.execute("DELETE FROM files WHERE role IN ('photos', 'names')")
         database.execute("DELETE FROM meta WHERE key = 'sha256'")
         database.execute("DROP TABLE cameras")
+        database.execute("DROP TABLE deleted")
+        database.execute("CREATE TABLE photos (row INTEGER PRIMARY KEY, path, size, mtime_ns, model, stage)")
+        database.executemany("INSERT INTO photos VALUES (?, ?, ?, ?, NULL, NULL)", rows)
         database.execute("UPDATE meta SET value = 3 WHERE key = 'format'")
+    for path in (*place.glob("photos-*"), *place.glob("names-*")):
+        path.unlink()
+
+
+def test_an_index_without_details_gets_them_without_embedding_again(folder: Path, photos: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "old")
+    to_format_3(place)
     old = FactIndex.load(place, ColourEmbedder())
     assert {(each.camera, each.width) for each in old.details(old.photos)} == {(None, None)}
     assert len(old.search("red", k=COUNT, where=Filter.parse(after="2017"))) == COUNT  # by the files' dates

@@ -202,7 +202,7 @@ def test_bytes_that_were_not_committed_are_overwritten(folder: Path, drawer: Dra
     after = contents(folder)
     assert {path: vector for path, vector in after.items() if path != new} == before
     assert vectors.stat().st_size == 11 * 9 * 4
-    assert {path.name for path in folder.iterdir()} == {"index.db", vectors.name, "details-2.rows"}
+    assert {path.name for path in folder.iterdir()} == {"index.db", vectors.name, "photos-2.rows", "names-3.text"}
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def hot_journal(folder: Path) -> Path:
         with closing(sqlite3.connect(folder / "index.db", isolation_level=None)) as database:
             database.execute("PRAGMA cache_size = 1")
             database.execute("BEGIN IMMEDIATE")
-            database.execute("DELETE FROM photos")
+            database.execute("DELETE FROM files")
             for number in range(2000):
                 database.execute("INSERT INTO broken VALUES (?, 1, 1, 'none')", (f"{number}" * 50,))
             os.kill(os.getpid(), signal.SIGKILL)
@@ -289,6 +289,7 @@ def test_a_full_disk_leaves_the_index_unchanged(
     before = contents(folder)
     for number in range(200):
         drawer.draw(f"{'a long name' * 10}-{number}.png")
+        (drawer.folder / f"{'broken' * 20}-{number}.png").write_text("no photo")  # its name is in the database
     words = r"the disk is full: .* could not be written; what was saved before is untouched"
     with monkeypatch.context() as patch, writing(folder, ColourEmbedder()) as index:
         if full == "vectors":
@@ -393,7 +394,7 @@ def test_vectors_are_replaced_atomically(folder: Path) -> None:
         index.replace_vectors(broken, model="colours-2")
     assert contents(folder) == before
     assert about_index(folder).model == "colours-1"
-    assert len(list(folder.iterdir())) == 3
+    assert len(list(folder.iterdir())) == 4
     with writing(folder) as index:
         index.replace_vectors(lambda block: block[:, [1, 2, 0]], model="colours-2", stage=3)
     assert contents(folder) == {path: [*v[3:], *v[:3]] for path, v in before.items()}

@@ -27,15 +27,16 @@ import numpy as np
 from tripletcl.errors import UserError
 from tripletcl.files import FileStamp, content_digest, translate_errors
 from tripletcl.files.documents import RESTORE
-from tripletcl.retrieval.table import DETAILS, FEATURES, TYPES, VECTORS, Broken, GrowingArray, Origin, Table
+from tripletcl.retrieval import older_format
+from tripletcl.retrieval.table import FEATURES, NAMES, PHOTOS, TYPES, VECTORS, Broken, GrowingArray, Table
 
-FORMAT, FORMATS = 4, (2, 3, 4)
-"""The format that is written, and those that are read; 2 has no SHA-256, and 3 no details of the photos."""
+FORMAT, FORMATS = 5, (2, 3, 5)
+"""The format that is written, and those that are read: 2 and 3 have the photos in the database (`older_format`)."""
 DIGEST = "sha256"
 STRUCTURE = "structure"
-ROLES = (VECTORS, FEATURES, DETAILS, STRUCTURE)
+ROLES = (VECTORS, FEATURES, PHOTOS, NAMES, STRUCTURE)
 """What a file of the index holds."""
-SUFFIXES = {VECTORS: ".f32", FEATURES: ".f32", DETAILS: ".rows"}
+SUFFIXES = {VECTORS: ".f32", FEATURES: ".f32", PHOTOS: ".rows", NAMES: ".text"}
 DATABASE, JOURNAL = "index.db", "index.db-journal"
 OLD_HEADER = "index.json"
 """The file that format 1 had instead of the database."""
@@ -44,16 +45,14 @@ BUSY_SECONDS = 60.0
 """Longest wait of a commit for readers that are loading, and of readers for a commit."""
 
 SCHEMA = """
-BEGIN;
-CREATE TABLE meta (key TEXT PRIMARY KEY, value);
-CREATE TABLE files (role TEXT PRIMARY KEY, name TEXT NOT NULL, rows INTEGER NOT NULL, width INTEGER NOT NULL,
-                    size INTEGER NOT NULL, crc32 INTEGER NOT NULL, mtime_ns INTEGER NOT NULL);
-CREATE TABLE photos (row INTEGER PRIMARY KEY, path NOT NULL UNIQUE, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-                     model TEXT, stage INTEGER);
-CREATE TABLE broken (path PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value);
+CREATE TABLE IF NOT EXISTS files (role TEXT PRIMARY KEY, name TEXT NOT NULL, rows INTEGER NOT NULL,
+    width INTEGER NOT NULL, size INTEGER NOT NULL, crc32 INTEGER NOT NULL, mtime_ns INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS deleted (row INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS broken (path PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS cameras (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
 """
-CAMERAS = "CREATE TABLE IF NOT EXISTS cameras (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
-"""Formats 2 and 3 lack it."""
 
 
 @dataclass
@@ -98,9 +97,19 @@ class StoredFile:
     mtime_ns: int = 0
 
     @property
+    def role(self) -> str:
+        """The role that its name says."""
+        return self.name.partition("-")[0]
+
+    @property
     def type(self) -> np.dtype:
         """The type of its numbers, or of its rows."""
-        return TYPES[self.name.partition("-")[0]]
+        return TYPES[self.role]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`[rows, width]` numbers, or `[rows]` records or bytes."""
+        return (self.rows, self.width) if self.role in (VECTORS, FEATURES) else (self.rows,)
 
     def holds_rows(self, rows: int) -> bool:
         """True if the size is that of a number of rows."""
@@ -125,7 +134,7 @@ class Database:
 
     def has_photos(self) -> bool:
         """True if it holds any photo."""
-        return self._connection.execute("SELECT row FROM photos").fetchone() is not None
+        return self._connection.execute("SELECT role FROM files").fetchone() is not None
 
     def about(self) -> About:
         """Read the description of the index.
@@ -150,40 +159,41 @@ class Database:
         with _translate_damage(self.folder):
             return {role: _stored_file(role, *rest) for role, *rest in self._connection.execute("SELECT * FROM files")}
 
-    def table(self, rows: int) -> Table:
-        """Read a table of `rows` rows, all but their arrays."""
-        table = Table(names=[""] * rows, origins=[(None, None)] * rows)
-        stamps = np.full((rows, 2), -1, np.int64)
-        known: dict[Origin, Origin] = {}
-        with _translate_damage(self.folder):
-            for row, name, size, mtime_ns, model, stage in self._connection.execute("SELECT * FROM photos"):
-                table.names[row] = os.fsdecode(name)
-                stamps[row] = size, mtime_ns
-                table.origins[row] = known.setdefault((model, stage), (model, stage))
-            for name, size, mtime_ns, reason in self._connection.execute("SELECT * FROM broken"):
-                table.broken[os.fsdecode(name)] = FileStamp(size, mtime_ns), reason
-            table.cameras = self._cameras()
-        table.stamps = GrowingArray(stamps)
-        table.deleted = GrowingArray(np.fromiter((not name for name in table.names), bool, rows))
-        table.row_of = {name: row for row, name in enumerate(table.names) if name}
-        return table
+    @property
+    def format(self) -> int:
+        """The format that it was written in."""
+        return self._connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()[0]
 
     def read(self) -> tuple[About, dict[str, StoredFile], Table]:
-        """Read everything, and compare it with its SHA-256.
+        """Read everything, and compare it with its SHA-256; the arrays of the table are those of an older format only.
 
         Raises:
             UserError: it has changed since its last writer was done, other than by a writer.
         """
         about, files = self.about(), self.files()
-        table = self.table(files[VECTORS].rows if VECTORS in files else 0)
-        if self._digest() not in (None, _digest(about, files, table)):
-            raise damaged(self.folder, f"{DATABASE} has changed since it was written")
+        rows = files[VECTORS].rows if VECTORS in files else 0
+        with _translate_damage(self.folder):
+            if self.format != FORMAT:
+                table, digest = older_format.read(self._connection, rows, self._broken(), about, files)
+            else:
+                table = self._table(rows)
+                digest = _digest(about, files, table)
+            if self._digest() not in (None, digest):
+                raise damaged(self.folder, f"{DATABASE} has changed since it was written")
         return about, files, table
 
-    def _cameras(self) -> list[str]:
-        if not self._connection.execute("SELECT name FROM sqlite_master WHERE name = 'cameras'").fetchone():
-            return []
-        return [str(name) for (name,) in self._connection.execute("SELECT name FROM cameras ORDER BY number")]
+    def _table(self, rows: int) -> Table:
+        deleted = np.zeros(rows, bool)
+        numbers = np.fromiter((row for (row,) in self._connection.execute("SELECT row FROM deleted")), np.int64)
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < rows:
+            raise IndexError("a deleted row that the index does not have")
+        deleted[numbers] = True
+        cameras = [str(name) for (name,) in self._connection.execute("SELECT name FROM cameras ORDER BY number")]
+        return Table(deleted=GrowingArray(deleted), broken=self._broken(), cameras=cameras)
+
+    def _broken(self) -> dict[str, Broken]:
+        rows = self._connection.execute("SELECT path, size, mtime_ns, reason FROM broken")
+        return {os.fsdecode(name): (FileStamp(size, mtime_ns), reason) for name, size, mtime_ns, reason in rows}
 
     def _digest(self) -> str | None:
         """The stored SHA-256; None after a writer that was killed."""
@@ -203,7 +213,6 @@ class Database:
             with translate_errors(self.folder / DATABASE):
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._connection.execute("DELETE FROM meta WHERE key = ?", [DIGEST])
-                self._connection.execute("UPDATE meta SET value = ? WHERE key = 'format'", [FORMAT])
                 yield
                 self._connection.execute("COMMIT")
         except BaseException as error:
@@ -231,14 +240,9 @@ class Database:
         rows = ((role, *dataclasses.astuple(file)) for role, file in files.items())
         self._connection.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def write_photos(self, photos: Iterable[tuple[int, str, FileStamp, Origin]]) -> None:
-        """Add photos: row, name, stamp, origin."""
-        rows = ((row, _text(name), *stamp, *origin) for row, name, stamp, origin in photos)
-        self._connection.executemany("INSERT INTO photos VALUES (?, ?, ?, ?, ?, ?)", rows)
-
-    def delete_photos(self, rows: Iterable[int]) -> None:
-        """Delete photos by their rows."""
-        self._connection.executemany("DELETE FROM photos WHERE row = ?", ((int(row),) for row in rows))
+    def write_deleted(self, rows: Iterable[int]) -> None:
+        """Mark rows as deleted."""
+        self._connection.executemany("INSERT INTO deleted VALUES (?)", ((int(row),) for row in rows))
 
     def write_broken(self, broken: Mapping[str, Broken]) -> None:
         """Add photos that cannot be read."""
@@ -251,13 +255,14 @@ class Database:
 
     def write_cameras(self, cameras: Sequence[str]) -> None:
         """Add the cameras that are new."""
-        self._connection.execute(CAMERAS)
         self._connection.executemany("INSERT OR IGNORE INTO cameras VALUES (?, ?)", enumerate(cameras))
 
     def delete_all(self) -> None:
-        """Delete all photos, those that could not be read and the cameras included."""
-        self._connection.execute(CAMERAS)
-        for table in ("photos", "broken", "cameras"):
+        """Delete all that is said about photos, and bring an older format to the present one."""
+        for statement in SCHEMA.split(";"):
+            self._connection.execute(statement)
+        self._connection.execute("DROP TABLE IF EXISTS photos")  # of an older format
+        for table in ("deleted", "broken", "cameras"):
             self._connection.execute(f"DELETE FROM {table}")
 
 
@@ -290,7 +295,7 @@ def open_for_write(folder: Path) -> tuple[Database, bool]:
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA synchronous = EXTRA")  # a commit ends when the removal of its journal is on disk
             if new := database.is_empty():
-                connection.executescript(SCHEMA)
+                connection.executescript(f"BEGIN; {SCHEMA}")
                 database.write_about(About())
                 connection.execute("COMMIT")
         database.about()  # refuses other formats
@@ -301,19 +306,15 @@ def open_for_write(folder: Path) -> tuple[Database, bool]:
 
 
 def _digest(about: About, files: Mapping[str, StoredFile], table: Table) -> str:
-    """The SHA-256 of the content of a database; a tenth of the time that reading it takes."""
-    numbers: dict[Origin, int] = {}
-    origins = np.fromiter((numbers.setdefault(origin, len(numbers)) for origin in table.origins), np.int64, table.rows)
+    """The SHA-256 of the content of a database; the files have checksums of their own."""
     few = {
         "about": dataclasses.asdict(about),
         "files": {role: dataclasses.astuple(file) for role, file in files.items()},
         "broken": table.broken,
-        **({"cameras": table.cameras} if table.cameras else {}),
-        "origins": list(numbers),
+        "cameras": table.cameras,
     }
     sha = hashlib.sha256(content_digest(few).encode())
-    for part in (os.fsencode("\0".join(table.names)), table.stamps.rows.tobytes(), origins.tobytes()):
-        sha.update(part)
+    sha.update(np.packbits(table.deleted.rows).tobytes())
     return sha.hexdigest()
 
 

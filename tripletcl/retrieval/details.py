@@ -1,4 +1,4 @@
-"""The details of photos: when, where and by which camera they were taken, as rows of an index and as a person reads."""
+"""The details of photos: when, where and by which camera they were taken, as records and as a person reads them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,29 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl.data.metadata import Metadata
-from tripletcl.files import FileStamp
 
-DETAILS_TYPE = np.dtype(
+PHOTO_TYPE = np.dtype(
     [
-        ("read", "<i4"),
-        ("camera", "<i4"),
+        ("start", "<i8"),
+        ("hash", "<u8"),
+        ("size", "<i8"),
+        ("mtime_ns", "<i8"),
         ("taken", "<i8"),
-        ("width", "<i4"),
-        ("height", "<i4"),
         ("latitude", "<f8"),
         ("longitude", "<f8"),
+        ("length", "<i4"),
+        ("camera", "<i4"),
+        ("width", "<i4"),
+        ("height", "<i4"),
+        ("read", "<i8"),
     ]
 )
-"""The details of a row: 1 once its file was read; the camera's number; seconds of its clock since 1970; in pixels; in
-degrees. What is unknown is NO_CAMERA, NO_TIME, 0 and NaN."""
+"""The record of a photo.
+
+`start` and `length` say which bytes of the names are its path, and `hash` is the path's hash. `size` and `mtime_ns` are
+its stamp. The others are its details, 1 in `read` once they were read: seconds of the camera's clock since 1970,
+degrees, the camera's number, pixels. What is unknown is NO_TIME, NaN, NO_CAMERA and 0.
+"""
 
 NO_CAMERA, NO_TIME = -1, np.iinfo(np.int64).min
 EPOCH = datetime.datetime(1970, 1, 1)
@@ -73,43 +81,41 @@ class PhotoDetails:
         return None if time is None else time.date()
 
 
-def unread_rows(count: int) -> np.ndarray:
-    """Rows of photos whose file was not read for its details, `[count]`."""
-    row = np.array((0, NO_CAMERA, NO_TIME, 0, 0, np.nan, np.nan), DETAILS_TYPE)
-    return np.full(count, row)
+def unread_records(count: int) -> np.ndarray:
+    """Records of photos whose details were not read, `[count]`; all else is 0."""
+    records = np.zeros(count, PHOTO_TYPE)
+    set_details(records, [Metadata()] * count, [])
+    records["read"] = 0
+    return records
 
 
-def detail_rows(metadata: Sequence[Metadata], cameras: list[str]) -> np.ndarray:
-    """The rows of some photos, `[n]`; new cameras are added to the list, whose positions are their numbers."""
+def set_details(records: np.ndarray, metadata: Sequence[Metadata], cameras: list[str]) -> None:
+    """Write the details of photos into their records; new cameras are added to the list."""
     number_of = {camera: number for number, camera in enumerate(cameras)}
-    rows = unread_rows(len(metadata))
-    for row, each in zip(rows, metadata, strict=True):
-        row["read"] = 1
-        if each.camera is not None:
-            row["camera"] = number_of.setdefault(each.camera, len(number_of))
-        if each.taken is not None:
-            row["taken"] = (each.taken - EPOCH) // datetime.timedelta(seconds=1)
-        row["width"], row["height"] = each.width or 0, each.height or 0
-        if each.latitude is not None and each.longitude is not None:
-            row["latitude"], row["longitude"] = each.latitude, each.longitude
+    for record, each in zip(records, metadata, strict=True):
+        record["read"] = 1
+        record["camera"] = NO_CAMERA if each.camera is None else number_of.setdefault(each.camera, len(number_of))
+        record["taken"] = NO_TIME if each.taken is None else (each.taken - EPOCH) // datetime.timedelta(seconds=1)
+        record["width"], record["height"] = each.width or 0, each.height or 0
+        is_placed = each.latitude is not None and each.longitude is not None
+        record["latitude"], record["longitude"] = (each.latitude, each.longitude) if is_placed else (np.nan, np.nan)
     cameras[:] = number_of
-    return rows
 
 
-def photo_details(name: str, stamp: FileStamp, row: np.void, cameras: Sequence[str]) -> PhotoDetails:
-    """A row as a person reads it."""
-    _, camera, taken, width, height, latitude, longitude = row.item()
-    is_placed = not np.isnan(latitude)
+def photo_details(name: str, record: np.void, cameras: Sequence[str]) -> PhotoDetails:
+    """Convert the record of a photo to what a person reads."""
+    taken, camera, size = (record[field].item() for field in ("taken", "camera", "size"))
+    is_placed = not np.isnan(record["latitude"])
     return PhotoDetails(
         path=Path(name),
         taken=None if taken == NO_TIME else EPOCH + datetime.timedelta(seconds=taken),
-        modified=_local_time(stamp.mtime_ns),
+        modified=_local_time(record["mtime_ns"].item()),
         camera=None if camera == NO_CAMERA else cameras[camera],
-        width=width or None,
-        height=height or None,
-        size=None if stamp.size < 0 else stamp.size,
-        latitude=latitude if is_placed else None,
-        longitude=longitude if is_placed else None,
+        width=record["width"].item() or None,
+        height=record["height"].item() or None,
+        size=None if size < 0 else size,
+        latitude=record["latitude"].item() if is_placed else None,
+        longitude=record["longitude"].item() if is_placed else None,
     )
 
 

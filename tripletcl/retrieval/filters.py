@@ -13,7 +13,8 @@ import numpy as np
 
 from tripletcl.errors import UserError, excerpt
 from tripletcl.retrieval.details import EPOCH, NO_TIME
-from tripletcl.retrieval.table import UNKNOWN, Table
+from tripletcl.retrieval.names import BLOCK
+from tripletcl.retrieval.table import UNKNOWN, Table, blocks
 
 ORIENTATIONS = ("landscape", "portrait", "square")
 EARTH_KM = 6371.0088
@@ -138,29 +139,36 @@ class Filter:
         if self.camera is not None:
             part = self.camera.casefold()
             numbers = [number for number, camera in enumerate(table.cameras) if part in camera.casefold()]
-            kept &= np.isin(table.details["camera"], numbers)
+            kept &= np.isin(table.column("camera"), numbers)
         if self.near is not None:
             kept &= _is_near(table, *self.near)
         if self.folder is not None:
-            folder = re.compile(rf"(^|/){re.escape(self.folder.strip('/ '))}/", re.IGNORECASE)
-            _keep(kept, table, lambda name: folder.search(name) is not None)
+            folder = f"/{self.folder.strip('/ ').lower()}/"
+            _keep(kept, table, lambda names: [folder in f"/{name}" for name in names])
         if self.name is not None:
-            pattern = re.compile(fnmatch.translate(self.name), re.IGNORECASE)
-            _keep(kept, table, lambda name: pattern.match(name.rpartition("/")[2]) is not None)
+            _keep(kept, table, _name_test(self.name.lower()))
         return kept
 
 
-def _keep(kept: np.ndarray, table: Table, meets: Callable[[str], bool]) -> None:
-    """Drop the rows whose name does not meet a condition."""
-    rows = np.flatnonzero(kept)
-    kept[rows] = np.fromiter((meets(table.names[row]) for row in rows.tolist()), bool, len(rows))
+def _keep(kept: np.ndarray, table: Table, test: Callable[[list[str]], list[bool]]) -> None:
+    """Drop the rows whose path in lower case fails a test, block by block."""
+    for block in blocks(len(kept), BLOCK):
+        if kept[block].any():
+            kept[block] &= test(table.names.texts(block, lower=True))
+
+
+def _name_test(pattern: str) -> Callable[[list[str]], list[bool]]:
+    """Test the names of files against a pattern, those that have its longest part without wildcards."""
+    part = max(re.split(r"\[.*?\]|[*?\[]", pattern), key=len)
+    match = re.compile(fnmatch.translate(pattern)).match
+    return lambda paths: [part in path and match(path.rpartition("/")[2]) is not None for path in paths]
 
 
 # --- dates -----------------------------------------------------------------------------------------------------------
 
 
 def _is_between(table: Table, after: datetime.date | None, before: datetime.date | None) -> np.ndarray:
-    taken, modified = table.details["taken"], table.stamps.rows[:, 1] // 10**9
+    taken, modified = table.column("taken"), table.column("mtime_ns") // 10**9
     by_camera, by_file = taken != NO_TIME, modified != UNKNOWN.mtime_ns // 10**9
     if after is not None:
         first, first_here = _midnight(after.toordinal())
@@ -203,14 +211,14 @@ def _span(after: datetime.date | None, before: datetime.date | None) -> str | No
 
 
 def _has_orientation(table: Table, orientation: str) -> np.ndarray:
-    width, height = table.details["width"], table.details["height"]
+    width, height = table.column("width"), table.column("height")
     known = (width > 0) & (height > 0)
     return known & {"landscape": width > height, "portrait": width < height, "square": width == height}[orientation]
 
 
 def _is_near(table: Table, latitude: float, longitude: float, distance: float) -> np.ndarray:
     """True within a distance in km on a sphere, by the haversine formula; False where the place is unknown."""
-    there = np.radians(table.details["latitude"]), np.radians(table.details["longitude"])
+    there = np.radians(table.column("latitude")), np.radians(table.column("longitude"))
     here = np.radians(latitude), np.radians(longitude)
     half = np.sin((there[0] - here[0]) / 2) ** 2
     half += np.cos(here[0]) * np.cos(there[0]) * np.sin((there[1] - here[1]) / 2) ** 2

@@ -24,7 +24,7 @@ BUILD_BREADTH = 64
 BREADTH = 1600
 """Candidates kept while a query is answered (efSearch)."""
 
-SCANNED_SHARE = 0.1
+SCANNED_SHARE = 0.03
 """Where a filter leaves a smaller share of the rows, they are compared one by one: that takes no longer than a graph,
 most of whose neighbours are excluded, and misses none."""
 
@@ -82,33 +82,38 @@ def part_queries(queries: np.ndarray, part: int, units: int) -> np.ndarray:
     return queries
 
 
-def find(
-    part: faiss.IndexHNSW, queries: np.ndarray, count: int, selector: faiss.IDSelector | None, left: int
-) -> np.ndarray:
-    """Find `count` rows for each query among the `left` that a selector leaves: `[Q, count]`, -1 for each missing.
+def find(part: faiss.IndexHNSW, queries: np.ndarray, count: int, kept: np.ndarray | None) -> np.ndarray:
+    """Find `count` rows for each query, `[Q, count]`, -1 for each missing; of `kept`, `[N]` bool, only those.
 
     Where the graph leads to too few of those, since what is near a query is excluded, they are compared one by one too.
     """
-    if left < SCANNED_SHARE * part.ntotal:
-        return _scan(part, queries, count, selector)
+    if kept is not None and kept.sum() < SCANNED_SHARE * part.ntotal:
+        return _scan(part, queries, count, kept)
+    selector = None if kept is None else faiss.IDSelectorBitmap(np.packbits(kept, bitorder="little"))
     parameters = faiss.SearchParametersHNSW(efSearch=max(BREADTH, 2 * count), sel=selector)
     found = part.search(queries, count, params=parameters)[1]
-    if selector is not None and len(short := np.flatnonzero((found < 0).any(axis=1))):
-        found[short] = _scan(part, queries[short], count, selector)
+    if kept is not None and len(short := np.flatnonzero((found < 0).any(axis=1))):
+        found[short] = _scan(part, queries[short], count, kept)
     return found
 
 
-def _scan(part: faiss.IndexHNSW, queries: np.ndarray, count: int, selector: faiss.IDSelector | None) -> np.ndarray:
-    """`find` by comparing all rows of the storage that a selector leaves."""
-    return faiss.downcast_index(part.storage).search(queries, count, params=faiss.SearchParameters(sel=selector))[1]
+def _scan(part: faiss.IndexHNSW, queries: np.ndarray, count: int, kept: np.ndarray) -> np.ndarray:
+    """`find` by comparing copies of all rows that are kept: faiss's own test of each row for membership is slower."""
+    rows = np.flatnonzero(kept)
+    found = build_storage(_stored_rows(faiss.downcast_index(part.storage))[rows]).search(queries, count)[1]
+    return np.where(found < 0, -1, rows[found])
+
+
+def _stored_rows(storage: faiss.IndexScalarQuantizer) -> np.ndarray:
+    """The rows of a storage, `[N, U * d]` float16, without a copy."""
+    codes = faiss.rev_swig_ptr(storage.codes.data(), storage.codes.size())  # [N * U * d * 2] bytes
+    return codes.view(np.float16).reshape(storage.ntotal, storage.d)
 
 
 def to_arrays(graphs: Sequence[faiss.IndexHNSW]) -> dict[str, np.ndarray]:
     """The graphs without their storage, and the storage once."""
-    storage = faiss.downcast_index(graphs[0].storage)
-    codes = faiss.rev_swig_ptr(storage.codes.data(), storage.codes.size())  # [N * U * d * 2] bytes
     links = [faiss.serialize_index(graph, faiss.IO_FLAG_SKIP_STORAGE) for graph in graphs]
-    rows = codes.view(np.float16).reshape(storage.ntotal, storage.d)
+    rows = _stored_rows(faiss.downcast_index(graphs[0].storage))
     return {"rows": rows} | {f"graph {part}": graph for part, graph in enumerate(links)}
 
 

@@ -105,7 +105,7 @@ class FactIndex:
     # --- contents ----------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._table.row_of)
+        return self._table.living
 
     @property
     def _table(self) -> Table:
@@ -254,10 +254,10 @@ class FactIndex:
         """
         table = self._table
         rows = [self._row_of(path) for path in paths]
-        return [photo_details(table.names[row], table.stamp(row), table.details[row], table.cameras) for row in rows]
+        return [photo_details(table.names[row], table.photos[row], table.cameras) for row in rows]
 
     def _row_of(self, path: str | Path) -> int:
-        row = self._table.row_of.get(str(path))
+        row = self._table.row_of(str(path))
         if row is None:
             raise UserError(f"{path} is not in the index")
         return row
@@ -314,7 +314,7 @@ class FactIndex:
         missing = [name for name in others if is_missing(name)]
         names += [name for name in others if stamp_of(name) != UNKNOWN]  # added by their path
         changes = self._encode(changed_photos(self._table, names), names, batch_size)
-        rows = [row for name in missing if (row := self._table.row_of.get(name)) is not None]
+        rows = [row for name in missing if (row := self._table.row_of(name)) is not None]
         removed = [self.paths[row] for row in rows]
         self._rows.remove(rows, [name for name in missing if name in self._table.broken])
         self.settle()
@@ -354,9 +354,9 @@ class FactIndex:
         vectors = torch.as_tensor(vectors)
         if vectors.ndim != 3 or vectors.shape[:2] != (len(names), len(UNITS)):
             raise ValueError(f"{len(names)} photos need vectors [{len(names)}, 3, D], not {list(vectors.shape)}")
-        known = set(self._table.row_of)
-        for name in names:
-            if name in known:
+        known: set[str] = set()
+        for name, row in zip(names, self._table.find(names).tolist(), strict=True):
+            if row >= 0 or name in known:
                 raise UserError(f"{name} is in the index already; a photo may be added once")
             known.add(name)
         self._append_vectors([(name, stamp_of(name)) for name in names], vectors, {})
@@ -376,9 +376,12 @@ class FactIndex:
         Raises:
             UserError: as `add` does.
         """
-        table, before = self._table, set(self._table.row_of)
-        new = [n for n, (name, stamp) in enumerate(photos) if name not in before or table.stamp_of(name) != stamp]
-        others = {name: each for name, each in broken.items() if table.stamp_of(name) != each[0]}
+        table, names = self._table, [name for name, _ in photos]
+        before = {name for name, row in zip(names, table.find(names).tolist(), strict=True) if row >= 0}
+        stamps = table.stamps_of(names)
+        new = [n for n, (name, stamp) in enumerate(photos) if name not in before or stamps[n] != stamp]
+        of_broken = zip(broken.items(), table.stamps_of(list(broken)), strict=True)
+        others = {name: each for (name, each), stamp in of_broken if stamp != each[0]}
         photos = [photos[n] for n in new]
         if photos or others:
             self._append_vectors(photos, torch.as_tensor(vectors)[new], others)
@@ -419,8 +422,9 @@ class FactIndex:
         """The rows of photos, and of those below folders."""
         rows: dict[int, None] = {}
         for path in map(Path, paths):
-            row = self._table.row_of.get(str(path))
-            below = (row for name, row in self._table.row_of.items() if Path(name).is_relative_to(path))
+            row = self._table.row_of(str(path))
+            names = enumerate(self._table.names)
+            below = (row for row, name in names if name and Path(name).is_relative_to(path))
             rows_of_path = dict.fromkeys(below if row is None else [row])
             if not rows_of_path:
                 raise UserError(f"{path} is not in the index, nor any photo below it")
@@ -475,9 +479,8 @@ class FactIndex:
             raise UserError(f"the features of this index are of trunk {self.trunk}, and the model's is {trunk}")
         features = np.zeros((0, 0), np.float32) if features is None else features
         rows = self._compute_rows(features, lambda block: embedder.vectors_of(torch.from_numpy(block.copy())))
-        table = replace(self._table, origins=[(model, stage)] * self._table.rows)
         about = replace(self._rows.about, model=model, stage=stage, trunk=trunk if self.trunk else None)
-        self._rows.rewrite(about, table, {VECTORS: rows}, [FEATURES])
+        self._rows.rewrite(about, replace(self._table), {VECTORS: rows}, [FEATURES])
         self.embedder = embedder
 
     def _compute_rows(

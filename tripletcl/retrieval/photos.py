@@ -18,10 +18,9 @@ from tripletcl.data.metadata import Metadata, read_metadata
 from tripletcl.errors import UserError
 from tripletcl.files import FileStamp
 from tripletcl.progress import report
-from tripletcl.retrieval.details import detail_rows
 from tripletcl.retrieval.model import PhotoEmbedder
 from tripletcl.retrieval.rows import Rows
-from tripletcl.retrieval.table import DETAILS, FEATURES, VECTORS, Broken, Changes, blocks, stamp_of
+from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, Changes, blocks, stamp_of
 
 DETAILS_BLOCK = 50_000
 """Photos whose missing details are read before they are written."""
@@ -91,7 +90,8 @@ def encode_into(
     Raises:
         UserError: none of `all_names` can be read.
     """
-    table, before, done = index.table, set(index.table.row_of), 0
+    table, done = index.table, 0
+    before = {name for name, row in zip(names, table.find(names).tolist(), strict=True) if row >= 0}
     for batch in encode_photos(embedder, names, batch_size):
         append_batch(index, batch)
         done += len(batch.photos) + len(batch.broken)
@@ -99,7 +99,7 @@ def encode_into(
     skipped = [(Path(name), table.broken[name][1]) for name in all_names if name in table.broken]
     if skipped and len(skipped) == len(all_names):
         raise unreadable_error(dict(skipped))
-    readable = [name for name in names if name in table.row_of]
+    readable = [name for name, row in zip(names, table.find(names).tolist(), strict=True) if row >= 0]
     return Changes(
         added=[Path(name) for name in readable if name not in before],
         changed=[Path(name) for name in readable if name in before],
@@ -118,19 +118,19 @@ def append_batch(index: Rows, batch: Encoded) -> None:
         width, needed = (rows.shape[1] // len(UNITS) for rows in (batch.vectors, index.table.vectors))
         if index.table.rows and width != needed:
             raise UserError(f"the index holds vectors of width {needed}, not {width}")
-        arrays = {VECTORS: batch.vectors, DETAILS: detail_rows(batch.metadata, index.table.cameras)}
+        arrays = {VECTORS: batch.vectors}
         if about.trunk is not None:
             arrays[FEATURES] = batch.features
-    index.append(batch.photos, (about.model, about.stage), arrays, batch.broken)
+    index.append(batch.photos, batch.metadata, arrays, batch.broken)
 
 
 def read_details(index: Rows, names: Sequence[str]) -> None:
     """Read the details of those photos of an index whose file was not read for them, without encoding them again."""
     table = index.table
-    rows = [row for name in names if (row := table.row_of.get(name)) is not None]
-    unread = [row for row in rows if not table.details["read"][row]]
+    rows = table.find(names)
+    unread = [row for row in rows[rows >= 0].tolist() if not table.photos["read"][row]]
     for block in blocks(len(unread), DETAILS_BLOCK):
-        found = list(map_in_threads(read_metadata, [table.names[row] for row in unread[block]]))
+        found = list(map_in_threads(read_metadata, [index.table.names[row] for row in unread[block]]))
         index.set_details(unread[block], found)
         report("reading dates and places", block.stop, len(unread))
 

@@ -103,13 +103,13 @@ def part_queries(queries: np.ndarray, part: int, units: int) -> np.ndarray:
     return np.ascontiguousarray(queries[:, part_columns(units, queries.shape[1])[part]])
 
 
-def find(
-    part: faiss.IndexIVF, queries: np.ndarray, count: int, selector: faiss.IDSelector | None, left: int
-) -> np.ndarray:
-    """Find `count` rows for each query among the `left` that a selector leaves: `[Q, count]`, -1 for each missing.
+def find(part: faiss.IndexIVF, queries: np.ndarray, count: int, kept: np.ndarray | None) -> np.ndarray:
+    """Find `count` rows for each query, `[Q, count]`, -1 for each missing; of `kept`, `[N]` bool, only those.
 
-    As many of those rows are compared as without a selector: the fewer are left, the more lists are searched.
+    As many of those rows are compared as of all without a filter: the fewer are kept, the more lists are searched.
     """
+    left = part.ntotal if kept is None else int(kept.sum())
+    selector = None if kept is None else faiss.IDSelectorBitmap(np.packbits(kept, bitorder="little"))
     enough = 2 * count * part.nlist // left  # lists with twice as many photos
     probed = max(part.nlist // PROBED_SHARE, FEWEST_PROBED) * part.ntotal // left
     parameters = faiss.SearchParametersIVF(nprobe=min(part.nlist, max(probed, enough)), sel=selector)

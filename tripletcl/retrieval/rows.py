@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +14,20 @@ from tripletcl.errors import UserError
 from tripletcl.files import FileStamp
 from tripletcl.retrieval import exact_search
 from tripletcl.retrieval.database import STRUCTURE, About
-from tripletcl.retrieval.details import detail_rows
+from tripletcl.retrieval.details import set_details
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.store import Contents, Writer
 from tripletcl.retrieval.structures import FLAT, Structure, build_structure, choose_kind, load_structure
-from tripletcl.retrieval.table import DETAILS, FEATURES, VECTORS, Broken, GrowingArray, Origin, Paths, Table, blocks_of
+from tripletcl.retrieval.table import FEATURES, NAMES, PHOTOS, VECTORS, Broken, GrowingArray, Paths, Table, row_blocks
 
 AUTO = "auto"
 
 STALE = 0.1
 """A structure is built again, and deleted rows are dropped, when this share of the rows is new or deleted."""
+
+
+FILTERS = 8
+"""Filters whose rows are remembered: whoever turns pages asks with the same one."""
 
 
 class Rows:
@@ -43,21 +47,33 @@ class Rows:
         self.table = Table() if contents is None else contents.table
         self._structure: Structure | Path | None = None if contents is None else contents.structure
         self._covered = 0 if contents is None else contents.covered
+        self._kept: dict[Filter, np.ndarray] = {}  # of the last filters
 
     def append(
         self,
         photos: Sequence[tuple[str, FileStamp]],
-        origin: Origin,
+        metadata: Sequence[Metadata],
         arrays: Mapping[str, np.ndarray],
         broken: Mapping[str, Broken] | None = None,
     ) -> None:
-        """Append photos and those that cannot be read; former rows of the same photos are deleted (`Writer.append`)."""
+        """Append photos and those that cannot be read; former rows of the same photos are deleted.
+
+        Args:
+            photos: Names and stamps.
+            metadata: What their files say about them.
+            arrays: Their rows in VECTORS and FEATURES.
+            broken: Photos that cannot be read.
+        """
         table, broken = self.table, broken or {}
-        replaced = [table.row_of[name] for name in (*dict(photos), *broken) if name in table.row_of]
+        names = [name for name, _ in photos]
+        found = table.find([*names, *broken])
+        replaced = found[found >= 0].tolist()
+        arrays = {**arrays, **(table.new_photos(photos, metadata) if photos else {})}
         if self.writer is not None:
-            self.writer.append(table.rows, photos, origin, arrays, replaced, broken, table.cameras)
+            self.writer.append(names, arrays, replaced, broken, table.cameras)
+        self._kept = {}
         table.remove(replaced)
-        table.append(photos, origin)
+        table.append(names)
         table.broken |= broken
         for role, rows in arrays.items():
             if self.writer is not None:
@@ -69,9 +85,13 @@ class Rows:
 
     def set_details(self, rows: Sequence[int], metadata: Sequence[Metadata]) -> None:
         """Replace the details of some rows."""
-        details = self.table.details.copy()
-        details[rows] = detail_rows(metadata, self.table.cameras)
-        self.rewrite(self.about, replace(self.table), {DETAILS: _row_blocks(details)}, [VECTORS, FEATURES, STRUCTURE])
+        photos = self.table.photos.copy()
+        changed = photos[rows]
+        set_details(changed, metadata, self.table.cameras)
+        photos[rows] = changed
+        self.rewrite(
+            self.about, replace(self.table), {PHOTOS: row_blocks(photos)}, [VECTORS, FEATURES, NAMES, STRUCTURE]
+        )
 
     def remove(self, rows: Sequence[int], broken: Sequence[str] = ()) -> None:
         """Remove photos by their rows, and broken photos by their names."""
@@ -79,6 +99,7 @@ class Rows:
             return
         if self.writer is not None:
             self.writer.remove(rows, broken)
+        self._kept = {}
         self.table.remove(rows)
         for name in broken:
             del self.table.broken[name]
@@ -94,19 +115,19 @@ class Rows:
     ) -> None:
         """Replace all rows atomically; after an error they are the former ones (`Writer.rewrite`).
 
-        The details stay unless new ones are given; a structure that is kept stays as well.
+        The photos stay unless new ones are given; a structure that is kept stays as well.
         """
         if not table.rows:
             arrays = {}
-        elif DETAILS not in arrays:
-            kept = [*kept, DETAILS]
+        elif PHOTOS not in arrays:
+            kept = [*kept, PHOTOS, NAMES]
         if self.writer is not None:
             self.writer.rewrite(about, table, arrays, kept)
             new = {role: self.writer.rows(role) for role in arrays}
         else:
             new = {role: GrowingArray(np.concatenate(list(rows))) for role, rows in arrays.items()}
         table.arrays = {role: rows for role, rows in self.table.arrays.items() if role in kept} | new
-        self.about, self.table = about, table
+        self.about, self.table, self._kept = about, table, {}
         if STRUCTURE not in kept:
             self._structure = None
 
@@ -130,9 +151,14 @@ class Rows:
         """
         if not where:
             return ~self.table.deleted.rows
+        if where in self._kept:
+            return self._kept[where]
         kept = where.rows(self.table)
-        if not kept.any() and self.table.row_of:
-            raise UserError(f"none of the {len(self.table.row_of):,} photos meets the filter: {where}")
+        if not kept.any() and self.table.living:
+            raise UserError(f"none of the {self.table.living:,} photos meets the filter: {where}")
+        while len(self._kept) >= FILTERS:
+            del self._kept[next(iter(self._kept))]
+        self._kept[where] = kept
         return kept
 
     def _best(self, scores: np.ndarray, rows: np.ndarray, k: int) -> exact_search.ScoredRows:
@@ -153,7 +179,7 @@ class Rows:
 
     def settle(self) -> None:
         """Drop deleted rows, choose the kind and build its structure, each where enough has changed."""
-        if self.table.rows - len(self.table.row_of) > STALE * self.table.rows:
+        if self.table.rows - self.table.living > STALE * self.table.rows:
             self._drop_deleted()
         kind, why = self._choose_kind()
         about = replace(self.about, kind=kind, why=why)
@@ -169,16 +195,17 @@ class Rows:
 
     def _drop_deleted(self) -> None:
         living = np.flatnonzero(~self.table.deleted.rows)
-        arrays = {role: _row_blocks(array.rows, living) for role, array in self.table.arrays.items()}
-        self.rewrite(self.about, self.table.without_deleted(), arrays)
+        table, arrays = self.table.without_deleted()
+        numbers = {role: row_blocks(array.rows, living) for role, array in self.table.arrays.items()}
+        self.rewrite(self.about, table, numbers | arrays)
 
     def _choose_kind(self) -> tuple[str, str]:
         """The kind that the index should have, and the reason."""
-        if not self.table.row_of:
+        if not self.table.living:
             return FLAT, About.why
         if self.about.asked != AUTO:
             return self.about.asked, f"{self.about.asked}: as it was asked for"
-        return choose_kind(len(self.table.row_of), self.table.vectors.shape[1])
+        return choose_kind(self.table.living, self.table.vectors.shape[1])
 
     def _is_settled(self, kind: str) -> bool:
         """True if the present structure, or its absence, still suits the rows."""
@@ -188,13 +215,7 @@ class Rows:
 
     def write_to(self, writer: Writer) -> None:
         """Replace the content of another index on disk by these rows."""
-        arrays = {role: _row_blocks(array.rows) for role, array in self.table.arrays.items() if len(array)}
+        arrays = {role: row_blocks(array.rows) for role, array in self.table.arrays.items() if len(array)}
         writer.rewrite(self.about, self.table, arrays)
         if (structure := self.structure()) is not None:
             writer.set_structure(self.about, structure.save, self._covered)
-
-
-def _row_blocks(rows: np.ndarray, numbers: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Rows, or those with some numbers, block by block."""
-    for block in blocks_of(rows, None if numbers is None else len(numbers)):
-        yield rows[block if numbers is None else numbers[block]]

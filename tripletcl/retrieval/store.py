@@ -1,9 +1,10 @@
 """An index on disk: a database that describes it, and raw files with its vectors.
 
-INDEX/index.db          the description, the files with their sizes and checksums, the photos, those that are broken
+INDEX/index.db          the description, the files with their sizes and checksums, deleted rows, broken photos, cameras
 INDEX/vectors-1.f32     float32 `[rows, 3 * D]` without a header
 INDEX/features-1.f32    float32 `[rows, C]`, where features are kept
-INDEX/details-1.rows    what the photos' files say about them, a record of DETAILS_TYPE each
+INDEX/photos-1.rows     a record of PHOTO_TYPE for each row: where its path is, the file's stamp, date, camera, place
+INDEX/names-1.text      the paths, each with a zero byte behind it
 INDEX/structure-2       a graph or IVF-PQ over the vectors; derived, and built again where it is missing
 INDEX/lock              present while a process writes
 
@@ -16,7 +17,6 @@ and the index is in the state of its last transaction. Whatever is written later
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
 import math
 import os
@@ -32,9 +32,10 @@ from typing import TypeVar
 import numpy as np
 
 from tripletcl.errors import UserError
-from tripletcl.files import RACE_NS, FileStamp, locked, sync_to_disk, translate_errors, write_atomically
+from tripletcl.files import RACE_NS, locked, sync_to_disk, translate_errors, write_atomically
 from tripletcl.retrieval.database import (
     DATABASE,
+    FORMAT,
     STRUCTURE,
     About,
     Database,
@@ -44,8 +45,7 @@ from tripletcl.retrieval.database import (
     open_for_read,
     open_for_write,
 )
-from tripletcl.retrieval.details import unread_rows
-from tripletcl.retrieval.table import DETAILS, FEATURES, VECTORS, Broken, GrowingArray, Origin, Table
+from tripletcl.retrieval.table import FEATURES, NAMES, PHOTOS, VECTORS, Broken, GrowingArray, Table, row_blocks
 
 Read = TypeVar("Read")
 
@@ -53,7 +53,7 @@ log = logging.getLogger("tripletcl")
 
 LOCK = "lock"
 
-NUMBERED = re.compile(rf"\.?({VECTORS}|{FEATURES}|{DETAILS}|{STRUCTURE})-(\d+)\b.*")
+NUMBERED = re.compile(rf"\.?({VECTORS}|{FEATURES}|{PHOTOS}|{NAMES}|{STRUCTURE})-(\d+)\b.*")
 """Names of the index's files, also of one that a killed writer had not yet renamed."""
 
 UPGRADES = 3
@@ -94,14 +94,17 @@ class Writer:
         self._number = max(numbers, default=0)  # of the last new file: no name is used twice
 
     def read(self) -> Contents:
-        """Read the index; one that was written without details gets a file for them."""
+        """Read the index."""
         self._sweep()
-        if VECTORS in self.files and DETAILS not in self.files:
-            rows = unread_rows(self.files[VECTORS].rows)
-            file = append_rows(self._folder, self._new_file(DETAILS), [rows])
-            with self._transaction(files=self.files | {DETAILS: file}):
-                pass
         return _read_contents(self._folder, self._database)
+
+    def modernise(self) -> None:
+        """Bring an index of an older format to the present one, whose photos are in files; its rows stay."""
+        if self._database.format == FORMAT:
+            return
+        contents = self.read()
+        arrays = {role: row_blocks(contents.table.arrays[role].rows) for role in (PHOTOS, NAMES)}
+        self.rewrite(contents.about, contents.table, arrays, [VECTORS, FEATURES, STRUCTURE])
 
     def rows(self, role: str) -> GrowingArray:
         """Map the rows of a file into memory."""
@@ -109,9 +112,7 @@ class Writer:
 
     def append(
         self,
-        first: int,
-        photos: Sequence[tuple[str, FileStamp]],
-        origin: Origin,
+        names: Sequence[str],
         arrays: Mapping[str, np.ndarray],
         replaced: Sequence[int],
         broken: Mapping[str, Broken],
@@ -120,29 +121,26 @@ class Writer:
         """Append photos, delete the rows that they replace, and add those that cannot be read.
 
         Args:
-            first: The row of the first photo.
-            photos: Names and stamps.
-            origin: The model that encoded them.
+            names: Their paths.
             arrays: Their rows in each file, by role; missing files are created.
             replaced: Former rows of these photos.
             broken: Photos that cannot be read.
-            cameras: All cameras that the details name by their position.
+            cameras: All cameras that the records name by their position.
         """
         files = {
             role: append_rows(self._folder, self.files.get(role) or self._new_file(role), [rows])
             for role, rows in arrays.items()
         }
         with self._transaction(files=self.files | files) as database:
-            database.delete_photos(replaced)
-            database.write_photos((first + i, *photo, origin) for i, photo in enumerate(photos))
-            database.delete_broken(name for name, _ in photos)
+            database.write_deleted(replaced)
+            database.delete_broken(names)
             database.write_broken(broken)
             database.write_cameras(cameras)
 
     def remove(self, rows: Sequence[int], broken: Sequence[str] = ()) -> None:
         """Delete photos, whose rows stay in the files until `rewrite`, and broken photos."""
         with self._transaction() as database:
-            database.delete_photos(rows)
+            database.write_deleted(rows)
             database.delete_broken(broken)
 
     def describe(self, about: About) -> None:
@@ -166,10 +164,8 @@ class Writer:
             files = {role: self.files[role] for role in kept if role in self.files}
             files |= {role: append_rows(self._folder, self._new_file(role), rows) for role, rows in arrays.items()}
             with self._transaction(about, files) as database:
-                stamps = itertools.starmap(FileStamp, table.stamps.rows.tolist())
-                photos = zip(range(table.rows), table.names, stamps, table.origins, strict=True)
                 database.delete_all()
-                database.write_photos(photo for photo in photos if photo[1])
+                database.write_deleted(np.flatnonzero(table.deleted.rows).tolist())
                 database.write_broken(table.broken)
                 database.write_cameras(table.cameras)
         finally:
@@ -237,7 +233,9 @@ def open_writer(folder: Path) -> Iterator[Writer]:
             database, new = open_for_write(folder)
             with closing(database):
                 try:
-                    yield Writer(folder, database)
+                    writer = Writer(folder, database)
+                    writer.modernise()
+                    yield writer
                 except BaseException:
                     if new and not database.has_photos():
                         (folder / DATABASE).unlink()
@@ -311,12 +309,15 @@ def check_index(folder: Path) -> About:
 def _read_contents(folder: Path, database: Database) -> Contents:
     about, files, table = database.read()
     rows = files[VECTORS].rows if VECTORS in files else 0
-    arrays = [role for role in (VECTORS, FEATURES, DETAILS) if role in files]
-    for role in arrays:
-        if not files[role].holds_rows(rows) or not is_intact(folder, files[role]):
+    for role in (VECTORS, FEATURES, PHOTOS, NAMES):
+        if role not in files:
+            continue
+        count = files[role].rows if role == NAMES else rows
+        if not files[role].holds_rows(count) or not is_intact(folder, files[role]):
             raise damaged(folder, f"{files[role].name} has changed since it was written")
-    table.arrays = {role: GrowingArray(memory_map(folder, files[role])) for role in arrays}
-    table.arrays.setdefault(DETAILS, GrowingArray(unread_rows(rows)))  # an older index has none
+        table.arrays[role] = GrowingArray(memory_map(folder, files[role]))
+    if rows and not {PHOTOS, NAMES} <= set(table.arrays):
+        raise damaged(folder, "it names no files of photos")
     structure = _structure_path(folder, files)
     return Contents(about, table, structure, files[STRUCTURE].rows if structure else 0)
 
@@ -363,11 +364,10 @@ def append_rows(folder: Path, file: StoredFile, arrays: Iterable[np.ndarray]) ->
 
 
 def memory_map(folder: Path, file: StoredFile) -> np.ndarray:
-    """Map the rows of a file into memory: `[rows, width]` numbers, or `[rows]` records."""
-    shape = (file.rows, file.width) if file.type.names is None else (file.rows,)
+    """Map the rows of a file into memory."""
     if not file.size:
-        return np.zeros(shape, file.type)
-    return np.memmap(folder / file.name, file.type, "r", shape=shape).view(np.ndarray)
+        return np.zeros(file.shape, file.type)
+    return np.memmap(folder / file.name, file.type, "r", shape=file.shape).view(np.ndarray)
 
 
 def is_intact(folder: Path, file: StoredFile, trust_time: bool = True) -> bool:

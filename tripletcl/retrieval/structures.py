@@ -69,17 +69,17 @@ class Structure:
         if not len(queries):
             return []
         left = self.count - (0 if excluded is None else int(excluded.sum()))
-        selector = None if excluded is None or left == self.count else _select_others(excluded)
         count = _candidate_count(k)
         if count >= left:
             rows = np.arange(self.count) if excluded is None else np.flatnonzero(~excluded)
             return [rows.copy() for _ in queries]
+        kept = None if excluded is None or left == self.count else ~excluded
         projected = self.projection.queries(np.asarray(queries, dtype=np.float32))  # [Q, U * d]
         parts = self._parts_for(queries)
         proposals: list[np.ndarray] = [np.zeros(0, np.int64)] * len(queries)
         for part in np.unique(parts):
             positions = np.flatnonzero(parts == part)  # of the queries for this part
-            rows_of = self._search(part, projected[positions], count, selector, left)  # [len(positions), count]
+            rows_of = self._search(part, projected[positions], count, kept)  # [len(positions), count]
             for position, rows in zip(positions, rows_of, strict=True):
                 proposals[position] = rows[rows >= 0]
         return proposals
@@ -90,13 +90,11 @@ class Structure:
         named = queries.reshape(len(queries), units, -1).any(axis=2)  # [Q, U]: False for a wildcard
         return np.where(named.sum(axis=1) == 1, named.argmax(axis=1), units)
 
-    def _search(
-        self, part: int, queries: np.ndarray, count: int, selector: faiss.IDSelector | None, left: int
-    ) -> np.ndarray:
-        """`[Q, count]` rows, -1 where there are fewer; a selector leaves some of the rows."""
+    def _search(self, part: int, queries: np.ndarray, count: int, kept: np.ndarray | None) -> np.ndarray:
+        """`[Q, count]` rows among those that are kept, -1 where there are fewer."""
         module = MODULES[self.kind]
         part_queries = module.part_queries(queries, part, len(self.projection.means))
-        return module.find(self.parts[part], part_queries, count, selector, left)
+        return module.find(self.parts[part], part_queries, count, kept)
 
     def save(self, path: Path) -> None:
         """Write it into one file."""
@@ -173,10 +171,6 @@ def _gigabytes(size: float) -> str:
 def _candidate_count(k: int) -> int:
     """Candidates for k photos: enough to include those that the projection ranks lower than they deserve."""
     return 5 * k + 150
-
-
-def _select_others(excluded: np.ndarray) -> faiss.IDSelector:
-    return faiss.IDSelectorBitmap(np.packbits(~excluded, bitorder="little"))
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

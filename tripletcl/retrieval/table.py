@@ -9,27 +9,32 @@ from typing import overload
 
 import numpy as np
 
+from tripletcl.data.metadata import Metadata
 from tripletcl.files import FileStamp, stat_file
-from tripletcl.retrieval.details import DETAILS_TYPE, unread_rows
+from tripletcl.retrieval.details import PHOTO_TYPE, set_details, unread_records
+from tripletcl.retrieval.names import Names, name_bytes, name_hash
 
-VECTORS, FEATURES, DETAILS = "vectors", "features", "details"
-"""The arrays of a table: `[rows, 3 * D]`, each unit's block of length 1; `[rows, C]`, where features are kept; and
-`[rows]`, what the photos' files say about them."""
+VECTORS, FEATURES, PHOTOS, NAMES = "vectors", "features", "photos", "names"
+"""The arrays of a table: `[rows, 3 * D]`, each unit's block of length 1; `[rows, C]`, where features are kept; the
+`[rows]` records of the photos; and the bytes of their paths."""
 
-TYPES = {VECTORS: np.dtype(np.float32), FEATURES: np.dtype(np.float32), DETAILS: DETAILS_TYPE}
+TYPES = {VECTORS: np.dtype(np.float32), FEATURES: np.dtype(np.float32), PHOTOS: PHOTO_TYPE, NAMES: np.dtype(np.uint8)}
 """The type of a number, or of a row, of each array."""
 
 UNKNOWN = FileStamp(-1, -1)
 """The stamp of a missing file."""
-
-Origin = tuple[str | None, int | None]
-"""Fingerprint and stage of the model that encoded a photo."""
 
 Broken = tuple[FileStamp, str]
 """A photo that cannot be read: its stamp, and the reason."""
 
 BLOCK_BYTES = 2**26
 """Size of the blocks in which rows are rewritten: an index may be larger than memory."""
+
+NAME_BLOCK = 2**16
+"""Photos whose records and paths are rewritten at a time."""
+
+RECENT = 100_000
+"""New photos that are remembered by their path, before all hashes are sorted again."""
 
 
 class GrowingArray:
@@ -88,34 +93,34 @@ class Paths(Sequence[Path]):
 
 @dataclass
 class Table:
-    """The photo, origin and vectors of each row.
+    """The photo and the vectors of each row. Nothing in it grows with the number of rows but arrays.
 
     A removed photo leaves its row, marked in `deleted`.
 
     Attributes:
-        names: The path of each row's photo; empty where it was removed.
-        stamps: `[rows, 2]` int64.
-        origins: One for each row.
+        arrays: VECTORS, FEATURES, PHOTOS and NAMES, as far as there are any.
         deleted: `[rows]` bool.
-        arrays: VECTORS, FEATURES and DETAILS, `[rows, ...]` each, as far as there are any.
-        cameras: The cameras that the details name by their position.
         broken: The photos that cannot be read, by name.
-        row_of: The row of each photo, by name.
+        cameras: The cameras that the records name by their position.
     """
 
-    names: list[str] = field(default_factory=list)
-    stamps: GrowingArray = field(default_factory=lambda: GrowingArray(np.zeros((0, 2), np.int64)))
-    origins: list[Origin] = field(default_factory=list)
-    deleted: GrowingArray = field(default_factory=lambda: GrowingArray(np.zeros(0, bool)))
     arrays: dict[str, GrowingArray] = field(default_factory=dict)
-    cameras: list[str] = field(default_factory=list)
+    deleted: GrowingArray = field(default_factory=lambda: GrowingArray(np.zeros(0, bool)))
     broken: dict[str, Broken] = field(default_factory=dict)
-    row_of: dict[str, int] = field(default_factory=dict)
+    cameras: list[str] = field(default_factory=list)
+    _sorted: tuple[np.ndarray, np.ndarray] | None = field(default=None, init=False)
+    _recent: dict[str, int] = field(default_factory=dict, init=False)
+    _columns: dict[str, np.ndarray] = field(default_factory=dict, init=False)
 
     @property
     def rows(self) -> int:
         """The number of rows, those of removed photos included."""
-        return len(self.names)
+        return len(self.deleted)
+
+    @property
+    def living(self) -> int:
+        """The number of photos."""
+        return self.rows - int(self.deleted.rows.sum())
 
     @property
     def vectors(self) -> np.ndarray:
@@ -123,51 +128,107 @@ class Table:
         return self.arrays[VECTORS].rows if VECTORS in self.arrays else np.zeros((0, 0), np.float32)
 
     @property
-    def details(self) -> np.ndarray:
-        """`[rows]` of DETAILS_TYPE."""
-        return self.arrays[DETAILS].rows if DETAILS in self.arrays else unread_rows(self.rows)
+    def photos(self) -> np.ndarray:
+        """`[rows]` of PHOTO_TYPE."""
+        return self.arrays[PHOTOS].rows if PHOTOS in self.arrays else np.zeros(0, PHOTO_TYPE)
+
+    def column(self, name: str) -> np.ndarray:
+        """A field of all records, `[rows]`; it is copied once, since records are read ten times as slowly."""
+        if len(self._columns.get(name, ())) != self.rows:
+            self._columns[name] = np.ascontiguousarray(self.photos[name])
+        return self._columns[name]
+
+    @property
+    def names(self) -> Names:
+        """The path of each row's photo; empty where it was removed."""
+        text = self.arrays[NAMES].rows if NAMES in self.arrays else np.zeros(0, np.uint8)
+        return Names(text, self.photos, self.deleted.rows)
 
     def stamp(self, row: int) -> FileStamp:
         """The stamp of a row."""
-        return FileStamp(*self.stamps.rows[row].tolist())
+        return FileStamp(*self.photos[["size", "mtime_ns"]][row].item())
 
-    def stamp_of(self, name: str) -> FileStamp | None:
-        """The stamp that a photo had when it was read, or could not be; None for one that is not known."""
-        if name in self.row_of:
-            return self.stamp(self.row_of[name])
-        return self.broken[name][0] if name in self.broken else None
+    def stamps_of(self, names: Sequence[str]) -> list[FileStamp | None]:
+        """The stamps that photos had when they were read, or could not be; None for each that is not known."""
+        rows = self.find(names).tolist()
+        broken = (self.broken[name][0] if name in self.broken else None for name in names)
+        return [self.stamp(row) if row >= 0 else stamp for row, stamp in zip(rows, broken, strict=True)]
 
-    def append(self, photos: Sequence[tuple[str, FileStamp]], origin: Origin) -> None:
-        """Add rows, all but their arrays."""
+    def find(self, names: Sequence[str]) -> np.ndarray:
+        """The row of each photo, `[n]`; -1 for one that is not in the table."""
+        hashes, order = self._sort()
+        wanted = np.array([name_hash(name) for name in names], np.uint64)
+        first, end = (np.searchsorted(hashes, wanted, side).tolist() for side in ("left", "right"))
+        known = self.names
+        rows = [
+            self._recent.get(name, next((row for row in order[a:b].tolist() if known[row] == name), -1))
+            for name, a, b in zip(names, first, end, strict=True)
+        ]
+        return np.array(rows, np.int64)
+
+    def row_of(self, name: str) -> int | None:
+        """The row of a photo; None for one that is not in the table."""
+        row = int(self.find([name])[0])
+        return None if row < 0 else row
+
+    def _sort(self) -> tuple[np.ndarray, np.ndarray]:
+        """The hashes of all paths but recent ones in order, and the row of each."""
+        if self._sorted is None or len(self._recent) > RECENT:
+            hashes = self.photos["hash"]
+            order = np.argsort(hashes, kind="stable")
+            self._sorted, self._recent = (hashes[order], order), {}
+        return self._sorted
+
+    def new_photos(
+        self, photos: Sequence[tuple[str, FileStamp]], metadata: Sequence[Metadata]
+    ) -> dict[str, np.ndarray]:
+        """The rows of new photos in PHOTOS and NAMES; new cameras are added to `cameras`."""
         names = [name for name, _ in photos]
-        self.row_of.update(zip(names, range(self.rows, self.rows + len(names)), strict=True))
-        self.names += names
-        self.origins += [origin] * len(names)
-        self.stamps.append(np.array([stamp for _, stamp in photos], np.int64).reshape(-1, 2))
+        text, records = name_bytes(names), unread_records(len(names))
+        before = len(self.arrays[NAMES]) if NAMES in self.arrays else 0
+        ends = np.flatnonzero(text == 0)
+        records["start"] = before + np.concatenate([[0], ends[:-1] + 1])[: len(names)]
+        records["length"] = before + ends - records["start"]
+        records["hash"] = [name_hash(name) for name in names]
+        records["size"], records["mtime_ns"] = np.array([stamp for _, stamp in photos], np.int64).reshape(-1, 2).T
+        set_details(records, metadata, self.cameras)
+        return {PHOTOS: records, NAMES: text}
+
+    def append(self, names: Sequence[str]) -> None:
+        """Add rows, whose arrays are those of `new_photos`."""
+        if self._sorted is None:
+            self._sort()
+        self._recent.update(zip(names, range(self.rows, self.rows + len(names)), strict=True))
         self.deleted.append(np.zeros(len(names), bool))
         for name in names:
             self.broken.pop(name, None)
 
     def remove(self, rows: Iterable[int]) -> None:
         """Mark rows as deleted."""
+        names = self.names
         for row in rows:
-            del self.row_of[self.names[row]]
-            self.names[row] = ""
+            self._recent.pop(names[row], None)
             self.deleted.rows[row] = True
 
-    def without_deleted(self) -> Table:
-        """Copy the rows that are not deleted, without their arrays."""
+    def without_deleted(self) -> tuple[Table, dict[str, Iterator[np.ndarray]]]:
+        """A table of the rows that are not deleted, without its arrays, and the blocks of its PHOTOS and NAMES."""
         living = np.flatnonzero(~self.deleted.rows)
-        names = [self.names[row] for row in living]
-        return Table(
-            names=names,
-            stamps=GrowingArray(self.stamps.rows[living]),
-            origins=[self.origins[row] for row in living],
-            deleted=GrowingArray(np.zeros(len(living), bool)),
-            cameras=self.cameras,
-            broken=self.broken,
-            row_of={name: row for row, name in enumerate(names)},
-        )
+        table = Table(deleted=GrowingArray(np.zeros(len(living), bool)), broken=self.broken, cameras=self.cameras)
+        return table, {PHOTOS: self._living_photos(living), NAMES: self._living_names(living)}
+
+    def _living_photos(self, living: np.ndarray) -> Iterator[np.ndarray]:
+        start = 0
+        for block in blocks(len(living), NAME_BLOCK):
+            records = self.photos[living[block]]
+            ends = np.cumsum(records["length"] + np.int64(1))
+            records["start"] = start + ends - records["length"] - 1
+            start += int(ends[-1])
+            yield records
+
+    def _living_names(self, living: np.ndarray) -> Iterator[np.ndarray]:
+        names = self.names
+        for block in blocks(len(living), NAME_BLOCK):
+            yield name_bytes([names[row] for row in living[block].tolist()])
 
 
 def blocks(count: int, size: int) -> Iterator[slice]:
@@ -179,6 +240,12 @@ def blocks(count: int, size: int) -> Iterator[slice]:
 def blocks_of(rows: np.ndarray, count: int | None = None) -> Iterator[slice]:
     """Slices of about BLOCK_BYTES that cover the rows of an array, or `count` rows of the same size."""
     return blocks(len(rows) if count is None else count, max(1, BLOCK_BYTES // max(1, rows[:1].nbytes)))
+
+
+def row_blocks(rows: np.ndarray, numbers: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Rows, or those with some numbers, block by block."""
+    for block in blocks_of(rows, None if numbers is None else len(numbers)):
+        yield rows[block if numbers is None else numbers[block]]
 
 
 # --- photos on disk --------------------------------------------------------------------------------------------------
@@ -203,12 +270,13 @@ class Changes:
 
 def changed_photos(table: Table, names: Sequence[str]) -> list[str]:
     """Those of some photos that are new, or whose size or time of modification differs from the table's."""
-    return [name for name in names if not _is_known(table, name)]
+    return [name for name, stamp in zip(names, table.stamps_of(names), strict=True) if not _is_known(stamp, name)]
 
 
 def photos_below(table: Table, folder: Path) -> list[str]:
     """The photos of a table, readable or not, that are below a folder."""
-    return [name for name in (*table.row_of, *table.broken) if Path(name).is_relative_to(folder)]
+    living = (name for name in table.names if name)
+    return [name for name in (*living, *table.broken) if Path(name).is_relative_to(folder)]
 
 
 def is_missing(path: str | Path) -> bool:
@@ -230,8 +298,5 @@ def stamp_of(path: str) -> FileStamp:
         return UNKNOWN
 
 
-def _is_known(table: Table, name: str) -> bool:
-    known = table.stamp_of(name)
-    return (
-        known is not None and known == stamp_of(name) != UNKNOWN
-    )  # a missing file is decoded again, which gives the reason
+def _is_known(known: FileStamp | None, name: str) -> bool:
+    return known is not None and known == stamp_of(name) != UNKNOWN  # a missing one is decoded again: for the reason
