@@ -173,7 +173,11 @@ def test_a_query_takes_filters_and_prints_dates_and_folders(run: Path, photos: P
     assert words["query"].endswith("from 2019-06-01 to 2019-06-30")
     (hit,) = words["hits"]
     assert {"path": str(old), "date": "2019-06-30", "folder": str(photos), "name": old.name}.items() <= hit.items()
+    copies = photos.parent / "copies"
+    assert f"exported: {copies}" in command("query", run, "red", "-k", "2", "--export", f"folder:{copies}").out
+    assert len(list(copies.iterdir())) == 2
     for option, value, sentence in (
+        ("--export", "found", "'found' is no place to export to"),
         ("--after", "2030", "none of the 3 photos meets the filter: from 2030-01-01 on"),
         ("--after", "soon", "'soon' is no date; write 2019, 2019-06 or 2019-06-30"),
         ("--near", "here", "'here' is no place"),

@@ -75,12 +75,17 @@ def query(
         int | None, typer.Option(help="The stage that the index must be of; default the one that made it.")
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Also draw the photos found into this PNG file.")] = None,
+    export: Annotated[
+        str | None,
+        typer.Option(help="Also write the photos to list.txt, .csv, .json, folder:DIR, links:DIR or zip:FILE."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the photos that show something: `tripletcl query RUN person riding horse`, `... "?" riding "?"`,
     `... "two dogs on the beach"`, `... dog running "?" - "?" "?" snow`, `... --like photo.jpg`."""
     ready()
     from tripletcl.retrieval import Filter, contact_sheet
+    from tripletcl.retrieval.export import Export, hit_fields
     from tripletcl.retrieval.table import is_missing
     from tripletcl.runs.asking import ask
     from tripletcl.runs.collection import open_collection
@@ -88,16 +93,19 @@ def query(
     where = Filter.parse(
         after=after, before=before, folder=folder, name=name, camera=camera, orientation=orientation, near=near
     )
+    place = Export.parse(export) if export else None
     photos = open_collection(run, index, stage, texts_only=not (like or unlike))
     found = ask(photos, request or (), k, like=like or (), unlike=unlike or (), where=where)
     hits, notes = found.hits, found.notes
     details = photos.index.details(hit.path for hit in hits)
     if sheet is not None:
         contact_sheet(hits, sheet, str(found.request))
+    if place is not None:
+        place.write(hits, details)
     if note := missing_note(run, [hit.path for hit in hits if is_missing(hit.path)]):
         notes.append(note)
     if as_json:
-        entries = [_hit(hit, each) for hit, each in zip(hits, details, strict=True)]
+        entries = [hit_fields(hit, each) for hit, each in zip(hits, details, strict=True)]
         shown = {"query": str(found.request), "filter": str(where), "stage": photos.stage}
         say(json.dumps(shown | {"notes": notes, "hits": entries}))
         return
@@ -109,23 +117,8 @@ def query(
     _print_hits(hits, details, found.scale)
     if sheet is not None:
         say(f"contact sheet: {sheet}")
-
-
-def _hit(hit: Hit, details: PhotoDetails) -> dict[str, Any]:
-    return {
-        "path": str(hit.path),
-        "score": hit.score,
-        "name": details.name,
-        "folder": details.folder,
-        "date": details.date and str(details.date),
-        "taken": details.taken and details.taken.isoformat(),
-        "camera": details.camera,
-        "width": details.width,
-        "height": details.height,
-        "size": details.size,
-        "latitude": details.latitude,
-        "longitude": details.longitude,
-    }
+    if place is not None:
+        say(f"exported: {place.path}")
 
 
 def _print_hits(hits: Sequence[Hit], details: Sequence[PhotoDetails], number: str) -> None:
