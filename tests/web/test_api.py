@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
+import json
 import os
 import shutil
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,7 +23,7 @@ from starlette.testclient import TestClient
 
 from tripletcl import Client, UserError
 from tripletcl.progress import report
-from tripletcl.retrieval import writing
+from tripletcl.retrieval import Filter, writing
 from tripletcl.runs.asking import ask
 from tripletcl.runs.collection import open_collection, open_model
 from tripletcl.web.api import build_api
@@ -272,3 +275,44 @@ def test_jobs_run_one_after_another_and_report() -> None:
         assert [job.id for job in jobs.list()] == [two.id, one.id]
         with pytest.raises(NotHere):
             jobs.get("none")
+
+
+def test_filters_keep_what_the_command_line_keeps(client: Client, run: Path) -> None:
+    photos = open_collection(run)
+    found = client.query("robot", k=50, folder="summer")
+    expected = ask(photos, "robot", 50, where=Filter.parse(folder="summer")).hits
+    assert [hit["id"] for hit in found["hits"]] == [photo_id(hit.path) for hit in expected]
+    assert {Path(hit["folder"]).name for hit in found["hits"]} == {"summer"}
+    with pytest.raises(UserError) as remote:
+        client.query("robot", after="2019-13")
+    assert "is no date" in str(remote.value)
+    with pytest.raises(UserError):
+        client.photos(folder="nowhere")
+
+
+def test_photos_are_listed_by_date(client: Client, run: Path) -> None:
+    index = open_collection(run).index
+    for number, path in enumerate(index.photos):
+        os.utime(path, (10**9 + 86400 * number,) * 2)
+    with writing(run / "index", open_model(run).load()) as written:
+        written.add_photos(index.photos)
+    dates = [photo["modified"] for photo in client.photos()]
+    assert dates == sorted(dates, reverse=True)
+    assert len(dates) == 17
+
+
+def test_chosen_photos_are_exported(client: Client) -> None:
+    photos = client.photos(k=3)
+    ids = [photo["id"] for photo in photos]
+    paths = client.export(ids, "list").splitlines()
+    assert paths == [base64.urlsafe_b64decode(photo + "==") for photo in ids]
+    rows = list(csv.DictReader(io.StringIO(client.export(ids, "csv").decode())))
+    assert [row["name"] for row in rows] == [photo["name"] for photo in photos]
+    assert [row["size"] for row in json.loads(client.export(ids, "json"))] == [photo["size"] for photo in photos]
+    with zipfile.ZipFile(io.BytesIO(client.export([ids[0], ids[0], ids[1]]))) as archive:
+        assert len(set(archive.namelist())) == 3
+        assert archive.read(archive.namelist()[2]) == client.file(ids[1])
+    with pytest.raises(UserError, match="form: input should be"):
+        client.export(ids, "rar")
+    with pytest.raises(UserError, match="no such photo"):
+        client.export([photo_id(Path("/etc/passwd"))])

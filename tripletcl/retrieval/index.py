@@ -18,7 +18,7 @@ from tripletcl.data.metadata import Metadata, read_metadata
 from tripletcl.errors import UserError, check_count
 from tripletcl.files import FileStamp
 from tripletcl.retrieval.database import About
-from tripletcl.retrieval.details import PhotoDetails, photo_details
+from tripletcl.retrieval.details import NO_TIME, PhotoDetails, photo_details
 from tripletcl.retrieval.exact_search import ScoredRows
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
@@ -245,6 +245,16 @@ class FactIndex:
             UserError: no photo meets it.
         """
         return self._rows.kept(where)
+
+    def newest(self, where: Filter | None = None) -> np.ndarray:
+        """The rows of the photos that meet a filter, the latest date first.
+
+        Raises:
+            UserError: no photo meets it.
+        """
+        rows = np.flatnonzero(self.kept(where))
+        taken, modified = self._table.details["taken"][rows], self._table.stamps.rows[rows, 1] // 10**9
+        return rows[np.argsort(-np.where(taken == NO_TIME, modified, taken), kind="stable")]
 
     def details(self, paths: Iterable[str | Path]) -> list[PhotoDetails]:
         """Look up photos: their dates, camera, size, place.

@@ -9,22 +9,25 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, File, Form, Query, Request, UploadFile
+from fastapi import Depends, FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 import tripletcl
 from tripletcl.data.images import decode_thumbnail
 from tripletcl.errors import UserError
 from tripletcl.report.html import macros
-from tripletcl.retrieval import ShownFact
+from tripletcl.retrieval import Filter, ShownFact
+from tripletcl.retrieval.details import PhotoDetails
 from tripletcl.runs.asking import Answer, ask
 from tripletcl.runs.history import task_records
 from tripletcl.runs.teach import Lesson, teach, undo
-from tripletcl.web.api_models import About, Facts, Failure, Found, Hit, Job, Photo, Shown, Task
+from tripletcl.web.api_models import About, Facts, Failure, Found, Hit, Job, Listed, Photo, Shown, Task
+from tripletcl.web.export import SUFFIXES, write_export
 from tripletcl.web.jobs import Job as Work
 from tripletcl.web.jobs import Jobs, NotHere
 from tripletcl.web.library import Library, photo_id, shown
@@ -45,6 +48,22 @@ Every refusal is `{"error": "one sentence"}` with a status from 400 on. Where th
 machines, each request carries `Authorization: Bearer TOKEN`.
 """
 
+
+def _filter(
+    after: Annotated[str, Query(description="From this year, month or day on: 2019, 2019-06, 2019-06-30.")] = "",
+    before: Annotated[str, Query(description="Up to this year, month or day.")] = "",
+    folder: Annotated[str, Query(description="A folder in the path, or several in a row.")] = "",
+    name: Annotated[str, Query(description="A pattern of the file's name: IMG_*.")] = "",
+    camera: Annotated[str, Query(description="A part of the camera's name.")] = "",
+    orientation: Annotated[str, Query(description="landscape, portrait or square.")] = "",
+    near: Annotated[str, Query(description="latitude,longitude,km.")] = "",
+) -> Filter:
+    return Filter.parse(
+        after=after, before=before, folder=folder, name=name, camera=camera, orientation=orientation, near=near
+    )
+
+
+Where = Annotated[Filter, Depends(_filter)]
 Offset = Annotated[int, Query(ge=0, description="Hits to skip: `next_offset` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MOST_HITS, description="Hits on a page.")]
 Most = Annotated[int | None, Query(ge=1, description="Hits on all pages together; all photos by default.")]
@@ -93,6 +112,10 @@ def build_api(
             files=own_machine,
         )
 
+    @api.get("/vocabulary", tags=["run"], summary="The facts that can be asked for, in words")
+    def vocabulary() -> list[str]:
+        return [" ".join(filter(None, fact.units)) for fact in library.photos.embedder.facts]
+
     @api.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
         return HTMLResponse(macros("web/templates/api_docs.html.j2").page(api.openapi(), PREFIX))
@@ -109,6 +132,7 @@ def build_api(
 def _add_questions(api: FastAPI, library: Library, uploads: Uploads) -> None:
     @api.get("/query", tags=["photos"], summary="Photos that show something")
     def query(
+        where: Where,
         words: Annotated[
             str,
             Query(max_length=MOST_CHARACTERS, description="`dog running`, `person, riding, ?`, `dog - snow`."),
@@ -121,11 +145,11 @@ def _add_questions(api: FastAPI, library: Library, uploads: Uploads) -> None:
     ) -> Found:
         """Read as the command line's `query` reads its words; `like` and `unlike` are example photos."""
         wanted, unwanted = ([library.path(each) for each in ids] for ids in (like, unlike))
-        return _page(library, words, wanted, unwanted, k, offset, limit)
+        return _page(library, words, wanted, unwanted, where, k, offset, limit)
 
     @api.get("/photos/{photo}/similar", tags=["photos"], summary="Photos that show the same")
-    def similar(photo: str, k: Most = None, offset: Offset = 0, limit: Limit = 24) -> Found:
-        return _page(library, "", [library.path(photo)], [], k, offset, limit)
+    def similar(photo: str, where: Where, k: Most = None, offset: Offset = 0, limit: Limit = 24) -> Found:
+        return _page(library, "", [library.path(photo)], [], where, k, offset, limit)
 
     @api.get("/photos/{photo}/facts", tags=["photos"], summary="The facts that a photo of the index shows")
     def facts(photo: str, k: Count = 5) -> Facts:
@@ -141,14 +165,23 @@ def _add_questions(api: FastAPI, library: Library, uploads: Uploads) -> None:
 
 
 def _page(
-    library: Library, words: str, like: list[Path], unlike: list[Path], k: int | None, offset: int, limit: int
+    library: Library,
+    words: str,
+    like: list[Path],
+    unlike: list[Path],
+    where: Filter,
+    k: int | None,
+    offset: int,
+    limit: int,
 ) -> Found:
     """The hits from `offset` on, of the k best; one more is asked for to see whether there is a next page."""
     photos = library.photos
     most = len(photos.index) if k is None else min(k, len(photos.index))
     end = min(offset + limit, most)
-    found: Answer = ask(photos, words, max(1, min(end + 1, most)), like=like, unlike=unlike)
-    hits = [Hit(**_photo(hit.path), score=hit.score) for hit in found.hits[offset:end]]
+    found: Answer = ask(photos, words, max(1, min(end + 1, most)), like=like, unlike=unlike, where=where)
+    shown_hits = found.hits[offset:end]
+    details = photos.index.details(hit.path for hit in shown_hits)
+    hits = [Hit(**_photo(each), score=hit.score) for hit, each in zip(shown_hits, details, strict=True)]
     following = end if len(found.hits) > end else None
     return Found(
         query=str(found.request),
@@ -173,14 +206,34 @@ def _facts(entries: list[ShownFact]) -> Facts:
 # --- photos ----------------------------------------------------------------------------------------------------------
 
 
-def _photo(path: Path) -> dict[str, Any]:
-    return {"id": photo_id(path), "path": shown(path), "name": shown(path.name), "folder": shown(path.parent)}
+def _photo(details: PhotoDetails) -> dict[str, Any]:
+    names = {"name": shown(details.name), "folder": shown(details.folder), "path": shown(details.path)}
+    return {**asdict(details), **names, "id": photo_id(details.path)}
 
 
 def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
+    @api.get("/photos", tags=["photos"], summary="Photos by date, the latest first")
+    def photos(where: Where, offset: Offset = 0, limit: Limit = 24) -> Listed:
+        index = library.photos.index
+        rows = index.newest(where)
+        paths = [index.paths[row] for row in rows[offset : offset + limit].tolist()]
+        following = offset + limit if offset + limit < len(rows) else None
+        listed = [Photo(**_photo(each)) for each in index.details(paths)]
+        return Listed(photos=listed, total=len(rows), offset=offset, next_offset=following)
+
     @api.get("/photos/{photo}", tags=["photos"], summary="A photo's details")
     def details(photo: str) -> Photo:
-        return Photo(**_photo(library.path(photo)))
+        return Photo(**_photo(library.photos.index.details([library.path(photo)])[0]))
+
+    @api.post("/export", tags=["photos"], summary="Chosen photos as a list, a table or an archive")
+    def export(
+        ids: Annotated[list[str], Form(description="Ids of photos.")],
+        form: Annotated[Literal["list", "csv", "json", "zip"], Form(description="list, csv, json or zip.")] = "list",
+    ) -> FileResponse:
+        chosen = library.photos.index.details(library.path(each) for each in ids)
+        file = write_export(chosen, form)
+        name = f"photos.{SUFFIXES[form]}"
+        return FileResponse(file, filename=name, background=BackgroundTask(file.unlink, missing_ok=True))
 
     @api.get(
         "/photos/{photo}/thumbnail",
@@ -215,7 +268,7 @@ def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
         def show(photo: str) -> Photo:
             path = library.path(photo)
             reveal(path)
-            return Photo(**_photo(path))
+            return Photo(**_photo(library.photos.index.details([path])[0]))
 
 
 @lru_cache(THUMBNAILS_HELD)

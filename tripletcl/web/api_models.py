@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -33,6 +34,23 @@ class Photo(BaseModel):
     path: str
     name: str
     folder: str
+    taken: datetime | None = Field(description="When it was taken, by its EXIF data, in the camera's local time.")
+    modified: datetime | None
+    camera: str | None
+    width: int | None
+    height: int | None
+    size: int | None = Field(description="Bytes of the file.")
+    latitude: float | None
+    longitude: float | None
+
+
+class Listed(BaseModel):
+    """A page of photos, the latest date first."""
+
+    photos: list[Photo]
+    total: int
+    offset: int
+    next_offset: int | None
 
 
 class Hit(Photo):

@@ -66,7 +66,7 @@ class Client:
             k: The number of photos.
             like: Ids of photos that show what is wanted, too.
             unlike: Ids of photos that show what is not wanted.
-            filters: As the server's documentation names them.
+            filters: `after`, `before`, `folder`, `name`, `camera`, `orientation`, `near`, as texts.
 
         Returns:
             `hits`, best first, and how the request was understood.
@@ -78,9 +78,9 @@ class Client:
             answer |= {"hits": answer["hits"] + more["hits"], "next_offset": more["next_offset"]}
         return answer
 
-    def similar(self, photo: str, k: int = 10) -> dict[str, Any]:
+    def similar(self, photo: str, k: int = 10, **filters: object) -> dict[str, Any]:
         """Find the k photos that show most nearly the same as a photo of the index, by its id; as `query`."""
-        return self.query(k=k, like=[photo])
+        return self.query("", k, like=[photo], unlike=(), **filters)
 
     def describe(self, photo: str | Path, k: int = 5) -> list[dict[str, Any]]:
         """Name the k facts that a photo shows best: a file, or the id of a photo of the index."""
@@ -89,6 +89,20 @@ class Client:
         return self._json("GET", f"/photos/{quote(str(photo), safe='')}/facts", {"k": k})["facts"]
 
     # --- photos ------------------------------------------------------------------------------------------------------
+
+    def photos(self, k: int = 100, **filters: object) -> list[dict[str, Any]]:
+        """List the k latest photos that meet the filters, by date."""
+        listed: list[dict[str, Any]] = []
+        offset: int | None = 0
+        while offset is not None and len(listed) < k:
+            wanted = min(k - len(listed), PAGE)
+            page = self._json("GET", "/photos", {**filters, "offset": offset, "limit": wanted})
+            listed, offset = listed + page["photos"], page["next_offset"]
+        return listed
+
+    def export(self, photos: Sequence[str], form: str = "zip") -> bytes:
+        """Read chosen photos, by their ids: "list", "csv", "json", or a "zip" of their files."""
+        return self._read("POST", "/export", fields=[("form", form), *(("ids", photo) for photo in photos)])
 
     def photo(self, photo: str) -> dict[str, Any]:
         """Tell the details of a photo, by its id."""
