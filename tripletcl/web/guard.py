@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tripletcl.web.access import API, SIGN_IN, Access
 from tripletcl.web.calls import CALLS, Calls, WrongCall
+from tripletcl.web.photo_page import KINDS
 from tripletcl.web.uploads import REQUEST_BYTES
 
 POLICY = "; ".join(
@@ -41,7 +42,9 @@ HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
 UPLOAD, PROGRESS, FILE = "gradio_api/upload", "gradio_api/upload_progress", "gradio_api/file="
 
 READ = ("", "theme.css", "favicon.ico", "gradio_api/queue/data", PROGRESS)
-READ_BELOW = (API, "assets/", "static/", "gradio_api/heartbeat/", FILE)
+READ_BELOW = ("assets/", "static/", "gradio_api/heartbeat/", FILE)
+FIRST_PAGE = ("", *(f"page/{name}" for name in KINDS))
+ELSEWHERE = "elsewhere"
 WRITTEN = {UPLOAD: REQUEST_BYTES, **dict.fromkeys(CALLS, 10**6)}
 """The routes that the page's browser reads, those whose names begin so, and those it sends to, with most bytes each.
 
@@ -58,10 +61,14 @@ class Guard:
         hosts: The names that it may be asked by, so that no page elsewhere can reach it through a name that points
             here; any name if empty.
         access: Who is let in.
+        base: Where the page of these calls is, if it is not the first page: "memory/".
     """
 
-    def __init__(self, app: ASGIApp, calls: Calls, hosts: Collection[str] = (), access: Access | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, calls: Calls, hosts: Collection[str] = (), access: Access | None = None, base: str = ""
+    ) -> None:
         self.app, self.calls, self.hosts, self.access = app, calls, frozenset(hosts), access or Access()
+        self.base = base
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -93,10 +100,11 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = scope["path"].removeprefix("/")
         answer: ASGIApp = self.refusal(scope) or (self.access.sign_in if route == SIGN_IN else self.app)
-        if answer is self.app and route in CALLS:
+        called = self._within(route)
+        if answer is self.app and called in CALLS:
             body = await Request(scope, receive).body()
             try:
-                receive = _again(self.calls.check(route, body), receive)
+                receive = _again(self.calls.check(called, body), receive)
             except WrongCall as wrong:
                 answer = JSONResponse({"error": str(wrong), "detail": str(wrong)}, 422)
         await answer(scope, receive, send)
@@ -113,13 +121,23 @@ class Guard:
             return _refused_length(headers.get("content-length"), 10**4, route)
         if (refused := self.access.refusal(scope)) is not None:
             return refused
-        if method == "POST" and (route in WRITTEN or route.startswith(API)):
-            return _refused_length(headers.get("content-length"), WRITTEN.get(route, REQUEST_BYTES), route)
-        if method not in ("GET", "HEAD") or not (route in READ or route.startswith(READ_BELOW)):
+        within = self._within(route)
+        if method == "POST" and (within in WRITTEN or route.startswith(API)):
+            return _refused_length(headers.get("content-length"), WRITTEN.get(within, REQUEST_BYTES), route)
+        if method not in ("GET", "HEAD") or not self._is_read(route, within):
             return _refused(404, "there is no such page", route)
-        if route.startswith(FILE) and not self.calls.uploads.holds(route.removeprefix(FILE)):
+        if within.startswith(FILE) and not self.calls.uploads.holds(within.removeprefix(FILE)):
             return _refused(403, "no file is served by its path", route)
         return None
+
+    def _is_read(self, route: str, within: str) -> bool:
+        return within in READ or within.startswith(READ_BELOW) or route in FIRST_PAGE or route.startswith(API)
+
+    def _within(self, route: str) -> str:
+        """The route within the page of the calls; one that nobody reads for a route that is elsewhere."""
+        if route == self.base.rstrip("/"):
+            return ""
+        return route.removeprefix(self.base) if route.startswith(self.base) else ELSEWHERE
 
 
 def _name(host: str) -> str | None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PREFIX = "/api/v1"
 """Where the interface for programs is."""
 
+MEMORY = "memory/"
+"""The page about stages and methods, where the user's photos are the first page."""
+
 VISITS_HELD = 100
 """Visits whose components Gradio holds in memory, some 100 kB each."""
 
@@ -54,34 +57,40 @@ def build_app(
         uploads: From `private_uploads`, the same that the page was built with.
         host: The address that it is served at. At a loopback address, requests for another host's name are refused, so
             that no page elsewhere can reach it through a name that points here.
-        api: From `build_api`; None to serve the page only.
+        api: From `build_api`; with it, the user's photos are the first page, and this one is at MEMORY.
         token: The token that visitors need; None to let in all who reach the server.
     """
     import gradio as gr
     from fastapi import FastAPI
     from starlette.routing import Route
 
+    from tripletcl.web import photo_page
     from tripletcl.web.access import Access
     from tripletcl.web.calls import Calls
     from tripletcl.web.guard import PROGRESS, UPLOAD, Guard
     from tripletcl.web.uploads import PHOTO_BYTES
 
+    base = "" if api is None else MEMORY
     app = FastAPI(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         lifespan=uploads.swept,
-        routes=[Route(f"/{UPLOAD}", uploads.take, methods=["POST"]), Route(f"/{PROGRESS}", uploads.progress)],
+        routes=[
+            Route(f"/{base}{UPLOAD}", uploads.take, methods=["POST"]),
+            Route(f"/{base}{PROGRESS}", uploads.progress),
+            *([] if api is None else photo_page.routes()),
+        ],
     )
     hosts = ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host] if is_loopback(host) else []
-    app.add_middleware(Guard, calls=Calls(page, uploads), hosts=hosts, access=Access(token))
+    app.add_middleware(Guard, calls=Calls(page, uploads), hosts=hosts, access=Access(token), base=base)
     if api is not None:
         app.mount(PREFIX, api)
     page.state_session_capacity = VISITS_HELD
     return gr.mount_gradio_app(
         app,
         page,
-        path="/",
+        path=f"/{base}".rstrip("/") or "/",
         server_name=host,
         footer_links=[],
         run_history=False,
