@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tripletcl.data import images
+from tripletcl.data import images, media
 from tripletcl.data.images import (
     BOX_COLOUR,
     Region,
@@ -332,18 +332,20 @@ def test_list_images(tmp_path: Path) -> None:
 def test_photos_that_are_left_out_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "find_spec", lambda name: None)
-    for name in ("a.mpo", "b.HEIC", "c.heic", "d.mp4", "._e.jpg", "f.txt", ".DS_Store"):
+    monkeypatch.setattr(media, "find_spec", lambda name: None)
+    for name in ("a.mpo", "b.HEIC", "c.heic", "d.mp4", "e.NEF", "._e.jpg", "f.txt", "h.psd", ".DS_Store"):
         (tmp_path / name).touch()
     (tmp_path / "__MACOSX").mkdir()
     (tmp_path / "__MACOSX" / "g.jpg").touch()
     assert list_images(tmp_path) == [tmp_path / "a.mpo"]
     assert caplog.messages == [
-        f'{tmp_path}: 4 files are left out: 2 .heic (pip install "tripletcl[media]" reads them), 1 .mp4 (not '
-        "supported: save them as JPEG), 1 hidden"
+        f'{tmp_path}: 6 files are left out: 2 .heic (pip install "tripletcl[media]" reads them), '
+        '1 .mp4 (pip install "tripletcl[media]" reads them), 1 .nef (pip install "tripletcl[media]" reads them), '
+        "1 .psd (not supported: save them as JPEG), 1 hidden"
     ]
     monkeypatch.undo()
-    assert [path.name for path in list_images(tmp_path)] == ["a.mpo", "b.HEIC", "c.heic"]
+    monkeypatch.setattr(media, "find_spec", lambda name: name)
+    assert [path.name for path in list_images(tmp_path)] == ["a.mpo", "b.HEIC", "c.heic", "d.mp4", "e.NEF"]
 
 
 def test_heif_is_decoded_like_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -323,3 +323,27 @@ def test_arguments_of_other_types_are_refused_in_a_sentence(embedder: FactEmbedd
         with pytest.raises(UserError, match=f"batch_size must be {message}"):
             embedder.encode_images(pictures, batch_size)
     assert len(embedder.encode_images(np.zeros((2, 3, 64, 64), np.uint8))) == 2
+
+
+def test_tensors_arrays_and_pictures_are_the_same_images(embedder: FactEmbedder, pictures: list[Path]) -> None:
+    arrays = [np.asarray(Image.open(path).convert("RGB")) for path in pictures]
+    tensors = [torch.from_numpy(array.transpose(2, 0, 1).copy()) for array in arrays]
+    expected = embedder.encode_images(arrays)
+    assert torch.equal(embedder.encode_images(tensors, device="cpu"), expected)
+    assert torch.equal(embedder.encode_images([tensors[0], *arrays[1:]]), expected)
+    with pytest.raises(UserError, match="a uint8 array or tensor, not int"):
+        embedder.encode_images([arrays[0], 7])
+    with pytest.raises(UserError, match="allowed is uint8"):
+        embedder.encode_images([tensors[0] / 255])
+    with pytest.raises(UserError, match="give \\[image\\] instead of one Tensor"):
+        embedder.encode_images(tensors[0])
+
+
+def test_a_runs_folder_is_its_latest_stage(embedder: FactEmbedder, tmp_path: Path) -> None:
+    for stage in ("stage-09", "stage-10", "stage-100"):
+        embedder.save_pretrained(tmp_path / "stages" / stage)
+    (tmp_path / "stages" / "stage-101").mkdir()  # not written yet
+    (tmp_path / "stages" / "stage-09" / "embedder.json").write_text("{}")
+    assert FactEmbedder.from_pretrained(tmp_path).fingerprint() == embedder.fingerprint()
+    with pytest.raises(UserError, match="nowhere"):
+        FactEmbedder.from_pretrained(tmp_path / "nowhere")

@@ -16,7 +16,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageDraw, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
+from tripletcl.data.media import HEIF, INSTALL_MEDIA, RAW, VIDEO, media_suffixes, open_heif, open_raw, open_video
 from tripletcl.errors import UserError
 from tripletcl.progress import report
 
@@ -39,20 +39,8 @@ SUFFIXES = frozenset(
 )
 """The suffixes of image files, in lower case."""
 
-HEIF = frozenset({".heic", ".heif", ".hif"})
-"""The suffixes of image files that the extra `media` reads."""
-
-UNSUPPORTED = {
-    f".{suffix}": "not supported: save them as JPEG"
-    for suffix in (
-        *("jxl", "psd", "svg"),
-        *("3fr", "arw", "cr2", "cr3", "dng", "erf", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "srw", "x3f"),
-        *("3gp", "avi", "m4v", "mkv", "mov", "mp4", "mpg", "mts", "webm", "wmv"),
-    )
-}
-"""The suffixes of photos and videos that are not read, each with the reason."""
-
-INSTALL_MEDIA = 'pip install "tripletcl[media]" reads them'
+UNSUPPORTED = dict.fromkeys((".jxl", ".psd", ".svg"), "not supported: save them as JPEG")
+"""The suffixes of images that are not read, each with the reason."""
 
 ARCHIVE_LEFTOVER = "__MACOSX"
 """The folder that macOS adds to archives, with a file of metadata under the name of each photo."""
@@ -283,7 +271,7 @@ def _frame(small: Image.Image, box: PixelBox, whole: tuple[int, int]) -> None:
 
 def image_suffixes() -> frozenset[str]:
     """Return the suffixes of the image files that can be read here."""
-    return SUFFIXES | HEIF if find_spec("pillow_heif") else SUFFIXES
+    return SUFFIXES | media_suffixes()
 
 
 def list_images(folder: str | Path, left_out: Counter[str] | None = None) -> list[Path]:
@@ -314,7 +302,7 @@ def list_images(folder: str | Path, left_out: Counter[str] | None = None) -> lis
     counts: Counter[str] = Counter() if left_out is None else left_out
     images: list[Path] = []
     suffixes = image_suffixes()
-    unread = UNSUPPORTED | dict.fromkeys(HEIF - suffixes, INSTALL_MEDIA)
+    unread = UNSUPPORTED | dict.fromkeys((HEIF | RAW | VIDEO) - suffixes, INSTALL_MEDIA)
     for path in paths:
         if (suffix := path.suffix.lower()) in unread:
             counts[f"{suffix} ({unread[suffix]})"] += 1
@@ -448,22 +436,18 @@ def _open(source: ImageLike) -> contextlib.AbstractContextManager[Image.Image]:
         return contextlib.nullcontext(source)  # the caller's image: left open
     if isinstance(source, np.ndarray):
         return _from_array(source)
+    suffix = "" if isinstance(source, bytes) else os.path.splitext(source)[1].lower()  # noqa: PTH122 - as above
+    if suffix in VIDEO:
+        return open_video(source)  # by its path: it may be larger than the memory
     raw = source if isinstance(source, bytes) else read_photo(source)
+    if suffix in RAW:
+        return open_raw(raw)
     if raw.startswith(b"\xff\xd8\xff"):  # Image.open refuses a JPEG by its pixels, without asking for its scale
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
             return JpegImageFile(io.BytesIO(raw))
     if raw[4:8] == b"ftyp" and b"avif" not in raw[:64]:
-        return _open_heif(raw)
+        return open_heif(raw)
     return Image.open(io.BytesIO(raw))
-
-
-def _open_heif(raw: bytes) -> Image.Image:
-    """Open a HEIF image, which is decoded when it is loaded; its rotation is applied by its decoder."""
-    try:
-        from pillow_heif import HeifImageFile
-    except ImportError as error:
-        raise UserError(f"an image in HEIF; {INSTALL_MEDIA}") from error
-    return HeifImageFile(io.BytesIO(raw))
 
 
 def _load(image: Image.Image, size: int | None, own: bool) -> tuple[float, float]:

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from tripletcl.data.images import HEIF, ORIENTATION_TAG
+from tripletcl.data.images import ORIENTATION_TAG
+from tripletcl.data.media import HEIF
 
 FIRST_YEAR = 1826
 """The year of the oldest photograph that survives; scans of old prints may carry their date."""

@@ -70,21 +70,28 @@ class FactEmbedder(TextEmbedder):
         return self.image.mean.device
 
     def encode_images(
-        self, images: Sequence[ImageLike], batch_size: int | None = None, normalise: bool = True
+        self,
+        images: Sequence[ImageLike | Tensor],
+        batch_size: int | None = None,
+        normalise: bool = True,
+        device: torch.device | str | None = None,
     ) -> Tensor:
         """Embed images in eval mode, `[N, 3, D]`: `vectors_of(represent_images(...))`.
 
         Args:
-            images: Paths, Pillow images, uint8 arrays of any size, or results of `decode`.
+            images: Paths, Pillow images, uint8 arrays or tensors of any size, or results of `decode`, in any mixture.
             batch_size: See `represent_images`.
             normalise: Scale each unit's vector to length 1.
+            device: The model is moved there and stays there; None leaves it where it is.
 
         Raises:
-            UserError: an image cannot be decoded.
+            UserError: an image cannot be decoded, or is of a type that is none.
         """
+        if device is not None:
+            self.to(device)
         return self.vectors_of(self.represent_images(images, batch_size), normalise)
 
-    def decode(self, image: ImageLike) -> np.ndarray:
+    def decode(self, image: ImageLike | Tensor) -> np.ndarray:
         """Decode an image to the model's input, uint8 `[3, S, S]`; a decoded image is returned unchanged.
 
         Threads may call it while the model computes.
@@ -95,7 +102,7 @@ class FactEmbedder(TextEmbedder):
         return decode(image, self.image_size)
 
     @torch.no_grad()
-    def represent_images(self, images: Sequence[ImageLike], batch_size: int | None = None) -> Tensor:
+    def represent_images(self, images: Sequence[ImageLike | Tensor], batch_size: int | None = None) -> Tensor:
         """Compute the input of the readout in eval mode: pooled features `[N, C]`, with a fork `[N, 2C]`.
 
         Args:

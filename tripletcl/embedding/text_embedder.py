@@ -118,10 +118,14 @@ class TextEmbedder(SavedModel):
     def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> Self:
         """Load a folder of `FactEmbedder.save_pretrained`; nothing is downloaded and no pickle is read.
 
+        Args:
+            folder: The folder, that of a run's stage, or that of a run, whose latest stage is loaded.
+            device: The device that the model is for.
+
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        model = load_model(Path(folder), SPEC_FILE, "embedder", parse, cls._build, part=cls.stored_part)
+        model = load_model(_latest_stage(Path(folder)), SPEC_FILE, "embedder", parse, cls._build, part=cls.stored_part)
         return model.to(device).eval()
 
     @classmethod
@@ -130,6 +134,14 @@ class TextEmbedder(SavedModel):
         spec, facts, names = parsed
         with torch.random.fork_rng(devices=[]):
             return cls(spec, build_text_branch(spec), facts, names)
+
+
+def _latest_stage(folder: Path) -> Path:
+    """The latest stage in a run's folder; any other folder is returned unchanged."""
+    stages = (
+        [] if (folder / SPEC_FILE).exists() else [file.parent for file in folder.glob(f"stages/stage-*/{SPEC_FILE}")]
+    )
+    return max(stages, key=lambda stage: int(stage.name.rpartition("-")[2]), default=folder)
 
 
 def _rows_of(prompts: Sequence[Sequence[str | None]], encode: Callable[[list[str]], Tensor]) -> tuple[Tensor, Tensor]:

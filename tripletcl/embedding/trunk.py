@@ -225,19 +225,26 @@ def build_head(features: int, outputs: int, std: float | None, hidden: int = 0) 
     return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), last) if hidden else last
 
 
-def decode(image: ImageLike, size: int) -> np.ndarray:
+def decode(image: ImageLike | Tensor, size: int) -> np.ndarray:
     """Decode an image to the network's input, uint8 `[3, S, S]`; a decoded image is returned unchanged.
 
     Raises:
-        UserError: the image cannot be decoded.
+        UserError: the image cannot be decoded, or is of a type that is none.
     """
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().numpy()
+    if not isinstance(image, ImageLike):
+        raise UserError(
+            "an image is a path, the bytes of a file, a Pillow image, or a uint8 array or tensor, not "
+            f"{type(image).__name__}"
+        )
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape == (3, size, size):
         return image
     return decode_image(image, size)
 
 
 def pixel_batches(
-    images: Sequence[ImageLike], size: int, batch_size: int, device: torch.device | str
+    images: Sequence[ImageLike | Tensor], size: int, batch_size: int, device: torch.device | str
 ) -> Iterator[Tensor]:
     """Yield batches `[B, 3, S, S]` in [0, 1]; threads decode the next one meanwhile.
 
