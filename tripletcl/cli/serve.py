@@ -43,6 +43,9 @@ def serve(
     from tripletcl.web.uploads import private_uploads
 
     with signals_raise(), open_port(host, port) as listening, private_uploads() as uploads:
+        from gradio import Blocks
+
+        from tripletcl.runs.stored import FactRun
         from tripletcl.web.access import Access, new_token
         from tripletcl.web.api import build_api
         from tripletcl.web.galleries import default_index
@@ -52,13 +55,15 @@ def serve(
         from tripletcl.web.state import LiveState
         from tripletcl.web.views import warm_up
 
-        live = LiveState(run, other, index or default_index(run))
-        warm_up(live.current)
+        memory = other is not None or FactRun.open(run).first_tasks > 0  # a collection has no stages to compare
+        if memory:
+            live = LiveState(run, other, index or default_index(run))
+            warm_up(live.current)
         own_machine = is_loopback(host)
         token = Access(token or (None if own_machine else new_token())).token
         with closing(Jobs()) as jobs:
-            api = build_api(Library(run, index), jobs, uploads, may_teach=teach, own_machine=own_machine)
-            page = build_page(live, uploads, may_teach=teach)
+            api = build_api(Library(run, index), jobs, uploads, may_teach=teach, own_machine=own_machine, memory=memory)
+            page = build_page(live, uploads, may_teach=teach) if memory else Blocks()
             server = build_server(build_app(page, uploads, host, api=api, token=token))
             listening.listen()
             address = address_of(listening)

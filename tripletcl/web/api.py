@@ -72,7 +72,13 @@ Count = Annotated[int, Query(ge=1, le=100, description="Number of facts.")]
 
 
 def build_api(
-    library: Library, jobs: Jobs, uploads: Uploads, *, may_teach: bool = True, own_machine: bool = True
+    library: Library,
+    jobs: Jobs,
+    uploads: Uploads,
+    *,
+    may_teach: bool = True,
+    own_machine: bool = True,
+    memory: bool = True,
 ) -> FastAPI:
     """Build the application that is mounted at PREFIX.
 
@@ -82,6 +88,7 @@ def build_api(
         uploads: The photos that visitors upload.
         may_teach: True if visitors may teach the run.
         own_machine: True if the server can be reached from its own machine only, so that it may show files there.
+        memory: True if the server has the page of stages and methods.
     """
     failures: dict[int | str, dict[str, Any]] = {
         "4XX": {"model": Failure, "description": "It was refused, for the reason given."}
@@ -110,6 +117,7 @@ def build_api(
             facts=facts,
             may_teach=may_teach,
             files=own_machine,
+            memory=memory,
         )
 
     @api.get("/vocabulary", tags=["run"], summary="The facts that can be asked for, in words")

@@ -25,6 +25,7 @@ class About(BaseModel):
     facts: int = Field(description="The number of facts that the model was taught.")
     may_teach: bool
     files: bool = Field(description="True if the server can show a photo in its folder: it serves its own machine.")
+    memory: bool = Field(description="True if there is a page of stages and methods, /memory/.")
 
 
 class Photo(BaseModel):

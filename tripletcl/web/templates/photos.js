@@ -320,6 +320,7 @@ async function learnAbout() {
   try {
     about = await call("/");
     $("run").textContent = about.run;
+    $("memory").hidden = !about.memory;
     const known = await call("/vocabulary");
     $("known").replaceChildren(...known.slice(0, 500).map((text) => make("option", { value: text })));
   } catch { /* the photos' own error says why */ }
