@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from tripletcl.cli.options import AsJson, Photos, RunArgument, Stage, existing_folder, photo_files
 from tripletcl.cli.output import missing_note, print_skipped, ready, say, skipped_entries, working
+from tripletcl.errors import UserError
 
 if TYPE_CHECKING:
     from tripletcl.retrieval import Changes, FactIndex
@@ -49,6 +50,7 @@ def sync(
     kind: Annotated[
         str | None, typer.Option(help="auto (by size), flat, hnsw or ivfpq; default: unchanged, auto for a new index.")
     ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the folder: embed what changes from now on.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Embed new and changed photos of a folder.
@@ -65,6 +67,27 @@ def sync(
     _print_changes(folder, index, changes, as_json)
     if not as_json and (note := missing_note(run, index.missing(_absolute(images)))):
         say(note)
+    if watch:
+        _follow(run, folder, _absolute(images), as_json)
+
+
+def _follow(run: Path, folder: Path, images: Path, as_json: bool) -> None:
+    """Sync an index again whenever its folder of photos changes, until the user interrupts."""
+    from tripletcl.retrieval import writing
+    from tripletcl.runs.collection import open_model
+    from tripletcl.runs.watch import watch
+
+    def act() -> None:
+        try:
+            with writing(folder, open_model(run, index=folder).load()) as index:
+                changes = index.sync(images)
+        except UserError as error:  # a drive that is unplugged, a lesson that is learned: the next change tries again
+            say(error)
+        else:
+            if changes.added or changes.changed or changes.removed:
+                _print_changes(folder, index, changes, as_json)
+
+    watch(images, act)
 
 
 @index_app.command()

@@ -24,7 +24,7 @@ from tripletcl.embedding.readout import ClosedScores
 from tripletcl.embedding.saving import digest, load_model, save_model
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.text import TextBranch, build_text_branch
-from tripletcl.embedding.text_embedder import SPEC_FILE, NoTextEncoder, Parsed, TextEmbedder, parse
+from tripletcl.embedding.text_embedder import SPEC_FILE, NoTextEncoder, Parsed, TextEmbedder, latest_stage, parse
 from tripletcl.embedding.text_encoders import TextEncoder
 from tripletcl.embedding.trunk import decode, default_batch_size, pixel_batches
 from tripletcl.errors import UserError
@@ -259,7 +259,7 @@ class FactEmbedder(TextEmbedder):
         """Load a folder of `save_pretrained`; nothing is downloaded and no pickle is read.
 
         Args:
-            folder: The folder.
+            folder: The folder, that of a run's stage, or that of a run, whose latest stage is loaded.
             device: Of the weights.
             text: Load the text encoder as well; without it photos are embedded as ever, and texts are refused.
 
@@ -268,8 +268,9 @@ class FactEmbedder(TextEmbedder):
         """
         if text:
             return super().from_pretrained(folder, device)
-        build = partial(cls._build, encoder=NoTextEncoder.of(Path(folder)))
-        return load_model(Path(folder), SPEC_FILE, "embedder", parse, build).to(device).eval()
+        folder = latest_stage(Path(folder))
+        build = partial(cls._build, encoder=NoTextEncoder.of(folder))
+        return load_model(folder, SPEC_FILE, "embedder", parse, build).to(device).eval()
 
     @classmethod
     def _build(cls, parsed: Parsed, encoder: TextEncoder | None = None) -> Self:

@@ -125,7 +125,7 @@ class TextEmbedder(SavedModel):
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        model = load_model(_latest_stage(Path(folder)), SPEC_FILE, "embedder", parse, cls._build, part=cls.stored_part)
+        model = load_model(latest_stage(Path(folder)), SPEC_FILE, "embedder", parse, cls._build, part=cls.stored_part)
         return model.to(device).eval()
 
     @classmethod
@@ -136,7 +136,7 @@ class TextEmbedder(SavedModel):
             return cls(spec, build_text_branch(spec), facts, names)
 
 
-def _latest_stage(folder: Path) -> Path:
+def latest_stage(folder: Path) -> Path:
     """The latest stage in a run's folder; any other folder is returned unchanged."""
     stages = (
         [] if (folder / SPEC_FILE).exists() else [file.parent for file in folder.glob(f"stages/stage-*/{SPEC_FILE}")]
