@@ -10,10 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -288,6 +290,66 @@ def test_slurm_refuses_in_a_sentence(one_node: Path, tmp_path: Path, quick: dict
 
 
 # --- Ray ------------------------------------------------------------------------------------------------------------
+
+
+class RayError(Exception):
+    """As Ray raises it for a task that it gave up."""
+
+
+class ThreadsAsRay:
+    """The few functions of Ray that the engine calls, by threads; the second task is lost."""
+
+    exceptions = SimpleNamespace(RayError=RayError)
+
+    def __init__(self) -> None:
+        self.options: dict[str, object] = {}
+        self.most, self.running, self.pool = 0, 0, ThreadPoolExecutor(4)
+
+    def init(self, **options: object) -> None:
+        self.options |= options
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 4.0}
+
+    def remote(self, **options: object) -> Callable[[Callable[..., int]], object]:
+        self.options |= options
+        return lambda function: SimpleNamespace(remote=lambda *arguments: self.start(function, *arguments))
+
+    def start(self, function: Callable[..., int], *arguments: object) -> Future[int]:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        return self.pool.submit(function, *arguments)
+
+    def wait(self, references: list[Future[int]]) -> tuple[list[Future[int]], list[Future[int]]]:
+        done = next(iter(as_completed(references)))
+        self.running -= 1
+        return [done], [each for each in references if each is not done]
+
+    def get(self, reference: Future[int]) -> int:
+        if reference.result() == 3:
+            raise RayError("trace\nThe node of the task died")
+        return reference.result()
+
+    def shutdown(self) -> None:
+        self.pool.shutdown()
+
+
+def test_tasks_are_started_as_others_end_and_a_lost_one_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = ThreadsAsRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    jobs = [Job([sys.executable, "-c", f"raise SystemExit({code})"], tmp_path / str(code)) for code in (0, 3, 2, 0)]
+    events: list[str] = []
+    engine = Engine(name="ray", cpus=2, gpus=0.5)
+    cluster("ray")(jobs, engine, tmp_path, 2, lambda n: events.append(f"+{n}"), lambda n: events.append(f"-{n}"))
+    assert sorted(events) == [f"{sign}{n}" for sign in "+-" for n in range(4)]
+    assert events[:2] == ["+0", "+1"]
+    assert ray.most == 2
+    assert {"num_cpus": 2, "num_gpus": 0.5, "address": None, "include_dashboard": False}.items() <= ray.options.items()
+    assert (tmp_path / "3").read_text() == "tripletcl: Ray gave the run up: The node of the task died\n"
+    assert (tmp_path / "2").read_text() == ""
 
 
 @pytest.mark.slow
