@@ -285,7 +285,7 @@ def test_runs_of_a_comparison_are_a_job_array_of_slurm(
 @pytest.mark.slow
 def test_slurm_refuses_in_a_sentence(one_node: Path, tmp_path: Path, quick: dict[str, str]) -> None:
     config = config_of(methods=["mas"], engine={"name": "slurm", "partition": "nowhere"})
-    with pytest.raises(UserError, match=r"SLURM refuses the jobs: .*invalid partition"):
+    with pytest.raises(UserError, match=r"SLURM refuses the jobs: .*Invalid partition"):
         compare(config, tmp_path)
 
 

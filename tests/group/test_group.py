@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Group
+from launching import Group
 from together import PAIRED, cases, flat
 from torch import Tensor, distributed
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import field
 import pytest
-from conftest import launched
+from launching import launched
 
 from tripletcl.config import dump_config
 from tripletcl.files import read_json
