@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tripletcl.data.facts import Fact
 from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder
 from tripletcl.embedding.base import (
+    BREADTH,
     IMAGE_SHARE,
     SHARPNESS,
     TEMPERATURE,
@@ -49,6 +50,16 @@ def test_a_soft_vocabulary_scores_by_the_bhattacharyya_coefficient() -> None:
             pairs = zip(outputs, weights, strict=True)
             expected = sum(math.sqrt(p / sum(outputs) * w / sum(weights)) for p, w in pairs)
             assert float(scores[photo, word]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_a_text_means_is_seen_by_the_posteriors_of_its_classes_at_temperature_1() -> None:
+    image, text = soft_bases()
+    representation, encoded = torch.randn(3, 6), torch.randn(1, 5)
+    posteriors = torch.nn.functional.linear(representation, image.weight, image.bias).softmax(1)
+    cosines = F.cosine_similarity(encoded, text.descriptions)
+    expected = (posteriors * (BREADTH * (cosines - cosines.max())).exp()).sum(1)
+    torch.testing.assert_close(text.seen(encoded, 0.3 * image(representation)), expected)
+    assert float(text.familiarity(encoded)[0]) == pytest.approx(float(cosines.max()))
 
 
 def test_whole_vectors_have_length_1_and_their_product_is_the_sum_of_both_blocks() -> None:

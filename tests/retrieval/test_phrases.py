@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tripletcl.data.facts import LONGEST_REQUEST, Fact
+from tripletcl.data.facts import LONGEST_REQUEST, Fact, Query
 from tripletcl.data.words import stem
 from tripletcl.errors import UserError
 from tripletcl.retrieval.lexicon import Lexicon
@@ -291,3 +291,15 @@ def test_threads_stem_words_at_the_same_time() -> None:
     words = ["riding", "horses", "running", "children"] * 500
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(stem, words)) == [stem(word) for word in words]
+
+
+@pytest.mark.parametrize("phrase", ["two dogs playing together", "dogs playing outdoors", "the dogs are just playing"])
+def test_how_something_is_done_is_no_object(phrase: str) -> None:
+    facts = [Fact("dog", "playing"), Fact("person", "playing", "guitar")]
+    assert read_phrase(phrase, facts).queries == (Query("dog", "playing"),)
+
+
+def test_a_known_text_keeps_its_manner() -> None:
+    assert read_phrase("two dogs playing together", [Fact("dog", "playing together")]).queries == (
+        Query("dog", "playing together"),
+    )

@@ -33,6 +33,9 @@ SHARPNESS, TEMPERATURE = 20.0, 1.5
 """Factor of the cosines of a text and the descriptions of classes; temperature of the posteriors. Both are measured in
 docs/measured/base.md."""
 
+BREADTH = 10.0
+"""Factor of the cosines of a text and the descriptions, where the classes that a text means are told from others."""
+
 IMAGE_SHARE, TEXT_SHARE = 0.5, 0.2
 """Shares of the base block in the squared length of an image's vector, and of that of a text that was taught."""
 
@@ -128,6 +131,27 @@ class TextBase(nn.Module):
         """Compute base blocks `[n, W]` of length 1 of the encoder's vectors `[n, E]`."""
         encoded = F.normalize(encoded, dim=1)
         return (SHARPNESS * encoded @ self.descriptions.T).softmax(1).sqrt() if self.soft else encoded
+
+    def familiarity(self, encoded: Tensor) -> Tensor:
+        """`[n]` the largest cosine of texts, by the encoder's vectors `[n, E]`, and the description of a class."""
+        return (F.normalize(encoded, dim=1) @ self.descriptions.T).amax(dim=1)
+
+    def seen(self, encoded: Tensor, own: Tensor) -> Tensor:
+        """Compute the probability that images show what a text means: `sum_c p_c exp(BREADTH (cos_c - max cos))`.
+
+        The posteriors p are those at temperature 1.
+
+        Args:
+            encoded: The encoder's vector of the text, `[1, E]`.
+            own: Base blocks `[N, W]` of images, of any length.
+
+        Returns:
+            `[N]`.
+        """
+        cosines = F.normalize(encoded, dim=1) @ self.descriptions.T  # [1, W]
+        posteriors = own.clamp(min=0) ** (2 * TEMPERATURE)
+        posteriors = posteriors / posteriors.sum(dim=1, keepdim=True).clamp(min=torch.finfo(own.dtype).tiny)
+        return posteriors @ (BREADTH * (cosines - cosines.amax())).exp()[0]
 
     @staticmethod
     def join(own: Tensor, taught: Tensor, known: Tensor) -> Tensor:

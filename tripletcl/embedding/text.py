@@ -116,7 +116,11 @@ class TextBranch(nn.Module):
     def base_block(self, texts: Sequence[str]) -> Tensor:
         """Map texts to their base blocks `[n, W]`."""
         assert self.base is not None
-        return self.base(self._raw(texts).to(self.centre.device))
+        return self.base(self.raw(texts))
+
+    def raw(self, texts: Sequence[str]) -> Tensor:
+        """Return the encoder's own vectors `[n, E]`."""
+        return self._raw(texts).to(self.centre.device)
 
     def set_centre(self, texts: Sequence[str]) -> None:
         """Subtract the mean vector of these texts from now on (Elhoseiny et al., AAAI 2017).

@@ -67,6 +67,32 @@ class TextEmbedder(SavedModel):
         return [self.base_names[number].split(", ")[0] for number in weights.topk(count).indices.tolist()]
 
     @torch.no_grad()
+    def familiarity(self, text: str, unit: int | None = None) -> float | None:
+        """Return how near a text is to what the base knows, a cosine; None if the text was taught, or without classes.
+
+        Args:
+            text: The text.
+            unit: See `encode_units`.
+        """
+        prompt, base = self.spec.prompt(text, unit), self.text.base
+        if base is None or not base.soft or any(prompt in units for units in self.prompts(self.facts)):
+            return None
+        return float(base.familiarity(self.text.raw([prompt]))[0])
+
+    @torch.no_grad()
+    def seen_by_base(self, text: str, vectors: Tensor, unit: int | None = None) -> Tensor:
+        """Return the probability that images show what a text means to the base, `[N]`.
+
+        Args:
+            text: A text with a `familiarity`.
+            vectors: The images' vectors `[N, D]` of a unit.
+            unit: See `encode_units`.
+        """
+        assert self.text.base is not None
+        own = vectors[:, : len(self.text.base.descriptions)].to(self.text.centre.device)
+        return self.text.base.seen(self.text.raw([self.spec.prompt(text, unit)]), own)
+
+    @torch.no_grad()
     def encode_units(self, texts: Sequence[str], unit: int | None = None) -> Tensor:
         """Encode texts of units as normalised vectors `[n, D]`.
 

@@ -65,7 +65,7 @@ def build_text_encoder(spec: str, local_files_only: bool = True) -> TextEncoder:
 def _transformer(spec: str, local_files_only: bool) -> TransformerEncoder:
     """Build one encoder for all embedders: its weights take 90 MB, and checking them takes a tenth of a second."""
     if spec == "minilm":
-        return TransformerEncoder(str(minilm_folder()), States(), MINILM_WIDTH)
+        return TransformerEncoder(str(minilm_folder(checked=False)), States(), MINILM_WIDTH, check=minilm_folder)
     if (Path(spec) / MODULES_FILE).is_file():
         folder, reading = read_sentence_transformer(Path(spec))
         width = len(reading.modes) * config_width(str(folder), read_config(str(folder)))
@@ -281,12 +281,18 @@ class TransformerEncoder:
         reading: Makes the vector of a text by a tokenizer and a model.
         width: Of its vectors.
         local_files_only: Never download.
+        check: Called before the model is loaded, which a text whose vector is cached does not need.
     """
 
     def __init__(
-        self, name: str, reading: Callable[[Any, Any, str], Tensor], width: int, local_files_only: bool = True
+        self,
+        name: str,
+        reading: Callable[[Any, Any, str], Tensor],
+        width: int,
+        local_files_only: bool = True,
+        check: Callable[[], object] | None = None,
     ) -> None:
-        self.name, self.reading, self.width = name, reading, width
+        self.name, self.reading, self.width, self.check = name, reading, width, check
         self.options = {"local_files_only": local_files_only}
 
     def __deepcopy__(self, memo: dict) -> TransformerEncoder:
@@ -312,6 +318,8 @@ class TransformerEncoder:
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """Tokenizer and model; loaded on first use, since a search by image needs no text encoder."""
+        if self.check is not None:
+            self.check()
         from transformers import AutoModel, AutoTokenizer
 
         with without_progress_bars(), checkpoint_errors(self.name, not self.options["local_files_only"]):

@@ -21,11 +21,17 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
-class BaseEmbedder(Protocol):
+class BaseEmbedder(Embedder, Protocol):
     """May know things before it is taught."""
 
     def nearest_of_base(self, text: str, unit: int | None = None, /) -> list[str]:
         """Name what answers a text that was never taught; empty if its own vector does."""
+
+    def familiarity(self, text: str, unit: int | None = None, /) -> float | None:
+        """How near a text is to what the model knew before it was taught; None if another part of it answers."""
+
+    def seen_by_base(self, text: str, vectors: Tensor, unit: int | None = None, /) -> Tensor:
+        """The probability `[N]` that photos show what a text means, from their vectors `[N, D]` of a unit."""
 
 
 @runtime_checkable

@@ -26,6 +26,11 @@ GROUPS = word_set("group groups couple pair pairs crowd bunch lot lots number")
 """Counts if "of" follows."""
 NEGATIONS = word_set("no not without except never cannot nobody none nothing nowhere neither nor lacking minus")
 ALTERNATIVES = word_set("or either | ||")
+MANNERS = word_set(
+    "together alone apart outdoors indoors quickly slowly happily sadly fast away somewhere everywhere anywhere here "
+    "there now today very really just only also"
+)
+"""Words of how and where that no photo is told apart by: "two dogs playing together"."""
 PREPOSITIONS = word_set(
     "about above across against along among around at behind below beneath beside between by down for from in inside "
     "into near of off on onto out outside over past through to towards under up upon with"
@@ -101,13 +106,13 @@ def _words(phrase: str, lexicon: Lexicon) -> list[str]:
                 f"{excerpt(word)} in {excerpt(phrase)} cannot be read; search for one thing at a time, as in dog "
                 "running, then horse running"
             )
-    return content_words(words)
+    return [word for word in content_words(words) if word.casefold() not in MANNERS or lexicon.has(word)]
 
 
 def _is_special(word: str) -> bool:
     """True for a word that is no part of a unit unless a known text has it."""
     word = word.casefold()
-    return word.isdigit() or any(word in words for words in (COUNTS, NEGATIONS, ALTERNATIVES, FILLERS))
+    return word.isdigit() or any(word in words for words in (COUNTS, NEGATIONS, ALTERNATIVES, FILLERS, MANNERS))
 
 
 def _clauses(words: Words, lexicon: Lexicon) -> Iterator[Words]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tripletcl.retrieval import Filter, Hit, Request, answer, notes_on, parse_request
+from tripletcl.retrieval.presence import absent
 from tripletcl.runs.collection import Collection
 
 
@@ -18,6 +19,8 @@ class Answer:
         request: The request as it was understood.
         notes: What a reader should know: words left out, units that the model was never taught, a later stage.
         hits: The photos, best first.
+        absent: For words that no photo shows, or that the model does not know, a sentence each; they are also the first
+            notes.
         scale: The meaning of a hit's score: "cosines" for one term, "probability" for several, or "score" where the
             model has no calibration.
     """
@@ -26,6 +29,7 @@ class Answer:
     notes: list[str]
     hits: list[Hit]
     scale: str
+    absent: tuple[str, ...] = ()
 
 
 def ask(
@@ -50,10 +54,12 @@ def ask(
     Raises:
         UserError: the request cannot be read, or an example photo, or no photo meets the filter.
     """
-    request = parse_request(words, photos.embedder.facts, like, unlike)
+    request = parse_request(words, photos.embedder.known_facts, like, unlike)
     notes = notes_on(request, photos.embedder, photos.embedder.vocabulary)
     several = len(request.terms) > 1
     calibration = photos.calibration if several else None
     hits = answer(photos.index, request, k, calibration, where)
-    notes = [*([photos.newer] if photos.newer else []), *notes]
-    return Answer(request, notes, hits, "cosines" if not several else "score" if calibration is None else "probability")
+    missing = absent(request, photos.index, photos.embedder, where)
+    notes = [*missing, *([photos.newer] if photos.newer else []), *notes]
+    scale = "cosines" if not several else "score" if calibration is None else "probability"
+    return Answer(request, notes, hits, scale, tuple(missing))

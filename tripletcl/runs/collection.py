@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tripletcl.embedding import FactEmbedder, TextEmbedder
 from tripletcl.errors import UserError
+from tripletcl.experiments.inputs import cache_folder
 from tripletcl.retrieval import Calibration, FactIndex, about_index
 from tripletcl.retrieval.store import read_together
 from tripletcl.runs.calibrate import stage_calibration
@@ -41,7 +42,8 @@ class StoredModel:
         return self._with_texts(TextEmbedder.from_pretrained(self.folder))
 
     def _with_texts(self, embedder: Embedder) -> Embedder:
-        """Add the vectors of texts that the run has stored: encoding takes longer."""
+        """Add the vectors of texts that are stored: to load the encoder takes far longer than the rest of a query."""
+        embedder.text.cache_in(cache_folder())
         if self.run is not None:
             embedder.text.load_encoded(self.run.path / TEXTS)
         return embedder
