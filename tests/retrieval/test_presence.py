@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tripletcl.data.facts import Fact
 from tripletcl.retrieval import FactIndex, Filter, parse_request
 from tripletcl.retrieval.presence import FAMILIAR, FIRST, SEEN, absent
 
@@ -47,7 +48,8 @@ def index() -> FactIndex:
 
 def said(index: FactIndex, words: str, where: Filter | None = None) -> list[str]:
     assert index.embedder is not None
-    return absent(parse_request(words), index, index.embedder, where)
+    known = [Fact("elephant"), Fact("Person", "riding", "horse")]
+    return absent(parse_request(words), index, index.embedder, where, known)
 
 
 def test_only_what_no_photo_shows_and_what_is_not_known_is_said(index: FactIndex) -> None:
@@ -55,6 +57,8 @@ def test_only_what_no_photo_shows_and_what_is_not_known_is_said(index: FactIndex
     assert said(index, "horse") == []  # taught: its scores do not tell
     assert said(index, "cat") == ["nothing here shows 'cat'; the closest photos follow"]
     assert said(index, "grass") == ["'grass' is nothing that this model knows: teach it by a few photos"]
+    assert said(index, "eliphant") == ["'eliphant' is nothing that this model knows: did you mean 'elephant'?"]
+    assert said(index, "perzon") == ["'perzon' is nothing that this model knows: did you mean 'Person'?"]
     assert [sentence.split("'")[1] for sentence in said(index, "dog + cat - fish")] == ["cat"]
 
 

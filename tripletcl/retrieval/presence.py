@@ -6,11 +6,12 @@ the scores do not tell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 
 import torch
 
-from tripletcl.data.facts import UNITS, Query
+from tripletcl.data.facts import UNITS, Fact, Query
 from tripletcl.errors import excerpt
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.index import FactIndex
@@ -21,12 +22,23 @@ FAMILIAR = 0.4
 """The least cosine of a word and the description of a class with which the base knows the word."""
 SEEN = 0.14
 """The least probability with which one of the first photos shows it. Both are measured in docs/measured/base.md."""
+ALIKE = 0.8
+"""The least similarity of two spellings (`difflib`) of which one may be meant by the other."""
 FIRST = 5
 """Photos that are looked at."""
 
 
-def absent(request: Request, index: FactIndex, embedder: Embedder, where: Filter | None = None) -> list[str]:
+def absent(
+    request: Request, index: FactIndex, embedder: Embedder, where: Filter | None = None, known: Sequence[Fact] = ()
+) -> list[str]:
     """Say for each word that photos should show whether the model does not know it, or no photo shows it.
+
+    Args:
+        request: The request.
+        index: The photos.
+        embedder: The model that made the index.
+        where: Only photos that meet it are looked at.
+        known: Facts whose words a misspelt one may be.
 
     Returns:
         A sentence each; none for words that photos may show.
@@ -42,10 +54,17 @@ def absent(request: Request, index: FactIndex, embedder: Embedder, where: Filter
         if familiarity is None:
             continue
         if familiarity < FAMILIAR:
-            sentences.append(f"{excerpt(text)} is nothing that this model knows: teach it by a few photos")
+            sentences.append(f"{excerpt(text)} is nothing that this model knows: {_advice(text, known)}")
         elif not _is_seen(text, unit, index, embedder, where):
             sentences.append(f"nothing here shows {excerpt(text)}; the closest photos follow")
     return sentences
+
+
+def _advice(text: str, known: Sequence[Fact]) -> str:
+    """Ask for a known word that is spelled nearly like a text; without one, for photos."""
+    words = {unit.casefold(): unit for fact in known for unit in fact.units if unit is not None}
+    close = get_close_matches(text.casefold(), words, n=1, cutoff=ALIKE)
+    return f"did you mean {excerpt(words[close[0]])}?" if close else "teach it by a few photos"
 
 
 def _wanted(request: Request) -> Iterator[tuple[str, int]]:

@@ -59,7 +59,7 @@ def ask(
     several = len(request.terms) > 1
     calibration = photos.calibration if several else None
     hits = answer(photos.index, request, k, calibration, where)
-    missing = absent(request, photos.index, photos.embedder, where)
+    missing = absent(request, photos.index, photos.embedder, where, photos.embedder.known_facts)
     notes = [*missing, *([photos.newer] if photos.newer else []), *notes]
     scale = "cosines" if not several else "score" if calibration is None else "probability"
     return Answer(request, notes, hits, scale, tuple(missing))

@@ -130,14 +130,15 @@ def open_view(run: FactRun, main: RunView | None = None) -> RunView:
     Raises:
         UserError: it has no model yet, or its table is missing or damaged.
     """
-    if not any(run.stages):
+    if not run.stages or (run.first_tasks and not any(run.stages)):
         raise UserError(f"{run.path} has no model of any stage yet; train it first")
     method, result = method_key(run), named_result(run)
     if main is not None and method == main.method:
         method = f"{method} ({run.path.name})"
     shared = main is not None and run.own_settings.data == main.run.own_settings.data
     table = main.table if main is not None and shared else run.table()
-    return RunView(run, table, method, tuple(run.stages), result and replace(result, method=method))
+    figures = result if result is not None and result.tasks else None  # before its first task a run has none
+    return RunView(run, table, method, tuple(run.stages), figures and replace(figures, method=method))
 
 
 def method_key(run: FactRun) -> str:

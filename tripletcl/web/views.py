@@ -32,7 +32,7 @@ from tripletcl.web.state import NO_OTHER, AppState
 FACTS_NAMED = 6
 """Facts named for a photo."""
 
-UNFINISHED = "This run is not finished yet: its figures come with its last task."
+UNFINISHED = "This run has no figures yet: they come with its last task."
 
 Content = tuple[str, Markup]
 """A note next to a method's name, and what its column shows."""
