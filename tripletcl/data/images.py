@@ -437,7 +437,7 @@ def _open(source: ImageLike) -> contextlib.AbstractContextManager[Image.Image]:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     suffix = "" if isinstance(source, bytes) else os.path.splitext(source)[1].lower()  # noqa: PTH122 - as above
-    if suffix in VIDEO:
+    if suffix in VIDEO and not isinstance(source, bytes):
         return open_video(source)  # by its path: it may be larger than the memory
     raw = source if isinstance(source, bytes) else read_photo(source)
     if suffix in RAW:
