@@ -128,7 +128,7 @@ class FactIndex:
 
     def row(self, path: str | Path) -> int | None:
         """The row of a photo; None where the index does not hold it."""
-        return self._table.row_of.get(str(path))
+        return self._table.row_of(str(path))
 
     @property
     def deleted(self) -> np.ndarray:
@@ -253,7 +253,7 @@ class FactIndex:
             UserError: no photo meets it.
         """
         rows = np.flatnonzero(self.kept(where))
-        taken, modified = self._table.details["taken"][rows], self._table.stamps.rows[rows, 1] // 10**9
+        taken, modified = self._table.column("taken")[rows], self._table.column("mtime_ns")[rows] // 10**9
         return rows[np.argsort(-np.where(taken == NO_TIME, modified, taken), kind="stable")]
 
     def details(self, paths: Iterable[str | Path]) -> list[PhotoDetails]:
