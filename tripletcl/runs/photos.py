@@ -30,8 +30,8 @@ CONFIG = "collection"
 """The shipped config of such a run."""
 
 BACKGROUND, WEIGHT, BATCH = 2000, 0.1, 256
-"""Photos that lessons are told apart from, their weight relative to a lesson's, and the size of a batch; the weight is
-measured in docs/measured/base.md."""
+"""Photos that lessons are told apart from, their weight relative to a lesson's, which was chosen and not tuned, and the
+size of a batch."""
 
 
 @dataclass(frozen=True)
