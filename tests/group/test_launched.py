@@ -45,7 +45,7 @@ def test_a_run_goes_on_when_a_process_was_killed(place: Path) -> None:
     assert all("another process of the group has ended" in each for each in sentences(killed))
     assert field.models(place / "killed") == field.models(place / "whole")
     figures = [read_json(place / out / "result.json") for out in ("whole", "killed")]
-    assert figures[0]["matrix"] == figures[1]["matrix"]
+    assert figures[0]["map_matrix"] == figures[1]["map_matrix"]
 
 
 def test_a_loss_of_nan_is_one_sentence(place: Path) -> None:
