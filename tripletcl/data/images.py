@@ -212,8 +212,8 @@ def decode_parts(
         What `decode_image` returns for each, or the reason why it cannot be decoded.
     """
     if sum(box is not None for box in boxes) < 2:
-        parts = (try_decode(source, lambda each, box=box: decode_image(each, size, name, box), name) for box in boxes)
-        return list(parts)
+        decodes = (partial(decode_image, size=size, name=name, box=box) for box in boxes)
+        return [try_decode(source, decode, name) for decode in decodes]
     try:
         with _naming(source, name), _open(source) as image:
             _load(image, None, own=True)
