@@ -164,7 +164,7 @@ def uploads_of(pipe: Path) -> dict[str, dict[str, Any]]:
 def announced(address: str) -> httpx.Response:
     """Announce an upload of 500 MB, and send nothing of it."""
     connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
-    connection.request("POST", "/gradio_api/upload", b"", {"content-length": str(500 * 10**6)})
+    connection.request("POST", "/memory/gradio_api/upload", b"", {"content-length": str(500 * 10**6)})
     return httpx.Response(connection.getresponse().status)
 
 
@@ -231,20 +231,20 @@ def calls_of(page: Mapping[str, Any], pipe: Path) -> dict[str, tuple[str, str, d
         "10,000 objects deep": b'{"data":' * 10_000 + b"1" + b"}" * 10_000,
         "2 MB": b" " * 2 * 10**6,
     }
-    run, headers = "/gradio_api/run/predict", {"content-type": "application/json"}
+    run, headers = "/memory/gradio_api/run/predict", {"content-type": "application/json"}
     calls = {name: ("POST", run, {"json": body}) for name, body in bodies.items()}
     calls |= {name: ("POST", run, {"content": content, "headers": headers}) for name, content in broken.items()}
     calls |= {
-        "a lesson without a queue": ("POST", "/gradio_api/queue/join", {"json": body()}),
+        "a lesson without a queue": ("POST", "/memory/gradio_api/queue/join", {"json": body()}),
         "foreign origin": ("POST", run, {"json": body(), "headers": {"origin": "http://evil.example"}}),
         "cross-site": ("POST", run, {"json": body(), "headers": {"sec-fetch-site": "cross-site"}}),
         "foreign host": ("GET", "/", {"headers": {"host": "evil.example"}}),
         "empty host": ("GET", "/", {"headers": {"host": ""}}),
-        "a file by its path": ("GET", "/gradio_api/file=/etc/passwd", {}),
-        "a path upwards": ("GET", "/gradio_api/file=/tmp/%2e%2e/etc/passwd", {}),
-        "a closed route": ("POST", "/gradio_api/component_server", {"json": {}}),
-        "the events of an unknown session": ("GET", "/gradio_api/queue/data?session_hash=nobody", {}),
-        "the events of no session": ("GET", "/gradio_api/queue/data", {}),
+        "a file by its path": ("GET", "/memory/gradio_api/file=/etc/passwd", {}),
+        "a path upwards": ("GET", "/memory/gradio_api/file=/tmp/%2e%2e/etc/passwd", {}),
+        "a closed route": ("POST", "/memory/gradio_api/component_server", {"json": {}}),
+        "the events of an unknown session": ("GET", "/memory/gradio_api/queue/data?session_hash=nobody", {}),
+        "the events of no session": ("GET", "/memory/gradio_api/queue/data", {}),
         "another method": ("DELETE", run, {}),
     }
     return calls
@@ -289,15 +289,15 @@ def attacked(server: Served, uploads: int, calls: int, seconds: float) -> tuple[
     pipe = server.folder.parent / "pipe"
     os.mkfifo(pipe)
     with httpx.Client(base_url=server.address, timeout=60) as client:
-        first = client.get("/").text
+        first = client.get("/memory/").text
         page = json.loads(first.partition("window.gradio_config = ")[2].partition(";</script>")[0])
 
         def upload(request: dict[str, Any]) -> httpx.Response:
-            answer = client.post("/gradio_api/upload", **request)
+            answer = client.post("/memory/gradio_api/upload", **request)
             for path in answer.json() if answer.status_code == 200 else []:
                 for data in (file(path), [None]):
                     call = {"fn_index": photo_event(page), "data": data, "session_hash": SESSION}
-                    client.post("/gradio_api/run/predict", json=call).raise_for_status()
+                    client.post("/memory/gradio_api/run/predict", json=call).raise_for_status()
             return answer
 
         photos = {kind: lambda request=request: upload(request) for kind, request in uploads_of(pipe).items()}

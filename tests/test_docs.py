@@ -280,7 +280,7 @@ def test_readme_is_short() -> None:
 def test_every_package_has_a_page_of_its_interface() -> None:
     pages = {page.stem for page in (ROOT / "docs" / "api").glob("*.md")} - {"index"}
     packages = {path.parent.name for path in (ROOT / "tripletcl").glob("*/__init__.py")}
-    assert pages == packages - {"cli"}
+    assert pages - {"group"} == packages - {"cli"}
     for package in pages:
         assert f"::: tripletcl.{package}\n" in (ROOT / "docs" / "api" / f"{package}.md").read_text(encoding="utf-8")
 

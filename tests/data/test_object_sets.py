@@ -173,7 +173,7 @@ def test_a_folder_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapt
     draw(root / "train" / "__MACOSX" / "._0.jpg")
     draw(root / "train" / "dog" / "__MACOSX" / "._1.jpg")
     draw(root / "train" / "stray.png")
-    (root / "train" / "cat" / "a.NEF").write_bytes(b"photo")
+    (root / "train" / "cat" / "a.psd").write_bytes(b"photo")
     (root / "train" / "cat" / "._0.jpg").write_bytes(b"metadata")
     draw(root / "test" / "dog" / "new.png")
     (root / "test" / "dog" / "copy.jpg").write_bytes((root / "train" / "cat" / "1.jpg").read_bytes())
@@ -181,7 +181,7 @@ def test_a_folder_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapt
     assert pets.classes == ("cat", "dog")
     assert [image.name for image in pets.images[: pets.train]] == ["0.jpg", "1.jpg", "2.jpg", "1.jfif", "0.jpg"]
     assert caplog.messages == [
-        f"{root}: 4 files are left out: 1 .nef (not supported: save them as JPEG), 1 hidden, 1 in no folder of a "
+        f"{root}: 4 files are left out: 1 .psd (not supported: save them as JPEG), 1 hidden, 1 in no folder of a "
         "class, 1 test photos that are training photos, too"
     ]
 

@@ -109,7 +109,7 @@ def test_everything_committed_survives_a_kill_at_any_moment(tmp_path: Path, draw
         drawer.draw(f"{attempt}.png")
         (drawer.folder / f"{attempt + 3}.png").unlink(missing_ok=True)
         child = in_child(lambda: sync_slowly(place, drawer.folder))
-        time.sleep(moments.uniform(0, 0.25))
+        time.sleep(moments.uniform(0, 0.5))
         os.kill(child, signal.SIGKILL)
         killed += code_of(child) == -signal.SIGKILL
         if not committed and not has_index(place):

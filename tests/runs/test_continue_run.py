@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tripletcl.compare.write import write_summary
-from tripletcl.config import dump_config
+from tripletcl.config import dump_config, load_config
 from tripletcl.continual import RunFolder
 from tripletcl.data import Fact, FactTable, cache
 from tripletcl.embedding import FactEmbedder
@@ -73,9 +73,9 @@ def test_a_continued_run_equals_one_that_had_the_table_from_the_start(
 def test_no_old_image_is_decoded(place: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIPLETCL_CACHE", str(shutil.copytree(place / "cache", run.parent / "cache")))
     decoded: list[str] = []
-    whole = cache.decode_image
+    whole = cache.decode_parts
     monkeypatch.setattr(
-        cache, "decode_image", lambda raw, size, name, box: decoded.append(name) or whole(raw, size, name)
+        cache, "decode_parts", lambda raw, size, boxes, name: decoded.append(name) or whole(raw, size, boxes, name)
     )
     new = field.table(run.parent, "new", ["cyan"])
     result = continue_run(run, new)
@@ -298,8 +298,10 @@ def test_only_methods_that_measure_on_images_adapt(
     field.photos(tmp_path / "own", "cyan", 1)
     able = [name for name, method in METHODS.items() if method.properties.adaptive]
     assert able == ["mas", "mas_alpha", "ewc", "imm"]
-    with pytest.raises(UserError, match=r"analytic does not measure .* those that do: mas, mas_alpha, ewc, imm"):
-        adapt(trained["analytic"], tmp_path / "own")
+    config = shutil.copytree(run, tmp_path / "finetune") / "config.yaml"
+    config.write_text(dump_config(load_config(config, ["method=finetune"])))
+    with pytest.raises(UserError, match=r"finetune does not measure .* those that do: .*mas, .*analytic"):
+        adapt(config.parent, tmp_path / "own")
     with pytest.raises(UserError, match="weight is -1"):
         adapt(run, tmp_path / "own", weight=-1)
     (tmp_path / "empty").mkdir()
@@ -362,8 +364,8 @@ def test_several_sources_are_one() -> None:
         def __init__(self, start: int) -> None:
             self.start = start
 
-        def batch(self, ids: np.ndarray, generator: torch.Generator | None) -> torch.Tensor:
-            return torch.from_numpy(ids)[:, None] + self.start
+        def batch(self, ids: np.ndarray, generator: torch.Generator | None, mine: slice = slice(None)) -> torch.Tensor:
+            return torch.from_numpy(ids[mine])[:, None] + self.start
 
     joined = Joined([0, 3, 5], [Numbers(100), Numbers(200), Numbers(300)])
     assert joined.batch(np.array([4, 0, 6, 3, 2]), None)[:, 0].tolist() == [201, 100, 301, 200, 102]

@@ -110,9 +110,9 @@ def test_the_printed_answer(run: Path) -> None:
     first, note, heading, *hits = out.splitlines()
     assert first == "understood as <purple, lying, ?>"
     assert note.startswith("'purple' was never trained as a subject: answered by the text encoder (nearest known: ")
-    assert heading.split() == ["rank", "cosines", "photo"]
+    assert heading.split() == ["rank", "cosines", "date", "folder", "photo"]
     assert [line.split()[0] for line in hits] == ["1", "2"]
-    assert all(Path(line.split()[2]).is_file() for line in hits)
+    assert all(Path(line.split()[-1]).is_file() for line in hits)
 
 
 def test_json_is_the_answer_of_the_library(run: Path) -> None:
@@ -124,7 +124,7 @@ def test_json_is_the_answer_of_the_library(run: Path) -> None:
         request = parse_request(words, collection.embedder.facts)
         hits = answer(collection.index, request, 4, collection.calibration)
         assert printed["query"] == str(request)
-        assert printed["hits"] == [{"path": str(hit.path), "score": hit.score} for hit in hits]
+        assert [(hit["path"], hit["score"]) for hit in printed["hits"]] == [(str(hit.path), hit.score) for hit in hits]
         assert (printed["stage"], printed["notes"]) == (2, [])
     scores = [hit["score"] for hit in query("red - ? ? floor", "-k", "96")["hits"]]
     assert len(scores) == 96
@@ -140,7 +140,9 @@ def test_by_example(run: Path) -> None:
     assert joined["query"].count("like ") == 2
 
 
-def test_words_are_searched_without_the_image_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_are_searched_without_the_image_network(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = open_collection(run)
     monkeypatch.setattr("tripletcl.embedding.networks.build_backbone", None)  # not called
     texts = open_collection(run, texts_only=True)
@@ -149,7 +151,9 @@ def test_words_are_searched_without_the_image_network(run: Path, monkeypatch: py
     assert hits == answer(whole.index, request, 4, whole.calibration)
     assert [hit["path"] for hit in query("red lying - ? ? floor", "-k", "4")["hits"]] == [str(hit.path) for hit in hits]
     with pytest.raises(UserError, match="a model that encodes only texts, so it takes no example photos"):
-        answer(texts.index, parse_request(like=[hits[0].path]))
+        answer(texts.index, parse_request(like=[shutil.copy(hits[0].path, tmp_path / "other.png")]))
+    known = parse_request(like=[hits[0].path])  # its vectors are in the index
+    assert answer(texts.index, known, 4) == answer(whole.index, known, 4)
 
 
 def test_a_contact_sheet(run: Path, tmp_path: Path) -> None:
@@ -215,7 +219,7 @@ def test_a_saved_model_without_a_run_answers_too(run: Path) -> None:
     collection = open_collection(Path(model), run / "index")
     assert (collection.stage, collection.calibration) == (None, None)
     out, _ = run_command("query", model, "red", "-", "?", "?", "floor", "--index", "run/index")
-    assert "rank  score  photo" in " ".join(out.split("\n")[1:2])
+    assert out.split("\n")[1].split() == ["rank", "score", "date", "folder", "photo"]
 
 
 def test_a_query_hashes_the_weights_file_once_and_no_tensors(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

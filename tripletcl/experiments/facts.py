@@ -250,7 +250,7 @@ def build_facts(
         None if method.joint else origins,
     )
     vectors, present = embedder.encode_facts(table.facts)
-    queries = equal_queries(vectors.cpu(), present.cpu())
+    queries = equal_queries(vectors.detach().cpu(), present.cpu())
     return FactExperiment(
         config, tables, table, groups, origins, tasks, learner, source, compute, queries, subset, evaluation_tables
     )  # fmt: skip

@@ -28,7 +28,7 @@ class BaseEmbedder(Embedder, Protocol):
         """Name what answers a text that was never taught; empty if its own vector does."""
 
     def familiarity(self, text: str, unit: int | None = None, /) -> float | None:
-        """How near a text is to what the model knew before it was taught; None if another part of it answers."""
+        """Similarity of a text to what the model knew before it was taught; None if another part of it answers."""
 
     def seen_by_base(self, text: str, vectors: Tensor, unit: int | None = None, /) -> Tensor:
         """The probability `[N]` that photos show what a text means, from their vectors `[N, D]` of a unit."""

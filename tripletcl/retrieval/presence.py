@@ -1,4 +1,4 @@
-"""Whether anything in a collection shows what is asked for: "nothing here shows that" is an answer, too.
+"""Presence of what is asked for in a collection: "nothing here shows that" is an answer, too.
 
 It is given for words that a model answers by what it knew before it was taught (`tripletcl.embedding.base`). For others
 the scores do not tell.
