@@ -123,7 +123,7 @@ def test_another_model_or_other_photos_are_refused(
     with pytest.raises(UserError, match="a worker sees model"):
         ShardWorker(job)
     with pytest.raises(UserError, match=r"a worker has tripletcl .*, and the photos are embedded by 0\.1"):
-        ShardWorker(replace(job, library="0.1"))
+        ShardWorker(replace(job, version="0.1"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no photo in .*empty"):
         embed_photos(model, tmp_path / "empty", tmp_path / "out")

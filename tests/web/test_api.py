@@ -28,7 +28,7 @@ from tripletcl.runs.asking import ask
 from tripletcl.runs.collection import open_collection, open_model
 from tripletcl.web.api import build_api
 from tripletcl.web.jobs import Job, Jobs, NotHere
-from tripletcl.web.library import Library, photo_id
+from tripletcl.web.photo_library import Library, photo_id
 from tripletcl.web.server import address_of, build_app, build_server, open_port
 from tripletcl.web.uploads import private_uploads
 

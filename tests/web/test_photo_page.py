@@ -19,7 +19,7 @@ from tripletcl.retrieval import writing
 from tripletcl.runs.collection import open_model
 from tripletcl.web.api import build_api
 from tripletcl.web.jobs import Jobs
-from tripletcl.web.library import Library
+from tripletcl.web.photo_library import Library
 from tripletcl.web.server import address_of, build_app, build_server, open_port
 from tripletcl.web.uploads import private_uploads
 

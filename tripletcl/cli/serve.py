@@ -50,8 +50,8 @@ def serve(
         from tripletcl.web.api import build_api
         from tripletcl.web.galleries import default_index
         from tripletcl.web.jobs import Jobs
-        from tripletcl.web.library import Library
         from tripletcl.web.page import build_page
+        from tripletcl.web.photo_library import Library
         from tripletcl.web.state import LiveState
         from tripletcl.web.views import warm_up
 

@@ -57,7 +57,7 @@ class Job:
         about: What `about.json` holds.
         batch_size: Photos of a forward pass.
         device: Of the model.
-        library: The version of tripletcl, which is that of every worker.
+        version: The version of tripletcl, which is that of every worker.
     """
 
     model: str
@@ -66,7 +66,7 @@ class Job:
     about: dict[str, Any]
     batch_size: int = BATCH
     device: str = "cpu"
-    library: str = field(default_factory=lambda: version("tripletcl"))
+    version: str = field(default_factory=lambda: version("tripletcl"))
 
     @property
     def layout(self) -> Layout:
@@ -270,8 +270,8 @@ class ShardWorker:
     """
 
     def __init__(self, job: Job, embedder: FactEmbedder | None = None) -> None:
-        if (own := version("tripletcl")) != job.library:
-            raise UserError(f"a worker has tripletcl {own}, and the photos are embedded by {job.library}: install that")
+        if (own := version("tripletcl")) != job.version:
+            raise UserError(f"a worker has tripletcl {own}, and the photos are embedded by {job.version}: install that")
         self.job = job
         self.embedder = embedder or FactEmbedder.from_pretrained(job.model, job.device, text=False)
         if (model := self.embedder.fingerprint()) != job.about["model"]:

@@ -30,7 +30,7 @@ from tripletcl.web.api_models import About, Facts, Failure, Found, Hit, Job, Lis
 from tripletcl.web.export import SUFFIXES, write_export
 from tripletcl.web.jobs import Job as Work
 from tripletcl.web.jobs import Jobs, NotHere
-from tripletcl.web.library import Library, photo_id, shown
+from tripletcl.web.photo_library import Library, photo_id, shown
 from tripletcl.web.reveal import reveal
 from tripletcl.web.server import PREFIX
 from tripletcl.web.uploads import REQUEST_PHOTOS, TooLarge, Uploads

@@ -16,7 +16,7 @@ from typing import Any
 from tripletcl.errors import UserError
 from tripletcl.retrieval.details import PhotoDetails
 from tripletcl.web.jobs import NotHere
-from tripletcl.web.library import shown
+from tripletcl.web.photo_library import shown
 
 SUFFIXES = {"list": "txt", "csv": "csv", "json": "json", "zip": "zip"}
 ZIP_BYTES = 4 * 10**9
