@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +27,20 @@ SETTINGS = {
     "training.checkpoint_minutes": 0,
     "device": "cpu",
 }
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """A browser; Debian's is installed where that is possible."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], capture_output=True, check=False, timeout=300)
+        path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no Chromium here, and none could be installed")
+    return path
 
 
 @pytest.fixture(scope="session")

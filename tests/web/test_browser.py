@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,13 +16,14 @@ import pytest
 from evil_names import EVIL_PHOTO, EVIL_WORD
 from markupsafe import Markup
 from PIL import Image
+from serving import serving
 
 from tripletcl.report.formatting import MINUS
 from tripletcl.retrieval import Request
 from tripletcl.runs.teach import teach
 from tripletcl.web import views
 from tripletcl.web.galleries import Gallery
-from tripletcl.web.server import address_of, build_app, build_server, open_port
+from tripletcl.web.server import build_app, open_port
 from tripletcl.web.state import AppState, LiveState
 from tripletcl.web.uploads import PHOTO_BYTES, private_uploads
 
@@ -33,21 +32,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.*")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MILLISECONDS = 30_000
 """Time to wait for anything on the page: the machine may be busy."""
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """A browser; Debian's is installed where that is possible."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], capture_output=True, check=False, timeout=300)
-        path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no Chromium here, and none could be installed")
-    return path
 
 
 @dataclass
@@ -103,14 +89,12 @@ def address(live: LiveState) -> Iterator[str]:
     """The address of the served page."""
     from tripletcl.web.page import build_page
 
-    with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening:
-        app = build_app(build_page(live, uploads), uploads)
-        server = build_server(app)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield address_of(listening)
-        server.should_exit = True
-        thread.join()
+    with (
+        private_uploads() as uploads,
+        open_port("127.0.0.1", 0) as listening,
+        serving(build_app(build_page(live, uploads), uploads), listening) as address,
+    ):
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
 import pytest
+from serving import serving
 
 from tripletcl import Client
 from tripletcl.retrieval import writing
@@ -20,7 +19,7 @@ from tripletcl.runs.collection import open_model
 from tripletcl.web.api import build_api
 from tripletcl.web.jobs import Jobs
 from tripletcl.web.photo_library import Library
-from tripletcl.web.server import address_of, build_app, build_server, open_port
+from tripletcl.web.server import build_app, open_port
 from tripletcl.web.uploads import private_uploads
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
@@ -50,25 +49,9 @@ def address(runs: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) 
     with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening, closing(Jobs()) as jobs:
         with gr.Blocks() as page:
             pass
-        server = build_server(build_app(page, uploads, api=build_api(Library(run), jobs, uploads)))
-        listening.listen()
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield address_of(listening)
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    """A browser; Debian's is installed where that is possible."""
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], capture_output=True, check=False, timeout=300)
-        path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no Chromium here, and none could be installed")
-    return path
+        app = build_app(page, uploads, api=build_api(Library(run), jobs, uploads))
+        with serving(app, listening) as address:
+            yield address
 
 
 @pytest.fixture(scope="module")
