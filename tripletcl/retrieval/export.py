@@ -69,7 +69,7 @@ class Export:
             return
         photos = [hit.path for hit in hits if hit.path.is_file()]
         if self.kind == "zip":
-            write_atomically(self.path, lambda draft: _archive(draft, photos))
+            write_atomically(self.path, lambda draft: write_archive(draft, photos))
         else:
             copy: Callable[[Path, Path], object] = shutil.copy2 if self.kind == "folder" else _link
             self._into_folder(photos, copy)
@@ -97,6 +97,19 @@ def free_names(photos: Sequence[Path], taken: set[str]) -> list[str]:
     return names
 
 
+def write_archive(file: Path, photos: Sequence[Path]) -> None:
+    """Write photos into an archive as they are: they hardly become smaller."""
+    legible = [Path(os.fsencode(photo.name).decode(errors="replace")) for photo in photos]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
+        for photo, name in zip(photos, free_names(legible, set()), strict=True):
+            archive.write(photo, name)
+
+
+def path_lines(photos: Sequence[Path]) -> bytes:
+    """The paths of photos in their bytes, one a line."""
+    return b"".join(os.fsencode(photo) + b"\n" for photo in photos)
+
+
 def hit_fields(hit: Hit, details: PhotoDetails) -> dict[str, Any]:
     """A photo that was found, with its details, as JSON takes it."""
     date, taken = details.date, details.taken
@@ -105,7 +118,7 @@ def hit_fields(hit: Hit, details: PhotoDetails) -> dict[str, Any]:
 
 
 def _text(hits: Sequence[Hit], details: Sequence[PhotoDetails]) -> bytes:
-    return b"".join(os.fsencode(hit.path) + b"\n" for hit in hits)
+    return path_lines([hit.path for hit in hits])
 
 
 def _json(hits: Sequence[Hit], details: Sequence[PhotoDetails]) -> bytes:
@@ -119,12 +132,6 @@ def _table(hits: Sequence[Hit], details: Sequence[PhotoDetails]) -> bytes:
     table.writeheader()
     table.writerows(hit_fields(hit, each) for hit, each in zip(hits, details, strict=True))
     return stream.getvalue().encode(errors="surrogateescape")
-
-
-def _archive(draft: Path, photos: Sequence[Path]) -> None:
-    with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:  # photos are compressed
-        for photo, name in zip(photos, free_names(photos, set()), strict=True):
-            archive.write(photo, os.fsencode(name).decode(errors="replace"))
 
 
 def _link(photo: Path, link: Path) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from tripletcl.errors import UserError
 from tripletcl.retrieval.details import PhotoDetails
+from tripletcl.retrieval.export import path_lines, write_archive
 from tripletcl.web.jobs import NotHere
 from tripletcl.web.photo_library import shown
 
@@ -51,7 +51,7 @@ def write_export(photos: Sequence[PhotoDetails], form: str) -> Path:
 
 def _text(photos: Sequence[PhotoDetails], form: str) -> bytes:
     if form == "list":
-        return b"".join(os.fsencode(photo.path) + b"\n" for photo in photos)
+        return path_lines([photo.path for photo in photos])
     rows = [_row(photo) for photo in photos]
     if form == "json":
         return json.dumps(rows, ensure_ascii=False, indent=1).encode()
@@ -72,26 +72,12 @@ def _row(photo: PhotoDetails) -> dict[str, Any]:
 
 
 def _write_zip(photos: Sequence[PhotoDetails], file: Path) -> None:
-    """Write the files as they are: photos hardly become smaller."""
     if (total := sum(photo.size or 0 for photo in photos)) > ZIP_BYTES:
         raise UserError(
             f"these photos take {total / 1e9:.1f} GB, and an archive holds {ZIP_BYTES // 10**9}; choose fewer, or "
             "export a list"
         )
-    used: set[str] = set()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
-        for photo in photos:
-            if not photo.path.is_file():
-                raise NotHere(f"{shown(photo.path)} does not exist any more")
-            archive.write(photo.path, _free_name(shown(photo.name), used))
-
-
-def _free_name(name: str, used: set[str]) -> str:
-    """The name, or with a number where another photo has it already, in any case of letters."""
-    stem, dot, suffix = name.rpartition(".")
-    candidate, number = name, 1
-    while candidate.casefold() in used:
-        number += 1
-        candidate = f"{stem} ({number}){dot}{suffix}" if stem else f"{name} ({number})"
-    used.add(candidate.casefold())
-    return candidate
+    for photo in photos:
+        if not photo.path.is_file():
+            raise NotHere(f"{shown(photo.path)} does not exist any more")
+    write_archive(file, [photo.path for photo in photos])
