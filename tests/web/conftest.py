@@ -24,7 +24,6 @@ SETTINGS = {
     "data.cache_features": "true",
     "training.epochs": 2,
     "training.batch_size": 8,
-    "training.checkpoint_minutes": 0,
     "device": "cpu",
 }
 
