@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from tripletcl.runs.upgrade_index import IndexUpgraded
 
 Out = Annotated[Path | None, typer.Option("--out", "--index", help="Index folder; default RUN/index.")]
+
+
+AsPrecision = Annotated[
+    Literal["float32", "float16"] | None,
+    typer.Option(help="Numbers that are stored: float32, or float16 in half the bytes; default: unchanged, float32."),
+]
 
 
 class SyncByDefault(TyperGroup):
@@ -50,6 +56,7 @@ def sync(
     kind: Annotated[
         str | None, typer.Option(help="auto (by size), flat, hnsw or ivfpq; default: unchanged, auto for a new index.")
     ] = None,
+    precision: AsPrecision = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the folder: embed what changes from now on.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +69,7 @@ def sync(
         from tripletcl.runs.collection import open_model
 
         folder, model = _folder(run, out), open_model(run, stage)
-        with writing(folder, model.load(), stage=model.stage, kind=kind) as index:
+        with writing(folder, model.load(), stage=model.stage, kind=kind, precision=precision) as index:
             changes = index.sync(_absolute(images))
     _print_changes(folder, index, changes, as_json)
     if not as_json and (note := missing_note(run, index.missing(_absolute(images)))):
@@ -109,6 +116,7 @@ def import_(
     parts: Annotated[str, typer.Argument(help="The folder of `tripletcl embed`, here or at an address.")],
     out: Out = None,
     stage: Stage = None,
+    precision: AsPrecision = None,
     as_json: AsJson = False,
 ) -> None:
     """Add the photos that `tripletcl embed` embedded, without reading them again."""
@@ -118,7 +126,7 @@ def import_(
         from tripletcl.runs.collection import open_model
 
         folder, model = _folder(run, out), open_model(run, stage)
-        with writing(folder, model.load_text(), stage=model.stage) as index:
+        with writing(folder, model.load_text(), stage=model.stage, precision=precision) as index:
             changes = import_parts(index, parts)
     _print_changes(folder, index, changes, as_json)
 
@@ -153,7 +161,7 @@ def info(run: RunArgument, out: Out = None, as_json: AsJson = False) -> None:
     if as_json:
         say(json.dumps(about | {"skipped": skipped_entries(index.skipped)}))
         return
-    for key in ("photos", "model", "stage", "features", "width", "kind", "bytes"):
+    for key in ("photos", "model", "stage", "features", "width", "precision", "kind", "bytes"):
         say(f"{key:9} {about[key]:,}" if isinstance(about[key], int) else f"{key:9} {about[key] or '-'}")
     say(index.why)
     print_skipped(index.skipped)
@@ -245,6 +253,7 @@ def _describe(folder: Path, index: FactIndex) -> dict[str, object]:
         "stage": index.stage,
         "features": None if index.features is None else index.features.shape[1],
         "width": index.width,
+        "precision": index.precision,
         "kind": index.kind,
         "why": index.why,
         "bytes": sum(path.stat().st_size for path in folder.iterdir()),

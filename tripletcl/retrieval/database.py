@@ -21,6 +21,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from tripletcl.errors import UserError
 from tripletcl.files import FileStamp, content_digest, translate_errors
 from tripletcl.files.documents import RESTORE
 from tripletcl.retrieval import older_format
+from tripletcl.retrieval.precision import PRECISIONS, check_precision
 from tripletcl.retrieval.table import FEATURES, NAMES, PHOTOS, TYPES, VECTORS, Broken, GrowingArray, Table
 
 FORMAT, FORMATS = 5, (2, 3, 5)
@@ -36,7 +38,9 @@ DIGEST = "sha256"
 STRUCTURE = "structure"
 ROLES = (VECTORS, FEATURES, PHOTOS, NAMES, STRUCTURE)
 """What a file of the index holds."""
-SUFFIXES = {VECTORS: ".f32", FEATURES: ".f32", PHOTOS: ".rows", NAMES: ".text"}
+SUFFIXES = {PHOTOS: ".rows", NAMES: ".text"}
+NUMBERS = {"float32": ".f32", "float16": ".f16"}
+"""The suffix of vectors and features by their precision."""
 DATABASE, JOURNAL = "index.db", "index.db-journal"
 OLD_HEADER = "index.json"
 """The file that format 1 had instead of the database."""
@@ -66,6 +70,7 @@ class About:
         asked: The requested kind, or "auto".
         kind: The actual kind.
         why: The reason for this kind, in a sentence.
+        precision: Of the stored vectors and features, "float32" or "float16".
     """
 
     model: str | None = None
@@ -74,6 +79,14 @@ class About:
     asked: str = "auto"
     kind: str = "flat"
     why: str = "flat: there is no photo yet"
+    precision: str = "float32"
+
+    def entries(self) -> dict[str, Any]:
+        """Its fields as they are stored; float32 is left out, as in indexes that know nothing else."""
+        entries = dataclasses.asdict(self)
+        if self.precision == "float32":
+            del entries["precision"]
+        return entries
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ class StoredFile:
     @property
     def type(self) -> np.dtype:
         """The type of its numbers, or of its rows."""
-        return TYPES[self.role]
+        return np.dtype(np.float16) if self.name.endswith(NUMBERS["float16"]) else TYPES[self.role]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -152,6 +165,7 @@ class Database:
                     f"{', '.join(map(str, FORMATS[:-1]))} and {FORMATS[-1]}: use the version that wrote it, or build "
                     "it again in another folder"
                 )
+            check_precision(meta.setdefault("precision", "float32"))
             return About(**{field.name: meta[field.name] for field in dataclasses.fields(About)})
 
     def files(self) -> dict[str, StoredFile]:
@@ -224,7 +238,8 @@ class Database:
 
     def write_about(self, about: About) -> None:
         """Replace the description of the index."""
-        values = {"format": FORMAT, **dataclasses.asdict(about)}
+        values = {"format": FORMAT, **about.entries()}
+        self._connection.execute("DELETE FROM meta WHERE key = 'precision'")
         self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
     def seal(self) -> None:
@@ -266,15 +281,17 @@ class Database:
             self._connection.execute(f"DELETE FROM {table}")
 
 
-def file_name(role: str, number: int) -> str:
-    """The name of a file of the index: `vectors-1.f32`, `details-2.rows`, `structure-3`."""
-    return f"{role}-{number}{SUFFIXES.get(role, '')}"
+def file_name(role: str, number: int, precision: str = "float32") -> str:
+    """The name of a file of the index: `vectors-1.f32`, `vectors-1.f16`, `photos-2.rows`, `structure-3`."""
+    suffix = NUMBERS[precision] if role in (VECTORS, FEATURES) else SUFFIXES.get(role, "")
+    return f"{role}-{number}{suffix}"
 
 
 def _stored_file(role: str, name: str, *numbers: int) -> StoredFile:
     """A file as the database describes it; only a name that a writer gives is believed, as files are written to."""
     number = re.fullmatch(r"\w+-([1-9]\d*)(\.\w+)?", name, re.ASCII)
-    if role not in ROLES or number is None or name != file_name(role, int(number[1])):
+    names = set() if number is None else {file_name(role, int(number[1]), precision) for precision in PRECISIONS}
+    if role not in ROLES or name not in names:
         raise ValueError(f"{name[:60]!r} is no file of an index")
     if not all(isinstance(each, int) and each >= 0 for each in numbers):
         raise ValueError(f"the size of {name} is no number")
@@ -308,7 +325,7 @@ def open_for_write(folder: Path) -> tuple[Database, bool]:
 def _digest(about: About, files: Mapping[str, StoredFile], table: Table) -> str:
     """The SHA-256 of the content of a database; the files have checksums of their own."""
     few = {
-        "about": dataclasses.asdict(about),
+        "about": about.entries(),
         "files": {role: dataclasses.astuple(file) for role, file in files.items()},
         "broken": table.broken,
         "cameras": table.cameras,

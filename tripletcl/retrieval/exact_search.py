@@ -1,7 +1,8 @@
 """Exact search of the rows with the largest inner products, by faiss.
 
 By itself faiss returns an arbitrary choice among equal rows, scores that depend on the number of queries, and hangs in
-a forked child. Here ties are complete, scores are reproducible, and a child can search.
+a forked child. Here ties are complete, scores are reproducible, and a child can search. Rows of float16, which faiss
+does not read in place, are converted block by block.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from collections.abc import Sequence
 
 import faiss
 import numpy as np
 
+from tripletcl.retrieval.precision import to_float32
 from tripletcl.retrieval.structures import Structure
-from tripletcl.retrieval.table import blocks_of
+from tripletcl.retrieval.table import blocks, blocks_of
 
 ROUNDING = 1e-5
 """Two float32 sums of three cosines that differ by less may be equal."""
@@ -29,6 +32,9 @@ MOSTLY = 0.75
 
 PREFETCHED_ROWS = 10_000
 """Larger numbers of rows are not prefetched: they are read as fast as they come."""
+
+CONVERTED_NUMBERS = 2**22
+"""Numbers of float16 that are converted at a time: 16 MB of float32."""
 
 ScoredRows = tuple[np.ndarray, np.ndarray]
 """Scores (float32) and row numbers (int64), `[k']` each."""
@@ -59,7 +65,7 @@ def search(vectors: np.ndarray, queries: np.ndarray, k: int, excluded: np.ndarra
     of a row and on the number of queries.
 
     Args:
-        vectors: `[N, W]` float32, searched in place; it may be a memory map.
+        vectors: `[N, W]` float32, searched in place, or float16; it may be a memory map.
         queries: `[Q, W]` float32.
         k: At least 1; more than N returns all N.
         excluded: `[N]` bool, rows that are not to be found.
@@ -73,6 +79,8 @@ def search(vectors: np.ndarray, queries: np.ndarray, k: int, excluded: np.ndarra
         return [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in queries]
     if excluded is not None and excluded.sum() > MOSTLY * len(excluded):
         return _search_among(vectors, queries, k, np.flatnonzero(~excluded))
+    if vectors.dtype != np.float32:
+        return _search_halves(vectors, queries, k, excluded)
     spare = k if excluded is not None else 0  # faiss finds excluded rows as well; they are dropped afterwards
     count = min(k + 1 + spare, len(vectors))
     results = []
@@ -84,15 +92,32 @@ def search(vectors: np.ndarray, queries: np.ndarray, k: int, excluded: np.ndarra
 
 def _search_among(vectors: np.ndarray, queries: np.ndarray, k: int, rows: np.ndarray) -> list[ScoredRows]:
     """`search` among some rows, which are copied block by block: the best of each block."""
-    results = [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in queries]
+    results = []
     for block in blocks_of(vectors, len(rows)):
         _prefetch(vectors, rows[block])
-        found = search(vectors[rows[block]], queries, k)
-        results = [
-            (np.concatenate([scores, more]), np.concatenate([best, rows[block][numbers]]))
-            for (scores, best), (more, numbers) in zip(results, found, strict=True)
-        ]
-    return results
+        found = search(to_float32(vectors[rows[block]]), queries, k)
+        results.append([(scores, rows[block][numbers]) for scores, numbers in found])
+    return _join(results)
+
+
+def _search_halves(vectors: np.ndarray, queries: np.ndarray, k: int, excluded: np.ndarray | None) -> list[ScoredRows]:
+    """`search` of rows of float16: the best of each block, converted to float32."""
+    results = []
+    for block in blocks(len(vectors), max(1, CONVERTED_NUMBERS // vectors.shape[1])):
+        without = None if excluded is None else excluded[block]
+        if without is None or not without.all():
+            found = search(to_float32(vectors[block]), queries, k, without)
+            results.append([(scores, numbers + block.start) for scores, numbers in found])
+    return _join(results)
+
+
+def _join(results: Sequence[Sequence[ScoredRows]]) -> list[ScoredRows]:
+    """The scores and rows of every block, for each query."""
+    joined = []
+    for found in zip(*results, strict=True):
+        scores, rows = zip(*found, strict=True)
+        joined.append((np.concatenate(scores), np.concatenate(rows)))
+    return joined
 
 
 def search_by(

@@ -23,6 +23,7 @@ from tripletcl.retrieval.exact_search import ScoredRows
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
 from tripletcl.retrieval.photos import Encoded, append_batch, encode_into, find_photos, read_details, unit_rows
+from tripletcl.retrieval.precision import Precision, check_precision, to_float32
 from tripletcl.retrieval.request import query_vectors
 from tripletcl.retrieval.rows import AUTO, Rows
 from tripletcl.retrieval.store import Contents, Writer, open_reader, open_writer
@@ -70,9 +71,10 @@ class FactIndex:
         stage: The embedder's stage, where it belongs to a run.
         keep_features: Keep each photo's representation, from which `refresh` computes the vectors of a later stage
             without reading a photo; by default where the embedder's trunk is frozen.
+        precision: Of the stored vectors and features, "float32", or "float16" in half the bytes.
 
     Raises:
-        UserError: there is no such kind.
+        UserError: there is no such kind, or precision.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class FactIndex:
         *,
         stage: int | None = None,
         keep_features: bool | None = None,
+        precision: Precision = "float32",
     ) -> None:
+        check_precision(precision)
         self.embedder = embedder
         model = None if embedder is None else embedder.fingerprint()
-        self._rows = Rows(_new_about(embedder, model, kind, stage, keep_features))
+        self._rows = Rows(replace(_new_about(embedder, model, kind, stage, keep_features), precision=precision))
 
     @classmethod
     def build(
@@ -137,7 +141,7 @@ class FactIndex:
 
     @property
     def features(self) -> np.ndarray | None:
-        """`[rows, C]` float32, the representation of each row's photo; None where they are not kept."""
+        """`[rows, C]` in `precision`, the representation of each row's photo; None where they are not kept."""
         return self._table.arrays[FEATURES].rows if FEATURES in self._table.arrays else None
 
     @property
@@ -161,6 +165,11 @@ class FactIndex:
         return self._rows.about.kind
 
     @property
+    def precision(self) -> str:
+        """The precision of the stored vectors and features: "float32" or "float16"."""
+        return self._rows.about.precision
+
+    @property
     def why(self) -> str:
         """The reason for this kind, in a sentence."""
         return self._rows.about.why
@@ -172,7 +181,7 @@ class FactIndex:
 
     def rows(self, numbers: Sequence[int] | np.ndarray | slice = slice(None)) -> np.ndarray:
         """The vectors of some rows, `[n, 3 * D]` float32; of all by default."""
-        return self._table.vectors[numbers]
+        return to_float32(self._table.vectors[numbers])
 
     # --- queries -----------------------------------------------------------------------------------------------------
 
@@ -499,10 +508,20 @@ class FactIndex:
         """`[n, 3 * D]` block by block, by a function from a block of inputs `[n, ...]` to vectors `[n, 3, D]`."""
         for block in blocks_of(inputs):
             names = [name or "a removed photo" for name in self._table.names[block]]
-            vectors = torch.as_tensor(function(inputs[block]))
+            vectors = torch.as_tensor(function(to_float32(inputs[block])))
             if len(vectors) != len(names):
                 raise UserError(f"a block of {len(names)} vectors became {len(vectors)}; each photo needs one")
             yield unit_rows(vectors, names)
+
+    def store_as(self, precision: Precision) -> None:
+        """Store the vectors, and the features that are kept, in another precision; on disk atomically.
+
+        Raises:
+            UserError: there is no such precision.
+        """
+        check_precision(precision)
+        if precision != self.precision:
+            self._rows.store_as(precision)
 
     def settle(self) -> None:
         """Drop the rows of removed photos, choose the kind and build its structure, each where enough has changed.
@@ -572,6 +591,7 @@ def writing(
     stage: int | None = None,
     kind: str | None = None,
     keep_features: bool | None = None,
+    precision: Precision | None = None,
 ) -> Iterator[FactIndex]:
     """Open an index on disk for changes: each is committed when its method returns, photos batch by batch.
 
@@ -584,6 +604,7 @@ def writing(
         stage: The embedder's stage, where it belongs to a run.
         kind: As for `FactIndex`; None keeps the present one.
         keep_features: As for `FactIndex`; used while the index is empty.
+        precision: As for `FactIndex`; the vectors of an index of another one are rounded. None keeps the present one.
 
     Raises:
         UserError: another process writes it, another model made it, it is damaged or has another format, or the folder
@@ -591,15 +612,18 @@ def writing(
     """
     folder = Path(folder)
     _check_kind(AUTO if kind is None else kind)
+    check_precision(precision or "float32")
     with open_writer(folder) as writer:
         contents = writer.read()
         index = FactIndex._open(folder, contents, embedder, writer)
         about = contents.about
         if embedder is not None and not contents.table.rows:
-            about = _new_about(embedder, index.model, AUTO, stage, keep_features)
+            about = replace(_new_about(embedder, index.model, AUTO, stage, keep_features), precision=about.precision)
         stage, kind = about.stage if stage is None else stage, about.asked if kind is None else kind
         index._rows.describe(replace(about, stage=stage, asked=kind))
         try:
+            if precision is not None:
+                index.store_as(precision)
             yield index
             index.settle()
         finally:

@@ -46,7 +46,7 @@ def _digest(
     numbers: dict[tuple[Any, Any], int] = {}
     of_rows = np.array([numbers.setdefault(origin, len(numbers)) for origin in origins], np.int64)
     few = {
-        "about": dataclasses.asdict(about),
+        "about": about.entries(),
         "files": {role: dataclasses.astuple(file) for role, file in files.items()},
         "broken": broken,
         "origins": list(numbers),

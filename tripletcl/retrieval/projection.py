@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tripletcl.data.splits import sample
+from tripletcl.retrieval.precision import to_float32
 
 SAMPLE = 20_000
 """Photos that a projection is learned from."""
@@ -55,7 +56,7 @@ class Projection:
 
 def learn_projection(vectors: np.ndarray, units: int, width: int, generator: np.random.Generator) -> Projection:
     """Learn the projection to `width` numbers a unit, at most D, from a sample of the rows `[N, U * D]`."""
-    rows = vectors[sample(np.arange(len(vectors)), SAMPLE, generator)]  # [n, U * D]
+    rows = to_float32(vectors[sample(np.arange(len(vectors)), SAMPLE, generator)])  # [n, U * D]
     rows = rows.reshape(-1, units, vectors.shape[1] // units)  # [n, U, D]
     means = rows.mean(axis=0)
     bases = [_rotate(_principal_directions(rows[:, unit] - means[unit], width), generator) for unit in range(units)]

@@ -16,6 +16,7 @@ from tripletcl.retrieval import exact_search
 from tripletcl.retrieval.database import STRUCTURE, About
 from tripletcl.retrieval.details import set_details
 from tripletcl.retrieval.filters import Filter
+from tripletcl.retrieval.precision import Precision, round_to
 from tripletcl.retrieval.store import Contents, Writer
 from tripletcl.retrieval.structures import FLAT, Structure, build_structure, choose_kind, load_structure
 from tripletcl.retrieval.table import FEATURES, NAMES, PHOTOS, VECTORS, Broken, GrowingArray, Paths, Table, row_blocks
@@ -68,7 +69,8 @@ class Rows:
         names = [name for name, _ in photos]
         found = table.find([*names, *broken])
         replaced = found[found >= 0].tolist()
-        arrays = {**arrays, **(table.new_photos(photos, metadata) if photos else {})}
+        arrays = {role: round_to(self.about.precision, rows) for role, rows in arrays.items()}
+        arrays |= table.new_photos(photos, metadata) if photos else {}
         if self.writer is not None:
             self.writer.append(names, arrays, replaced, broken, table.cameras)
         self._kept = {}
@@ -104,6 +106,15 @@ class Rows:
         for name in broken:
             del self.table.broken[name]
 
+    def store_as(self, precision: Precision) -> None:
+        """Store vectors and features in another precision; photos and structure stay."""
+        about, table = replace(self.about, precision=precision), self.table
+        if table.rows:
+            arrays = {role: row_blocks(table.arrays[role].rows) for role in (VECTORS, FEATURES) if role in table.arrays}
+            self.rewrite(about, replace(table), arrays, [STRUCTURE])
+        else:
+            self.describe(about)
+
     def describe(self, about: About) -> None:
         """Replace the description."""
         if self.writer is not None:
@@ -126,6 +137,8 @@ class Rows:
             new = {role: self.writer.rows(role) for role in arrays}
         else:
             new = {role: GrowingArray(np.concatenate(list(rows))) for role, rows in arrays.items()}
+            for role in new.keys() & {VECTORS, FEATURES}:
+                new[role] = GrowingArray(round_to(about.precision, new[role].rows))
         table.arrays = {role: rows for role, rows in self.table.arrays.items() if role in kept} | new
         self.about, self.table, self._kept = about, table, {}
         if STRUCTURE not in kept:

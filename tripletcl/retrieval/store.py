@@ -1,8 +1,8 @@
 """An index on disk: a database that describes it, and raw files with its vectors.
 
 INDEX/index.db          the description, the files with their sizes and checksums, deleted rows, broken photos, cameras
-INDEX/vectors-1.f32     float32 `[rows, 3 * D]` without a header
-INDEX/features-1.f32    float32 `[rows, C]`, where features are kept
+INDEX/vectors-1.f32     float32 `[rows, 3 * D]` without a header; vectors-1.f16 in float16
+INDEX/features-1.f32    float32 `[rows, C]`, where features are kept; features-1.f16 in float16
 INDEX/photos-1.rows     a record of PHOTO_TYPE for each row: where its path is, the file's stamp, date, camera, place
 INDEX/names-1.text      the paths, each with a zero byte behind it
 INDEX/structure-2       a graph or IVF-PQ over the vectors; derived, and built again where it is missing
@@ -128,7 +128,7 @@ class Writer:
             cameras: All cameras that the records name by their position.
         """
         files = {
-            role: append_rows(self._folder, self.files.get(role) or self._new_file(role), [rows])
+            role: append_rows(self._folder, self.files.get(role) or self._new_file(role, self._about), [rows])
             for role, rows in arrays.items()
         }
         with self._transaction(files=self.files | files) as database:
@@ -162,7 +162,9 @@ class Writer:
         """
         try:
             files = {role: self.files[role] for role in kept if role in self.files}
-            files |= {role: append_rows(self._folder, self._new_file(role), rows) for role, rows in arrays.items()}
+            files |= {
+                role: append_rows(self._folder, self._new_file(role, about), rows) for role, rows in arrays.items()
+            }
             with self._transaction(about, files) as database:
                 database.delete_all()
                 database.write_deleted(np.flatnonzero(table.deleted.rows).tolist())
@@ -181,7 +183,7 @@ class Writer:
         """
         files = {role: file for role, file in self.files.items() if role != STRUCTURE}
         if save is not None:
-            path = self._folder / self._new_file(STRUCTURE).name
+            path = self._folder / self._new_file(STRUCTURE, about).name
             write_atomically(path, save)
             stat = path.stat()
             files[STRUCTURE] = StoredFile(
@@ -205,9 +207,9 @@ class Writer:
         self._about = self._about if about is None else dataclasses.replace(about)
         self.files = self.files if files is None else dict(files)
 
-    def _new_file(self, role: str) -> StoredFile:
+    def _new_file(self, role: str, about: About) -> StoredFile:
         self._number += 1
-        return StoredFile(file_name(role, self._number))
+        return StoredFile(file_name(role, self._number, about.precision))
 
     def _sweep(self) -> None:
         """Remove files that the database does not name."""

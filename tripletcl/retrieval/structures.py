@@ -16,6 +16,7 @@ import numpy as np
 
 from tripletcl.errors import UserError
 from tripletcl.retrieval import graphs, quantised
+from tripletcl.retrieval.precision import to_float32
 from tripletcl.retrieval.projection import BLOCK, Projection, learn_projection
 from tripletcl.retrieval.table import blocks
 
@@ -119,7 +120,8 @@ def build_structure(kind: str, vectors: np.ndarray, *, units: int = 3, seed: int
 
     Args:
         kind: "hnsw": neighbour graphs, fast; "ivfpq": short codes in lists, a tenth of the vectors' memory.
-        vectors: `[N, units * D]` float32, each unit of length 1; read block by block, so it may be a memory map.
+        vectors: `[N, units * D]` float32 or float16, each unit of length 1; read block by block, so it may be a memory
+            map.
         units: Blocks of a row.
         seed: Of everything random.
 
@@ -133,7 +135,7 @@ def build_structure(kind: str, vectors: np.ndarray, *, units: int = 3, seed: int
     projection = learn_projection(vectors, units, UNIT_WIDTH, np.random.default_rng(seed))
     rows = np.empty((len(vectors), units * projection.width), np.float16)
     for block in blocks(len(vectors), BLOCK):
-        rows[block] = projection.rows(vectors[block])
+        rows[block] = projection.rows(to_float32(vectors[block]))
     return Structure(kind, len(rows), projection, MODULES[kind].build(rows, units, seed))
 
 

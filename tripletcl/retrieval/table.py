@@ -19,7 +19,7 @@ VECTORS, FEATURES, PHOTOS, NAMES = "vectors", "features", "photos", "names"
 `[rows]` records of the photos; and the bytes of their paths."""
 
 TYPES = {VECTORS: np.dtype(np.float32), FEATURES: np.dtype(np.float32), PHOTOS: PHOTO_TYPE, NAMES: np.dtype(np.uint8)}
-"""The type of a number, or of a row, of each array."""
+"""The type of a number, or of a row, of each array; vectors and features may be float16 (`precision`)."""
 
 UNKNOWN = FileStamp(-1, -1)
 """The stamp of a missing file."""
