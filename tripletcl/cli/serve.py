@@ -40,12 +40,13 @@ def serve(
 
     check_gradio()
     console = ready()
+    from tripletcl.runs.stored import FactRun
     from tripletcl.web.uploads import private_uploads
 
+    memory = other is not None or FactRun.open(run).first_tasks > 0  # a collection has no stages to compare
     with signals_raise(), open_port(host, port) as listening, private_uploads() as uploads:
         from gradio import Blocks
 
-        from tripletcl.runs.stored import FactRun
         from tripletcl.web.access import Access, new_token
         from tripletcl.web.api import build_api
         from tripletcl.web.galleries import default_index
@@ -55,7 +56,6 @@ def serve(
         from tripletcl.web.state import LiveState
         from tripletcl.web.views import warm_up
 
-        memory = other is not None or FactRun.open(run).first_tasks > 0  # a collection has no stages to compare
         if memory:
             live = LiveState(run, other, index or default_index(run))
             warm_up(live.current)
