@@ -18,6 +18,8 @@ def serving(app: Any, listening: socket.socket) -> Iterator[str]:
     listening.listen()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
-    yield address_of(listening)
-    server.should_exit = True
-    thread.join()
+    try:
+        yield address_of(listening)
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -19,6 +19,7 @@ import gradio as gr
 import httpx
 import pytest
 from PIL import Image
+from serving import serving
 from starlette.testclient import TestClient
 
 from tripletcl import Client, UserError
@@ -29,7 +30,7 @@ from tripletcl.runs.collection import open_collection, open_model
 from tripletcl.web.api import build_api
 from tripletcl.web.jobs import Job, Jobs, NotHere
 from tripletcl.web.photo_library import Library, photo_id
-from tripletcl.web.server import address_of, build_app, build_server, open_port
+from tripletcl.web.server import address_of, build_app, open_port
 from tripletcl.web.uploads import private_uploads
 
 TOKEN = "a-token-of-twenty-six-chars"
@@ -61,15 +62,8 @@ def served(run: Path, **settings: Any) -> Iterator[str]:
         with gr.Blocks() as page:
             pass
         api = build_api(Library(run), jobs, uploads, **settings)
-        server = build_server(build_app(page, uploads, api=api, token=token))
-        listening.listen()
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield address_of(listening)
-        finally:
-            server.should_exit = True
-            thread.join()
+        with serving(build_app(page, uploads, api=api, token=token), listening) as address:
+            yield address
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tripletcl.cli import main
 from tripletcl.errors import UserError
-from tripletcl.web.server import address_of, check_gradio, is_loopback, open_port
+from tripletcl.web.server import MEMORY, address_of, check_gradio, is_loopback, open_port
 
 
 def test_a_port_in_use_is_one_sentence() -> None:
@@ -49,9 +49,12 @@ def test_it_answers_once_it_has_said_so_and_leaves_nothing_when_it_is_stopped(ru
             pass
         photo = io.BytesIO()
         Image.new("RGB", (8, 8)).save(photo, "PNG")
-        (path,) = httpx.post(f"{address}/gradio_api/upload", files={"files": ("a.png", photo.getvalue())}).json()
-        assert Path(path).is_relative_to(tmp_path)
-        served.terminate()
+        try:
+            sent = httpx.post(f"{address}/{MEMORY}gradio_api/upload", files={"files": ("a.png", photo.getvalue())})
+            (path,) = sent.json()
+            assert Path(path).is_relative_to(tmp_path)
+        finally:
+            served.terminate()
         assert served.wait(60) == 128 + signal.SIGTERM
         assert "Traceback" not in served.stderr.read()
     assert list(tmp_path.glob("tripletcl-*")) == []
