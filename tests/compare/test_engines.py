@@ -308,6 +308,9 @@ class ThreadsAsRay:
     def init(self, **options: object) -> None:
         self.options |= options
 
+    def is_initialized(self) -> bool:
+        return False
+
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": 4.0}
 

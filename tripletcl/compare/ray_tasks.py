@@ -6,15 +6,13 @@ A task whose worker or node dies is started again by Ray, and resumes. The tasks
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tripletcl.compare.cluster import Called, import_library, own_version, run_command
 from tripletcl.compare.processes import Job
-from tripletcl.errors import UserError
+from tripletcl.gallery.ray_cluster import connected
 
 if TYPE_CHECKING:
     from tripletcl.config.base import Engine
@@ -34,7 +32,8 @@ def run_jobs(
         UserError: there is no Ray cluster at the engine's address.
     """
     ray = import_library("ray")
-    with _connected(ray, engine):
+    with connected(ray, engine.address):
+        _warn_of_too_little(ray.cluster_resources(), engine)
         run = ray.remote(num_cpus=engine.cpus, num_gpus=engine.gpus, max_retries=RETRIES)(run_command)
         waiting, running = list(range(len(jobs))), dict[Any, int]()
         while waiting or running:
@@ -56,28 +55,6 @@ def _note_lost(ray: Any, reference: Any, job: Job) -> None:
         assert job.log is not None
         with job.log.open("a", encoding="utf-8") as file:
             file.write(f"tripletcl: Ray gave the run up: {str(error).strip().splitlines()[-1]}\n")
-
-
-@contextmanager
-def _connected(ray: Any, engine: Engine) -> Iterator[None]:
-    """Connect to the cluster, or start Ray here.
-
-    Raises:
-        UserError: there is no cluster at the address.
-    """
-    address = engine.address or os.environ.get("RAY_ADDRESS")
-    own = {} if address else {"include_dashboard": False}
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **own)
-    except Exception as error:  # Ray raises exceptions of no class of its own
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"there is no Ray cluster at {address or 'this machine'}: {reason}") from error
-    try:
-        _warn_of_too_little(ray.cluster_resources(), engine)
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _warn_of_too_little(resources: dict[str, float], engine: Engine) -> None:

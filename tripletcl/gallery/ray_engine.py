@@ -6,7 +6,6 @@ its shards are given to the others; parts that are there are not computed again.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from tripletcl.errors import UserError
 from tripletcl.gallery.embed import Job, ShardWorker
 from tripletcl.gallery.parts import ShardResult
+from tripletcl.gallery.ray_cluster import connected
 
 BLOCKS = 1000
 """The most blocks that the numbers of shards are sent in: a block is sent again if its worker dies."""
@@ -50,34 +50,17 @@ def run_on_ray(job: Job, numbers: Sequence[int], workers: int | None) -> Iterato
         UserError: Ray is not installed, the cluster is not there, or a worker cannot do its work.
     """
     ray = _import_ray()
-    started = not ray.is_initialized()
-    if started:
-        _start(ray, workers)
-    try:
+    processors = max(os.cpu_count() or 1, workers or 1)
+    with connected(ray, None, object_store_memory=STORE_BYTES, num_cpus=processors):
         yield from _results(ray, job, numbers, workers)
-    finally:
-        if started:
-            ray.shutdown()
 
 
 def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use otherwise
     try:
         import ray.data
     except ImportError as error:
         raise UserError('--engine ray needs Ray: pip install "tripletcl[cluster]"') from error
     return ray
-
-
-def _start(ray: Any, workers: int | None) -> None:
-    options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-    address = os.environ.get("RAY_ADDRESS")
-    if address is None or address == "local":
-        options |= {"object_store_memory": STORE_BYTES, "num_cpus": max(os.cpu_count() or 1, workers or 1)}
-    try:
-        ray.init(**options)
-    except (ConnectionError, OSError, ValueError) as error:
-        raise UserError(f"the Ray cluster {address or 'on this machine'} cannot be reached: {error}") from error
 
 
 def _results(ray: Any, job: Job, numbers: Sequence[int], workers: int | None) -> Iterator[tuple[int, ShardResult]]:
