@@ -271,6 +271,19 @@ def test_an_index_of_parts_answers_as_one_of_the_photos(
         assert not again.sync(photos).changed
 
 
+@pytest.mark.parametrize("store", ["folder", "table.lance"])
+def test_parts_lose_nothing_in_float16(model: Path, parts: Path, store: str, tmp_path: Path) -> None:
+    if store != "folder":
+        pytest.importorskip("lance", reason='pylance is not installed: pip install "tripletcl[cluster]"')
+    with writing(tmp_path / store, FactEmbedder.from_pretrained(model), precision="float16") as index:
+        assert len(import_parts(index, parts).added) == 37
+    stored, exact = FactIndex.load(tmp_path / store), FactIndex(FactEmbedder.from_pretrained(model))
+    import_parts(exact, parts)
+    assert stored.photos == exact.photos
+    assert np.abs(stored.rows() - exact.rows()).max() <= 2**-11
+    assert [path for path, _ in stored.skipped] == [path for path, _ in exact.skipped]
+
+
 def test_parts_that_are_missing_or_of_another_model_are_not_imported(
     model: Path, photos: Path, parts: Path, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import FactIndex, about_index, store, writing
 from tripletcl.retrieval.database import Database
+from tripletcl.retrieval.stores.address import read_together
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -453,7 +454,7 @@ def test_an_index_that_is_upgraded_while_it_is_opened_is_read_again(folder: Path
                 index.replace_vectors(np.copy, model=other)
         return FactIndex.load(folder, embedder)
 
-    assert store.read_together(folder, read).model == "colours-3"
+    assert read_together(folder, read).model == "colours-3"
     assert reads == ["colours-1", "colours-2", "colours-3"]
     with pytest.raises(UserError, match="was made by model colours-3, not by other"):
-        store.read_together(folder, lambda: FactIndex.load(folder, ColourEmbedder("other")))
+        read_together(folder, lambda: FactIndex.load(folder, ColourEmbedder("other")))

@@ -14,12 +14,16 @@ from typer.core import TyperGroup
 from tripletcl.cli.options import AsJson, Photos, RunArgument, Stage, existing_folder, photo_files
 from tripletcl.cli.output import missing_note, print_skipped, ready, say, skipped_entries, working
 from tripletcl.errors import UserError
+from tripletcl.files.addresses import Place
 
 if TYPE_CHECKING:
     from tripletcl.retrieval import Changes, FactIndex
     from tripletcl.runs.upgrade_index import IndexUpgraded
 
-Out = Annotated[Path | None, typer.Option("--out", "--index", help="Index folder; default RUN/index.")]
+Out = Annotated[
+    str | None,
+    typer.Option("--out", "--index", "--store", help="Index folder, or the address of a store; default RUN/index."),
+]
 
 
 AsPrecision = Annotated[
@@ -78,7 +82,7 @@ def sync(
         _follow(run, folder, _absolute(images), as_json)
 
 
-def _follow(run: Path, folder: Path, images: Path, as_json: bool) -> None:
+def _follow(run: Path, folder: Place, images: Path, as_json: bool) -> None:
     """Sync an index again whenever its folder of photos changes, until the user interrupts."""
     from tripletcl.retrieval import writing
     from tripletcl.runs.collection import open_model
@@ -171,10 +175,10 @@ def info(run: RunArgument, out: Out = None, as_json: AsJson = False) -> None:
 def check(run: RunArgument, out: Out = None) -> None:
     """Compare every byte of the index with its checksums; searching does so only for files that were modified."""
     ready()
-    from tripletcl.retrieval.store import check_index
+    from tripletcl.retrieval.stores.address import open_store
 
     folder = _folder(run, out)
-    check_index(folder)
+    open_store(folder).check()
     say(f"{folder} is as it was written")
 
 
@@ -223,7 +227,7 @@ def _print_upgrade(result: IndexUpgraded) -> None:
     say(f"1 - cosine on {upgraded.held_out:,} held-out photos: {by_map}")
 
 
-def _folder(run: Path, out: Path | None) -> Path:
+def _folder(run: Path, out: str | None) -> Place:
     from tripletcl.runs.layout import INDEX
 
     return out or run / INDEX
@@ -234,7 +238,7 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-def _print_changes(folder: Path, index: FactIndex, changes: Changes, as_json: bool) -> None:
+def _print_changes(folder: Place, index: FactIndex, changes: Changes, as_json: bool) -> None:
     counts = {key: len(getattr(changes, key)) for key in ("added", "changed", "removed")}
     if as_json:
         say(json.dumps(_describe(folder, index) | counts | {"skipped": skipped_entries(changes.skipped)}))
@@ -245,7 +249,9 @@ def _print_changes(folder: Path, index: FactIndex, changes: Changes, as_json: bo
     print_skipped(changes.skipped)
 
 
-def _describe(folder: Path, index: FactIndex) -> dict[str, object]:
+def _describe(folder: Place, index: FactIndex) -> dict[str, object]:
+    from tripletcl.retrieval.stores.address import open_store
+
     return {
         "index": str(folder),
         "photos": len(index),
@@ -256,5 +262,5 @@ def _describe(folder: Path, index: FactIndex) -> dict[str, object]:
         "precision": index.precision,
         "kind": index.kind,
         "why": index.why,
-        "bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        "bytes": open_store(folder).size(),
     }

@@ -63,7 +63,9 @@ ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings that replace the config's: section.key=value.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.", callback=existing_run)]
 Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.", callback=existing_photos)]
-IndexFolder = Annotated[Path | None, typer.Option("--index", help="Index folder; default RUN/index.")]
+IndexFolder = Annotated[
+    str | None, typer.Option("--index", "--store", help="Index folder, or the address of a store; default RUN/index.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Stage = Annotated[int | None, typer.Option(help="The model after this task (0: before training); default the latest.")]
 Top = Annotated[int, typer.Option("-k", "--top", min=1, help="Number of results.")]

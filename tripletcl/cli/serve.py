@@ -19,7 +19,10 @@ def serve(
         Path | None, typer.Argument(help="A run to show next to it; default another method of its comparison.")
     ] = None,
     index: Annotated[
-        Path | None, typer.Option(help="An index of your own photos, which can be searched too; default RUN/index.")
+        str | None,
+        typer.Option(
+            "--index", "--store", help="An index of your own photos, which can be searched too; default RUN/index."
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to serve at; any other than the default lets others in.")

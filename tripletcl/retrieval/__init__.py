@@ -19,7 +19,7 @@ from tripletcl.retrieval.request import (
     unknown_units,
 )
 from tripletcl.retrieval.sheet import contact_sheet
-from tripletcl.retrieval.store import about_index
+from tripletcl.retrieval.stores.address import about_index
 from tripletcl.retrieval.table import Changes
 
 __all__ = [

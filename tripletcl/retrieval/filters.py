@@ -171,15 +171,15 @@ def _is_between(table: Table, after: datetime.date | None, before: datetime.date
     taken, modified = table.column("taken"), table.column("mtime_ns") // 10**9
     by_camera, by_file = taken != NO_TIME, modified != UNKNOWN.mtime_ns // 10**9
     if after is not None:
-        first, first_here = _midnight(after.toordinal())
+        first, first_here = midnight(after.toordinal())
         by_camera, by_file = by_camera & (taken >= first), by_file & (modified >= first_here)
     if before is not None:
-        end, end_here = _midnight(before.toordinal() + 1)
+        end, end_here = midnight(before.toordinal() + 1)
         by_camera, by_file = by_camera & (taken < end), by_file & (modified < end_here)
     return np.where(taken == NO_TIME, by_file, by_camera)
 
 
-def _midnight(day: int) -> tuple[int, int]:
+def midnight(day: int) -> tuple[int, int]:
     """The beginning of a day, by its ordinal: seconds of a camera's clock since 1970, and of this machine's."""
     seconds = (day - EPOCH.toordinal()) * DAY
     try:

@@ -18,15 +18,17 @@ from tripletcl.data.metadata import Metadata, read_metadata
 from tripletcl.errors import UserError, check_count
 from tripletcl.files import FileStamp
 from tripletcl.retrieval.database import About
-from tripletcl.retrieval.details import NO_TIME, PhotoDetails, photo_details
+from tripletcl.retrieval.details import NO_TIME, PhotoDetails
 from tripletcl.retrieval.exact_search import ScoredRows
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
 from tripletcl.retrieval.photos import Encoded, append_batch, encode_into, find_photos, read_details, unit_rows
-from tripletcl.retrieval.precision import Precision, check_precision, to_float32
+from tripletcl.retrieval.precision import Precision, check_precision
 from tripletcl.retrieval.request import query_vectors
 from tripletcl.retrieval.rows import AUTO, Rows
-from tripletcl.retrieval.store import Contents, Writer, open_reader, open_writer
+from tripletcl.retrieval.store import open_writer
+from tripletcl.retrieval.stores.address import open_store
+from tripletcl.retrieval.stores.protocol import PhotoTable, RowFunction, RowStore
 from tripletcl.retrieval.structures import KINDS
 from tripletcl.retrieval.table import (
     FEATURES,
@@ -35,8 +37,6 @@ from tripletcl.retrieval.table import (
     Broken,
     Changes,
     Paths,
-    Table,
-    blocks_of,
     changed_photos,
     is_missing,
     photos_below,
@@ -89,7 +89,8 @@ class FactIndex:
         check_precision(precision)
         self.embedder = embedder
         model = None if embedder is None else embedder.fingerprint()
-        self._rows = Rows(replace(_new_about(embedder, model, kind, stage, keep_features), precision=precision))
+        about = _new_about(embedder, model, kind, stage, keep_features)
+        self._rows: RowStore = Rows(replace(about, precision=precision))
 
     @classmethod
     def build(
@@ -112,13 +113,13 @@ class FactIndex:
         return self._table.living
 
     @property
-    def _table(self) -> Table:
+    def _table(self) -> PhotoTable:
         return self._rows.table
 
     @property
     def width(self) -> int:
         """D, 0 before the first photo."""
-        return self._table.vectors.shape[1] // len(UNITS)
+        return self._table.width // len(UNITS)
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -137,12 +138,12 @@ class FactIndex:
     @property
     def deleted(self) -> np.ndarray:
         """`[rows]` bool, True where the photo was removed."""
-        return self._table.deleted.rows
+        return ~self._rows.kept(None)
 
     @property
     def features(self) -> np.ndarray | None:
         """`[rows, C]` in `precision`, the representation of each row's photo; None where they are not kept."""
-        return self._table.arrays[FEATURES].rows if FEATURES in self._table.arrays else None
+        return self._table.features
 
     @property
     def model(self) -> str | None:
@@ -181,7 +182,7 @@ class FactIndex:
 
     def rows(self, numbers: Sequence[int] | np.ndarray | slice = slice(None)) -> np.ndarray:
         """The vectors of some rows, `[n, 3 * D]` float32; of all by default."""
-        return to_float32(self._table.vectors[numbers])
+        return self._table.read(numbers)
 
     # --- queries -----------------------------------------------------------------------------------------------------
 
@@ -240,7 +241,7 @@ class FactIndex:
             raise UserError(f"query vectors are an array [Q, 3 * D] of numbers: {error}") from error
         if not len(self) or not len(vectors):
             return [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in vectors]
-        width = self._table.vectors.shape[1]
+        width = self._table.width
         if vectors.ndim != 2 or vectors.shape[1] != width:
             raise UserError(f"the index needs query vectors [Q, {width}], not {list(vectors.shape)}")
         if not np.isfinite(vectors).all():
@@ -271,9 +272,7 @@ class FactIndex:
         Raises:
             UserError: a path is no photo of the index.
         """
-        table = self._table
-        rows = [self._row_of(path) for path in paths]
-        return [photo_details(table.names[row], table.photos[row], table.cameras) for row in rows]
+        return self._table.details([self._row_of(path) for path in paths])
 
     def _row_of(self, path: str | Path) -> int:
         row = self._table.row_of(str(path))
@@ -465,8 +464,9 @@ class FactIndex:
         An embedder of another model is dropped.
 
         Args:
-            function: From a block of the present vectors, `[n, 3, D]`, to as many new ones, called in the order of
-                rows; the result is normalised. Rows of removed photos count; their vectors may be anything finite.
+            function: From a block of the present vectors, `[n, 3, D]`, to as many new ones; the result is normalised.
+                In a folder it is called in the order of rows, and those of removed photos count: their vectors may be
+                anything finite.
             model: The fingerprint of the model whose vectors they are, or stand for.
             stage: That model's stage.
             trunk: The fingerprint of that model's trunk; features of another one are dropped.
@@ -476,10 +476,8 @@ class FactIndex:
         """
         kept = [FEATURES] if trunk is not None and trunk == self.trunk else []
         about = replace(self._rows.about, model=model, stage=stage, trunk=trunk if kept else None)
-        rows = self._compute_rows(
-            self._table.vectors, lambda block: function(block.reshape(len(block), len(UNITS), -1))
-        )
-        self._rows.rewrite(about, replace(self._table), {VECTORS: rows}, kept)
+        compute = _row_function(lambda block: function(block.reshape(len(block), len(UNITS), -1)))
+        self._rows.recompute(about, VECTORS, compute, kept)
         if self.embedder is not None and self.embedder.fingerprint() != model:
             self.embedder = None
 
@@ -496,22 +494,10 @@ class FactIndex:
             raise UserError("this index keeps no features: its photos have to be encoded again, or its vectors mapped")
         if features is not None and trunk != self.trunk:
             raise UserError(f"the features of this index are of trunk {self.trunk}, and the model's is {trunk}")
-        features = np.zeros((0, 0), np.float32) if features is None else features
-        rows = self._compute_rows(features, lambda block: embedder.vectors_of(torch.from_numpy(block.copy())))
         about = replace(self._rows.about, model=model, stage=stage, trunk=trunk if self.trunk else None)
-        self._rows.rewrite(about, replace(self._table), {VECTORS: rows}, [FEATURES])
+        compute = _row_function(lambda block: embedder.vectors_of(torch.from_numpy(block.copy())))
+        self._rows.recompute(about, FEATURES, compute, [FEATURES])
         self.embedder = embedder
-
-    def _compute_rows(
-        self, inputs: np.ndarray, function: Callable[[np.ndarray], Tensor | np.ndarray]
-    ) -> Iterator[np.ndarray]:
-        """`[n, 3 * D]` block by block, by a function from a block of inputs `[n, ...]` to vectors `[n, 3, D]`."""
-        for block in blocks_of(inputs):
-            names = [name or "a removed photo" for name in self._table.names[block]]
-            vectors = torch.as_tensor(function(to_float32(inputs[block])))
-            if len(vectors) != len(names):
-                raise UserError(f"a block of {len(names)} vectors became {len(vectors)}; each photo needs one")
-            yield unit_rows(vectors, names)
 
     def store_as(self, precision: Precision) -> None:
         """Store the vectors, and the features that are kept, in another precision; on disk atomically.
@@ -543,36 +529,31 @@ class FactIndex:
             self._rows.write_to(writer)
 
     @classmethod
-    def load(cls, folder: str | Path, embedder: Embedder | None = None) -> FactIndex:
-        """Load a copy of the index in a folder; its vectors stay on disk and are mapped into memory.
+    def load(cls, place: str | Path, embedder: Embedder | None = None) -> FactIndex:
+        """Load a copy of an index; its vectors stay on disk, those in a folder mapped into memory.
 
         Later changes on disk do not reach it, and changes in it reach the disk only by `save`.
 
         Args:
-            folder: The folder of `save` or `writing`.
+            place: The folder of `save` or `writing`, or the address of a store (`stores.address.open_store`).
             embedder: Encodes queries and new photos; it must be the model that made the index.
 
         Raises:
             UserError: there is no index, it is damaged or has another format, or another model made it.
         """
-        with open_reader(Path(folder)) as contents:
-            index = cls._open(Path(folder), contents, embedder)
-            index._rows.structure()  # before a writer can remove its file
-        return index
+        with open_store(place).read() as rows:
+            return cls._open(place, rows, embedder)
 
     @classmethod
-    def _open(
-        cls, folder: Path, contents: Contents, embedder: Embedder | None, writer: Writer | None = None
-    ) -> FactIndex:
-        """The index with some contents, and the model that made it."""
-        about = contents.about
+    def _open(cls, place: str | Path, rows: RowStore, embedder: Embedder | None) -> FactIndex:
+        """The index with some rows, and the model that made it."""
         if embedder is not None:
             model = embedder.fingerprint()  # once: it may read every weight
-            if contents.table.rows:
-                _check_model(about.model, model, folder)
-            about = replace(about, model=model)
+            if rows.table.rows:
+                _check_model(rows.about.model, model, place)
+            rows.about = replace(rows.about, model=model)
         index = cls()
-        index.embedder, index._rows = embedder, Rows(about, contents, writer)
+        index.embedder, index._rows = embedder, rows
         return index
 
     def _model(self, purpose: str) -> Embedder:
@@ -585,7 +566,7 @@ class FactIndex:
 
 @contextmanager
 def writing(
-    folder: str | Path,
+    place: str | Path,
     embedder: Embedder | None = None,
     *,
     stage: int | None = None,
@@ -595,11 +576,11 @@ def writing(
 ) -> Iterator[FactIndex]:
     """Open an index on disk for changes: each is committed when its method returns, photos batch by batch.
 
-    Other writers are locked out within the block; readers see the last commit. The block may end in any way, `kill -9`
-    included: what was committed stays.
+    Other writers of a folder are locked out within the block, and of a store refused when both change the same; readers
+    see the last commit. The block may end in any way, `kill -9` included: what was committed stays.
 
     Args:
-        folder: An index, or where to create one.
+        place: An index, or where to create one: a folder, or the address of a store (`stores.address.open_store`).
         embedder: The model that made it; None to read it, to remove photos, or to change the model.
         stage: The embedder's stage, where it belongs to a run.
         kind: As for `FactIndex`; None keeps the present one.
@@ -610,24 +591,31 @@ def writing(
         UserError: another process writes it, another model made it, it is damaged or has another format, or the folder
             is not writable.
     """
-    folder = Path(folder)
     _check_kind(AUTO if kind is None else kind)
     check_precision(precision or "float32")
-    with open_writer(folder) as writer:
-        contents = writer.read()
-        index = FactIndex._open(folder, contents, embedder, writer)
-        about = contents.about
-        if embedder is not None and not contents.table.rows:
+    with open_store(place).write() as rows:
+        about, is_empty = rows.about, not rows.table.rows
+        index = FactIndex._open(place, rows, embedder)
+        if embedder is not None and is_empty:
             about = replace(_new_about(embedder, index.model, AUTO, stage, keep_features), precision=about.precision)
         stage, kind = about.stage if stage is None else stage, about.asked if kind is None else kind
-        index._rows.describe(replace(about, stage=stage, asked=kind))
-        try:
-            if precision is not None:
-                index.store_as(precision)
-            yield index
-            index.settle()
-        finally:
-            index._rows.writer = None  # from here on it is a copy
+        rows.describe(replace(about, stage=stage, asked=kind))
+        if precision is not None:
+            index.store_as(precision)
+        yield index
+        index.settle()
+
+
+def _row_function(function: Callable[[np.ndarray], Tensor | np.ndarray]) -> RowFunction:
+    """Turn vectors `[n, 3, D]` that a function computes into rows `[n, 3 * D]`, and check them."""
+
+    def compute(block: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        vectors = torch.as_tensor(function(block))
+        if len(vectors) != len(names):
+            raise UserError(f"a block of {len(names)} vectors became {len(vectors)}; each photo needs one")
+        return unit_rows(vectors, [name or "a removed photo" for name in names])
+
+    return compute
 
 
 def _new_about(
@@ -646,10 +634,10 @@ def _check_kind(kind: str) -> None:
         raise UserError(f"there is no index of kind {kind!r}; allowed are {', '.join((AUTO, *KINDS))}")
 
 
-def _check_model(made_by: str | None, model: str, folder: Path | None = None) -> None:
+def _check_model(made_by: str | None, model: str, place: str | Path | None = None) -> None:
     """Vectors of two models are not comparable."""
     if model != made_by:
-        where = f" in {folder}" if folder else ""
+        where = f" in {place}" if place else ""
         raise UserError(
             f"the index{where} was made by model {made_by or 'unknown'}, not by {model}; bring it to that model with "
             "`tripletcl index upgrade`, or build it again"

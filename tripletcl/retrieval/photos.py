@@ -19,7 +19,7 @@ from tripletcl.errors import UserError
 from tripletcl.files import FileStamp
 from tripletcl.progress import report
 from tripletcl.retrieval.model import PhotoEmbedder
-from tripletcl.retrieval.rows import Rows
+from tripletcl.retrieval.stores.protocol import RowStore
 from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, Changes, blocks, stamp_of
 
 DETAILS_BLOCK = 50_000
@@ -83,19 +83,20 @@ def unit_rows(vectors: Tensor, names: Sequence[str | Path]) -> np.ndarray:
 
 
 def encode_into(
-    index: Rows, embedder: PhotoEmbedder, names: Sequence[str], all_names: Sequence[str], batch_size: int
+    index: RowStore, embedder: PhotoEmbedder, names: Sequence[str], all_names: Sequence[str], batch_size: int
 ) -> Changes:
     """Encode photos into an index, and report those of `all_names` that cannot be read.
 
     Raises:
         UserError: none of `all_names` can be read.
     """
-    table, done = index.table, 0
-    before = {name for name, row in zip(names, table.find(names).tolist(), strict=True) if row >= 0}
+    done, known = 0, index.table.find(names).tolist()
+    before = {name for name, row in zip(names, known, strict=True) if row >= 0}
     for batch in encode_photos(embedder, names, batch_size):
         append_batch(index, batch)
         done += len(batch.photos) + len(batch.broken)
         report("embedding", done, len(names))
+    table = index.table  # a store's is another one after each change
     skipped = [(Path(name), table.broken[name][1]) for name in all_names if name in table.broken]
     if skipped and len(skipped) == len(all_names):
         raise unreadable_error(dict(skipped))
@@ -107,7 +108,7 @@ def encode_into(
     )
 
 
-def append_batch(index: Rows, batch: Encoded) -> None:
+def append_batch(index: RowStore, batch: Encoded) -> None:
     """Append a batch to an index; former rows of its photos are deleted.
 
     Raises:
@@ -115,7 +116,7 @@ def append_batch(index: Rows, batch: Encoded) -> None:
     """
     arrays, about = {}, index.about
     if batch.photos:
-        width, needed = (rows.shape[1] // len(UNITS) for rows in (batch.vectors, index.table.vectors))
+        width, needed = (each // len(UNITS) for each in (batch.vectors.shape[1], index.table.width))
         if index.table.rows and width != needed:
             raise UserError(f"the index holds vectors of width {needed}, not {width}")
         arrays = {VECTORS: batch.vectors}
@@ -124,11 +125,11 @@ def append_batch(index: Rows, batch: Encoded) -> None:
     index.append(batch.photos, batch.metadata, arrays, batch.broken)
 
 
-def read_details(index: Rows, names: Sequence[str]) -> None:
+def read_details(index: RowStore, names: Sequence[str]) -> None:
     """Read the details of those photos of an index whose file was not read for them, without encoding them again."""
     table = index.table
     rows = table.find(names)
-    unread = [row for row in rows[rows >= 0].tolist() if not table.photos["read"][row]]
+    unread = table.unread(rows[rows >= 0].tolist())
     for block in blocks(len(unread), DETAILS_BLOCK):
         found = list(map_in_threads(read_metadata, [index.table.names[row] for row in unread[block]]))
         index.set_details(unread[block], found)

@@ -16,10 +16,22 @@ from tripletcl.retrieval import exact_search
 from tripletcl.retrieval.database import STRUCTURE, About
 from tripletcl.retrieval.details import set_details
 from tripletcl.retrieval.filters import Filter
-from tripletcl.retrieval.precision import Precision, round_to
+from tripletcl.retrieval.precision import Precision, round_to, to_float32
 from tripletcl.retrieval.store import Contents, Writer
+from tripletcl.retrieval.stores.protocol import RowFunction
 from tripletcl.retrieval.structures import FLAT, Structure, build_structure, choose_kind, load_structure
-from tripletcl.retrieval.table import FEATURES, NAMES, PHOTOS, VECTORS, Broken, GrowingArray, Paths, Table, row_blocks
+from tripletcl.retrieval.table import (
+    FEATURES,
+    NAMES,
+    PHOTOS,
+    VECTORS,
+    Broken,
+    GrowingArray,
+    Paths,
+    Table,
+    blocks_of,
+    row_blocks,
+)
 
 AUTO = "auto"
 
@@ -143,6 +155,13 @@ class Rows:
         self.about, self.table, self._kept = about, table, {}
         if STRUCTURE not in kept:
             self._structure = None
+
+    def recompute(self, about: About, role: str, function: RowFunction, kept: Sequence[str] = ()) -> None:
+        """Replace all vectors by a function of the stored vectors, or features; on disk atomically."""
+        table = self.table
+        inputs = table.arrays[role].rows if role in table.arrays else np.zeros((0, 0), np.float32)
+        rows = (function(to_float32(inputs[block]), table.names[block]) for block in blocks_of(inputs))
+        self.rewrite(about, replace(table), {VECTORS: rows}, kept)
 
     # --- searching ---------------------------------------------------------------------------------------------------
 

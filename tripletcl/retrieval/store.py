@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -47,17 +46,12 @@ from tripletcl.retrieval.database import (
 )
 from tripletcl.retrieval.table import FEATURES, NAMES, PHOTOS, VECTORS, Broken, GrowingArray, Table, row_blocks
 
-Read = TypeVar("Read")
-
 log = logging.getLogger("tripletcl")
 
 LOCK = "lock"
 
 NUMBERED = re.compile(rf"\.?({VECTORS}|{FEATURES}|{PHOTOS}|{NAMES}|{STRUCTURE})-(\d+)\b.*")
 """Names of the index's files, also of one that a killed writer had not yet renamed."""
-
-UPGRADES = 3
-"""Upgrades by other processes that a reader waits for."""
 
 CHECKSUM_BYTES = 2**24
 """Bytes read at a time for a checksum."""
@@ -263,32 +257,6 @@ def open_reader(folder: Path) -> Iterator[Contents]:
     """Read an index; no writer can replace it within the block."""
     with open_for_read(folder) as database:
         yield _read_contents(folder, database)
-
-
-def about_index(folder: str | Path) -> About:
-    """Read the description of the index in a folder, without its rows.
-
-    Raises:
-        UserError: there is no index, it is damaged, or it has another format.
-    """
-    with open_for_read(Path(folder)) as database:
-        return database.about()
-
-
-def read_together(folder: Path, read: Callable[[], Read]) -> Read:
-    """Read an index and the model that made it; read both again if another process upgraded it in between.
-
-    Raises:
-        UserError: as `read` does.
-    """
-    for _ in range(UPGRADES):
-        model = about_index(folder).model
-        try:
-            return read()
-        except UserError:
-            if about_index(folder).model == model:
-                raise
-    return read()
 
 
 def check_index(folder: Path) -> About:

@@ -70,7 +70,7 @@ class Structure:
         if not len(queries):
             return []
         left = self.count - (0 if excluded is None else int(excluded.sum()))
-        count = _candidate_count(k)
+        count = candidate_count(k)
         if count >= left:
             rows = np.arange(self.count) if excluded is None else np.flatnonzero(~excluded)
             return [rows.copy() for _ in queries]
@@ -170,7 +170,7 @@ def _gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _candidate_count(k: int) -> int:
+def candidate_count(k: int) -> int:
     """Candidates for k photos: enough to include those that the projection ranks lower than they deserve."""
     return 5 * k + 150
 

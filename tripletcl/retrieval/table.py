@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import Protocol, overload
 
 import numpy as np
 
 from tripletcl.data.metadata import Metadata
 from tripletcl.files import FileStamp, stat_file
-from tripletcl.retrieval.details import PHOTO_TYPE, set_details, unread_records
+from tripletcl.retrieval.details import PHOTO_TYPE, PhotoDetails, photo_details, set_details, unread_records
 from tripletcl.retrieval.names import Names, name_bytes, name_hash
+from tripletcl.retrieval.precision import to_float32
 
 VECTORS, FEATURES, PHOTOS, NAMES = "vectors", "features", "photos", "names"
 """The arrays of a table: `[rows, 3 * D]`, each unit's block of length 1; `[rows, C]`, where features are kept; the
@@ -84,6 +85,9 @@ class Paths(Sequence[Path]):
     def __getitem__(self, at: int | slice) -> Path | list[Path]:
         return [Path(name) for name in self._names[at]] if isinstance(at, slice) else Path(self._names[at])
 
+    def __iter__(self) -> Iterator[Path]:
+        return map(Path, self._names)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
@@ -128,6 +132,20 @@ class Table:
         return self.arrays[VECTORS].rows if VECTORS in self.arrays else np.zeros((0, 0), np.float32)
 
     @property
+    def width(self) -> int:
+        """3 * D; 0 before the first photo."""
+        return self.vectors.shape[1]
+
+    @property
+    def features(self) -> np.ndarray | None:
+        """`[rows, C]`; None where they are not kept."""
+        return self.arrays[FEATURES].rows if FEATURES in self.arrays else None
+
+    def read(self, numbers: Sequence[int] | np.ndarray | slice) -> np.ndarray:
+        """The vectors of some rows, `[n, 3 * D]` float32."""
+        return to_float32(self.vectors[numbers])
+
+    @property
     def photos(self) -> np.ndarray:
         """`[rows]` of PHOTO_TYPE."""
         return self.arrays[PHOTOS].rows if PHOTOS in self.arrays else np.zeros(0, PHOTO_TYPE)
@@ -143,6 +161,14 @@ class Table:
         """The path of each row's photo; empty where it was removed."""
         text = self.arrays[NAMES].rows if NAMES in self.arrays else np.zeros(0, np.uint8)
         return Names(text, self.photos, self.deleted.rows)
+
+    def details(self, rows: Sequence[int]) -> list[PhotoDetails]:
+        """The details of some rows."""
+        return [photo_details(self.names[row], self.photos[row], self.cameras) for row in rows]
+
+    def unread(self, rows: Sequence[int]) -> list[int]:
+        """Those of some rows whose details were never read from their files."""
+        return [row for row in rows if not self.photos["read"][row]]
 
     def stamp(self, row: int) -> FileStamp:
         """The stamp of a row."""
@@ -268,12 +294,27 @@ class Changes:
     skipped: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def changed_photos(table: Table, names: Sequence[str]) -> list[str]:
+class Known(Protocol):
+    """The photos that an index knows."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The path of each row's photo; empty where it was removed."""
+
+    @property
+    def broken(self) -> Mapping[str, Broken]:
+        """The photos that cannot be read, by name."""
+
+    def stamps_of(self, names: Sequence[str]) -> list[FileStamp | None]:
+        """Read the stamps that photos had; None for each that is not known."""
+
+
+def changed_photos(table: Known, names: Sequence[str]) -> list[str]:
     """Those of some photos that are new, or whose size or time of modification differs from the table's."""
     return [name for name, stamp in zip(names, table.stamps_of(names), strict=True) if not _is_known(stamp, name)]
 
 
-def photos_below(table: Table, folder: Path) -> list[str]:
+def photos_below(table: Known, folder: Path) -> list[str]:
     """The photos of a table, readable or not, that are below a folder."""
     living = (name for name in table.names if name)
     return [name for name in (*living, *table.broken) if Path(name).is_relative_to(folder)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tripletcl.files import read_json, reading, sha256, validated, write_json
+from tripletcl.files.addresses import Place, relative_place
 
 CHANGES = "change-*.json"
 REMEDY = "delete it, and repeat the command that was interrupted"
@@ -28,7 +29,8 @@ class Change:
         command: The command with its arguments, by which it is recognised when it is repeated.
         file: The file that is replaced, within the run.
         before: The SHA-256 of the file's content before.
-        index: The photo index that follows the run, from the run's folder; None for a change that no index follows.
+        index: The photo index that follows the run, from the run's folder, or its address; None for a change that no
+            index follows.
         report: What the command tells its caller.
     """
 
@@ -44,9 +46,9 @@ class Change:
         return path.exists() and sha256(path) != self.before
 
 
-def begin_change(run: Path, file: str, command: Sequence[Any], index: Path | None = None, **report: Any) -> None:
+def begin_change(run: Path, file: str, command: Sequence[Any], index: Place | None = None, **report: Any) -> None:
     """Write down the change that this process is about to make to a run, by replacing a file."""
-    where = None if index is None else os.path.relpath(index, run)
+    where = None if index is None else relative_place(index, run)
     change = Change([*command], file, sha256(run / file), where, report)
     write_json(run / CHANGES.replace("*", str(os.getpid())), asdict(change))
 

@@ -10,8 +10,9 @@ from typing import TypeVar
 from tripletcl.embedding import FactEmbedder, TextEmbedder
 from tripletcl.errors import UserError
 from tripletcl.experiments.inputs import cache_folder
+from tripletcl.files.addresses import Place
 from tripletcl.retrieval import Calibration, FactIndex, about_index
-from tripletcl.retrieval.store import read_together
+from tripletcl.retrieval.stores.address import read_together
 from tripletcl.runs.calibrate import stage_calibration
 from tripletcl.runs.layout import EMBEDDER, INDEX, TEXTS
 from tripletcl.runs.stored import FactRun
@@ -55,7 +56,7 @@ class StoredModel:
         return stage_calibration(self.run, self.stage)
 
 
-def open_model(path: Path, stage: int | None = None, index: Path | None = None) -> StoredModel:
+def open_model(path: Path, stage: int | None = None, index: Place | None = None) -> StoredModel:
     """Find a model by the folder of its run, or by its own folder.
 
     Args:
@@ -73,7 +74,7 @@ def open_model(path: Path, stage: int | None = None, index: Path | None = None) 
     return StoredModel(run.stage_folder(number), run, number)
 
 
-def _stage_for(run: FactRun, index: Path, stage: int | None) -> int:
+def _stage_for(run: FactRun, index: Place, stage: int | None) -> int:
     """Return the stage to use an index with: the one that made it, which must be the requested one.
 
     An index that names no model was filled by a script; it is used with the requested stage, or the latest.
@@ -126,7 +127,7 @@ class Collection:
 
 
 def open_collection(
-    path: Path, index: Path | None = None, stage: int | None = None, *, texts_only: bool = False
+    path: Path, index: Place | None = None, stage: int | None = None, *, texts_only: bool = False
 ) -> Collection:
     """Open an index with the model that made it, whichever stage of the run that is.
 

@@ -21,6 +21,7 @@ from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import FactExperiment, task_names
 from tripletcl.experiments.feature_cache import FeatureCache
 from tripletcl.experiments.inputs import own_folder
+from tripletcl.files.addresses import Place, may_hold_index, place_from
 from tripletcl.files.documents import RESTORE
 from tripletcl.methods import build_method
 from tripletcl.runs.change import Change, open_changes
@@ -102,14 +103,14 @@ def settle(run: FactRun) -> dict[Path, Change]:
     changes = open_changes(run.path)
     for change in changes.values():
         if change.index is not None:
-            follow(run, run.path / change.index)  # before the stage that made it is deleted
+            follow(run, place_from(run.path, change.index))  # before the stage that made it is deleted
     repair(run)
     if run.folder.position == Position(run.task_count):
         finish(run)
     return changes
 
 
-def follow(run: FactRun, index: Path | None, embedder: FactEmbedder | None = None) -> str | None:
+def follow(run: FactRun, index: Place | None, embedder: FactEmbedder | None = None) -> str | None:
     """Bring a photo index to the latest stage of its run.
 
     Args:
@@ -118,7 +119,7 @@ def follow(run: FactRun, index: Path | None, embedder: FactEmbedder | None = Non
     Returns:
         The outcome in words; None without an index.
     """
-    if index is None or not index.is_dir():
+    if index is None or not may_hold_index(index):
         return None
     from tripletcl.runs.upgrade_index import update_index  # loads faiss, which a run without an index does not need
 

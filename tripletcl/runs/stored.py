@@ -31,6 +31,7 @@ from tripletcl.evaluation import RunResult
 from tripletcl.experiments.object_tasks import describe_task_change, describe_tasks, partition_sets, read_sets
 from tripletcl.experiments.tables import count_first_tasks, load_numbered, load_tables, table_file
 from tripletcl.files import damaged, reading, sha256, validated, verified, write_json, write_text
+from tripletcl.files.addresses import Place
 from tripletcl.files.documents import RESTORE, settings_file
 from tripletcl.files.tensors import read_tensors
 from tripletcl.runs.fact_scores import read_fact_scores
@@ -340,7 +341,7 @@ class FactRun(StoredRun[FactConfig]):
         """The folder of the run's photo index, which need not exist."""
         return self.path / INDEX
 
-    def stage_of_index(self, index: Path | None = None) -> int:
+    def stage_of_index(self, index: Place | None = None) -> int:
         """Return the stage whose model made a photo index, by default the run's own.
 
         Raises:

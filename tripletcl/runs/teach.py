@@ -16,6 +16,7 @@ from tripletcl.data.images import Photo
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
+from tripletcl.files.addresses import Place
 from tripletcl.methods import build_method
 from tripletcl.runs.change import begin_change
 from tripletcl.runs.continue_run import continuing, finish, follow, learn_table, with_further
@@ -70,7 +71,7 @@ def teach(
     fact: Fact | str,
     photos: Sequence[Photo],
     *,
-    index: Path | None = None,
+    index: Place | None = None,
     hold_out: bool = True,
 ) -> Lesson:
     """Teach a finished run one fact by a handful of photos, as one more task.
@@ -120,7 +121,7 @@ def teach(
     )
 
 
-def undo(folder: Path, *, index: Path | None = None) -> Lesson:
+def undo(folder: Path, *, index: Place | None = None) -> Lesson:
     """Undo the latest lesson: the run is then as it was before, bit for bit.
 
     Args:
@@ -184,7 +185,7 @@ def _known_lesson(run: FactRun, fact: Fact) -> int:
     return numbers[-1]
 
 
-def _learn_photos(run: FactRun, fact: Fact, rows: FactTable, index: Path | None) -> tuple[RunResult, FactEmbedder]:
+def _learn_photos(run: FactRun, fact: Fact, rows: FactTable, index: Place | None) -> tuple[RunResult, FactEmbedder]:
     """Learn a table of photos; returns the figures and the model."""
     settings, number = run.settings, len(run.settings.data.further) + 1
     training = None
@@ -197,18 +198,18 @@ def _learn_photos(run: FactRun, fact: Fact, rows: FactTable, index: Path | None)
     return result, experiment.embedder
 
 
-def _index_to_update(run: FactRun, index: Path | None) -> Path | None:
+def _index_to_update(run: FactRun, index: Place | None) -> Place | None:
     """Return the index that follows the run: the given one, or RUN/index if it exists.
 
     Raises:
-        UserError: the given folder holds no index, or the index cannot be written now.
+        UserError: the given place holds no index, or the index cannot be written now.
     """
     if index is None and not run.index.is_dir():
         return None
     from tripletcl.retrieval import about_index  # loads faiss, which a run without an index does not need
-    from tripletcl.retrieval.store import open_writer
+    from tripletcl.retrieval.stores.address import open_store
 
     if index is not None:
         about_index(index)
-    with open_writer(index or run.index):
+    with open_store(index or run.index).write():
         return index or run.index

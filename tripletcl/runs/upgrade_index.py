@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
+from tripletcl.files.addresses import Place
 from tripletcl.retrieval import FactIndex, about_index, writing
 from tripletcl.retrieval.photos import find_photos
 from tripletcl.retrieval.upgrade import EXACT, KEEP, NOTHING, Upgraded, upgrade
@@ -24,7 +25,7 @@ from tripletcl.runs.stored import FactRun
 class IndexUpgraded:
     """An index of a run that was brought from one stage to another."""
 
-    index: Path
+    index: Place
     from_stage: int
     stage: int
     upgraded: Upgraded
@@ -32,7 +33,7 @@ class IndexUpgraded:
 
 def upgrade_index(
     folder: Path,
-    index: Path | None = None,
+    index: Place | None = None,
     stage: int | None = None,
     images: Path | Sequence[Path] | None = None,
     *,
@@ -64,7 +65,7 @@ def upgrade_index(
     return IndexUpgraded(index, old, new, upgraded)
 
 
-def update_index(run: FactRun, index: Path, stage: int, embedder: FactEmbedder | None = None) -> str:
+def update_index(run: FactRun, index: Place, stage: int, embedder: FactEmbedder | None = None) -> str:
     """Bring an index to a stage of its run after a lesson, without any photo; returns what was done, in words.
 
     Exactly, if it stores the features that the readout reads; otherwise by a map that is learned from the stored

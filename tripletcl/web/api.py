@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 import tripletcl
 from tripletcl.data.images import decode_thumbnail
 from tripletcl.errors import UserError
+from tripletcl.files.addresses import Place, may_hold_index
 from tripletcl.report.html import macros
 from tripletcl.retrieval import Filter, ShownFact
 from tripletcl.retrieval.details import PhotoDetails
@@ -351,9 +352,9 @@ def _add_lessons(api: FastAPI, library: Library, jobs: Jobs, uploads: Uploads, m
         return _job(work)
 
 
-def _index(library: Library) -> Path | None:
+def _index(library: Library) -> Place | None:
     """The index that follows the run; None where there is none yet."""
-    return library.index if library.index.is_dir() else None
+    return library.index if may_hold_index(library.index) else None
 
 
 def _outcome(lesson: Lesson) -> dict[str, Any]:

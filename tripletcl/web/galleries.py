@@ -14,8 +14,9 @@ from torch import Tensor
 from tripletcl.data import UNITS, Fact
 from tripletcl.data.images import Photo
 from tripletcl.errors import UserError
+from tripletcl.files.addresses import Place
 from tripletcl.retrieval import FactIndex, Query
-from tripletcl.retrieval.store import read_together
+from tripletcl.retrieval.stores.address import read_together
 from tripletcl.runs.stored import FactRun
 from tripletcl.web.run_view import RunView, load_model
 
@@ -152,14 +153,14 @@ class OwnPhotos(Gallery):
 
     key = "own"
 
-    def __init__(self, view: RunView, folder: Path) -> None:
+    def __init__(self, view: RunView, folder: Place) -> None:
         def read() -> tuple[int, FactIndex]:
             stage = view.run.stage_of_index(folder)
             return stage, FactIndex.load(folder, view.model(stage))
 
         self.run, (self.stage, self.index) = view.run.path, read_together(folder, read)
         self._rows = np.flatnonzero(~self.index.deleted)
-        super().__init__([self.index.paths[row] for row in self._rows.tolist()])
+        super().__init__(self.index.photos)
         self.title = f"your {len(self):,} photos"
         self._row_numbers = np.full(len(self.index.deleted), -1)
         self._row_numbers[self._rows] = np.arange(len(self))
@@ -179,9 +180,8 @@ class OwnPhotos(Gallery):
         if model.trunk_fingerprint() != self.index.trunk:
             return None
         index = FactIndex(kind="flat")
-        index.add(
-            [str(path) for path in self.paths], model.vectors_of(torch.from_numpy(np.asarray(features)[self._rows]))
-        )
+        own = torch.from_numpy(np.asarray(features)[self._rows]).float()
+        index.add([str(path) for path in self.paths], model.vectors_of(own))
         index.embedder = view.model(stage)
         return EmbeddedPhotos(index, np.arange(len(self)))
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tripletcl.data import decode_image
 from tripletcl.embedding import FactEmbedder
+from tripletcl.files.addresses import Place
 from tripletcl.retrieval import ShownFact, describe_photos
-from tripletcl.retrieval.database import DATABASE
+from tripletcl.retrieval.stores.address import open_store
 from tripletcl.runs.collection import Collection, StoredModel, open_collection, open_model
 from tripletcl.runs.layout import EMBEDDER, INDEX
 from tripletcl.web.jobs import NotHere
@@ -27,7 +28,7 @@ most of the time goes into answers."""
 @dataclass(frozen=True)
 class _Opened:
     collection: Collection
-    version: tuple[int, int]
+    version: object
     start: float
     end: float
 
@@ -43,8 +44,9 @@ class Library:
         index: The index; by default RUN/index.
     """
 
-    def __init__(self, run: Path, index: Path | None = None) -> None:
+    def __init__(self, run: Path, index: Place | None = None) -> None:
         self.run, self.index = run, index or run / INDEX
+        self._store = open_store(self.index)
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._opened: _Opened | None = None
         self._loaded: tuple[tuple[Path, int], FactEmbedder] | None = None
@@ -57,10 +59,10 @@ class Library:
             UserError: there is no index, or no stage of the run made it.
         """
         opened = self._opened
-        if opened is not None and (opened.version == self._version() or opened.is_fresh()):
+        if opened is not None and (opened.version == self._store.version() or opened.is_fresh()):
             return opened.collection
         with self._lock:
-            version = self._version()
+            version = self._store.version()
             if self._opened is None or self._opened.version != version:
                 start = time.monotonic()
                 collection = open_collection(self.run, self.index, texts_only=True)
@@ -71,13 +73,6 @@ class Library:
         """Open the index again if it has changed, however busy: what was asked for has just been done."""
         with self._lock:
             self._opened = None
-
-    def _version(self) -> tuple[int, int]:
-        try:
-            stat = (self.index / DATABASE).stat()
-        except OSError:
-            return (0, 0)
-        return stat.st_mtime_ns, stat.st_size
 
     # --- models ------------------------------------------------------------------------------------------------------
 

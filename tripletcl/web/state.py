@@ -11,6 +11,7 @@ from tripletcl.data import Fact
 from tripletcl.data.images import Photo
 from tripletcl.errors import UserError
 from tripletcl.evaluation.result import LOWER_BOUND
+from tripletcl.files.addresses import Place
 from tripletcl.report.chart_style import Style, method_styles
 from tripletcl.report.formatting import counted
 from tripletcl.report.grouping import method_order
@@ -111,7 +112,7 @@ class LiveState:
         UserError: see `open_state`.
     """
 
-    def __init__(self, run: Path, other: Path | None = None, index: Path | None = None) -> None:
+    def __init__(self, run: Path, other: Path | None = None, index: Place | None = None) -> None:
         self.run, self.other, self.index = run, other, index
         self._lock = threading.Lock()
         self.current = open_state(run, other, index)
@@ -124,7 +125,7 @@ class LiveState:
             return self.current
 
 
-def open_state(run: Path, other: Path | None = None, index: Path | None = None) -> AppState:
+def open_state(run: Path, other: Path | None = None, index: Place | None = None) -> AppState:
     """Open a run and those that may be shown next to it: the other given, and the other methods of its comparison.
 
     Args:

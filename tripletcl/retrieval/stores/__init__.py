@@ -1,0 +1,1 @@
+"""Stores of a photo index: a folder, or a Lance table on this machine or at an address."""
