@@ -206,7 +206,7 @@ def test_the_command_sets_how_idle_threads_wait_unless_the_user_has(own: dict[st
 
 
 def test_importing_the_library_leaves_the_environment_unchanged() -> None:
-    assert environment_after("import tripletcl\nfrom tripletcl import FactIndex", {}) == ["True", "None", "None"]
+    assert environment_after("import tripletcl\nfrom tripletcl import FactEmbedder", {}) == ["True", "None", "None"]
 
 
 def test_importing_mas_imports_nothing_heavy_but_torch() -> None:

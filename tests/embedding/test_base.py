@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from checkpoints import save_checkpoint
+from torch import Tensor
 from torch.nn import functional as F
 
 from tripletcl.data.facts import Fact
-from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder
-from tripletcl.embedding.base import (
-    BREADTH,
-    IMAGE_SHARE,
-    SHARPNESS,
-    TEMPERATURE,
-    TEXT_SHARE,
-    ImageBase,
-    Shape,
-    TextBase,
-    base_shape,
-    start_image_base,
-)
+from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder, text_base
+from tripletcl.embedding.base import ImageBase, Shape, base_shape, start_image_base
+from tripletcl.embedding.text_base import BREADTH, IMAGE_SHARE, SHARPNESS, TEMPERATURE, TEXT_SHARE
 from tripletcl.errors import UserError
 
 
-def soft_bases() -> tuple[ImageBase, TextBase]:
+@dataclass
+class Words:
+    """The text side of a soft vocabulary, with tensors in and out."""
+
+    descriptions: Tensor
+
+    def __call__(self, encoded: Tensor) -> Tensor:
+        return torch.from_numpy(text_base.base_blocks(encoded.numpy(), self.descriptions.numpy())).float()
+
+    def familiarity(self, encoded: Tensor) -> Tensor:
+        return torch.from_numpy(text_base.cosines_of(encoded.numpy(), self.descriptions.numpy()).max(axis=1))
+
+    def seen(self, encoded: Tensor, own: Tensor) -> Tensor:
+        return torch.from_numpy(text_base.seen(encoded.numpy(), self.descriptions.numpy(), own.numpy())).float()
+
+    @staticmethod
+    def join(own: Tensor, taught: Tensor, known: Tensor) -> Tensor:
+        return torch.from_numpy(text_base.join(own.numpy(), taught.numpy(), known.numpy())).float()
+
+
+def soft_bases() -> tuple[ImageBase, Words]:
     generator = torch.Generator().manual_seed(0)
-    image, text = ImageBase(6, Shape(4, soft=True)), TextBase(5, Shape(4, soft=True))
+    image = ImageBase(6, Shape(4, soft=True))
     image.weight.copy_(torch.randn(4, 6, generator=generator))
     image.bias.copy_(torch.randn(4, generator=generator))
-    text.descriptions.copy_(F.normalize(torch.randn(4, 5, generator=generator), dim=1))
-    return image, text
+    return image, Words(F.normalize(torch.randn(4, 5, generator=generator), dim=1))
 
 
 def test_a_soft_vocabulary_scores_by_the_bhattacharyya_coefficient() -> None:

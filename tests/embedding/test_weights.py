@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from tripletcl.data import read_table
 from tripletcl.data.facts import Fact
 from tripletcl.data.images import decode_image
-from tripletcl.embedding import weights
-from tripletcl.embedding.weights import STAGE_DEPTHS, efficientnet_lite_weights, minilm_folder, read_weights, timm_name
+from tripletcl.embedding import published, weights
+from tripletcl.embedding.published import minilm_folder
+from tripletcl.embedding.weights import STAGE_DEPTHS, efficientnet_lite_weights, read_weights, timm_name
 from tripletcl.errors import UserError
 
 DAISY = 985
@@ -95,9 +96,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_sentence_encoder_is_hash_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (minilm_folder() / "tokenizer.json").is_file()
-    monkeypatch.setattr(weights, "sha256", lambda path: pytest.fail("its file was read again"))
+    monkeypatch.setattr(published, "sha256", lambda path: pytest.fail("its file was read again"))
     assert (minilm_folder() / "tokenizer.json").is_file()
-    monkeypatch.setattr(weights, "MINILM_SHA256", "0" * 64)
+    monkeypatch.setattr(published, "MINILM_SHA256", "0" * 64)
     with pytest.raises(UserError, match=rf"model\.safetensors.*{'0' * 64}"):
         minilm_folder()
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from tripletcl.errors import UserError
 from tripletcl.files import read_json, reading, validated, write_json, write_text
-from tripletcl.files.tensors import read_about, read_tensors, write_tensors
+from tripletcl.files.arrays import read_about
+from tripletcl.files.tensors import read_tensors, write_tensors
 
 DOCUMENT = {"facts": [["犬", None], "caf\udce9"], "score": 0.1 + 0.2, "few": {"2": 1, "10": (1, 2)}, "none": None}
 TENSORS = {

@@ -15,18 +15,15 @@ from tripletcl.data.facts import Fact
 from tripletcl.data.labels import SHOWN, UNKNOWN, PairLabels
 from tripletcl.errors import UserError
 from tripletcl.evaluation.cosine import unit_blocks
-from tripletcl.retrieval import calibration
-from tripletcl.retrieval.calibration import (
-    Calibration,
-    Isotonic,
-    Logistic,
+from tripletcl.retrieval import fitting
+from tripletcl.retrieval.calibration import Calibration, Isotonic, Logistic, pattern
+from tripletcl.retrieval.fitting import (
     _fit_isotonic,
     _fit_logistic,
     _photo_pairs,
     _query_cosines,
     fact_scores,
     fit_calibration,
-    pattern,
 )
 
 FACTS = [
@@ -186,9 +183,9 @@ def test_a_fit_of_many_pairs_is_that_of_a_sample(fitted: Calibration, monkeypatc
         return _fit_logistic(scores, truth)
 
     most = 15 * len(images)
-    monkeypatch.setattr(calibration, "MOST_PAIRS", most)
-    monkeypatch.setattr(calibration, "_fit_logistic", counted)
-    monkeypatch.setattr(calibration, "EXAMPLES", 10)
+    monkeypatch.setattr(fitting, "MOST_PAIRS", most)
+    monkeypatch.setattr(fitting, "_fit_logistic", counted)
+    monkeypatch.setattr(fitting, "EXAMPLES", 10)
     sampled = fit_calibration("model", FACTS, images, facts, csr_array(relevant))
     assert max(seen) == most < len(FACTS) * len(images)
     scores = np.linspace(-0.2, 0.8, 50)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from tripletcl.cli import main
 from tripletcl.config import parse_config
 from tripletcl.data import held_out_facts
-from tripletcl.embedding import saving
+from tripletcl.embedding import FactEmbedder, TextEmbedder, description
 from tripletcl.embedding.word_vectors import WordVectors
 from tripletcl.errors import UserError
 from tripletcl.report.formatting import fraction
@@ -222,14 +224,58 @@ def test_a_saved_model_without_a_run_answers_too(run: Path) -> None:
     assert out.split("\n")[1].split() == ["rank", "score", "date", "folder", "photo"]
 
 
-def test_a_query_hashes_the_weights_file_once_and_no_tensors(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files: list[str] = []
-    tensors: list[str] = []
-    sha256, digest = saving.sha256, saving.digest
-    monkeypatch.setattr(saving, "sha256", lambda path: files.append(path.name) or sha256(path))
-    monkeypatch.setattr(saving, "digest", lambda *arguments: tensors.append("") or digest(*arguments))
+def test_a_query_scores_as_the_whole_model_does_bit_by_bit(run: Path) -> None:
+    """The command reads the text side alone; here the same questions go through the network of the photos' model."""
+    index = FactIndex.load(run / "index", FactEmbedder.from_pretrained(run))
+    for words in (["red", "lying"], ["?", "standing", "floor"], ["purple", "?", "?"]):
+        [slow] = index.search([", ".join(words)], k=5)
+        fast = query(*words, "-k", "5")["hits"]
+        assert [(Path(hit["path"]), hit["score"]) for hit in fast] == [(hit.path, hit.score) for hit in slow]
+
+
+HEAVY = {"torch", "torchvision", "timm", "transformers", "sklearn", "gradio", "pandas", "pyarrow", "matplotlib"}
+
+
+@pytest.mark.parametrize("words", [["red", "lying"], ["purple", "lying", "-", "floor", "--after", "1990"]])
+def test_a_query_imports_nothing_heavy(run: Path, words: list[str]) -> None:
+    """To import torch alone takes longer than the rest of a query."""
+    run_command("query", "run", "red", "-", "floor")  # what scores mean is fitted once
+    code = (
+        "import sys\nfrom tripletcl.cli import main\nsys.argv[0] = 'tripletcl'\n"
+        f"try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\nheavy = {HEAVY} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    command = [sys.executable, "-c", code, "query", "run", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "understood as" in ended.stdout
+
+
+def test_a_query_hashes_the_text_side_alone(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(description, "sha256", None)
     run_command("query", "run", "red", "lying")
-    assert (files, tensors) == (["model.safetensors"], [])
+    folder = run / "stages" / "stage-02"
+    about, stored = json.loads((folder / "embedder.json").read_text()), load_file(folder / "model.safetensors")
+    stored["text.centre"] = stored["text.centre"] + 1
+    save_file(stored, tmp_path / "model.safetensors")
+    (tmp_path / "embedder.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged \(its SHA-256 is not the one in embedder"):
+        TextEmbedder.from_pretrained(tmp_path)
+
+
+def test_a_model_of_an_earlier_version_is_hashed_as_a_whole(run: Path, tmp_path: Path) -> None:
+    folder = run / "stages" / "stage-02"
+    about = json.loads((folder / "embedder.json").read_text())
+    del about["text_sha256"], about["sha256"]
+    (tmp_path / "embedder.json").write_text(json.dumps(about))
+    shutil.copy(folder / "model.safetensors", tmp_path)
+    model = TextEmbedder.from_pretrained(tmp_path)
+    expected = TextEmbedder.from_pretrained(folder).encode_units(["red"])
+    np.testing.assert_array_equal(model.encode_units(["red"]), expected)
+    stored = load_file(folder / "model.safetensors")
+    save_file({name: tensor * 2 for name, tensor in stored.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged \(its SHA-256 is not the one in embedder"):
+        TextEmbedder.from_pretrained(tmp_path)
 
 
 # --- describe --------------------------------------------------------------------------------------------------------

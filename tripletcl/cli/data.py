@@ -33,8 +33,8 @@ def check(
     image, images in both splits, words that the text encoder cannot tell apart."""
     with working():
         from tripletcl.data import check_table
-        from tripletcl.embedding.text import words_alike
         from tripletcl.embedding.text_encoders import build_text_encoder
+        from tripletcl.embedding.words import words_alike
 
         encoder = build_text_encoder(text)
         report = check_table(file, root, task_column, partial(words_alike, encoder.encode))

@@ -84,7 +84,7 @@ def query(
     """Find the photos that show something: `tripletcl query RUN person riding horse`, `... "?" riding "?"`,
     `... "two dogs on the beach"`, `... dog running "?" - "?" "?" snow`, `... --like photo.jpg`."""
     ready()
-    from tripletcl.retrieval import Filter, contact_sheet
+    from tripletcl.retrieval import Filter
     from tripletcl.retrieval.export import Export, hit_fields
     from tripletcl.retrieval.table import is_missing
     from tripletcl.runs.asking import ask
@@ -99,6 +99,8 @@ def query(
     hits, notes = found.hits, found.notes
     details = photos.index.details(hit.path for hit in hits)
     if sheet is not None:
+        from tripletcl.retrieval import contact_sheet
+
         contact_sheet(hits, sheet, str(found.request))
     if place is not None:
         place.write(hits, details)

@@ -18,6 +18,7 @@ from tripletcl.config.legacy import translate
 from tripletcl.config.method import validate_methods
 from tripletcl.config.objects import ObjectConfig
 from tripletcl.errors import UserError
+from tripletcl.files.settings import parse_settings, read_settings
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -128,25 +129,11 @@ def read_values(source: str | Path) -> dict[str, Any]:
         if str(source) not in shipped_configs():
             raise UserError(f"no config {str(source)!r}: give a YAML file, or one of {', '.join(shipped_configs())}")
         with as_file(files("tripletcl.configs") / f"{source}.yaml") as shipped:
-            return _parse(shipped.read_text(encoding="utf-8"), str(source))
+            return parse_settings(shipped.read_text(encoding="utf-8"), str(source))
     try:
-        return _parse(path.read_text(encoding="utf-8"), str(source))
+        return read_settings(path)
     except FileNotFoundError as error:
         raise UserError(f"no config file {path}; shipped ones are {', '.join(shipped_configs())}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-
-
-def _parse(text: str, source: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"{source} holds {type(values).__name__}, but a config is a mapping of sections")
-    return values
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

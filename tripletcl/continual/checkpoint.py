@@ -20,7 +20,8 @@ from torch import Tensor
 
 from tripletcl.errors import UserError
 from tripletcl.files import reading
-from tripletcl.files.tensors import read_about, read_tensors, write_tensors
+from tripletcl.files.arrays import read_about
+from tripletcl.files.tensors import read_tensors, write_tensors
 
 State = dict[str, Any]
 

@@ -39,12 +39,13 @@ from tripletcl.files import (
     write_json,
     write_text,
 )
-from tripletcl.files.documents import RESTORE, SETTINGS
+from tripletcl.files.documents import ENVIRONMENT, METRICS, RESTORE, RESULT, SETTINGS
+from tripletcl.files.places import stage_folder, stage_folders, stage_number
 
 log = logging.getLogger("tripletcl")
 
-ENVIRONMENT, METRICS, RESULT, LOCK = "environment.json", "metrics.jsonl", "result.json", "lock"
-CHECKPOINTS, STAGES = "checkpoints", "stages"
+LOCK = "lock"
+CHECKPOINTS = "checkpoints"
 """Files and folders of a run folder."""
 
 RESULT_REMEDY = f"{RESTORE}, or delete it and repeat the command that trained the run, which collects the figures again"
@@ -65,21 +66,6 @@ class Position:
     attempt: int = 0
     epoch: int = 0
     step: int = 0
-
-
-def stage_folder(run: Path, stage: int) -> Path:
-    """Return the folder of the model after task `stage` (0 = before training)."""
-    return run / STAGES / f"stage-{stage:02d}"
-
-
-def stage_number(folder: Path) -> int:
-    """Return the stage that a folder belongs to."""
-    return int(folder.name.removeprefix("stage-"))
-
-
-def stage_folders(run: Path) -> list[Path]:
-    """List the folders of stages in the order of their numbers: as text, `stage-100` comes before `stage-11`."""
-    return sorted((run / STAGES).glob("stage-*"), key=stage_number)
 
 
 class RunFolder:

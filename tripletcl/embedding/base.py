@@ -26,18 +26,9 @@ from torch.nn import functional as F
 
 from tripletcl.data.facts import UNITS
 from tripletcl.embedding.spec import EmbedderSpec
+from tripletcl.embedding.text_base import IMAGE_SHARE, TEMPERATURE
 from tripletcl.embedding.weights import EFFICIENTNET_LITE_SHA256, efficientnet_lite_weights
 from tripletcl.errors import UserError
-
-SHARPNESS, TEMPERATURE = 20.0, 1.5
-"""Factor of the cosines of a text and the descriptions of classes; temperature of the posteriors. Both are measured in
-docs/measured/base.md."""
-
-BREADTH = 10.0
-"""Factor of the cosines of a text and the descriptions, where the classes that a text means are told from others."""
-
-IMAGE_SHARE, TEXT_SHARE = 0.5, 0.2
-"""Shares of the base block in the squared length of an image's vector, and of that of a text that was taught."""
 
 CLASSIFIERS = {f"timm/tf_efficientnet_lite{number}": number for number in range(len(EFFICIENTNET_LITE_SHA256))}
 """Networks whose installed weights have a classifier of ImageNet's 1,000 classes."""
@@ -110,7 +101,7 @@ class ImageBase(nn.Module):
 
 
 class TextBase(nn.Module):
-    """Maps the encoder's vector of a text to its base block `[n, W]`, and puts it before the taught block.
+    """The stored part of the text side: `tripletcl.embedding.text_base` computes with it.
 
     Args:
         encoded: E, the width of the encoder's vectors.
@@ -126,45 +117,6 @@ class TextBase(nn.Module):
         super().__init__()
         self.soft = shape.soft
         self.register_buffer("descriptions", torch.zeros(shape.width if shape.soft else 0, encoded))
-
-    def forward(self, encoded: Tensor) -> Tensor:
-        """Compute base blocks `[n, W]` of length 1 of the encoder's vectors `[n, E]`."""
-        encoded = F.normalize(encoded, dim=1)
-        return (SHARPNESS * encoded @ self.descriptions.T).softmax(1).sqrt() if self.soft else encoded
-
-    def familiarity(self, encoded: Tensor) -> Tensor:
-        """`[n]` the largest cosine of texts, by the encoder's vectors `[n, E]`, and the description of a class."""
-        return (F.normalize(encoded, dim=1) @ self.descriptions.T).amax(dim=1)
-
-    def seen(self, encoded: Tensor, own: Tensor) -> Tensor:
-        """Compute the probability that images show what a text means: `sum_c p_c exp(BREADTH (cos_c - max cos))`.
-
-        The posteriors p are those at temperature 1.
-
-        Args:
-            encoded: The encoder's vector of the text, `[1, E]`.
-            own: Base blocks `[N, W]` of images, of any length.
-
-        Returns:
-            `[N]`.
-        """
-        cosines = F.normalize(encoded, dim=1) @ self.descriptions.T  # [1, W]
-        posteriors = own.clamp(min=0) ** (2 * TEMPERATURE)
-        posteriors = posteriors / posteriors.sum(dim=1, keepdim=True).clamp(min=torch.finfo(own.dtype).tiny)
-        return posteriors @ (BREADTH * (cosines - cosines.amax())).exp()[0]
-
-    @staticmethod
-    def join(own: Tensor, taught: Tensor, known: Tensor) -> Tensor:
-        """Make whole vectors `[n, W + D + 1]` of length 1.
-
-        Args:
-            own: Base blocks `[n, W]` of length 1.
-            taught: Taught blocks `[n, D]` of length 1.
-            known: `[n]` bool, True for a text that was taught; the others get no taught block.
-        """
-        share = torch.where(known, TEXT_SHARE, 1.0)[:, None]
-        whole = torch.cat([share.sqrt() * own, (1 - share).sqrt() * taught], dim=1)
-        return F.pad(whole, (0, 1))
 
 
 def start_image_base(spec: EmbedderSpec, base: ImageBase, heads: nn.ModuleList) -> None:

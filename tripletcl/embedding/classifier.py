@@ -21,8 +21,7 @@ from tripletcl.embedding.spec import ClassifierSpec
 from tripletcl.embedding.trunk import Trunk, build_head, default_batch_size, pixel_batches
 from tripletcl.errors import UserError
 from tripletcl.files import validated
-
-SPEC_FILE = "classifier.json"
+from tripletcl.files.documents import CLASSIFIER
 
 Heads = dict[str, list[str]]
 """The classes of each head, by its name."""
@@ -129,7 +128,7 @@ class Classifier(SavedModel):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `classifier.json` and `model.safetensors`, each whole or not at all."""
-        save_model(Path(folder), SPEC_FILE, self, {"spec": dataclasses.asdict(self.spec), "heads": self.heads})
+        save_model(Path(folder), CLASSIFIER, self, {"spec": dataclasses.asdict(self.spec), "heads": self.heads})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> Classifier:
@@ -138,7 +137,7 @@ class Classifier(SavedModel):
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        return load_model(Path(folder), SPEC_FILE, "classifier", _parse, _rebuild).to(device).eval()
+        return load_model(Path(folder), CLASSIFIER, "classifier", _parse, _rebuild).to(device).eval()
 
 
 def _parse(about: Mapping[str, Any]) -> tuple[ClassifierSpec, Mapping[str, Sequence[str]]]:

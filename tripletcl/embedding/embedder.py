@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -16,18 +16,23 @@ from torch.nn import functional as F
 from tripletcl.data.facts import UNITS, Fact
 from tripletcl.data.images import ImageLike
 from tripletcl.embedding.base import base_shape, start_image_base
+from tripletcl.embedding.description import REMEDY, WEIGHTS_FILE
 from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.image import ImageBranch
 from tripletcl.embedding.networks import trunk_settings
 from tripletcl.embedding.pairs import start_at_projection, with_pair
 from tripletcl.embedding.readout import ClosedScores
-from tripletcl.embedding.saving import digest, load_model, save_model
+from tripletcl.embedding.saving import SavedModel, digest, load_model, save_model
 from tripletcl.embedding.spec import EmbedderSpec
+from tripletcl.embedding.taught import Parsed, Taught, latest_stage, parse
 from tripletcl.embedding.text import TextBranch, build_text_branch
-from tripletcl.embedding.text_embedder import SPEC_FILE, NoTextEncoder, Parsed, TextEmbedder, latest_stage, parse
-from tripletcl.embedding.text_encoders import TextEncoder
+from tripletcl.embedding.text_embedder import TEXT_DIGEST, TextEmbedder
+from tripletcl.embedding.text_vectors import TextEncoder
 from tripletcl.embedding.trunk import decode, default_batch_size, pixel_batches
 from tripletcl.errors import UserError
+from tripletcl.files import reading
+from tripletcl.files.arrays import hash_arrays, read_part
+from tripletcl.files.documents import EMBEDDER
 
 ScoredBy = Literal["text", "indicators", "both"]
 CLOSED_WEIGHT = {"both": 8.0, "indicators": 1e4}
@@ -36,16 +41,15 @@ READOUT_ROWS = 1024
 """Representations per call of the readout: an analytic one expands each to thousands of random features."""
 
 
-class FactEmbedder(TextEmbedder):
+class FactEmbedder(Taught, SavedModel):
     """Images and facts as vectors in one space, three units of width D each.
 
     Build one with `build_embedder` or `FactEmbedder.from_pretrained`.
 
     Attributes:
-        image: The image branch; see `TextEmbedder` for the others.
+        image: The image branch.
+        text: The text branch; see `Taught` for the others.
     """
-
-    stored_part: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class FactEmbedder(TextEmbedder):
         facts: Sequence[Fact] = (),
         base_names: Sequence[str] = (),
     ) -> None:
-        torch.nn.Module.__init__(self)  # images first: sums over all parameters keep their order, and their last bits
+        super().__init__()  # images first: sums over all parameters keep their order, and their last bits
         self.spec, self.image, self.text = spec, image, text
         self.facts, self.base_names = tuple(facts), tuple(base_names)
 
@@ -68,6 +72,46 @@ class FactEmbedder(TextEmbedder):
     def device(self) -> torch.device:
         """The device of the weights."""
         return self.image.mean.device
+
+    # --- texts -------------------------------------------------------------------------------------------------------
+
+    @property
+    def texts(self) -> TextEmbedder:
+        """The text side as it is now."""
+        return TextEmbedder(self.spec, self.text.arrays(), self.text.vectors, self.facts, self.base_names)
+
+    def encode_units(self, texts: Sequence[str], unit: int | None = None) -> Tensor:
+        """Encode texts of units as normalised vectors `[n, D]`; see `TextEmbedder.encode_units`."""
+        return torch.from_numpy(self.texts.encode_units(texts, unit)).to(self.device)
+
+    def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
+        """Encode facts by the vectors of their units, `[F, 3, D]`, and the units present; without a gradient.
+
+        See `TextEmbedder.encode_facts`.
+        """
+        vectors, present = self.texts.encode_facts(facts)
+        return torch.from_numpy(vectors).to(self.device), torch.from_numpy(present).to(self.device)
+
+    @torch.no_grad()
+    def taught_vectors(self, facts: Sequence[Fact]) -> Tensor:
+        """Encode facts as the targets of a readout, `[F, 3, D]`: as `encode_facts`, but without a base."""
+        plain = dataclasses.replace(self.spec, base=None)
+        vectors, _ = TextEmbedder(plain, self.text.arrays(), self.text.vectors).encode_facts(facts)
+        return torch.from_numpy(vectors).to(self.device)
+
+    def nearest_of_base(self, text: str, unit: int | None = None, count: int = 3) -> list[str]:
+        """Name what answers a text that was never taught; see `TextEmbedder.nearest_of_base`."""
+        return self.texts.nearest_of_base(text, unit, count)
+
+    def familiarity(self, text: str, unit: int | None = None) -> float | None:
+        """Return how near a text is to what the base knows; see `TextEmbedder.familiarity`."""
+        return self.texts.familiarity(text, unit)
+
+    def seen_by_base(self, text: str, vectors: np.ndarray, unit: int | None = None) -> np.ndarray:
+        """Return the probability that images show what a text means; see `TextEmbedder.seen_by_base`."""
+        return self.texts.seen_by_base(text, vectors, unit)
+
+    # --- images ------------------------------------------------------------------------------------------------------
 
     def encode_images(
         self,
@@ -250,9 +294,10 @@ class FactEmbedder(TextEmbedder):
         """
         facts = self.facts if facts is None else facts
         about: dict[str, Any] = {"spec": dataclasses.asdict(self.spec), "facts": [fact.units for fact in facts]}
+        about[TEXT_DIGEST] = hash_arrays(self.text.arrays())
         if self.base_names:
             about["base_names"] = self.base_names
-        save_model(Path(folder), SPEC_FILE, self, about)
+        save_model(Path(folder), EMBEDDER, self, about)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu", *, text: bool = True) -> Self:
@@ -266,11 +311,9 @@ class FactEmbedder(TextEmbedder):
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        if text:
-            return super().from_pretrained(folder, device)
         folder = latest_stage(Path(folder))
-        build = partial(cls._build, encoder=NoTextEncoder.of(folder))
-        return load_model(folder, SPEC_FILE, "embedder", parse, build).to(device).eval()
+        build = partial(cls._build, encoder=None if text else NoTextEncoder.of(folder))
+        return load_model(folder, EMBEDDER, "embedder", parse, build).to(device).eval()
 
     @classmethod
     def _build(cls, parsed: Parsed, encoder: TextEncoder | None = None) -> Self:
@@ -279,6 +322,32 @@ class FactEmbedder(TextEmbedder):
         if spec.random_features:
             embedder.image.install_analytic(spec.random_features, spec.random_seed)
         return cls(spec, embedder.image, embedder.text, facts, names)
+
+
+class NoTextEncoder:
+    """Stands in for the text encoder of a model that embeds photos only.
+
+    Args:
+        width: Of the encoder's vectors.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Stand in for the encoder of a saved model, whose width is that of the stored centre.
+
+        Raises:
+            UserError: the weights are missing or damaged.
+        """
+        path = folder / WEIGHTS_FILE
+        with reading(path, REMEDY):
+            return cls(len(read_part(path, "text.", REMEDY)["centre"]))
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Refuse."""
+        raise UserError("this model was loaded for photos only, with text=False: load it again to encode texts")
 
 
 def build_embedder(
@@ -294,8 +363,8 @@ def build_embedder(
     Args:
         spec: The settings.
         seed: Of random weights.
-        cache: A folder of text vectors, for all runs (`TextBranch.cache_in`).
-        texts: A file of vectors of texts that were encoded before (`TextBranch.save_encoded`).
+        cache: A folder of text vectors, for all runs (`TextVectors.cache_in`).
+        texts: A file of vectors of texts that were encoded before (`TextVectors.save`).
         encoder: The text encoder; by default that of the settings.
 
     Raises:
@@ -314,9 +383,9 @@ def build_embedder(
         )
         text = build_text_branch(spec, encoder)
     if cache is not None:
-        text.cache_in(cache)
+        text.vectors.cache_in(cache)
     if texts is not None:
-        text.load_encoded(texts)
+        text.vectors.load(texts)
     if spec.weights == "none":
         return FactEmbedder(spec, image, text)
     if spec.pair is not None:

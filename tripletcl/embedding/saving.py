@@ -12,14 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tripletcl.embedding.description import REMEDY, WEIGHTS_FILE, check_weights, read_description
 from tripletcl.errors import UserError
-from tripletcl.files import damaged, read_json, reading, sha256, write_atomically, write_json
+from tripletcl.files import reading, sha256, write_atomically, write_json
 from tripletcl.files.documents import RESTORE
 from tripletcl.files.tensors import hash_tensors, read_tensors
-
-WEIGHTS_FILE = "model.safetensors"
-REMEDY = f"{RESTORE}, or train the model again"
-PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,6 @@ def load_model(
     kind: str,
     parse: Callable[[Mapping[str, Any]], Parsed],
     build: Callable[[Parsed], Model],
-    part: str = "",
 ) -> Model:
     """Load what `save_model` wrote; nothing is downloaded and no pickle is read.
 
@@ -103,7 +99,6 @@ def load_model(
         kind: The kind of model, for messages.
         parse: Reads the description.
         build: Builds the model from it, with any weights.
-        part: The beginning of the names of the weights that the model has; by default it has all.
 
     Raises:
         UserError: a file is missing or damaged, or is of a version with other settings.
@@ -111,10 +106,9 @@ def load_model(
     about = read_description(folder / file, kind)
     with reading(folder / file, f"use tripletcl {about.get('library_version')}, which wrote it, or {RESTORE}"):
         parsed = parse(about)
-        _check_weights_file(folder, about["weights_sha256"], file)
+        check_weights(folder, about["weights_sha256"], file)
     model, tensors = build(parsed), read_tensors(folder / WEIGHTS_FILE, REMEDY).tensors
     fingerprint = about.get("fingerprint") or digest(tensors)
-    tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(part)}
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -122,32 +116,6 @@ def load_model(
     # The state has what the file lacks: the random layer of tripletcl 0.1, which has no part in its fingerprints.
     model.saved = SavedWeights({**model.state_dict(), **tensors}, fingerprint)
     return model
-
-
-def read_description(path: Path, kind: str) -> dict[str, Any]:
-    """Read the description of a model.
-
-    Args:
-        path: The JSON file of `save_model`.
-        kind: The kind of model, for messages.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    if not path.is_file():
-        raise UserError(f"{path.parent} holds no {kind}: it has no {path.name}")
-    return read_json(path, REMEDY)
-
-
-def _check_weights_file(folder: Path, expected: str, file: str) -> None:
-    """Refuse weights that were not written together with their description."""
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
-        refused = f" (a pickle could run code, so {pickles[0]} is not read)" if pickles else ""
-        raise UserError(f"{folder} has no {WEIGHTS_FILE}{refused}")
-    if sha256(path) != expected:
-        raise damaged(path, f"its SHA-256 is not the one in {file}", REMEDY)
 
 
 def digest(tensors: Mapping[str, Tensor], *settings: object) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,59 +13,29 @@ from torch.nn import functional as F
 from tripletcl.data.facts import UNITS
 from tripletcl.embedding.base import TextBase, base_shape, start_text_base
 from tripletcl.embedding.spec import EmbedderSpec
-from tripletcl.embedding.text_encoders import TextEncoder, TransformerEncoder, build_text_encoder
-from tripletcl.errors import UserError, excerpt
-from tripletcl.files.tensors import TensorFile, read_cached, write_tensors
+from tripletcl.embedding.text_encoders import build_text_encoder
+from tripletcl.embedding.text_vectors import TEXTS_NAMED, TextEncoder, TextVectors
+from tripletcl.errors import UserError
 
 log = logging.getLogger("tripletcl")
 
 LEAST_SPREAD = 1e-12
 """Variance of text vectors, relative to their squared length, that is more than rounding."""
 
-TEXTS_NAMED = 3
-"""Texts that a message names."""
-
-ALIKE_SHARE = 0.05
-"""The largest share of the words of a run that the text encoder may confuse with others; one always may be."""
-
-
-def words_alike(encode: Callable[[Sequence[str]], Tensor], words: Sequence[str]) -> list[list[str]]:
-    """Group the words that an encoder cannot tell apart, as those of a script that it does not know: their vectors are
-    equal. Words unlike all others are left out.
-    """
-    words = list(dict.fromkeys(words))
-    groups: dict[bytes, list[str]] = {}
-    for word, vector in zip(words, encode(words).cpu().numpy(), strict=True):
-        groups.setdefault(vector.tobytes(), []).append(word)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def check_words(encode: Callable[[Sequence[str]], Tensor], words: Sequence[str]) -> None:
-    """Check that an encoder tells words apart; a few that it cannot are named in a warning.
-
-    Raises:
-        UserError: more than one word, and more than ALIKE_SHARE of all, have the vector of another one.
-    """
-    groups = words_alike(encode, words)
-    confused = sum(len(group) - 1 for group in groups)
-    if not confused:
-        return
-    examples = "; ".join(", ".join(map(excerpt, group[:TEXTS_NAMED])) for group in groups[:TEXTS_NAMED])
-    sentence = f"the text encoder cannot tell {confused} of {len(set(words))} words from another one, as {examples}"
-    if confused > max(1, ALIKE_SHARE * len(set(words))):
-        raise UserError(f"{sentence}: translate them, or set model.text to an encoder that knows them")
-    log.warning("%s; these are one word to the run", sentence)
-
 
 class TextBranch(nn.Module):
     """Maps texts to vectors: encode, subtract a centre, apply a map if there is one, and scale to length 1.
 
-    The encoder is not part of the state_dict; the centre and the map are.
+    The encoder is not part of the state_dict; the centre and the map are. Training uses this; a trained model's texts
+    are encoded by `TextEmbedder`.
 
     Args:
         encoder: From `build_text_encoder`.
         projection: Width D of a trained linear map after the encoder; None for no map.
         normalise: Scale every vector to length 1.
+
+    Attributes:
+        vectors: The encoder's vectors, each computed once; deep copies share them.
     """
 
     centre: Tensor
@@ -75,13 +43,12 @@ class TextBranch(nn.Module):
     def __init__(self, encoder: TextEncoder, *, projection: int | None = None, normalise: bool = True) -> None:
         super().__init__()
         self.encoder = encoder
+        self.vectors = TextVectors(encoder)
         self.normalise = normalise
         self.projection = None if projection is None else nn.Linear(encoder.width, projection)
         self.width = encoder.width if projection is None else projection
         self.register_buffer("centre", torch.zeros(encoder.width))
         self.base: TextBase | None = None
-        self._encoded: dict[str, Tensor] = {}
-        self._cache: Path | None = None
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Map texts to vectors `[n, D]`."""
@@ -100,27 +67,9 @@ class TextBranch(nn.Module):
         """Set the base of an untrained model; returns the names of what it knows, none without a base."""
         return () if self.base is None else start_text_base(self.base, self._raw)
 
-    def with_base(self, texts: Sequence[str], known: Sequence[bool]) -> Tensor:
-        """Map texts to whole vectors of length 1: with a base `[n, W + D + 1]`, else `forward`, `[n, D]`.
-
-        Args:
-            texts: The texts.
-            known: For each, whether it was taught.
-        """
-        taught = F.normalize(self(texts), dim=-1)
-        if self.base is None:
-            return taught
-        mask = torch.tensor(known, dtype=torch.bool, device=taught.device)
-        return self.base.join(self.base_block(texts), taught, mask)
-
-    def base_block(self, texts: Sequence[str]) -> Tensor:
-        """Map texts to their base blocks `[n, W]`."""
-        assert self.base is not None
-        return self.base(self.raw(texts))
-
-    def raw(self, texts: Sequence[str]) -> Tensor:
-        """Return the encoder's own vectors `[n, E]`."""
-        return self._raw(texts).to(self.centre.device)
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The weights as arrays, for `TextEmbedder`; those on the CPU are shared."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.state_dict().items()}
 
     def set_centre(self, texts: Sequence[str]) -> None:
         """Subtract the mean vector of these texts from now on (Elhoseiny et al., AAAI 2017).
@@ -163,45 +112,8 @@ class TextBranch(nn.Module):
         self.projection.weight.copy_(matrix)
         self.projection.bias.copy_(-matrix @ mean)
 
-    def save_encoded(self, path: Path) -> None:
-        """Write the encoder's vectors of all texts so far, whole or not at all, unless the file has them all."""
-        if self._encoded.keys() - (read_cached(path, _parse_encoded) or {}).keys():
-            _write_encoded(path, self._encoded)
-
-    def load_encoded(self, path: Path) -> None:
-        """Read the vectors that `save_encoded` wrote with the same encoder; a missing or damaged file has none."""
-        self._encoded |= read_cached(path, _parse_encoded) or {}
-
-    def cache_in(self, folder: Path) -> None:
-        """Keep what a transformer encodes in a folder, for all runs with this encoder."""
-        if isinstance(self.encoder, TransformerEncoder) and self.encoder.fingerprint is not None:
-            self._cache = folder / f"texts-{self.encoder.fingerprint}.safetensors"
-
     def _raw(self, texts: Sequence[str]) -> Tensor:
-        new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
-        if new:
-            self._encoded |= self._encode(new)
-        return torch.stack([self._encoded[text] for text in texts]) if texts else torch.zeros(0, len(self.centre))
-
-    def _encode(self, texts: list[str]) -> dict[str, Tensor]:
-        """Encode texts, or take them from the cache."""
-        if self._cache is None:
-            return dict(zip(texts, self.encoder.encode(texts), strict=True))
-        stored = read_cached(self._cache, _parse_encoded) or {}
-        if new := [text for text in texts if text not in stored]:
-            stored |= zip(new, self.encoder.encode(new), strict=True)
-            with suppress(UserError):  # a full disk, or a folder that may not be written: it only saves time
-                _write_encoded(self._cache, stored)
-        return {text: stored[text].clone() for text in texts}  # not views of the vectors of all texts
-
-
-def _write_encoded(path: Path, encoded: dict[str, Tensor]) -> None:
-    tensors = {"vectors": torch.stack(list(encoded.values()))}
-    write_tensors(path, tensors, {"texts": json.dumps(list(encoded))})
-
-
-def _parse_encoded(stored: TensorFile) -> dict[str, Tensor]:
-    return dict(zip(json.loads(stored.about["texts"]), stored.tensors["vectors"], strict=True))
+        return torch.from_numpy(self.vectors(texts)) if texts else torch.zeros(0, len(self.centre))
 
 
 def build_text_branch(spec: EmbedderSpec, encoder: TextEncoder | None = None) -> TextBranch:

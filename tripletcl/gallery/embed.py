@@ -18,7 +18,7 @@ from tripletcl.data.images import map_in_threads
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError, check_count
 from tripletcl.files import FileStamp, content_digest, reading, verified
-from tripletcl.files.documents import signed
+from tripletcl.files.documents import EMBEDDER, signed
 from tripletcl.gallery.inputs import Content, Files, Kind, Shards, expand, list_shards, open_shard
 from tripletcl.gallery.parts import (
     ABOUT,
@@ -150,12 +150,11 @@ def _absolute(address: str | Path) -> str:
 
 def _describe(model: Path, shards: Shards, stage: int | None, layout: LayoutName) -> dict[str, Any]:
     """The contents of `about.json`."""
-    from tripletcl.embedding.saving import read_description
-    from tripletcl.embedding.text_embedder import SPEC_FILE
+    from tripletcl.embedding.description import read_description
 
-    description = read_description(model / SPEC_FILE, "embedder")
+    description = read_description(model / EMBEDDER, "embedder")
     fingerprint = description.get("fingerprint") or FactEmbedder.from_pretrained(model).fingerprint()
-    with reading(model / SPEC_FILE):
+    with reading(model / EMBEDDER):
         width = int(description["spec"]["width"])
     return {
         "format": FORMAT,

@@ -1,10 +1,15 @@
-"""Asking a photo collection: structured queries with wildcards, and which facts a photo shows."""
+"""Asking a photo collection: structured queries with wildcards, and which facts a photo shows.
+
+To ask needs no torch; what describes photos and fits calibrations does, and is imported on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from tripletcl.data.facts import Query, parse_query
 from tripletcl.retrieval.answering import answer
-from tripletcl.retrieval.calibration import Calibration, fit_calibration
+from tripletcl.retrieval.calibration import Calibration
 from tripletcl.retrieval.database import About
-from tripletcl.retrieval.describe import ShownFact, describe, describe_photos
 from tripletcl.retrieval.details import PhotoDetails
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.index import FactIndex, Hit, writing
@@ -21,6 +26,10 @@ from tripletcl.retrieval.request import (
 from tripletcl.retrieval.sheet import contact_sheet
 from tripletcl.retrieval.stores.address import about_index
 from tripletcl.retrieval.table import Changes
+
+if TYPE_CHECKING:
+    from tripletcl.retrieval.describing import ShownFact, describe, describe_photos
+    from tripletcl.retrieval.fitting import fit_calibration
 
 __all__ = [
     "About",
@@ -50,3 +59,18 @@ __all__ = [
     "unknown_units",
     "writing",
 ]
+
+
+_HOMES = {
+    "ShownFact": "describing",
+    "describe": "describing",
+    "describe_photos": "describing",
+    "fit_calibration": "fitting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

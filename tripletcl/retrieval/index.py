@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from tripletcl.data.facts import UNITS, Fact, Query, as_query
 from tripletcl.data.images import map_in_threads
@@ -42,6 +40,9 @@ from tripletcl.retrieval.table import (
     photos_below,
     stamp_of,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +370,6 @@ class FactIndex:
                 features.
         """
         names = [str(Path(path)) for path in paths]
-        vectors = torch.as_tensor(vectors)
         if vectors.ndim != 3 or vectors.shape[:2] != (len(names), len(UNITS)):
             raise ValueError(f"{len(names)} photos need vectors [{len(names)}, 3, D], not {list(vectors.shape)}")
         known: set[str] = set()
@@ -402,7 +402,7 @@ class FactIndex:
         others = {name: each for (name, each), stamp in of_broken if stamp != each[0]}
         photos = [photos[n] for n in new]
         if photos or others:
-            self._append_vectors(photos, torch.as_tensor(vectors)[new], others)
+            self._append_vectors(photos, vectors[new], others)
         return Changes(
             added=[Path(name) for name, _ in photos if name not in before],
             changed=[Path(name) for name, _ in photos if name in before],
@@ -410,7 +410,7 @@ class FactIndex:
         )
 
     def _append_vectors(
-        self, photos: Sequence[tuple[str, FileStamp]], vectors: Tensor, broken: Mapping[str, Broken]
+        self, photos: Sequence[tuple[str, FileStamp]], vectors: Tensor | np.ndarray, broken: Mapping[str, Broken]
     ) -> None:
         rows = unit_rows(vectors, [name for name, _ in photos])
         if self.trunk is not None and self._table.rows:
@@ -489,6 +489,8 @@ class FactIndex:
         Raises:
             UserError: no features are kept, or they are of another trunk.
         """
+        import torch
+
         model, trunk, features = embedder.fingerprint(), embedder.trunk_fingerprint(), self.features
         if features is None and len(self):
             raise UserError("this index keeps no features: its photos have to be encoded again, or its vectors mapped")
@@ -610,7 +612,7 @@ def _row_function(function: Callable[[np.ndarray], Tensor | np.ndarray]) -> RowF
     """Turn vectors `[n, 3, D]` that a function computes into rows `[n, 3 * D]`, and check them."""
 
     def compute(block: np.ndarray, names: Sequence[str]) -> np.ndarray:
-        vectors = torch.as_tensor(function(block))
+        vectors = function(block)
         if len(vectors) != len(names):
             raise UserError(f"a block of {len(names)} vectors became {len(vectors)}; each photo needs one")
         return unit_rows(vectors, [name or "a removed photo" for name in names])

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Embedder(Protocol):
     """Encodes texts: enough to query an index."""
 
-    def encode_units(self, texts: list[str], unit: int | None = None, /) -> Tensor:
+    def encode_units(self, texts: list[str], unit: int | None = None, /) -> Tensor | np.ndarray:
         """The vector of each text of a unit (0 to 2; None is any), `[n, D]`, each of length 1."""
 
     def fingerprint(self) -> str:
@@ -30,7 +32,7 @@ class BaseEmbedder(Embedder, Protocol):
     def familiarity(self, text: str, unit: int | None = None, /) -> float | None:
         """Similarity of a text to what the model knew before it was taught; None if another part of it answers."""
 
-    def seen_by_base(self, text: str, vectors: Tensor, unit: int | None = None, /) -> Tensor:
+    def seen_by_base(self, text: str, vectors: np.ndarray, unit: int | None = None, /) -> np.ndarray:
         """The probability `[N]` that photos show what a text means, from their vectors `[N, D]` of a unit."""
 
 
@@ -61,3 +63,9 @@ class PhotoEmbedder(Embedder, Protocol):
 
     def trunk_fingerprint(self) -> str:
         """Equal for two models that give equal representations."""
+
+
+def unit_vectors(embedder: Embedder, texts: list[str], unit: int | None = None) -> np.ndarray:
+    """The vectors of texts as an array `[n, D]` float32, whatever an embedder computes with."""
+    vectors = embedder.encode_units(texts, unit)
+    return vectors if isinstance(vectors, np.ndarray) else vectors.detach().float().cpu().numpy()

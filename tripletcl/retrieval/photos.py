@@ -7,10 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
-from torch.nn import functional
 
 from tripletcl.data.facts import UNITS
 from tripletcl.data.images import image_suffixes, list_images, map_in_threads, try_decode, unreadable_error
@@ -21,6 +20,9 @@ from tripletcl.progress import report
 from tripletcl.retrieval.model import PhotoEmbedder
 from tripletcl.retrieval.stores.protocol import RowStore
 from tripletcl.retrieval.table import FEATURES, VECTORS, Broken, Changes, blocks, stamp_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DETAILS_BLOCK = 50_000
 """Photos whose missing details are read before they are written."""
@@ -70,13 +72,16 @@ def encode_photos(embedder: PhotoEmbedder, names: Sequence[str], batch_size: int
             yield _encode(embedder, list(islice(decoded, len(batch))))
 
 
-def unit_rows(vectors: Tensor, names: Sequence[str | Path]) -> np.ndarray:
+def unit_rows(vectors: Tensor | np.ndarray, names: Sequence[str | Path]) -> np.ndarray:
     """Normalise each unit of `[N, 3, D]`, and put the units of a photo side by side, `[N, 3 * D]`.
 
     Raises:
         UserError: the vector of a photo is not finite.
     """
-    rows = functional.normalize(vectors.detach().float(), dim=-1).flatten(1).cpu().numpy()
+    import torch  # loaded late: an index is searched without it
+    from torch.nn import functional
+
+    rows = functional.normalize(torch.as_tensor(vectors).detach().float(), dim=-1).flatten(1).cpu().numpy()
     if len(broken := np.flatnonzero(~np.isfinite(rows).all(axis=1))):
         raise UserError(f"the vector of {names[broken[0]]} is not finite; the model that made it has diverged")
     return rows

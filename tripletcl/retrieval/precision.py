@@ -6,10 +6,10 @@ hold exactly, so an index of float16 answers like one of float32 that holds the 
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import numpy as np
-import torch
 
 from tripletcl.errors import UserError
 
@@ -41,5 +41,12 @@ def round_to(precision: str, rows: np.ndarray) -> np.ndarray:
 
 
 def to_float32(rows: np.ndarray) -> np.ndarray:
-    """Return rows in float32, those of float16 as a copy: torch converts several times as fast as numpy."""
-    return rows if rows.dtype == np.float32 else torch.from_numpy(rows.copy()).float().numpy()
+    """Return rows in float32, those of float16 as a copy.
+
+    torch converts several times as fast as numpy, to the same numbers; where nothing else needs it, to import it takes
+    longer.
+    """
+    if rows.dtype == np.float32:
+        return rows
+    torch = sys.modules.get("torch")
+    return rows.astype(np.float32) if torch is None else torch.from_numpy(rows.copy()).float().numpy()

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
-import torch
-
 from tripletcl.data.facts import UNITS, Fact, Query
 from tripletcl.errors import excerpt
 from tripletcl.retrieval.filters import Filter
@@ -76,5 +74,5 @@ def _wanted(request: Request) -> Iterator[tuple[str, int]]:
 def _is_seen(text: str, unit: int, index: FactIndex, embedder: BaseEmbedder, where: Filter | None) -> bool:
     alone = Query(*(text if number == unit else None for number in range(len(UNITS))))
     [(_, rows)] = index.search_rows(query_vectors([alone], embedder), FIRST, where)
-    vectors = torch.from_numpy(index.rows(rows)).unflatten(1, (len(UNITS), -1))[:, unit]
+    vectors = index.rows(rows).reshape(len(rows), len(UNITS), -1)[:, unit]
     return bool((embedder.seen_by_base(text, vectors, unit) >= SEEN).any())

@@ -15,7 +15,7 @@ from tripletcl.errors import UserError, excerpt
 from tripletcl.retrieval.days import split_days
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.lexicon import lexicon_of
-from tripletcl.retrieval.model import BaseEmbedder, Embedder
+from tripletcl.retrieval.model import BaseEmbedder, Embedder, unit_vectors
 from tripletcl.retrieval.phrases import read_phrase
 
 PLUS, MINUS = "+", "-"
@@ -144,7 +144,7 @@ def query_vectors(queries: Sequence[Query], embedder: Embedder) -> np.ndarray:
     vector_of: dict[tuple[int, str | None], np.ndarray] = {}
     for unit in range(len(UNITS)):
         texts = [text for text in dict.fromkeys(query.units[unit] for query in queries) if text]
-        vectors = embedder.encode_units(texts, unit).detach().float().cpu().numpy() if texts else ()  # [n, D]
+        vectors = unit_vectors(embedder, texts, unit) if texts else ()  # [n, D]
         vector_of |= zip(((unit, text) for text in texts), vectors, strict=True)
     if not vector_of:
         return np.zeros((0, 0), dtype=np.float32)
@@ -190,9 +190,9 @@ def unknown_units(query: Query, embedder: Embedder, vocabulary: Sequence[Sequenc
 def _find_nearest(unit: str, text: str, known: list[str], embedder: Embedder) -> UnknownUnit:
     if not known:
         return UnknownUnit(unit, text, None, None)
-    vectors = embedder.encode_units([text, *known], UNITS.index(unit)).detach().float().cpu()  # [1 + n, D]
-    cosine, position = (vectors[1:] @ vectors[0]).max(dim=0)
-    return UnknownUnit(unit, text, known[int(position)], float(cosine))
+    vectors = unit_vectors(embedder, [text, *known], UNITS.index(unit))  # [1 + n, D]
+    cosines = vectors[1:] @ vectors[0]
+    return UnknownUnit(unit, text, known[int(cosines.argmax())], float(cosines.max()))
 
 
 # --- parsing ---------------------------------------------------------------------------------------------------------

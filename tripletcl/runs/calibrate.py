@@ -19,7 +19,7 @@ from tripletcl.errors import UserError
 from tripletcl.evaluation import UnseenScores, score_unseen
 from tripletcl.experiments.feature_cache import FeatureCache
 from tripletcl.retrieval import Calibration, fit_calibration
-from tripletcl.retrieval.calibration import PartOfScores
+from tripletcl.retrieval.fitting import PartOfScores
 from tripletcl.runs.layout import CALIBRATION, FEATURES
 from tripletcl.runs.stored import FactRun
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-from tripletcl.embedding import FactEmbedder, TextEmbedder
+from tripletcl.embedding import TextEmbedder
+from tripletcl.embedding.text_vectors import TextVectors
 from tripletcl.errors import UserError
-from tripletcl.experiments.inputs import cache_folder
 from tripletcl.files.addresses import Place
+from tripletcl.files.places import cache_folder
 from tripletcl.retrieval import Calibration, FactIndex, about_index
 from tripletcl.retrieval.stores.address import read_together
-from tripletcl.runs.calibrate import stage_calibration
-from tripletcl.runs.layout import EMBEDDER, INDEX, TEXTS
-from tripletcl.runs.stored import FactRun
+from tripletcl.runs.layout import CALIBRATION, EMBEDDER, INDEX, TEXTS
+from tripletcl.runs.stages import FactStages
 
-Embedder = TypeVar("Embedder", bound=TextEmbedder)
+if TYPE_CHECKING:
+    from tripletcl.embedding import FactEmbedder
 
 
 @dataclass(frozen=True)
@@ -31,29 +32,40 @@ class StoredModel:
     """
 
     folder: Path
-    run: FactRun | None = None
+    run: FactStages | None = None
     stage: int | None = None
 
     def load(self) -> FactEmbedder:
         """Read the model."""
-        return self._with_texts(FactEmbedder.from_pretrained(self.folder))
+        from tripletcl.embedding import FactEmbedder  # with torch, which questions do without
+
+        embedder = FactEmbedder.from_pretrained(self.folder)
+        self._add_texts(embedder.text.vectors)
+        return embedder
 
     def load_text(self) -> TextEmbedder:
         """Read the text side of the model, which takes a fraction of the time."""
-        return self._with_texts(TextEmbedder.from_pretrained(self.folder))
-
-    def _with_texts(self, embedder: Embedder) -> Embedder:
-        """Add the vectors of texts that are stored: to load the encoder takes far longer than the rest of a query."""
-        embedder.text.cache_in(cache_folder())
-        if self.run is not None:
-            embedder.text.load_encoded(self.run.path / TEXTS)
+        embedder = TextEmbedder.from_pretrained(self.folder)
+        self._add_texts(embedder.vectors)
         return embedder
 
+    def _add_texts(self, vectors: TextVectors) -> None:
+        """Add the vectors of texts that are stored: to load the encoder takes far longer than the rest of a query."""
+        vectors.cache_in(cache_folder())
+        if self.run is not None:
+            vectors.load(self.run.path / TEXTS)
+
     def calibration(self) -> Calibration | None:
-        """The meaning of its scores; None if unknown."""
+        """The meaning of its scores; None if unknown. It is fitted when it is first needed."""
         if self.run is None or self.stage is None:
             return None
-        return stage_calibration(self.run, self.stage)
+        stored = Calibration.load(self.run.stage_folder(self.stage) / CALIBRATION, self.run.fingerprint(self.stage))
+        if stored is not None:
+            return stored
+        from tripletcl.runs.calibrate import stage_calibration
+        from tripletcl.runs.stored import FactRun
+
+        return stage_calibration(FactRun(self.run.path), self.stage)
 
 
 def open_model(path: Path, stage: int | None = None, index: Place | None = None) -> StoredModel:
@@ -69,12 +81,12 @@ def open_model(path: Path, stage: int | None = None, index: Place | None = None)
     """
     if (path / EMBEDDER).exists():
         return StoredModel(path)
-    run = FactRun.open(path)
+    run = FactStages.open(path)
     number = run.stage(stage) if index is None else _stage_for(run, index, stage)
     return StoredModel(run.stage_folder(number), run, number)
 
 
-def _stage_for(run: FactRun, index: Place, stage: int | None) -> int:
+def _stage_for(run: FactStages, index: Place, stage: int | None) -> int:
     """Return the stage to use an index with: the one that made it, which must be the requested one.
 
     An index that names no model was filled by a script; it is used with the requested stage, or the latest.
@@ -104,7 +116,7 @@ class Collection:
     """
 
     index: FactIndex
-    embedder: TextEmbedder
+    embedder: TextEmbedder | FactEmbedder
     model: StoredModel
 
     @property

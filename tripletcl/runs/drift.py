@@ -17,7 +17,7 @@ from tripletcl.continual.task import derived_seed
 from tripletcl.data.labels import PairLabels
 from tripletcl.data.splits import sample
 from tripletcl.embedding import FactEmbedder
-from tripletcl.embedding.saving import read_description
+from tripletcl.embedding.description import read_description
 from tripletcl.errors import UserError
 from tripletcl.evaluation import merge_relevance
 from tripletcl.evaluation.average_precision import average_precision_of

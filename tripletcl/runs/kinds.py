@@ -136,7 +136,7 @@ def finish_fact_stage(run: FactRun, experiment: FactExperiment, stage: int) -> d
     write_fact_scores(folder / FACT_SCORES, scores)
     write_tensors(folder / VECTORS, vectors.tensors)
     experiment.cache.save(run.path / FEATURES)
-    experiment.embedder.text.save_encoded(run.path / TEXTS)
+    experiment.embedder.text.vectors.save(run.path / TEXTS)
     return {name: value for name, value in asdict(scores).items() if name not in FIELDS}
 
 

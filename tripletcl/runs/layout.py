@@ -31,10 +31,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tripletcl.continual.run_folder import ENVIRONMENT, METRICS, RESULT, stage_folders, stage_number
-from tripletcl.embedding.classifier import SPEC_FILE as CLASSIFIER
-from tripletcl.embedding.text_embedder import SPEC_FILE as EMBEDDER
-from tripletcl.files.documents import SETTINGS, run_folders
+from tripletcl.files.documents import CLASSIFIER, EMBEDDER, ENVIRONMENT, METRICS, RESULT, SETTINGS, run_folders
+from tripletcl.files.places import stage_folders, stage_number
 
 __all__ = [
     "BASE_TABLE", "CALIBRATION", "CLASSIFIER", "COMPARISON", "DRIFT", "EMBEDDER", "ENVIRONMENT", "FACT_SCORES",

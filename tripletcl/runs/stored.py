@@ -17,21 +17,19 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config, parse_config, read_values
+from tripletcl.config import Config, FactConfig, ObjectConfig, dump_config, parse_config
 from tripletcl.continual import RunFolder
 from tripletcl.continual.run_folder import RESULT_REMEDY
 from tripletcl.data import Fact, FactTable
 from tripletcl.data.contents import describe_change, table_digest
-from tripletcl.embedding import FactEmbedder
 from tripletcl.embedding.classifier import Classifier
-from tripletcl.embedding.saving import REMEDY, read_description
+from tripletcl.embedding.description import REMEDY, read_description
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.object_tasks import describe_task_change, describe_tasks, partition_sets, read_sets
 from tripletcl.experiments.tables import count_first_tasks, load_numbered, load_tables, table_file
 from tripletcl.files import damaged, reading, sha256, validated, verified, write_json, write_text
-from tripletcl.files.addresses import Place
 from tripletcl.files.documents import RESTORE, settings_file
 from tripletcl.files.tensors import read_tensors
 from tripletcl.runs.fact_scores import read_fact_scores
@@ -40,7 +38,6 @@ from tripletcl.runs.layout import (
     CLASSIFIER,
     EMBEDDER,
     FACT_SCORES,
-    INDEX,
     METRICS,
     RESULT,
     SETTINGS,
@@ -48,14 +45,12 @@ from tripletcl.runs.layout import (
     VECTORS,
     follow_up_table,
 )
+from tripletcl.runs.stages import FactStages, Stages, stored_values
 
 Settings = TypeVar("Settings", bound=Config)
 
-SECTIONS = ("data", "model", "training", "method")
-"""Of the settings of every run."""
 
-
-class StoredRun(Generic[Settings]):
+class StoredRun(Stages, Generic[Settings]):
     """A run in a folder, whatever it learns.
 
     Args:
@@ -64,38 +59,11 @@ class StoredRun(Generic[Settings]):
         folder: The files that every run has.
     """
 
-    learns: ClassVar[str]
-    """See `Config`."""
-    last_file: ClassVar[str]
-    """The file of a stage's folder that is written last."""
-    refusal: ClassVar[str]
-    """The message for a run that learned something else."""
-
     def __init__(self, path: Path, settings: Settings | None = None, folder: RunFolder | None = None) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.folder = folder or RunFolder(self.path, last_file=self.last_file)
         if settings is not None:
             self.settings = settings
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open a run.
-
-        Raises:
-            UserError: the folder holds no run, or one that learned something else.
-        """
-        run = cls(path)
-        run.check_kind()
-        return run
-
-    def check_kind(self) -> None:
-        """Check that the run learned what this class is about.
-
-        Raises:
-            UserError: it learned something else, or the folder holds no run.
-        """
-        if self.values.get("learns", "facts") != self.learns:
-            raise UserError(f"{self.path} {self.refusal}")
 
     @classmethod
     def create(cls, path: Path, settings: Settings) -> Self:
@@ -106,11 +74,6 @@ class StoredRun(Generic[Settings]):
         """
         folder = RunFolder(path, settings_text(settings, path), environment(), last_file=cls.last_file)
         return cls(path, settings, folder)
-
-    @cached_property
-    def values(self) -> dict[str, Any]:
-        """The settings as they were given, unchecked."""
-        return stored_values(self.path)
 
     @cached_property
     def settings(self) -> Settings:
@@ -148,41 +111,13 @@ class StoredRun(Generic[Settings]):
             raise UserError(f"{self.path / METRICS} has no figures of stage {missing[0]}: {RESTORE}")
         return [lines[stage] for stage in wanted]
 
-    @property
-    def stages(self) -> list[int]:
-        """The stages whose model is stored, in order; 0 is the model before training."""
-        return self.folder.stages
-
-    def stage(self, number: int | None = None) -> int:
-        """Return a stage whose model is stored, by default the latest.
-
-        Raises:
-            UserError: there is no such stage.
-        """
-        stages = self.stages
-        stage = stages[-1] if stages and number is None else number
-        if stage is None or stage not in stages:
-            raise UserError(f"{self.path} has no model of stage {stage}; there are {stages or 'none'}")
-        return stage
-
-    def stage_folder(self, stage: int | None = None) -> Path:
-        """Return the folder of a stage's model, by default of the latest; see `stage`."""
-        return self.folder.stage_folder(self.stage(stage))
-
     def read_tasks(self) -> list[Any]:
         """Read what was stored about the tasks; empty if training has not begun."""
         return read_tasks(self.path)
 
 
-class FactRun(StoredRun[FactConfig]):
+class FactRun(StoredRun[FactConfig], FactStages):
     """A run that learns facts."""
-
-    learns: ClassVar[str] = "facts"
-    last_file: ClassVar[str] = VECTORS
-    refusal: ClassVar[str] = (
-        "learned to recognise objects, and this is asked of runs that learned facts; such a run can be trained, "
-        "evaluated, compared and reported"
-    )
 
     @classmethod
     def create(cls, path: Path, settings: FactConfig) -> Self:
@@ -303,15 +238,6 @@ class FactRun(StoredRun[FactConfig]):
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
-    def fingerprint(self, stage: int | None = None) -> str:
-        """Return the fingerprint of a stage's model, by default of the latest."""
-        return saved_fingerprint(self.stage_folder(stage))
-
-    def stage_of(self, fingerprint: str | None) -> int | None:
-        """Return the latest stage whose model has a fingerprint; None if there is none."""
-        folders = {stage: self.folder.stage_folder(stage) for stage in reversed(self.stages)}
-        return next((stage for stage, folder in folders.items() if saved_fingerprint(folder) == fingerprint), None)
-
     def taught(self, stage: int | None = None) -> list[Fact]:
         """Read the facts that a stage had been taught."""
         path = self.stage_folder(stage) / EMBEDDER
@@ -333,30 +259,6 @@ class FactRun(StoredRun[FactConfig]):
         if missing := {"image_ids", "images", "facts", "present"} - vectors.keys():
             raise damaged(path, f"it lacks {min(missing)}", REMEDY)
         return vectors
-
-    # --- the photo index ---------------------------------------------------------------------------------------------
-
-    @property
-    def index(self) -> Path:
-        """The folder of the run's photo index, which need not exist."""
-        return self.path / INDEX
-
-    def stage_of_index(self, index: Place | None = None) -> int:
-        """Return the stage whose model made a photo index, by default the run's own.
-
-        Raises:
-            UserError: there is no index, or it was made by another model.
-        """
-        from tripletcl.retrieval import about_index  # loads faiss, which training does not need
-
-        folder = index or self.index
-        model = about_index(folder).model
-        if (stage := self.stage_of(model)) is None:
-            raise UserError(
-                f"the index in {folder} was made by model {model or 'unknown'}, which is no stage of {self.path} (its "
-                f"latest is {self.fingerprint()}); index the photos with this run"
-            )
-        return stage
 
 
 class ObjectRun(StoredRun[ObjectConfig]):
@@ -478,20 +380,6 @@ def with_fact_scores(result: RunResult, folder: RunFolder) -> RunResult:
     return result if result.ap or not path.exists() else replace(result, **read_fact_scores(path))
 
 
-def stored_values(folder: Path) -> dict[str, Any]:
-    """Read the settings of a run as they were given, unchecked.
-
-    Raises:
-        UserError: the folder holds no run; runs that are directly below it are named. Or the file was cut: what it
-            lacks would be another setting.
-    """
-    path = settings_file(folder)
-    values = read_values(path)
-    if missing := [section for section in SECTIONS if section not in values]:
-        raise damaged(path, f"it lacks {missing[0]!r}")
-    return values
-
-
 def settings_text(config: Config, folder: Path) -> str:
     """Return the text of the folder's settings if they mean this config, else the config's own text.
 
@@ -516,9 +404,3 @@ def environment() -> dict[str, str]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "gpu": device,
     }
-
-
-def saved_fingerprint(folder: Path) -> str:
-    """Read the fingerprint of a saved embedder; early versions did not store it, so it is computed from the weights."""
-    about = read_description(folder / EMBEDDER, "embedder")
-    return about.get("fingerprint") or FactEmbedder.from_pretrained(folder).fingerprint()

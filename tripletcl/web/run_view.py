@@ -11,7 +11,6 @@ from pathlib import Path
 from tripletcl.compare.write import named_result
 from tripletcl.data import FactTable
 from tripletcl.embedding import FactEmbedder, TextEmbedder
-from tripletcl.embedding.text_embedder import SPEC_FILE
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.evaluation.result import UPPER_BOUND
@@ -20,7 +19,7 @@ from tripletcl.report.formatting import method_label
 from tripletcl.retrieval import Calibration
 from tripletcl.runs.calibrate import stage_calibration
 from tripletcl.runs.collection import StoredModel
-from tripletcl.runs.layout import run_folders, stage_number
+from tripletcl.runs.layout import EMBEDDER, run_folders, stage_number
 from tripletcl.runs.stored import FactRun
 
 MODELS_HELD = 4
@@ -56,7 +55,7 @@ def _load_text(folder: Path, _saved_at: int) -> TextEmbedder:
 
 def saved_at(folder: Path) -> int:
     """When a stage's model was saved, in nanoseconds: a stage that was undone may be learned again."""
-    return (folder / SPEC_FILE).stat().st_mtime_ns
+    return (folder / EMBEDDER).stat().st_mtime_ns
 
 
 @dataclass(frozen=True, eq=False)

@@ -164,6 +164,6 @@ def facts_in_row(photos: EmbeddedPhotos, row: int, view: RunView, stage: int, k:
     if photos.closed is not None:
         number = {fact: number for number, fact in enumerate(view.table.facts)}
         closed = photos.closed[[row]][:, [number[fact] for fact in model.facts]]
-    facts, present = model.encode_facts(model.facts)
+    facts, present = map(torch.from_numpy, model.encode_facts(model.facts))
     vectors = photos.vectors(row)[None]  # [1, 3, D]
     return describe(vectors, model.facts, facts, present, k, closed, view.calibration(stage))[0]

@@ -1,0 +1,114 @@
+"""Vectors that a text encoder gives, each computed once: remembered, and kept in files for later processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from tripletcl.embedding.minilm import bundled_encoder
+from tripletcl.embedding.word_vectors import WordVectors
+from tripletcl.errors import UserError
+from tripletcl.files.arrays import ArrayFile, read_arrays, read_cached, write_arrays
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEXTS_NAMED = 3
+"""Texts that a message names."""
+
+
+class TextEncoder(Protocol):
+    """A frozen encoder without any state that is trained or saved; one with a `fingerprint` may be cached in files."""
+
+    width: int
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray | Tensor:
+        """Encode texts as vectors `[n, width]` float32 on the CPU; a text's vector does not depend on the others."""
+        ...
+
+
+def text_encoder(spec: str) -> TextEncoder:
+    """Build a text encoder, see `build_text_encoder`; the bundled one and word vectors need no torch."""
+    if spec == "minilm":
+        return bundled_encoder()
+    if Path(spec).is_file():
+        return WordVectors(Path(spec))
+    from tripletcl.embedding.text_encoders import build_text_encoder
+
+    return build_text_encoder(spec)
+
+
+class TextVectors:
+    """Vectors of texts as an encoder gives them, float32 on the CPU.
+
+    Args:
+        encoder: The encoder.
+        name: Its name (`text_encoder`) where none is given: it is built for the first text whose vector is not stored.
+    """
+
+    def __init__(self, encoder: TextEncoder | None = None, name: str = "minilm") -> None:
+        self._given, self._name = encoder, name
+        self._encoded: dict[str, np.ndarray] = {}
+        self._folder: Path | None = None
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """The encoder."""
+        return text_encoder(self._name) if self._given is None else self._given
+
+    def __deepcopy__(self, memo: dict) -> TextVectors:
+        return self
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """The vectors `[n, E]` of one or more texts."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
+        if new:
+            self._encoded |= self._encode(new)
+        return np.stack([self._encoded[text] for text in texts])
+
+    def cache_in(self, folder: Path) -> None:
+        """Keep what an encoder with a fingerprint encodes in a folder, for all runs with it."""
+        self._folder = folder
+
+    def save(self, path: Path) -> None:
+        """Write the vectors of all texts so far, whole or not at all, unless the file has them all."""
+        if self._encoded.keys() - _read(path).keys():
+            _write(path, self._encoded)
+
+    def load(self, path: Path) -> None:
+        """Read the vectors that `save` wrote with the same encoder; a missing or damaged file has none."""
+        self._encoded |= _read(path)
+
+    def _encode(self, texts: list[str]) -> dict[str, np.ndarray]:
+        """Encode texts, or take them from the folder."""
+        fingerprint = getattr(self.encoder, "fingerprint", None)
+        if self._folder is None or fingerprint is None:
+            return dict(zip(texts, self._compute(texts), strict=True))
+        path = self._folder / f"texts-{fingerprint}.safetensors"
+        stored = _read(path)
+        if new := [text for text in texts if text not in stored]:
+            stored |= zip(new, self._compute(new), strict=True)
+            with suppress(UserError):  # a full disk, or a folder that may not be written: it only saves time
+                _write(path, stored)
+        return {text: stored[text].copy() for text in texts}  # no views of the vectors of all texts
+
+    def _compute(self, texts: list[str]) -> Iterable[np.ndarray]:
+        return np.asarray(self.encoder.encode(texts))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    return read_cached(path, _parse, read_arrays) or {}
+
+
+def _write(path: Path, encoded: dict[str, np.ndarray]) -> None:
+    write_arrays(path, {"vectors": np.stack(list(encoded.values()))}, {"texts": json.dumps(list(encoded))})
+
+
+def _parse(stored: ArrayFile) -> dict[str, np.ndarray]:
+    return dict(zip(json.loads(stored.about["texts"]), stored.arrays["vectors"], strict=True))
