@@ -15,7 +15,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import httpx
 import pytest
 from PIL import Image
@@ -59,10 +58,8 @@ def served(run: Path, **settings: Any) -> Iterator[str]:
     """The address of a run's interface, served as `tripletcl serve` serves it."""
     token = settings.pop("token", None)
     with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening, closing(Jobs()) as jobs:
-        with gr.Blocks() as page:
-            pass
         api = build_api(Library(run), jobs, uploads, **settings)
-        with serving(build_app(page, uploads, api=api, token=token), listening) as address:
+        with serving(build_app(None, uploads, api=api, token=token), listening) as address:
             yield address
 
 

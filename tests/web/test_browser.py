@@ -92,7 +92,7 @@ def address(live: LiveState) -> Iterator[str]:
     with (
         private_uploads() as uploads,
         open_port("127.0.0.1", 0) as listening,
-        serving(build_app(build_page(live, uploads), uploads), listening) as address,
+        serving(build_app(lambda: build_page(live, uploads), uploads), listening) as address,
     ):
         yield address
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tripletcl.web.calls import Calls
 from tripletcl.web.guard import Guard
@@ -47,10 +47,20 @@ def page() -> gr.Blocks:
     return page
 
 
+def guarded(app: ASGIApp, page: gr.Blocks, uploads: Uploads, hosts: Sequence[str] = ()) -> Guard:
+    """A guard before an application, which knows the calls of a page."""
+    calls = Calls(page, uploads)
+
+    async def check(route: str, body: bytes) -> bytes:
+        return calls.check(route, body)
+
+    return Guard(app, check, uploads, hosts)
+
+
 @pytest.fixture
 def client(page: gr.Blocks, uploads: Uploads) -> TestClient:
     """A guard before an application that answers everything."""
-    guard = Guard(echo, Calls(page, uploads), ["localhost", "127.0.0.1", "[::1]"])
+    guard = guarded(echo, page, uploads, ["localhost", "127.0.0.1", "[::1]"])
     return TestClient(guard, base_url=HOST)
 
 
@@ -77,7 +87,7 @@ def test_any_other_name_is_refused(client: TestClient, host: str) -> None:
 
 
 def test_a_missing_name_or_two_are_refused(page: gr.Blocks, uploads: Uploads) -> None:
-    guard = Guard(echo, Calls(page, uploads), [])  # any name, but one
+    guard = guarded(echo, page, uploads, [])  # any name, but one
     for hosts, status in ([], 400), ([b"a", b"b"], 400), ([b""], 400), ([b"any.example"], None):
         headers = [(b"host", host) for host in hosts]
         answer = guard.refusal({"type": "http", "method": "GET", "path": "/", "headers": headers})
@@ -173,19 +183,19 @@ def test_a_stream_of_a_session_that_is_not_known_ends(page: gr.Blocks, uploads: 
         yield "begun"
         raise RuntimeError from HTTPException(404)
 
-    answer = TestClient(Guard(StreamingResponse(stream()), Calls(page, uploads)), base_url=HOST).get("/")
+    answer = TestClient(guarded(StreamingResponse(stream()), page, uploads), base_url=HOST).get("/")
     assert answer.text == "begun"
 
     async def missing(*_: Any) -> None:
         raise HTTPException(404)
 
-    assert TestClient(Guard(missing, Calls(page, uploads)), base_url=HOST).get("/").status_code == 404
+    assert TestClient(guarded(missing, page, uploads), base_url=HOST).get("/").status_code == 404
 
     async def broken(*_: Any) -> None:
         raise RuntimeError("a fault of ours")
 
     with pytest.raises(RuntimeError, match="of ours"):
-        TestClient(Guard(broken, Calls(page, uploads)), base_url=HOST).get("/")
+        TestClient(guarded(broken, page, uploads), base_url=HOST).get("/")
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------

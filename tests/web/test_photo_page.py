@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import gradio as gr
 import pytest
 from serving import serving
 
@@ -47,9 +46,7 @@ def address(runs: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) 
     with writing(run / "index", model.load(), stage=model.stage) as index:
         index.sync(photos)
     with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening, closing(Jobs()) as jobs:
-        with gr.Blocks() as page:
-            pass
-        app = build_app(page, uploads, api=build_api(Library(run), jobs, uploads))
+        app = build_app(None, uploads, api=build_api(Library(run), jobs, uploads))
         with serving(app, listening) as address:
             yield address
 

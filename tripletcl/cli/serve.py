@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import typer
 
 from tripletcl.cli.options import RunArgument
 from tripletcl.cli.output import ready, say
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+    from tripletcl.web.state import LiveState
+    from tripletcl.web.uploads import Uploads
 
 
 def serve(
@@ -48,25 +55,22 @@ def serve(
 
     memory = other is not None or FactRun.open(run).first_tasks > 0  # a collection has no stages to compare
     with signals_raise(), open_port(host, port) as listening, private_uploads() as uploads:
-        from gradio import Blocks
-
         from tripletcl.web.access import Access, new_token
         from tripletcl.web.api import build_api
-        from tripletcl.web.galleries import default_index
         from tripletcl.web.jobs import Jobs
-        from tripletcl.web.page import build_page
         from tripletcl.web.photo_library import Library
-        from tripletcl.web.state import LiveState
-        from tripletcl.web.views import warm_up
 
+        page = None
         if memory:
+            from tripletcl.web.galleries import default_index
+            from tripletcl.web.state import LiveState
+
             live = LiveState(run, other, index or default_index(run))
-            warm_up(live.current)
+            page = partial(_build_page, live, uploads, teach)
         own_machine = is_loopback(host)
         token = Access(token or (None if own_machine else new_token())).token
         with closing(Jobs()) as jobs:
             api = build_api(Library(run, index), jobs, uploads, may_teach=teach, own_machine=own_machine, memory=memory)
-            page = build_page(live, uploads, may_teach=teach) if memory else Blocks()
             server = build_server(build_app(page, uploads, host, api=api, token=token))
             listening.listen()
             address = address_of(listening)
@@ -75,3 +79,12 @@ def serve(
                 console.print(f"warning: everyone who reaches {host} and knows the token can {whom}", style="bold")
             say(f"page: {address}" if token is None else f"page: {address}/?token={quote(token, safe='')}")
             server.run(sockets=[listening])
+
+
+def _build_page(live: LiveState, uploads: Uploads, may_teach: bool) -> Blocks:
+    """Build the page of stages and methods, which is the only one that needs Gradio, when it is first asked for."""
+    from tripletcl.web.page import build_page
+    from tripletcl.web.views import warm_up
+
+    warm_up(live.current)
+    return build_page(live, uploads, may_teach=may_teach)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import gradio as gr
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
 from tripletcl.web.uploads import REQUEST_PHOTOS, Uploads
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 MOST_CHARACTERS = 300
 """Of a typed line or word."""
@@ -61,16 +63,16 @@ class Call(BaseModel):
     trigger_id: Number | None = None
 
 
-VALUES: Mapping[type, Any] = {
-    gr.Slider: Number,
-    gr.Dropdown: Text | None,
-    gr.Textbox: Text,
-    gr.Number: Number,
-    gr.JSON: Annotated[list[Text | None], Field(max_length=MOST_KEPT)],
-    gr.Image: Photo | None,
-    gr.File: Annotated[list[Photo], Field(max_length=REQUEST_PHOTOS)] | None,
+VALUES: Mapping[str, Any] = {
+    "Slider": Number,
+    "Dropdown": Text | None,
+    "Textbox": Text,
+    "Number": Number,
+    "JSON": Annotated[list[Text | None], Field(max_length=MOST_KEPT)],
+    "Image": Photo | None,
+    "File": Annotated[list[Photo], Field(max_length=REQUEST_PHOTOS)] | None,
 }
-"""The type of what each component of the page sends."""
+"""The type of what each component of the page sends, by the name of Gradio's class."""
 
 
 class WrongCall(Exception):
@@ -120,7 +122,7 @@ class Calls:
 
 def _values(inputs: Sequence[Any]) -> TypeAdapter[tuple[Any, ...]]:
     """The types of the values of components."""
-    kind: Any = tuple.__class_getitem__(tuple(VALUES[type(block)] for block in inputs))
+    kind: Any = tuple.__class_getitem__(tuple(VALUES[type(block).__name__] for block in inputs))
     return TypeAdapter(kind)
 
 

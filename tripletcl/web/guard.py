@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -12,9 +12,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tripletcl.web.access import API, SIGN_IN, Access
-from tripletcl.web.calls import CALLS, Calls, WrongCall
+from tripletcl.web.calls import CALLS, WrongCall
 from tripletcl.web.photo_page import KINDS
-from tripletcl.web.uploads import REQUEST_BYTES
+from tripletcl.web.uploads import REQUEST_BYTES, Uploads
 
 POLICY = "; ".join(
     [
@@ -57,7 +57,8 @@ class Guard:
 
     Args:
         app: The other application.
-        calls: The calls that it takes, and the uploads: the only files that are served by a path.
+        check: Checks the body of a call to a route (`Calls.check`).
+        uploads: The only files that are served by a path.
         hosts: The names that it may be asked by, so that no page elsewhere can reach it through a name that points
             here; any name if empty.
         access: Who is let in.
@@ -65,10 +66,16 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, calls: Calls, hosts: Collection[str] = (), access: Access | None = None, base: str = ""
+        self,
+        app: ASGIApp,
+        check: Callable[[str, bytes], Awaitable[bytes]],
+        uploads: Uploads,
+        hosts: Collection[str] = (),
+        access: Access | None = None,
+        base: str = "",
     ) -> None:
-        self.app, self.calls, self.hosts, self.access = app, calls, frozenset(hosts), access or Access()
-        self.base = base
+        self.app, self.check, self.uploads = app, check, uploads
+        self.hosts, self.access, self.base = frozenset(hosts), access or Access(), base
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -104,7 +111,7 @@ class Guard:
         if answer is self.app and called in CALLS:
             body = await Request(scope, receive).body()
             try:
-                receive = _again(self.calls.check(called, body), receive)
+                receive = _again(await self.check(called, body), receive)
             except WrongCall as wrong:
                 answer = JSONResponse({"error": str(wrong), "detail": str(wrong)}, 422)
         await answer(scope, receive, send)
@@ -126,7 +133,7 @@ class Guard:
             return _refused_length(headers.get("content-length"), WRITTEN.get(within, REQUEST_BYTES), route)
         if method not in ("GET", "HEAD") or not self._is_read(route, within):
             return _refused(404, "there is no such page", route)
-        if within.startswith(FILE) and not self.calls.uploads.holds(within.removeprefix(FILE)):
+        if within.startswith(FILE) and not self.uploads.holds(within.removeprefix(FILE)):
             return _refused(403, "no file is served by its path", route)
         return None
 

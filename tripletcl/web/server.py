@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tripletcl.errors import UserError
 
@@ -36,61 +39,84 @@ def asset(name: str) -> str:
 
 
 def check_gradio() -> None:
-    """Check that Gradio is installed.
+    """Check that Gradio is installed, without importing it.
 
     Raises:
         UserError: it is not.
     """
-    try:
-        import gradio  # noqa: F401
-    except ImportError:
-        raise UserError('the page needs Gradio, which is not installed: pip install "tripletcl[ui]"') from None
+    if find_spec("gradio") is None:
+        raise UserError('the page needs Gradio, which is not installed: pip install "tripletcl[ui]"')
 
 
 def build_app(
-    page: gr.Blocks, uploads: Uploads, host: str = "127.0.0.1", *, api: FastAPI | None = None, token: str | None = None
+    page: Callable[[], gr.Blocks] | None,
+    uploads: Uploads,
+    host: str = "127.0.0.1",
+    *,
+    api: FastAPI | None = None,
+    token: str | None = None,
 ) -> FastAPI:
     """Make the page, and the interface for programs, an application that a guard protects.
 
     Args:
-        page: From `build_page`.
-        uploads: From `private_uploads`, the same that the page was built with.
+        page: Builds the page (`build_page`) when it is first asked for; None for a run without stages to compare.
+        uploads: From `private_uploads`, the same that the page is built with.
         host: The address that it is served at. At a loopback address, requests for another host's name are refused, so
             that no page elsewhere can reach it through a name that points here.
         api: From `build_api`; with it, the user's photos are the first page, and this one is at MEMORY.
         token: The token that visitors need; None to let in all who reach the server.
     """
-    import gradio as gr
     from fastapi import FastAPI
-    from starlette.routing import Route
+    from starlette.routing import Mount, Route
 
     from tripletcl.web import photo_page
     from tripletcl.web.access import Access
-    from tripletcl.web.calls import Calls
     from tripletcl.web.guard import PROGRESS, UPLOAD, Guard
-    from tripletcl.web.uploads import PHOTO_BYTES
+    from tripletcl.web.late_page import LatePage
 
     base = "" if api is None else MEMORY
+    late = LatePage(page or _no_page, lambda built: _mount(built, f"/{base}", host), uploads)
+
+    @asynccontextmanager
+    async def living(app: FastAPI) -> AsyncIterator[None]:
+        async with uploads.swept(app), late.living(app):
+            yield
+
     app = FastAPI(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        lifespan=uploads.swept,
+        lifespan=living,
         routes=[
             Route(f"/{base}{UPLOAD}", uploads.take, methods=["POST"]),
             Route(f"/{base}{PROGRESS}", uploads.progress),
-            *([] if api is None else photo_page.routes()),
+            *([] if api is None else [*photo_page.routes(), Mount(PREFIX, api)]),
+            *([] if page is None else [Mount("/", late)]),
         ],
     )
     hosts = ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host] if is_loopback(host) else []
-    app.add_middleware(Guard, calls=Calls(page, uploads), hosts=hosts, access=Access(token), base=base)
-    if api is not None:
-        app.mount(PREFIX, api)
+    app.add_middleware(Guard, check=late.check, uploads=uploads, hosts=hosts, access=Access(token), base=base)
+    return app
+
+
+def _no_page() -> NoReturn:
+    from tripletcl.web.calls import WrongCall
+
+    raise WrongCall("this server has no page that makes calls")
+
+
+def _mount(page: gr.Blocks, path: str, host: str) -> FastAPI:
+    """Make a page of Gradio's an application, at a path of the server's."""
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from tripletcl.web.uploads import PHOTO_BYTES
+
     page.state_session_capacity = VISITS_HELD
     return gr.mount_gradio_app(
-        app,
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         page,
-        path=f"/{base}".rstrip("/") or "/",
+        path=path.rstrip("/") or "/",
         server_name=host,
         footer_links=[],
         run_history=False,
