@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photos: np.ndarray) -> Path
 def twin_of(index: FactIndex) -> FactIndex:
     """The same numbers in float32; they are not normalised again."""
     twin = FactIndex(kind="flat")
-    twin.add([path for path in index.paths if path.name], np.ones((len(index), 3, index.width)))
+    twin.add([path for path in index.paths if path.name], index.rows()[~index.deleted].reshape(-1, 3, index.width))
     twin._rows.table.vectors[:] = index.rows()[~index.deleted]
     return twin
 

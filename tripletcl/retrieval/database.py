@@ -71,6 +71,7 @@ class About:
         kind: The actual kind.
         why: The reason for this kind, in a sentence.
         precision: Of the stored vectors and features, "float32" or "float16".
+        shared: First numbers of each unit that are stored once for all three (`shared_block`).
     """
 
     model: str | None = None
@@ -80,13 +81,16 @@ class About:
     kind: str = "flat"
     why: str = "flat: there is no photo yet"
     precision: str = "float32"
+    shared: int = 0
 
     def entries(self) -> dict[str, Any]:
-        """Its fields as they are stored; float32 is left out, as in indexes that know nothing else."""
+        """Its fields as they are stored; LATER ones only if they are not the default, as in indexes without them."""
         entries = dataclasses.asdict(self)
-        if self.precision == "float32":
-            del entries["precision"]
-        return entries
+        return {name: value for name, value in entries.items() if name not in LATER or LATER[name] != value}
+
+
+LATER: dict[str, Any] = {"precision": "float32", "shared": 0}
+"""Fields of the description that the first indexes of this format lack, and their defaults."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,8 @@ class Database:
                     f"{', '.join(map(str, FORMATS[:-1]))} and {FORMATS[-1]}: use the version that wrote it, or build "
                     "it again in another folder"
                 )
-            check_precision(meta.setdefault("precision", "float32"))
+            meta = LATER | meta
+            check_precision(meta["precision"])
             return About(**{field.name: meta[field.name] for field in dataclasses.fields(About)})
 
     def files(self) -> dict[str, StoredFile]:
@@ -239,7 +244,7 @@ class Database:
     def write_about(self, about: About) -> None:
         """Replace the description of the index."""
         values = {"format": FORMAT, **about.entries()}
-        self._connection.execute("DELETE FROM meta WHERE key = 'precision'")
+        self._connection.executemany("DELETE FROM meta WHERE key = ?", [[name] for name in LATER])
         self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
     def seal(self) -> None:

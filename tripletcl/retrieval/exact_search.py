@@ -121,14 +121,21 @@ def _join(results: Sequence[Sequence[ScoredRows]]) -> list[ScoredRows]:
 
 
 def search_by(
-    structure: Structure, vectors: np.ndarray, queries: np.ndarray, k: int, excluded: np.ndarray
+    structure: Structure,
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    excluded: np.ndarray,
+    stored_queries: np.ndarray | None = None,
 ) -> list[ScoredRows]:
     """`search`, but among the rows that a structure covers score only those that it proposes.
 
-    The rows after them are all searched; for a query with too few proposals all rows are.
+    The rows after them are all searched; for a query with too few proposals all rows are. `stored_queries` are the
+    queries as the rows are stored, if that is another way.
     """
     covered = structure.count
     proposals = structure.candidates(queries, k, excluded[:covered] if excluded[:covered].any() else None)
+    queries = queries if stored_queries is None else stored_queries
     tail = search(vectors[covered:], queries, k, excluded[covered:])
     enough = min(k, covered - int(excluded[:covered].sum()))
     results = []

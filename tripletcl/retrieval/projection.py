@@ -8,6 +8,7 @@ import numpy as np
 
 from tripletcl.data.splits import sample
 from tripletcl.retrieval.precision import to_float32
+from tripletcl.retrieval.shared_block import Unfolded
 
 SAMPLE = 20_000
 """Photos that a projection is learned from."""
@@ -54,7 +55,9 @@ class Projection:
         return np.ascontiguousarray(np.concatenate(projected, axis=1), dtype=np.float32)
 
 
-def learn_projection(vectors: np.ndarray, units: int, width: int, generator: np.random.Generator) -> Projection:
+def learn_projection(
+    vectors: np.ndarray | Unfolded, units: int, width: int, generator: np.random.Generator
+) -> Projection:
     """Learn the projection to `width` numbers a unit, at most D, from a sample of the rows `[N, U * D]`."""
     rows = to_float32(vectors[sample(np.arange(len(vectors)), SAMPLE, generator)])  # [n, U * D]
     rows = rows.reshape(-1, units, vectors.shape[1] // units)  # [n, U, D]

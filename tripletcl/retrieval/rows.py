@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from tripletcl.retrieval import exact_search
 from tripletcl.retrieval.database import STRUCTURE, About
 from tripletcl.retrieval.details import set_details
 from tripletcl.retrieval.filters import Filter
-from tripletcl.retrieval.precision import Precision, round_to, to_float32
+from tripletcl.retrieval.precision import Precision, round_to
+from tripletcl.retrieval.shared_block import Unfolded, do_share, fold, fold_queries, shared_width
 from tripletcl.retrieval.store import Contents, Writer
 from tripletcl.retrieval.stores.protocol import RowFunction
 from tripletcl.retrieval.structures import FLAT, Structure, build_structure, choose_kind, load_structure
@@ -43,6 +45,17 @@ FILTERS = 8
 """Filters whose rows are remembered: whoever turns pages asks with the same one."""
 
 
+class _NotShared(Exception):
+    """The units of later rows share fewer numbers than those of the first."""
+
+
+def _fold_each(blocks: Iterable[np.ndarray], shared: int) -> Iterator[np.ndarray]:
+    for rows in blocks:
+        if not do_share(rows, shared):
+            raise _NotShared
+        yield fold(rows, shared)
+
+
 class Rows:
     """Photos with their vectors, the description of the index, and the structure that searches them.
 
@@ -58,6 +71,7 @@ class Rows:
     def __init__(self, about: About, contents: Contents | None = None, writer: Writer | None = None) -> None:
         self.about, self.writer = about, writer
         self.table = Table() if contents is None else contents.table
+        self.table.shared = about.shared
         self._structure: Structure | Path | None = None if contents is None else contents.structure
         self._covered = 0 if contents is None else contents.covered
         self._kept: dict[Filter, np.ndarray] = {}  # of the last filters
@@ -77,11 +91,12 @@ class Rows:
             arrays: Their rows in VECTORS and FEATURES.
             broken: Photos that cannot be read.
         """
+        self._share(arrays.get(VECTORS))
         table, broken = self.table, broken or {}
         names = [name for name, _ in photos]
         found = table.find([*names, *broken])
         replaced = found[found >= 0].tolist()
-        arrays = {role: round_to(self.about.precision, rows) for role, rows in arrays.items()}
+        arrays = {role: self._stored(role, rows) for role, rows in arrays.items()}
         arrays |= table.new_photos(photos, metadata) if photos else {}
         if self.writer is not None:
             self.writer.append(names, arrays, replaced, broken, table.cameras)
@@ -96,6 +111,21 @@ class Rows:
                 table.arrays[role].append(rows)
             else:
                 table.arrays[role] = GrowingArray(rows)
+
+    def _stored(self, role: str, rows: np.ndarray) -> np.ndarray:
+        """Rows as they are stored."""
+        return round_to(self.about.precision, fold(rows, self.about.shared) if role == VECTORS else rows)
+
+    def _share(self, rows: np.ndarray | None) -> None:
+        """Decide by the first rows how many numbers are stored once, and give that up if new rows do not fit."""
+        if rows is None:
+            return
+        if not self.table.rows:
+            self.describe(replace(self.about, shared=shared_width(rows)))
+        elif not do_share(rows, self.about.shared):
+            vectors = self.table.unfolded
+            blocks = (vectors[block] for block in blocks_of(self.table.vectors))
+            self.rewrite(replace(self.about, shared=0), replace(self.table), {VECTORS: blocks}, [FEATURES, STRUCTURE])
 
     def set_details(self, rows: Sequence[int], metadata: Sequence[Metadata]) -> None:
         """Replace the details of some rows."""
@@ -131,7 +161,7 @@ class Rows:
         """Replace the description."""
         if self.writer is not None:
             self.writer.describe(about)
-        self.about = about
+        self.about, self.table.shared = about, about.shared
 
     def rewrite(
         self, about: About, table: Table, arrays: Mapping[str, Iterable[np.ndarray]], kept: Sequence[str] = ()
@@ -152,6 +182,7 @@ class Rows:
             for role in new.keys() & {VECTORS, FEATURES}:
                 new[role] = GrowingArray(round_to(about.precision, new[role].rows))
         table.arrays = {role: rows for role, rows in self.table.arrays.items() if role in kept} | new
+        table.shared = about.shared
         self.about, self.table, self._kept = about, table, {}
         if STRUCTURE not in kept:
             self._structure = None
@@ -159,20 +190,32 @@ class Rows:
     def recompute(self, about: About, role: str, function: RowFunction, kept: Sequence[str] = ()) -> None:
         """Replace all vectors by a function of the stored vectors, or features; on disk atomically."""
         table = self.table
-        inputs = table.arrays[role].rows if role in table.arrays else np.zeros((0, 0), np.float32)
-        rows = (function(to_float32(inputs[block]), table.names[block]) for block in blocks_of(inputs))
-        self.rewrite(about, replace(table), {VECTORS: rows}, kept)
+        stored = table.arrays[role].rows if role in table.arrays else np.zeros((0, 0), np.float32)
+        inputs = Unfolded(stored, table.shared if role == VECTORS else 0)
+
+        def compute() -> Iterator[np.ndarray]:
+            return (function(inputs[block], table.names[block]) for block in blocks_of(stored))
+
+        computed = compute()
+        first = list(islice(computed, 1))
+        shared = max(map(shared_width, first), default=0)
+        rows = _fold_each(chain(first, computed), shared)
+        try:
+            self.rewrite(replace(about, shared=shared), replace(table), {VECTORS: rows}, kept)
+        except _NotShared:
+            self.rewrite(replace(about, shared=0), replace(table), {VECTORS: compute()}, kept)
 
     # --- searching ---------------------------------------------------------------------------------------------------
 
     def search(self, queries: np.ndarray, k: int, where: Filter | None = None) -> list[exact_search.ScoredRows]:
         """Find the k best rows for each query `[3 * D]`, best first, ties by path, scored by the stored vectors."""
         structure, vectors = self.structure(), self.table.vectors
+        stored = fold_queries(queries, self.table.shared)
         excluded = ~self.kept(where) if where else self.table.deleted.rows
         if structure is None:
-            results = exact_search.search(vectors, queries, k, excluded)
+            results = exact_search.search(vectors, stored, k, excluded)
         else:
-            results = exact_search.search_by(structure, vectors, queries, k, excluded)
+            results = exact_search.search_by(structure, vectors, queries, k, excluded, stored)
         return [self._best(scores, rows, k) for scores, rows in results]
 
     def kept(self, where: Filter | None) -> np.ndarray:
@@ -220,7 +263,7 @@ class Rows:
             return
         structure = None
         if kind != FLAT:
-            structure = build_structure(kind, self.table.vectors, units=len(UNITS))
+            structure = build_structure(kind, self.table.unfolded, units=len(UNITS))
         if self.writer is not None:
             self.writer.set_structure(about, structure.save if structure else None, self.table.rows)
         self.about, self._structure, self._covered = about, structure, self.table.rows

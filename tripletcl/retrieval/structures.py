@@ -18,6 +18,7 @@ from tripletcl.errors import UserError
 from tripletcl.retrieval import graphs, quantised
 from tripletcl.retrieval.precision import to_float32
 from tripletcl.retrieval.projection import BLOCK, Projection, learn_projection
+from tripletcl.retrieval.shared_block import Unfolded
 from tripletcl.retrieval.table import blocks
 
 FLAT = "flat"
@@ -115,7 +116,7 @@ def load_structure(path: Path) -> Structure:
     return Structure(about["kind"], about["count"], projection, MODULES[about["kind"]].from_arrays(arrays))
 
 
-def build_structure(kind: str, vectors: np.ndarray, *, units: int = 3, seed: int = 0) -> Structure:
+def build_structure(kind: str, vectors: np.ndarray | Unfolded, *, units: int = 3, seed: int = 0) -> Structure:
     """Build a structure over photos; the same rows and seed give the same one.
 
     Args:

@@ -13,7 +13,7 @@ from tripletcl.data.metadata import Metadata
 from tripletcl.files import FileStamp, stat_file
 from tripletcl.retrieval.details import PHOTO_TYPE, PhotoDetails, photo_details, set_details, unread_records
 from tripletcl.retrieval.names import Names, name_bytes, name_hash
-from tripletcl.retrieval.precision import to_float32
+from tripletcl.retrieval.shared_block import Unfolded
 
 VECTORS, FEATURES, PHOTOS, NAMES = "vectors", "features", "photos", "names"
 """The arrays of a table: `[rows, 3 * D]`, each unit's block of length 1; `[rows, C]`, where features are kept; the
@@ -106,12 +106,14 @@ class Table:
         deleted: `[rows]` bool.
         broken: The photos that cannot be read, by name.
         cameras: The cameras that the records name by their position.
+        shared: Number of the first numbers of each unit that VECTORS have once (`shared_block`).
     """
 
     arrays: dict[str, GrowingArray] = field(default_factory=dict)
     deleted: GrowingArray = field(default_factory=lambda: GrowingArray(np.zeros(0, bool)))
     broken: dict[str, Broken] = field(default_factory=dict)
     cameras: list[str] = field(default_factory=list)
+    shared: int = 0
     _sorted: tuple[np.ndarray, np.ndarray] | None = field(default=None, init=False)
     _recent: dict[str, int] = field(default_factory=dict, init=False)
     _columns: dict[str, np.ndarray] = field(default_factory=dict, init=False)
@@ -128,13 +130,18 @@ class Table:
 
     @property
     def vectors(self) -> np.ndarray:
-        """`[rows, 3 * D]`; of width 0 before the first photo."""
+        """`[rows, 3 * D]` as they are stored, shared numbers once; of width 0 before the first photo."""
         return self.arrays[VECTORS].rows if VECTORS in self.arrays else np.zeros((0, 0), np.float32)
 
     @property
     def width(self) -> int:
         """3 * D; 0 before the first photo."""
-        return self.vectors.shape[1]
+        return self.unfolded.shape[1]
+
+    @property
+    def unfolded(self) -> Unfolded:
+        """`[rows, 3 * D]` float32, read block by block."""
+        return Unfolded(self.vectors, self.shared)
 
     @property
     def features(self) -> np.ndarray | None:
@@ -143,7 +150,7 @@ class Table:
 
     def read(self, numbers: Sequence[int] | np.ndarray | slice) -> np.ndarray:
         """The vectors of some rows, `[n, 3 * D]` float32."""
-        return to_float32(self.vectors[numbers])
+        return self.unfolded[numbers]
 
     @property
     def photos(self) -> np.ndarray:
