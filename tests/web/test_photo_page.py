@@ -143,6 +143,7 @@ def test_a_photo_opens_with_its_details_facts_and_file(page: playwright.Page) ->
     page.locator(".tile .open").first.click()
     page.get_by_role("button", name="Similar photos").click()
     page.wait_for_selector("h1:has-text('Similar photos')")
+    page.wait_for_selector("#results:not([aria-busy])")
     assert first not in page.locator(".tile b").all_inner_texts()
 
 
