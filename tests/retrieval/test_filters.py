@@ -17,6 +17,7 @@ from colour_embedder import COLOURS, ColourEmbedder
 from PIL import Image
 
 from tripletcl.data.facts import Fact
+from tripletcl.data.metadata import read_metadata
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, Filter, PhotoDetails, answer, parse_request, writing
 
@@ -238,6 +239,28 @@ def test_an_index_in_memory_has_details_too(photos: Path, index: FactIndex) -> N
     assert added.details(index.photos) == index.details(index.photos)
     with pytest.raises(UserError, match=r"nowhere\.jpg is not in the index"):
         built.details(["nowhere.jpg"])
+
+
+def test_an_index_in_memory_reads_a_file_once_somebody_asks_for_it(
+    photos: Path, index: FactIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(
+        "tripletcl.retrieval.photos.read_metadata", lambda name: read.append(name) or read_metadata(name)
+    )
+    added = FactIndex()
+    added.add(index.photos, index.rows().copy().reshape(COUNT, 3, -1))
+    added.search_vectors(index.rows([0]), k=3)
+    assert read == []
+    added.details(index.photos[:2])
+    assert sorted(read) == sorted(map(str, index.photos[:2]))
+    landscape = Filter(orientation="landscape")
+    np.testing.assert_array_equal(added.kept(landscape), index.kept(landscape))
+    assert sorted(read) == sorted(map(str, index.photos))  # each once
+    copy = FactIndex()
+    copy.add(index.photos, index.rows().copy().reshape(COUNT, 3, -1))
+    copy.save(tmp_path / "copy")
+    assert FactIndex.load(tmp_path / "copy").details(index.photos) == index.details(index.photos)
 
 
 # --- in words --------------------------------------------------------------------------------------------------------

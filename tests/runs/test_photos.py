@@ -11,6 +11,7 @@ import torch
 from checkpoints import save_checkpoint
 from PIL import Image
 
+from tripletcl.data.images import list_images
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex
@@ -72,6 +73,20 @@ def test_again_only_what_is_new_is_read(run: Path, place: Path, monkeypatch: pyt
     changes = photos.collect(place / "album", run, place / "clip").changes
     assert changes is not None
     assert [path.name for path in changes.removed] == ["new.png"]
+
+
+def test_a_folder_is_listed_once(run: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[Path] = []
+    monkeypatch.setattr(
+        "tripletcl.retrieval.photos.list_images", lambda folder: listed.append(folder) or list_images(folder)
+    )
+    photos.collect(place / "album", run, place / "clip")
+    assert listed == [place / "album"]
+    Image.new("RGB", (40, 40), "blue").save(place / "album/another.png")
+    assert photos.collect(place / "album", run, place / "clip").photos == COUNT + 1
+    (place / "album/another.png").unlink()
+    assert photos.collect(place / "album", run, place / "clip").photos == COUNT
+    assert listed == [place / "album"] * 3
 
 
 def test_lessons_leave_what_the_base_knows_as_it_was_and_can_be_undone(run: Path, place: Path) -> None:

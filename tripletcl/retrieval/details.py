@@ -89,10 +89,12 @@ def unread_records(count: int) -> np.ndarray:
     return records
 
 
-def set_details(records: np.ndarray, metadata: Sequence[Metadata], cameras: list[str]) -> None:
-    """Write the details of photos into their records; new cameras are added to the list."""
+def set_details(records: np.ndarray, metadata: Sequence[Metadata | None], cameras: list[str]) -> None:
+    """Write the details of photos into their records, but for None; new cameras are added to the list."""
     number_of = {camera: number for number, camera in enumerate(cameras)}
     for record, each in zip(records, metadata, strict=True):
+        if each is None:
+            continue
         record["read"] = 1
         record["camera"] = NO_CAMERA if each.camera is None else number_of.setdefault(each.camera, len(number_of))
         record["taken"] = NO_TIME if each.taken is None else (each.taken - EPOCH) // datetime.timedelta(seconds=1)

@@ -92,6 +92,7 @@ class FactIndex:
         model = None if embedder is None else embedder.fingerprint()
         about = _new_about(embedder, model, kind, stage, keep_features)
         self._rows: RowStore = Rows(replace(about, precision=precision))
+        self._unread: set[str] = set()  # photos whose files nobody has asked about
 
     @classmethod
     def build(
@@ -247,6 +248,8 @@ class FactIndex:
             raise UserError(f"the index needs query vectors [Q, {width}], not {list(vectors.shape)}")
         if not np.isfinite(vectors).all():
             raise UserError("a query's vector is not finite, so it cannot be searched")
+        if where:
+            self._read_added()
         return self._rows.search(vectors, k, where)
 
     def kept(self, where: Filter | None) -> np.ndarray:
@@ -255,6 +258,8 @@ class FactIndex:
         Raises:
             UserError: no photo meets it.
         """
+        if where:
+            self._read_added()
         return self._rows.kept(where)
 
     def newest(self, where: Filter | None = None) -> np.ndarray:
@@ -263,6 +268,7 @@ class FactIndex:
         Raises:
             UserError: no photo meets it.
         """
+        self._read_added()
         rows = np.flatnonzero(self.kept(where))
         taken, modified = self._table.column("taken")[rows], self._table.column("mtime_ns")[rows] // 10**9
         return rows[np.argsort(-np.where(taken == NO_TIME, modified, taken), kind="stable")]
@@ -273,7 +279,10 @@ class FactIndex:
         Raises:
             UserError: a path is no photo of the index.
         """
-        return self._table.details([self._row_of(path) for path in paths])
+        paths = list(paths)
+        rows = [self._row_of(path) for path in paths]
+        self._read_added(paths)
+        return self._table.details(rows)
 
     def _row_of(self, path: str | Path) -> int:
         row = self._table.row_of(str(path))
@@ -307,7 +316,7 @@ class FactIndex:
         names = [self._table.names[row] for row in self._rows_of(paths)]
         return self._encode(names, names, batch_size)
 
-    def sync(self, folder: str | Path, *, batch_size: int = 64) -> Changes:
+    def sync(self, folder: str | Path, *, batch_size: int = 64, listed: Sequence[Path] | None = None) -> Changes:
         """Make the index agree with a folder and its subfolders.
 
         New photos are added, those whose file has another size or time of modification are encoded again, and those
@@ -317,6 +326,7 @@ class FactIndex:
         Args:
             folder: Written as before: paths are compared as text.
             batch_size: Photos encoded and, on disk, committed at a time.
+            listed: The folder's photos, where somebody has just listed them.
 
         Raises:
             UserError: there is no photo (a drive that is not mounted empties no index), none can be read, or another
@@ -327,9 +337,9 @@ class FactIndex:
                 f"the image folder {folder} does not exist, and the index holds {len(left):,} photos of it; if it was "
                 f"moved, `tripletcl index remove RUN {folder}` removes them"
             )
-        names = [str(path) for path in find_photos(folder)]
-        listed = set(names)
-        others = [name for name in photos_below(self._table, Path(folder)) if name not in listed]
+        names = list(map(str, find_photos(folder) if listed is None else listed))
+        known = set(names)
+        others = [name for name in photos_below(self._table, Path(folder)) if name not in known]
         missing = [name for name in others if is_missing(name)]
         names += [name for name in others if stamp_of(name) != UNKNOWN]  # added by their path
         changes = self._encode(changed_photos(self._table, names), names, batch_size)
@@ -339,13 +349,17 @@ class FactIndex:
         self.settle()
         return replace(changes, removed=removed)
 
-    def agrees_with(self, folder: str | Path) -> bool:
+    def agrees_with(self, folder: str | Path, *, listed: Sequence[Path] | None = None) -> bool:
         """True if `sync` would change nothing; no photo is decoded, and no model is needed.
+
+        Args:
+            folder: The folder.
+            listed: Its photos, where somebody has just listed them.
 
         Raises:
             UserError: there is no photo in the folder.
         """
-        names = [str(path) for path in find_photos(folder)]
+        names = list(map(str, find_photos(folder) if listed is None else listed))
         gone = set(photos_below(self._table, Path(folder))).difference(names)
         return not changed_photos(self._table, names) and not any(map(is_missing, gone))
 
@@ -417,9 +431,20 @@ class FactIndex:
             raise UserError("this index keeps each photo's features, so it takes photos (`add_photos`), not vectors")
         self._rows.describe(replace(self._rows.about, trunk=None))
         files = [name for name, _ in photos if stamp_of(name) != UNKNOWN]
-        said = dict(zip(files, map_in_threads(read_metadata, files), strict=True))
+        if isinstance(self._rows, Rows) and self._rows.writer is None:  # in memory
+            said: dict[str, Metadata | None] = dict.fromkeys(files)
+            self._unread.update(files)
+        else:
+            said = dict(zip(files, map_in_threads(read_metadata, files), strict=True))
         metadata = [said.get(name, Metadata()) for name, _ in photos]
         append_batch(self._rows, Encoded(list(photos), rows, rows[:, :0], dict(broken), metadata))
+
+    def _read_added(self, paths: Iterable[str | Path] | None = None) -> None:
+        """Read the files of photos that were added by their vectors: now somebody asks for the details of these."""
+        names = self._unread if paths is None else self._unread.intersection(map(str, paths))
+        if names:
+            self._unread = self._unread - names
+            read_details(self._rows, sorted(names))
 
     def missing(self, synced: Path | None = None) -> list[Path]:
         """List the photos whose file is missing; of a folder that was just synced there is none, so it is not read."""
@@ -526,6 +551,7 @@ class FactIndex:
         Raises:
             UserError: the disk is full, the folder is not writable, or another process writes the index.
         """
+        self._read_added()
         self.settle()
         with open_writer(Path(folder)) as writer:
             self._rows.write_to(writer)

@@ -44,7 +44,7 @@ class Encoded:
     vectors: np.ndarray
     features: np.ndarray
     broken: dict[str, Broken]
-    metadata: list[Metadata]
+    metadata: Sequence[Metadata | None]
 
 
 def find_photos(folder_or_paths: str | Path | Iterable[str | Path]) -> list[Path]:

@@ -79,7 +79,7 @@ class Rows:
     def append(
         self,
         photos: Sequence[tuple[str, FileStamp]],
-        metadata: Sequence[Metadata],
+        metadata: Sequence[Metadata | None],
         arrays: Mapping[str, np.ndarray],
         broken: Mapping[str, Broken] | None = None,
     ) -> None:
@@ -87,7 +87,7 @@ class Rows:
 
         Args:
             photos: Names and stamps.
-            metadata: What their files say about them.
+            metadata: What their files say about them; None where nobody has read them.
             arrays: Their rows in VECTORS and FEATURES.
             broken: Photos that cannot be read.
         """

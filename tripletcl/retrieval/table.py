@@ -213,9 +213,9 @@ class Table:
         return self._sorted
 
     def new_photos(
-        self, photos: Sequence[tuple[str, FileStamp]], metadata: Sequence[Metadata]
+        self, photos: Sequence[tuple[str, FileStamp]], metadata: Sequence[Metadata | None]
     ) -> dict[str, np.ndarray]:
-        """The rows of new photos in PHOTOS and NAMES; new cameras are added to `cameras`."""
+        """The rows of new photos in PHOTOS and NAMES, unread for None; new cameras are added to `cameras`."""
         names = [name for name, _ in photos]
         text, records = name_bytes(names), unread_records(len(names))
         before = len(self.arrays[NAMES]) if NAMES in self.arrays else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +63,14 @@ def collect(folder: Path, out: Path, pair: Path | None = None) -> Collected:
     Raises:
         UserError: there is no photo, none can be read, or the run's folder holds something else.
     """
-    find_photos(folder)  # without any, nothing is made
+    listed = find_photos(folder)  # without any, nothing is made
     run = _open(out, collection_config(pair))
-    if run.index.is_dir() and (known := _unchanged(run, folder)) is not None:
+    if run.index.is_dir() and (known := _unchanged(run, folder, listed)) is not None:
         return Collected(out, None, known)
     model = open_model(out)
     embedder = model.load()
     with writing(run.index, embedder, stage=model.stage) as index:
-        changes = index.sync(folder)
+        changes = index.sync(folder, listed=listed)
     _tell_apart(run, embedder, index)
     return Collected(out, changes, len(index))
 
@@ -108,11 +108,11 @@ def _open(out: Path, config: FactConfig) -> FactRun:
     return run
 
 
-def _unchanged(run: FactRun, folder: Path) -> int | None:
+def _unchanged(run: FactRun, folder: Path, listed: Sequence[Path]) -> int | None:
     """Return the number of photos of the index if nothing in the folder has changed since; no model is read."""
     index = FactIndex.load(run.index)
     same = len(index) and index.stage == run.stage() and (run.task_count or _is_told_apart(run))
-    return len(index) if same and index.agrees_with(folder) else None
+    return len(index) if same and index.agrees_with(folder, listed=listed) else None
 
 
 def _is_told_apart(run: FactRun) -> bool:

@@ -225,7 +225,7 @@ class LanceRows:
     def append(
         self,
         photos: Sequence[tuple[str, FileStamp]],
-        metadata: Sequence[Metadata],
+        metadata: Sequence[Metadata | None],
         arrays: Mapping[str, np.ndarray],
         broken: Mapping[str, Broken] | None = None,
     ) -> None:
@@ -257,7 +257,7 @@ class LanceRows:
         self._move(dataset)
 
     def _to_arrow(
-        self, photos: Sequence[tuple[str, FileStamp]], metadata: Sequence[Metadata], vectors: np.ndarray
+        self, photos: Sequence[tuple[str, FileStamp]], metadata: Sequence[Metadata | None], vectors: np.ndarray
     ) -> pa.Table:
         import pyarrow as pa
 

@@ -87,11 +87,14 @@ class RowStore(Protocol):
     def append(
         self,
         photos: Sequence[tuple[str, FileStamp]],
-        metadata: Sequence[Metadata],
+        metadata: Sequence[Metadata | None],
         arrays: Mapping[str, np.ndarray],
         broken: Mapping[str, Broken] | None = None,
     ) -> None:
-        """Append photos, those that cannot be read, and rows by role; former rows of the same photos are removed."""
+        """Append photos, those that cannot be read, and rows by role; former rows of the same photos are removed.
+
+        Only rows in memory take None as metadata, of photos whose file nobody has read.
+        """
 
     def set_details(self, rows: Sequence[int], metadata: Sequence[Metadata]) -> None:
         """Replace the details of some rows."""
