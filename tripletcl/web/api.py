@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import mimetypes
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +16,6 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 import tripletcl
-from tripletcl.data.images import decode_thumbnail
 from tripletcl.errors import UserError
 from tripletcl.files.addresses import Place, may_hold_index
 from tripletcl.report.html import macros
@@ -34,6 +31,7 @@ from tripletcl.web.jobs import Jobs, NotHere
 from tripletcl.web.photo_library import Library, photo_id, shown
 from tripletcl.web.reveal import reveal
 from tripletcl.web.server import PREFIX
+from tripletcl.web.thumbnails import Thumbnails
 from tripletcl.web.uploads import REQUEST_PHOTOS, TooLarge, Uploads
 
 log = logging.getLogger("tripletcl")
@@ -41,7 +39,7 @@ log = logging.getLogger("tripletcl")
 MOST_HITS, MOST_EXAMPLES, MOST_CHARACTERS = 500, 20, 500
 SIZES = (320, 1600)
 """Pixels of the longer side of a thumbnail: in a grid, and on a screen."""
-THUMBNAILS_HELD, CACHE_SECONDS = 2000, 3600
+CACHE_SECONDS = 3600
 
 DESCRIPTION = """Ask a photo collection, describe photos, and teach a run new facts.
 
@@ -221,6 +219,8 @@ def _photo(details: PhotoDetails) -> dict[str, Any]:
 
 
 def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
+    thumbnails = Thumbnails()
+
     @api.get("/photos", tags=["photos"], summary="Photos by date, the latest first")
     def photos(where: Where, offset: Offset = 0, limit: Limit = 24) -> Listed:
         index = library.photos.index
@@ -258,7 +258,7 @@ def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
             raise UserError(f"a thumbnail has {' or '.join(map(str, SIZES))} pixels, not {size}")
         path = library.path(photo)
         headers = {"cache-control": f"private, max-age={CACHE_SECONDS}"}
-        return Response(_jpeg(path, _modified(path), size), media_type="image/jpeg", headers=headers)
+        return Response(thumbnails.jpeg(path, _modified(path), size), media_type="image/jpeg", headers=headers)
 
     @api.get("/photos/{photo}/file", tags=["photos"], summary="The file itself", response_class=FileResponse)
     def file(
@@ -278,13 +278,6 @@ def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
             path = library.path(photo)
             reveal(path)
             return Photo(**_photo(library.photos.index.details([path])[0]))
-
-
-@lru_cache(THUMBNAILS_HELD)
-def _jpeg(path: Path, _modified_at: int, size: int) -> bytes:
-    picture = io.BytesIO()
-    decode_thumbnail(path, size, path.name).save(picture, "JPEG", quality=82)
-    return picture.getvalue()
 
 
 def _modified(path: Path) -> int:
