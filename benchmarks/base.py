@@ -2,16 +2,15 @@
 
     TRIPLETCL_DATA=... python benchmarks/base.py --logits runs/logits.npy
 
-Asks the test photographs of TRIPLETCL_DATA/facts for each subject and each object as a word, and prints two tables: MAP
-by the form of the score and by what a class is read as; and, at the threshold that refuses a tenth of the words that
-some photo shows, the share of absent things that are refused. The logits of EfficientNet-Lite0 are computed once.
+Asks the test photographs of TRIPLETCL_DATA/facts for each subject and each object as a word, and prints the MAP by the
+form of the score and by what a class is read as. The logits of EfficientNet-Lite0 are computed once.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,6 @@ from tripletcl.embedding import EmbedderSpec, build_embedder
 from tripletcl.embedding.text_encoders import build_text_encoder
 from tripletcl.evaluation import average_precision
 
-ABSENT = [*range(151), *range(270, 398)]
-"""ImageNet's fish, birds, reptiles, insects and mammals without dogs."""
-REFUSED = 0.1
-"""Share of the words that some photo shows that may be refused."""
-
 
 def main() -> None:
     options = parse()
@@ -39,12 +33,9 @@ def main() -> None:
     logits = compute_logits(table, tests, options.logits)
     words, shown = words_of(table, tests)
     encode = build_text_encoder("minilm").encode
-    readings, first = class_readings(encode)
+    readings = class_readings(encode)
     texts = {unit: F.normalize(encode(words[unit]), dim=1) for unit in words}
     print_map(logits, texts, shown, readings)
-    both = torch.cat([shown[unit] for unit in shown], dim=1)
-    present = both.any(dim=0)
-    print_refused(logits, torch.cat(list(texts.values()))[present], first[ABSENT], readings["names and definition"])
 
 
 def parse() -> argparse.Namespace:
@@ -84,14 +75,15 @@ def words_of(table: FactTable, tests: np.ndarray) -> tuple[dict[str, list[str]],
     return words, shown
 
 
-def class_readings(encode: object) -> tuple[dict[str, Tensor], Tensor]:
-    """The vectors `[1000, E]` of what a class can be read as, and those of its first name."""
+def class_readings(encode: Callable[[list[str]], Tensor]) -> dict[str, Tensor]:
+    """The vectors `[1000, E]` of what a class can be read as."""
     info = ImageNetInfo("imagenet-1k")
     names = [info.index_to_description(number) for number in range(1000)]
     defined = [info.index_to_description(number, detailed=True) for number in range(1000)]
-    vectors = {"all names": encode(names), "names and definition": encode(defined)}  # type: ignore[operator]
-    first = encode([name.split(", ")[0] for name in names])  # type: ignore[operator]
-    return {name: F.normalize(each, dim=1) for name, each in vectors.items()}, F.normalize(first, dim=1)
+    return {
+        "all names": F.normalize(encode(names), dim=1),
+        "names and definition": F.normalize(encode(defined), dim=1),
+    }
 
 
 def forms(logits: Tensor) -> Iterator[tuple[str, Tensor, float, float]]:
@@ -112,22 +104,6 @@ def print_map(logits: Tensor, texts: dict[str, Tensor], shown: dict[str, Tensor]
                 answerable = shown[unit].any(dim=0)
                 figures.append(float(average_precision(scores[:, answerable], shown[unit][:, answerable]).mean()))
             print(f"| {form} | {reading} | {figures[0]:.3f} | {figures[1]:.3f} |", flush=True)
-
-
-def print_refused(logits: Tensor, present: Tensor, absent: Tensor, classes: Tensor) -> None:
-    print("\n| factor of the cosines | threshold | absent things refused |\n| --- | --- | --- |")
-    for factor in (6.0, 8.0, 10.0, 12.0, 15.0):
-        best, others = (seen(logits, words, classes, factor) for words in (present, absent))
-        threshold = float(best.quantile(REFUSED))
-        print(f"| {factor:g} | {threshold:.3f} | {float((others < threshold).float().mean()):.2f} |", flush=True)
-
-
-def seen(logits: Tensor, words: Tensor, classes: Tensor, factor: float) -> Tensor:
-    """`[words]`: P, of the likeliest of the five photographs with the best scores."""
-    cosines = words @ classes.T
-    likelihood = logits.softmax(1) @ (factor * (cosines - cosines.amax(1, keepdim=True))).exp().T  # [N, words]
-    scores = (logits / 1.5).softmax(1).sqrt() @ (20 * cosines).softmax(1).sqrt().T
-    return likelihood.gather(0, scores.topk(5, dim=0).indices).amax(0)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ class Words:
     def familiarity(self, encoded: Tensor) -> Tensor:
         return torch.from_numpy(text_base.cosines_of(encoded.numpy(), self.descriptions.numpy()).max(axis=1))
 
-    def seen(self, encoded: Tensor, own: Tensor) -> Tensor:
-        return torch.from_numpy(text_base.seen(encoded.numpy(), self.descriptions.numpy(), own.numpy())).float()
+    def seen(self, encoded: Tensor, own: Tensor, described: Tensor) -> Tensor:
+        arrays = encoded.numpy(), self.descriptions.numpy(), own.numpy(), described.numpy()
+        return torch.from_numpy(text_base.seen(*arrays)).float()
 
     @staticmethod
     def join(own: Tensor, taught: Tensor, known: Tensor) -> Tensor:
@@ -69,7 +70,11 @@ def test_what_a_text_means_is_seen_by_the_posteriors_of_its_classes_at_temperatu
     posteriors = torch.nn.functional.linear(representation, image.weight, image.bias).softmax(1)
     cosines = F.cosine_similarity(encoded, text.descriptions)
     expected = (posteriors * (BREADTH * (cosines - cosines.max())).exp()).sum(1)
-    torch.testing.assert_close(text.seen(encoded, 0.3 * image(representation)), expected)
+    none = torch.zeros(4, dtype=torch.bool)
+    torch.testing.assert_close(text.seen(encoded, 0.3 * image(representation), none), expected)
+    described = torch.tensor([False, True, False, True])  # these count whole
+    whole = (posteriors * (BREADTH * (cosines - cosines.max())).exp().masked_fill(described, 1)).sum(1)
+    torch.testing.assert_close(text.seen(encoded, 0.3 * image(representation), described), whole)
     assert float(text.familiarity(encoded)[0]) == pytest.approx(float(cosines.max()))
 
 

@@ -48,6 +48,22 @@ def test_after_the_last_task_it_equals_joint_training_in_any_order(tmp_path: Pat
     assert (weight_of(learner, method.classes) - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
+@pytest.mark.parametrize("earlier_unknown", [False, True])
+def test_a_level_is_the_mean_score_of_a_class_in_its_own_images(tmp_path: Path, earlier_unknown: bool) -> None:
+    first, second = toy_tasks(2)
+    tasks = [first, replace(second, earlier_unknown=earlier_unknown)]
+    method = Analytic(features=50, ridge=0.3)
+    learner, _ = run_toy(tmp_path / "run", method, tasks=tasks)
+    with torch.no_grad():
+        scores = learner.analytic.scores(learner.represent(ToySource().batch(second.items, None)))
+    column = method.classes.index(int(second.classes[0]))
+    assert method.levels[int(second.classes[0])] == pytest.approx(float(scores[:, column].mean()), rel=1e-4)
+    again = Analytic(features=50, ridge=0.3)
+    again.start(learner, method.inputs)
+    again.load_state_dict(method.state_dict())
+    assert again.levels == method.levels
+
+
 def test_a_pretrained_trunk_is_never_trained_and_a_first_one_once(tmp_path: Path) -> None:
     start = ToyLearner().net[0].weight
     for trunk, trained in (("pretrained", False), ("first", True)):

@@ -161,7 +161,7 @@ def test_the_other_facts_of_a_photo_that_shows_one_need_not_be_known() -> None:
     vectors = torch.nn.functional.normalize(torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
     unknown = partial(labels.unknown, np.arange(3))
     images, generator = unit_blocks(vectors[:3]), np.random.default_rng(0)
-    _, kinds, truth, known = _query_cosines(facts, images, vectors[3:], relevant.tocsc(), unknown, generator)
+    _, kinds, truth, known = _query_cosines(facts, images, vectors[3:], relevant.tocsc(), unknown, generator, None)
     shown = {kind: (truth[:, n].tolist(), known[:, n].tolist()) for n, kind in enumerate(kinds) if kind == "S"}
     assert shown == {"S": ([True, False, False], [True, False, False])}
 

@@ -130,6 +130,23 @@ def test_every_fact_is_read_as_itself(fact: Fact) -> None:
         assert query.units == fact.units
 
 
+@pytest.mark.parametrize(
+    ("phrase", "query"),
+    [
+        ("horse rider", "<?, riding, horse>"),
+        ("a beach runner", "<?, running on, beach>"),
+        ("snow runner", "<?, running in, snow>"),
+        ("a runner", "<?, running, ?>"),
+        ("ball carrier", "<?, carrying, ball>"),
+        ("unicycle rider", "<?, riding, unicycle>"),  # a new thing, a known predicate
+        ("a surfer", "<surfer, ?, ?>"),  # nothing known is done
+        ("a rider on the beach", "<rider, ?, beach>"),
+    ],
+)
+def test_a_noun_for_who_does_what_is_known_is_its_predicate(phrase: str, query: str) -> None:
+    assert [str(each) for each in read_phrase(phrase, FACTS).queries] == [query]
+
+
 def test_a_new_word_is_never_replaced_by_a_known_one() -> None:
     for word in ("cat", "puppy", "pony", "blue", "cyclist"):
         assert word in read_phrase(f"a {word} carrying a ball", FACTS).queries[0].units

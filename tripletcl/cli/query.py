@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,7 +109,8 @@ def query(
         notes.append(note)
     if as_json:
         entries = [hit_fields(hit, each) for hit, each in zip(hits, details, strict=True)]
-        shown = {"query": str(found.request), "filter": str(where), "stage": photos.stage}
+        shown: dict[str, Any] = {"query": str(found.request), "filter": str(where), "stage": photos.stage}
+        shown |= {"presence": list(map(asdict, found.presence)), "suggestion": found.suggestion}
         say(json.dumps(shown | {"notes": notes, "hits": entries}))
         return
     say(f"understood as {found.request}")

@@ -88,8 +88,11 @@ class Learner(Protocol):
         """`[K, W]` the vectors of classes that are read by them; fit the map of the vectors to these classes first."""
         ...
 
-    def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
-        """Use the readout from now on, with the weight `[M, K]` for these K classes; `[M, W]` if they have vectors."""
+    def set_readout(self, weight: Tensor, classes: np.ndarray, levels: Sequence[float] = ()) -> None:
+        """Use the readout from now on, with the weight `[M, K]` for these K classes; `[M, W]` if they have vectors.
+
+        `levels` are the mean scores of the classes in their own images; 0 where that is not known.
+        """
         ...
 
     def modules(self) -> Iterator[nn.Module]: ...

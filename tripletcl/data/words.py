@@ -73,6 +73,11 @@ def split_words(text: str) -> list[str]:
     return [word for word in (word.strip(PUNCTUATION) for word in text.split()) if word] or text.split()
 
 
+def word_forms(text: str) -> frozenset[str]:
+    """The words of a text, nouns in the singular, in lower case."""
+    return frozenset(map(singular, re.findall(r"\w+", text.casefold())))
+
+
 def spelling(text: str) -> str:
     """The common part of all spellings of a unit: no capitals, no punctuation, no article in front."""
     first, *others = split_words(text.casefold()) or [""]

@@ -109,14 +109,17 @@ class TextBase(nn.Module):
 
     Attributes:
         descriptions: `[W, E]` the normalised vectors of the descriptions of classes; of no row in a pair.
+        names: `[W, E]` those of their first names.
     """
 
     descriptions: Tensor
+    names: Tensor
 
     def __init__(self, encoded: int, shape: Shape) -> None:
         super().__init__()
         self.soft = shape.soft
         self.register_buffer("descriptions", torch.zeros(shape.width if shape.soft else 0, encoded))
+        self.register_buffer("names", torch.zeros_like(self.descriptions))
 
 
 def start_image_base(spec: EmbedderSpec, base: ImageBase, heads: nn.ModuleList) -> None:
@@ -132,12 +135,14 @@ def start_image_base(spec: EmbedderSpec, base: ImageBase, heads: nn.ModuleList) 
 
 
 def start_text_base(base: TextBase, encode: Callable[[Sequence[str]], Tensor]) -> tuple[str, ...]:
-    """Encode what the classes are called and what they are; returns their names, `notebook, notebook computer`."""
+    """Encode what the classes are; returns that, `notebook, notebook computer: a small portable computer`."""
     if not base.soft:
         return ()
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo("imagenet-1k")
-    described = [info.index_to_description(number, detailed=True) for number in range(CLASSES)]
+    described = tuple(info.index_to_description(number, detailed=True) for number in range(CLASSES))
     base.descriptions.copy_(F.normalize(encode(described), dim=1))
-    return tuple(info.index_to_description(number) for number in range(CLASSES))
+    names = [each.partition(": ")[0].split(", ")[0] for each in described]
+    base.names.copy_(F.normalize(encode(names), dim=1))
+    return described

@@ -57,11 +57,12 @@ class FactEmbedder(Taught, SavedModel):
         image: ImageBranch,
         text: TextBranch,
         facts: Sequence[Fact] = (),
-        base_names: Sequence[str] = (),
+        base_descriptions: Sequence[str] = (),
+        levels: Sequence[float] = (),
     ) -> None:
         super().__init__()  # images first: sums over all parameters keep their order, and their last bits
         self.spec, self.image, self.text = spec, image, text
-        self.facts, self.base_names = tuple(facts), tuple(base_names)
+        self.facts, self.base_descriptions, self.levels = tuple(facts), tuple(base_descriptions), tuple(levels)
 
     @property
     def image_size(self) -> int:
@@ -78,7 +79,8 @@ class FactEmbedder(Taught, SavedModel):
     @property
     def texts(self) -> TextEmbedder:
         """The text side as it is now."""
-        return TextEmbedder(self.spec, self.text.arrays(), self.text.vectors, self.facts, self.base_names)
+        known = self.facts, self.base_descriptions, self.levels
+        return TextEmbedder(self.spec, self.text.arrays(), self.text.vectors, *known)
 
     def encode_units(self, texts: Sequence[str], unit: int | None = None) -> Tensor:
         """Encode texts of units as normalised vectors `[n, D]`; see `TextEmbedder.encode_units`."""
@@ -108,8 +110,20 @@ class FactEmbedder(Taught, SavedModel):
         return self.texts.familiarity(text, unit)
 
     def seen_by_base(self, text: str, vectors: np.ndarray, unit: int | None = None) -> np.ndarray:
-        """Return the probability that images show what a text means; see `TextEmbedder.seen_by_base`."""
+        """Return the evidence that images show what a text means; see `TextEmbedder.seen_by_base`."""
         return self.texts.seen_by_base(text, vectors, unit)
+
+    def encode_queries(self, queries: Sequence[Sequence[str | None]]) -> np.ndarray | None:
+        """Encode queries as wholes; see `TextEmbedder.encode_queries`."""
+        return self.texts.encode_queries(queries)
+
+    def near_facts(self, units: Sequence[str | None]) -> tuple[list[Fact], float]:
+        """Name the taught facts that a query asks although it does not name them; see `TextEmbedder.near_facts`."""
+        return self.texts.near_facts(units)
+
+    def encode_levelled(self, units: Sequence[str | None]) -> np.ndarray:
+        """Encode each taught fact that a query asks; see `TextEmbedder.encode_levelled`."""
+        return self.texts.encode_levelled(units)
 
     # --- images ------------------------------------------------------------------------------------------------------
 
@@ -195,7 +209,7 @@ class FactEmbedder(Taught, SavedModel):
             self.spec, random_features=width, random_seed=seed, scored_by=scored_by, whiten=True
         )
 
-    def set_readout(self, weight: Tensor, facts: Sequence[Fact]) -> None:
+    def set_readout(self, weight: Tensor, facts: Sequence[Fact], levels: Sequence[float] = ()) -> None:
         """Answer by the analytic readout.
 
         The unit vectors of an image become the sum of those of the taught facts, each weighted by its score: by
@@ -204,9 +218,10 @@ class FactEmbedder(Taught, SavedModel):
         Args:
             weight: The weights of the readout, `[M, K]`.
             facts: The K facts.
+            levels: Of each fact the mean score of the photos that taught it, 0 where that is not known.
         """
         assert self.image.analytic is not None
-        self.facts = tuple(facts)
+        self.facts, self.levels = tuple(facts), tuple(levels)
         self.whiten(facts)
         self.image.analytic.solve(weight, self.taught_vectors(facts))
 
@@ -227,7 +242,7 @@ class FactEmbedder(Taught, SavedModel):
             facts: The facts that were taught.
         """
         assert self.image.analytic is not None
-        self.facts = tuple(facts)
+        self.facts, self.levels = tuple(facts), ()
         self.image.analytic.solve(weight, torch.eye(weight.shape[1]).unflatten(1, (len(UNITS), -1)))
 
     @torch.no_grad()
@@ -295,8 +310,10 @@ class FactEmbedder(Taught, SavedModel):
         facts = self.facts if facts is None else facts
         about: dict[str, Any] = {"spec": dataclasses.asdict(self.spec), "facts": [fact.units for fact in facts]}
         about[TEXT_DIGEST] = hash_arrays(self.text.arrays())
-        if self.base_names:
-            about["base_names"] = self.base_names
+        if self.base_descriptions:
+            about["base_descriptions"] = self.base_descriptions
+        if self.levels and len(self.levels) == len(facts):
+            about["levels"] = self.levels
         save_model(Path(folder), EMBEDDER, self, about)
 
     @classmethod
@@ -317,11 +334,11 @@ class FactEmbedder(Taught, SavedModel):
 
     @classmethod
     def _build(cls, parsed: Parsed, encoder: TextEncoder | None = None) -> Self:
-        spec, facts, names = parsed
+        spec, facts, known, levels = parsed
         embedder = build_embedder(dataclasses.replace(spec, weights="none"), seed=0, encoder=encoder)
         if spec.random_features:
             embedder.image.install_analytic(spec.random_features, spec.random_seed)
-        return cls(spec, embedder.image, embedder.text, facts, names)
+        return cls(spec, embedder.image, embedder.text, facts, known, levels)
 
 
 class NoTextEncoder:
@@ -392,4 +409,4 @@ def build_embedder(
         start_at_projection(spec, image.heads)
     if image.base is not None:
         start_image_base(spec, image.base, image.heads)
-    return FactEmbedder(spec, image, text, base_names=text.start_base())
+    return FactEmbedder(spec, image, text, base_descriptions=text.start_base())

@@ -175,10 +175,13 @@ class FactLearner(TrunkLearner):
             self.embedder.whiten(facts)
         return self.embedder.taught_vectors(facts).flatten(1)
 
-    def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
+    def set_readout(self, weight: Tensor, classes: np.ndarray, levels: Sequence[float] = ()) -> None:
         """Answer by the analytic readout: weight `[M, K]` for these K facts, `[M, 3 * D]` if read by their vectors."""
-        set_readout = self.embedder.set_vector_readout if self.by_vectors else self.embedder.set_readout
-        set_readout(weight, [self.facts[i] for i in classes])
+        facts = [self.facts[i] for i in classes]
+        if self.by_vectors:
+            self.embedder.set_vector_readout(weight, facts)
+        else:
+            self.embedder.set_readout(weight, facts, levels)
 
     @torch.no_grad()
     def score(self, out: Tensor, batch: Any) -> Tensor:

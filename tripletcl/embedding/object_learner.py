@@ -115,6 +115,6 @@ class ObjectLearner(TrunkLearner):
         """`[B, K]`: 1 for the class of an item among the task's classes, else 0."""
         return (batch.targets.unsqueeze(1) == self.classes).float()
 
-    def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
+    def set_readout(self, weight: Tensor, classes: np.ndarray, levels: Sequence[float] = ()) -> None:
         """Answer by the analytic readout: weight `[M, K]` for these K labels."""
         self.classifier.set_readout(weight, torch.from_numpy(classes))

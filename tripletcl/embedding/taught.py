@@ -11,8 +11,8 @@ from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.files import validated
 from tripletcl.files.documents import EMBEDDER
 
-Parsed = tuple[EmbedderSpec, tuple[Fact, ...], tuple[str, ...]]
-"""Settings, taught facts, and the names of what the base knows."""
+Parsed = tuple[EmbedderSpec, tuple[Fact, ...], tuple[str, ...], tuple[float, ...]]
+"""Settings, taught facts, the descriptions of what the base knows, and the levels of the facts."""
 
 
 class Taught:
@@ -22,12 +22,19 @@ class Taught:
         spec: The settings of the embedder.
         facts: The facts that it was taught. Any other fact can be encoded, too; with a base, its texts are compared
             with the base alone.
-        base_names: What the base calls the things that it knows, such as "notebook, notebook computer".
+        base_descriptions: The things that the base knows, such as "notebook, notebook computer: a small computer".
+        levels: Of each taught fact the mean score of the photos that taught it; empty where that is not known.
     """
 
     spec: EmbedderSpec
     facts: tuple[Fact, ...]
-    base_names: tuple[str, ...]
+    base_descriptions: tuple[str, ...]
+    levels: tuple[float, ...]
+
+    @property
+    def base_names(self) -> tuple[str, ...]:
+        """The names of the things that the base knows, such as "notebook, notebook computer"."""
+        return tuple(each.partition(": ")[0] for each in self.base_descriptions)
 
     @property
     def known_facts(self) -> tuple[Fact, ...]:
@@ -58,6 +65,7 @@ def latest_stage(folder: Path) -> Path:
 
 
 def parse(about: Mapping[str, Any]) -> Parsed:
-    """Return the settings, the facts and the names of a description."""
+    """Return the settings, the facts, what the base knows and the levels of a description."""
     facts = tuple(Fact(*units) for units in about["facts"])
-    return validated(EmbedderSpec, about["spec"]), facts, tuple(about.get("base_names", ()))
+    known, levels = tuple(about.get("base_descriptions", ())), tuple(about.get("levels", ()))
+    return validated(EmbedderSpec, about["spec"]), facts, known, levels

@@ -64,7 +64,7 @@ class TextBranch(nn.Module):
         return F.normalize(vectors, dim=-1) if self.normalise else vectors
 
     def start_base(self) -> tuple[str, ...]:
-        """Set the base of an untrained model; returns the names of what it knows, none without a base."""
+        """Set the base of an untrained model; returns what it knows, in words; none without a base."""
         return () if self.base is None else start_text_base(self.base, self._raw)
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ SHARPNESS, TEMPERATURE = 20.0, 1.5
 """Factor of the cosines of a text and the descriptions of classes; temperature of the posteriors. Both are measured in
 docs/measured/base.md."""
 
-BREADTH = 10.0
+BREADTH = 12.0
 """Factor of the cosines of a text and the descriptions, where the classes that a text means are told from others."""
 
 IMAGE_SHARE, TEXT_SHARE = 0.5, 0.2
@@ -44,15 +44,16 @@ def base_blocks(encoded: np.ndarray, descriptions: np.ndarray | None) -> np.ndar
     return np.sqrt(weights / weights.sum(axis=1, keepdims=True))
 
 
-def seen(encoded: np.ndarray, descriptions: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Compute the probability that images show what a text means: `sum_c p_c exp(BREADTH (cos_c - max cos))`.
+def seen(encoded: np.ndarray, descriptions: np.ndarray, own: np.ndarray, described: np.ndarray) -> np.ndarray:
+    """Compute the evidence that images show what a text means: `sum_c p_c exp(BREADTH (cos_c - max cos))`.
 
-    The posteriors p are those at temperature 1.
+    The posteriors p are those at temperature 1. A class whose description has the words of the text counts whole.
 
     Args:
         encoded: The encoder's vector of the text, `[1, E]`.
         descriptions: Of the classes, `[W, E]`.
         own: Base blocks `[N, W]` of images, of any length.
+        described: `[W]` bool, the classes whose description has all words of the text.
 
     Returns:
         `[N]`.
@@ -60,7 +61,7 @@ def seen(encoded: np.ndarray, descriptions: np.ndarray, own: np.ndarray) -> np.n
     cosines = cosines_of(encoded, descriptions)[0]  # [W]
     posteriors = np.maximum(own.astype(np.float64), 0) ** (2 * TEMPERATURE)
     posteriors = posteriors / np.maximum(posteriors.sum(axis=1, keepdims=True), SMALLEST)
-    return posteriors @ np.exp(BREADTH * (cosines - cosines.max()))
+    return posteriors @ np.where(described, 1.0, np.exp(BREADTH * (cosines - cosines.max())))
 
 
 def join(own: np.ndarray, taught: np.ndarray, known: np.ndarray) -> np.ndarray:

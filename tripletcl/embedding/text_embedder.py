@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from tripletcl.data.facts import UNITS, Fact
+from tripletcl.data.words import word_forms
 from tripletcl.embedding import text_base
+from tripletcl.embedding.asked_facts import NAMED, Asked, TaughtFacts, query_vector, taught_vectors
 from tripletcl.embedding.description import (
     REMEDY,
     WEIGHTS_FILE,
@@ -27,6 +31,8 @@ from tripletcl.files import reading
 from tripletcl.files.arrays import hash_arrays, read_part
 from tripletcl.files.documents import EMBEDDER, RESTORE
 
+MOST_LEVELLED = 20
+"""Taught facts of a query whose presence is looked for."""
 TEXT_PART = "text."
 """The beginning of the names of its weights in the file of a whole model."""
 TEXT_DIGEST = "text_sha256"
@@ -45,7 +51,8 @@ class TextEmbedder(Taught):
             `projection.bias` `[D]` and, of a soft vocabulary, `base.descriptions` `[W, E]`.
         vectors: Of the text encoder.
         facts: The facts that the embedder was taught.
-        base_names: What the base calls the things that it knows.
+        base_descriptions: The things that the base knows.
+        levels: Of each fact the mean score of the photos that taught it.
         fingerprint: Of the whole model.
 
     Attributes:
@@ -58,11 +65,12 @@ class TextEmbedder(Taught):
         weights: Mapping[str, np.ndarray],
         vectors: TextVectors,
         facts: Sequence[Fact] = (),
-        base_names: Sequence[str] = (),
+        base_descriptions: Sequence[str] = (),
+        levels: Sequence[float] = (),
         fingerprint: str = "",
     ) -> None:
         self.spec, self.vectors = spec, vectors
-        self.facts, self.base_names = tuple(facts), tuple(base_names)
+        self.facts, self.base_descriptions, self.levels = tuple(facts), tuple(base_descriptions), tuple(levels)
         self._weights, self._fingerprint = weights, fingerprint
 
     def fingerprint(self) -> str:
@@ -134,6 +142,79 @@ class TextEmbedder(Taught):
             return own
         return own + 1 + (len(self._weights["centre"]) if self._descriptions is None else len(self._descriptions))
 
+    # --- taught facts ------------------------------------------------------------------------------------------------
+
+    def encode_queries(self, queries: Sequence[Sequence[str | None]]) -> np.ndarray | None:
+        """Encode queries as wholes, `[Q, 3, D]` float32, by what they ask of the base and of taught facts.
+
+        See `tripletcl.embedding.asked_facts.query_vector`.
+
+        Args:
+            queries: The units of each one, None for a wildcard.
+
+        Returns:
+            None for a model without a base, whose queries are the vectors of their units.
+        """
+        return None if self.spec.base is None or not queries else np.stack(list(map(self._encode_query, queries)))
+
+    def _encode_query(self, units: Sequence[str | None]) -> np.ndarray:
+        named = [unit for unit, text in enumerate(units) if text is not None]
+        encoded = self.vectors([self.spec.prompt(str(units[unit]), unit) for unit in named])
+        blocks = text_base.base_blocks(encoded, self._descriptions)  # [n, W]
+        own = np.zeros((len(UNITS), blocks.shape[1]))
+        own[named] = blocks
+        asked = self.asked_facts(units)
+        if asked is None:
+            nothing = np.zeros((len(UNITS), self._width - own.shape[1] - 1))
+            return query_vector(own, nothing, 0.0).astype(np.float32)
+        return query_vector(own, self._taught_facts.block(asked), asked.share).astype(np.float32)
+
+    def asked_facts(self, units: Sequence[str | None]) -> Asked | None:
+        """Find the taught facts that a query asks; None without any, or without a base."""
+        if self.spec.base is None or not self.facts:
+            return None
+        return self._taught_facts.asked(units, self._familiarity_of_names)
+
+    def near_facts(self, units: Sequence[str | None]) -> tuple[list[Fact], float]:
+        """Name the taught facts that a query asks although it does not name them, and the cosine of the nearest."""
+        asked = self.asked_facts(units)
+        if asked is None or not asked.is_near:
+            return [], 1.0
+        order = np.argsort(-asked.weights, kind="stable").tolist()
+        return [self.facts[number] for number in order if asked.weights[number] >= NAMED], asked.cosine
+
+    def encode_levelled(self, units: Sequence[str | None]) -> np.ndarray:
+        """Encode each taught fact that a query asks, at most MOST_LEVELLED, `[n, 3, D]` float32.
+
+        The product with a photo's vector is the fact's score in the photo, relative to the mean of those that taught
+        it: the fact's level. Facts without one are left out.
+        """
+        asked = self.asked_facts(units)
+        if asked is None or not self.levels:
+            return np.zeros((0, len(UNITS), self._width), np.float32)
+        levels = np.array(self.levels)
+        named = np.flatnonzero((asked.weights >= NAMED) & (levels > 0))[:MOST_LEVELLED]
+        blocks = self._taught_facts.readers[named] / levels[named, None]
+        return taught_vectors(blocks, self._width - 1 - blocks.shape[1] // len(UNITS)).astype(np.float32)
+
+    @cached_property
+    def _taught_facts(self) -> TaughtFacts:
+        prompts = self.prompts(self.facts)
+        texts = list(dict.fromkeys(text for units in prompts for text in units if text is not None))
+        own = dict(zip(texts, text_base.unit_length(self._project(self.vectors(texts))), strict=True))
+        nothing = np.zeros_like(next(iter(own.values())))
+        targets = np.array([[nothing if text is None else own[text] for text in units] for units in prompts])
+        return TaughtFacts(self.facts, targets, lambda words: text_base.unit_length(self.vectors(words).astype(float)))
+
+    def _familiarity_of_names(self, words: np.ndarray) -> float:
+        """The largest cosine of a text, by the encoder's vector `[E]`, and what a class is called, or is; a pair of
+        encoders answers every text itself.
+        """
+        if self._descriptions is None:
+            return math.inf
+        known = np.concatenate([self._descriptions, self._weights["base.names"]])
+        return float(text_base.cosines_of(words[None], known).max())
+
     # --- the base ----------------------------------------------------------------------------------------------------
 
     def nearest_of_base(self, text: str, unit: int | None = None, count: int = 3) -> list[str]:
@@ -156,7 +237,7 @@ class TextEmbedder(Taught):
         return float(text_base.cosines_of(self._raw(text, unit), self._descriptions).max())
 
     def seen_by_base(self, text: str, vectors: np.ndarray, unit: int | None = None) -> np.ndarray:
-        """Return the probability that images show what a text means to the base, `[N]`.
+        """Return the evidence that images show what a text means to the base, `[N]` in [0, 1].
 
         Args:
             text: A text with a `familiarity`.
@@ -165,7 +246,13 @@ class TextEmbedder(Taught):
         """
         assert self._descriptions is not None
         own = np.asarray(vectors)[:, : len(self._descriptions)]
-        return text_base.seen(self._raw(text, unit), self._descriptions, own)
+        words = word_forms(text)
+        described = np.array([words <= each for each in self._description_words])
+        return text_base.seen(self._raw(text, unit), self._descriptions, own, described)
+
+    @cached_property
+    def _description_words(self) -> list[frozenset[str]]:
+        return [word_forms(each) for each in self.base_descriptions]
 
     def _raw(self, text: str, unit: int | None) -> np.ndarray:
         return self.vectors([self.spec.prompt(text, unit)])
@@ -185,11 +272,11 @@ class TextEmbedder(Taught):
         folder = latest_stage(Path(folder))
         about = read_description(folder / EMBEDDER, "embedder")
         with reading(folder / EMBEDDER, f"use tripletcl {about.get('library_version')}, which wrote it, or {RESTORE}"):
-            spec, facts, names = parse(about)
+            spec, facts, known, levels = parse(about)
             if TEXT_DIGEST not in about:  # an earlier version wrote it
                 check_weights(folder, about["weights_sha256"], EMBEDDER)
         weights = read_part(weights_file(folder), TEXT_PART, REMEDY)
         if about.get(TEXT_DIGEST) not in (None, hash_arrays(weights)):
             raise other_weights(folder / WEIGHTS_FILE, EMBEDDER)
         fingerprint = saved_fingerprint(folder)
-        return cls(spec, weights, TextVectors(name=spec.text), facts, names, fingerprint)
+        return cls(spec, weights, TextVectors(name=spec.text), facts, known, levels, fingerprint)

@@ -108,6 +108,8 @@ class Analytic(Method):
         self.classes: list[int] = []
         """The class of each column, or the classes whose vectors the columns are."""
         self.by_vectors = False
+        self.levels: dict[int, float] = {}
+        """Of each class the mean score of its own images; empty where the columns are those of vectors."""
         self.pending: Pending = {}
         self._solution_future: Future[tuple[Tensor, Tensor]] | None = None
         """The result of `_solve_sums` for the current sums, if it was started in advance."""
@@ -136,13 +138,19 @@ class Analytic(Method):
         few = self.has_learned and (pending + len(task)) * FEATURES_PER_ROW <= self.features
         mine = slice(len(task)) if few else group.share(len(task))
         rows = self._rows(task, mine) if earlier is None else self._complete_rows(task, mine, columns, earlier)
-        columns = columns if earlier is None else slice(None)
+        own = _OwnImages(slice(None) if earlier is None else columns)
+        targets = columns if earlier is None else slice(None)
         if few:
-            self._append_pending(columns, *map(torch.cat, zip(*rows, strict=True)))
+            self._append_pending(targets, *map(torch.cat, zip(*own.watched(rows), strict=True)))
         else:
-            self._add_to_sums(columns, rows)
+            self._add_to_sums(targets, own.watched(rows))
         self.has_learned = True
-        self.learner.set_readout(self.solution(), np.array(self.classes))
+        solution = self.solution()
+        if isinstance(columns, list):
+            self.levels |= zip(task.classes.tolist(), own.levels(solution[:, columns], shared=not few), strict=True)
+        self.learner.set_readout(
+            solution, np.array(self.classes), [self.levels.get(each, 0.0) for each in self.classes]
+        )
 
     @property
     def can_adapt(self) -> bool:
@@ -190,7 +198,7 @@ class Analytic(Method):
         if self.pending:
             phi, shown = self._pending_rows(self.pending["phi"])
             self.pending = {"phi": phi, "shown": shown @ vectors.to(shown)}
-        self.by_vectors, self._solution_future = True, None
+        self.by_vectors, self.levels, self._solution_future = True, {}, None
 
     def _add_to_sums(self, columns: list[int] | slice, rows: Iterator[tuple[Tensor, Tensor]]) -> None:
         """Add the pending rows to the sums, then those of a task."""
@@ -295,14 +303,48 @@ class Analytic(Method):
             "classes": list(self.classes),
             "later": dict(self.pending),
             "by_vectors": self.by_vectors,
+            "levels": dict(self.levels),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.has_learned = state["learned"]
         self.gram, self.correlation = state["gram"], state["correlation"]
         self.classes = list(state["classes"])
-        self.pending = dict(state.get("later", {}))
+        self.pending, self.levels = dict(state.get("later", {})), dict(state.get("levels", {}))
         self.by_vectors = state.get("by_vectors", False) and self.learner.read_by_vectors()
+
+
+class _OwnImages:
+    """Sums the random features of the images of each class of a task up, from which their mean scores follow.
+
+    Args:
+        columns: Those of the task's classes in the targets.
+    """
+
+    def __init__(self, columns: list[int] | slice) -> None:
+        self.columns = columns
+        self.sums: tuple[Tensor, Tensor] | None = None  # of phi `[M, K]`, and of the weights `[K]`
+
+    def watched(self, rows: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pass random features `[B, M]` and targets `[B, K]` on."""
+        for phi, targets in rows:
+            shown = targets[:, self.columns].to(phi)
+            new = phi.T @ shown, shown.sum(dim=0)
+            self.sums = new if self.sums is None else (self.sums[0] + new[0], self.sums[1] + new[1])
+            yield phi, targets
+
+    def levels(self, solution: Tensor, shared: bool) -> list[float]:
+        """The mean score of each class in its own images, by the columns of a solution `[M, K]`.
+
+        Args:
+            solution: The columns.
+            shared: True if each process has a share of the images, perhaps none.
+        """
+        nothing = torch.zeros_like(solution), solution.new_zeros(solution.shape[1])
+        phi, weight = (each.to(solution) for each in self.sums or nothing)
+        if shared and group.size() > 1:
+            group.add_up([phi, weight])
+        return ((phi * solution).sum(dim=0) / weight.clamp(min=torch.finfo(weight.dtype).tiny)).tolist()
 
 
 def _sparse_product(indicators: Tensor, vectors: Tensor) -> Tensor:

@@ -33,6 +33,9 @@ NOTHING_TO_FIT = "scores cannot be calibrated by photos that show none, or all, 
 PartOfScores = Callable[[np.ndarray, np.ndarray], Tensor]
 """From N' photos and F' facts, by their numbers, to their closed scores `[N', F']`."""
 
+Ask = Callable[[Sequence[tuple[str | None, ...]]], Tensor]
+"""From the units of Q queries to their vectors `[Q, 3, D]`, whose product with a photo's is the sum of its scores."""
+
 Unknown = Callable[[Sequence[int] | np.ndarray], np.ndarray]
 """From facts `[F']` to `[N, F']` bool, True for the photos of which it is not known whether they show the fact."""
 
@@ -48,6 +51,7 @@ def fit_calibration(
     closed: Tensor | PartOfScores | None = None,
     seed: int = 0,
     labels: PairLabels | None = None,
+    ask: Ask | None = None,
 ) -> Calibration:
     """Fit on photos that the model was not trained on, in memory that is independent of the number of facts.
 
@@ -61,6 +65,7 @@ def fit_calibration(
         seed: Of the sample of photos.
         labels: Of the N photos and F facts: pairs that are not known are left out. None if every pair that is not
             relevant is a negative.
+        ask: Encodes queries where their vectors are not those of the facts' units.
 
     Raises:
         UserError: no photo shows a fact, or all photos show all facts, as far as is known.
@@ -71,7 +76,7 @@ def fit_calibration(
     if relevant.nnz in (0, np.prod(relevant.shape)):
         raise UserError(NOTHING_TO_FIT)
     unknown = None if labels is None else partial(labels.unknown, photos)
-    queries = _fit_kinds(*_query_cosines(facts, images, fact_vectors, relevant, unknown, generator), _fit_logistic)
+    queries = _fit_kinds(*_query_cosines(facts, images, fact_vectors, relevant, unknown, generator, ask), _fit_logistic)
     cosines, same = _photo_pairs(images, relevant, unknown, generator)
     if same.any() and not same.all():
         queries[PHOTO] = _fit_logistic(cosines, same)
@@ -105,6 +110,7 @@ def _query_cosines(
     relevant: csc_array,
     unknown: Unknown | None,
     generator: np.random.Generator,
+    ask: Ask | None,
 ) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray | None]:
     """The queries that name some units of a fact, or a sample of them.
 
@@ -114,12 +120,16 @@ def _query_cosines(
     facts_of = list(_queries_of(facts).items())
     sampled = [facts_of[query] for query in _sample(len(facts_of), len(images), generator)]
     named = torch.tensor([[unit is not None for unit in units] for units, _ in sampled])  # [Q, U]
-    vectors = fact_vectors[[numbers[0] for _, numbers in sampled]] * named[:, :, None]  # [Q, U, D]
     truth = np.stack([relevant[:, numbers].sum(axis=1) > 0 for _, numbers in sampled], axis=1)
     known = None
     if unknown is not None:  # a photo that shows one fact answers the query, whatever is not known of others
         known = truth | np.stack([~unknown(numbers).any(axis=1) for _, numbers in sampled], axis=1)
-    cosines = mean_cosines(images, unit_blocks(vectors), named).double().numpy()
+    if ask is None:
+        vectors = fact_vectors[[numbers[0] for _, numbers in sampled]] * named[:, :, None]  # [Q, U, D]
+        cosines = mean_cosines(images, unit_blocks(vectors), named).double().numpy()
+    else:
+        blocks = ask([units for units, _ in sampled]).flatten(1).double()
+        cosines = (images @ blocks.T / named.sum(dim=1)).numpy()
     return cosines, [pattern(units) for units, _ in sampled], truth, known
 
 

@@ -128,6 +128,22 @@ class Lexicon:
         word = word.casefold()
         return any(word in words for unit in (SUBJECT, OBJECT) for words in self._spelled[unit])
 
+    def done_by(self, agent: str, thing: str | None) -> str | None:
+        """Find the known predicate of which a noun in -er names who does it: `riding` for a `rider`.
+
+        Args:
+            agent: The noun.
+            thing: The known object that it is done to; one that a fact joins with the predicate decides between
+                several, as "beach runner" between `running in` and `running on`.
+        """
+        agent = agent.casefold()
+        if self.is_noun(agent) or not agent.endswith("er"):
+            return None
+        verbs = {f"{agent[:-2]}ing", f"{agent[:-3]}ying" if agent.endswith("ier") else ""}
+        done = [fact for fact in self.facts if fact.predicate and fact.predicate.casefold().split()[0] in verbs]
+        with_thing = [fact for fact in done if thing is not None and fact.object == thing]
+        return next((fact.predicate for fact in [*with_thing, *done]), None)
+
     def is_done_by(self, predicate: Sequence[str], noun: Sequence[str]) -> bool:
         """True if a noun after a predicate is its subject (`running dog`), not its object (`walking a dog`)."""
         as_subject = (self.find(noun, SUBJECT), self.find(predicate, PREDICATE))

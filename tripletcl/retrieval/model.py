@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from tripletcl.data.facts import Fact
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -26,6 +28,16 @@ class Embedder(Protocol):
 class BaseEmbedder(Embedder, Protocol):
     """May know things before it is taught."""
 
+    def encode_queries(self, queries: Sequence[Sequence[str | None]], /) -> np.ndarray | None:
+        """The vectors of queries as wholes, `[Q, 3, D]`; None if they are those of their units."""
+
+    def near_facts(self, units: Sequence[str | None], /) -> tuple[list[Fact], float]:
+        """The taught facts that a query asks although it does not name them, and the cosine of the nearest."""
+
+    def encode_levelled(self, units: Sequence[str | None], /) -> np.ndarray:
+        """The vectors `[n, 3, D]` of the taught facts that a query asks: their product with a photo's is its score
+        relative to those of the photos that taught the fact."""
+
     def nearest_of_base(self, text: str, unit: int | None = None, /) -> list[str]:
         """Name what answers a text that was never taught; empty if its own vector does."""
 
@@ -33,7 +45,7 @@ class BaseEmbedder(Embedder, Protocol):
         """Similarity of a text to what the model knew before it was taught; None if another part of it answers."""
 
     def seen_by_base(self, text: str, vectors: np.ndarray, unit: int | None = None, /) -> np.ndarray:
-        """The probability `[N]` that photos show what a text means, from their vectors `[N, D]` of a unit."""
+        """The evidence `[N]` that photos show what a text means, from their vectors `[N, D]` of a unit."""
 
 
 @runtime_checkable

@@ -66,8 +66,9 @@ def read_phrase(phrase: str, facts: Sequence[Fact] = ()) -> Reading:
 
     Known subjects, predicates and objects are found in any form (`rides`, `dogs`), the longest first, and take the
     model's spelling. A new word keeps its text, and its unit follows from its position: the subject comes before a verb
-    in -ing or a preposition, the object after it. No word is replaced by a synonym. "and" joins two queries; so do a
-    known thing after a preposition (riding a horse `on the beach`) and a known attribute (a `brown` dog running).
+    in -ing or a preposition, the object after it. A noun for who does what is known stands for that: a horse rider is
+    `<?, riding, horse>`. No word is replaced by a synonym. "and" joins two queries; so do a known thing after a
+    preposition (riding a horse `on the beach`) and a known attribute (a `brown` dog running).
 
     Args:
         phrase: Words.
@@ -135,6 +136,8 @@ def _read_clause(words: Words, lexicon: Lexicon) -> Reading:
         return Reading((Query(*known),), counts)
     if lexicon.in_order(words) or (not lexicon.facts and len(words) <= len(UNITS)):
         return Reading((Query(*words),) if words else (), counts)
+    if (agent := _read_agent(words, lexicon)) is not None:
+        return Reading((agent,), counts)
     before, verb, after = _split_at_verb(words, lexicon)
     subject, object_ = _read_noun(before, lexicon, SUBJECT), _read_noun(after, lexicon, OBJECT)
     predicate, attribute = _verb_text(verb, lexicon), subject.attribute
@@ -151,6 +154,15 @@ def _read_clause(words: Words, lexicon: Lexicon) -> Reading:
         else:
             left_out += [preposition, *rest]
     return Reading(tuple(queries), tuple(left_out))
+
+
+def _read_agent(words: Words, lexicon: Lexicon) -> Query | None:
+    """Read "horse rider" as `<?, riding, horse>`, if riding is known; None for other phrases."""
+    if not words or any(word.casefold() in PREPOSITIONS for word in words):
+        return None
+    thing = _read_noun(words[:-1], lexicon, OBJECT).text
+    predicate = lexicon.done_by(words[-1], thing)
+    return None if predicate is None else Query(None, predicate, thing)
 
 
 def _split_counts(words: Words, lexicon: Lexicon) -> tuple[Words, tuple[str, ...]]:

@@ -116,6 +116,7 @@ def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence
     """
     notes = [f"left out: {' '.join(request.left_out)}"] if request.left_out else []
     for query in (term.wanted for term in request.terms if isinstance(term.wanted, Query)):
+        notes += _note_on_near(query, embedder)
         for new in unknown_units(query, embedder, vocabulary):
             unit = UNITS.index(new.unit)
             if isinstance(embedder, BaseEmbedder) and (answered_by := embedder.nearest_of_base(new.text, unit)):
@@ -129,6 +130,13 @@ def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence
     return list(dict.fromkeys(notes))
 
 
+def _note_on_near(query: Query, embedder: Embedder) -> list[str]:
+    """Name the taught facts that a query asks although it does not name them."""
+    facts, cosine = embedder.near_facts(query.units) if isinstance(embedder, BaseEmbedder) else ([], 1.0)
+    named = " and ".join(map(str, facts))
+    return [f"{query} is near what was taught: it also asks {named} (similarity {cosine:.2f})"] if facts else []
+
+
 # --- vectors ---------------------------------------------------------------------------------------------------------
 
 
@@ -136,11 +144,16 @@ def query_vectors(queries: Sequence[Query], embedder: Embedder) -> np.ndarray:
     """The three unit vectors of each query side by side, a zero block for a wildcard.
 
     The inner product with a photo's three blocks is the sum of the cosines of the units asked for, whichever they are.
-    A unit that the model was not trained on is answered by its text encoder; see `unknown_units`.
+    A unit that the model was not trained on is answered by its text encoder; see `unknown_units`. A model with a base
+    makes the vector of a query as a whole (`TextEmbedder.encode_queries`).
 
     Returns:
         `[Q, 3 * D]` float32.
     """
+    if isinstance(embedder, BaseEmbedder):
+        whole = embedder.encode_queries([query.units for query in queries])
+        if whole is not None:
+            return whole.reshape(len(whole), -1)
     vector_of: dict[tuple[int, str | None], np.ndarray] = {}
     for unit in range(len(UNITS)):
         texts = [text for text in dict.fromkeys(query.units[unit] for query in queries) if text]

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tripletcl.retrieval import Filter, Hit, Request, answer, notes_on, parse_request
-from tripletcl.retrieval.presence import absent
+from tripletcl.retrieval.presence import FAMILIAR, Presence, presences
+from tripletcl.retrieval.spelling import foreign_script, suggestion
 from tripletcl.runs.collection import Collection
+
+if TYPE_CHECKING:
+    from tripletcl.embedding import FactEmbedder, TextEmbedder
 
 
 @dataclass(frozen=True)
@@ -19,8 +24,9 @@ class Answer:
         request: The request as it was understood.
         notes: What a reader should know: words left out, units that the model was never taught, a later stage.
         hits: The photos, best first.
-        absent: For words that no photo shows, or that the model does not know, a sentence each; they are also the first
-            notes.
+        presence: Of each taught fact, and of each word that was not taught: how sure it is that a photo shows it; for
+            what no photo shows, or the model does not know, its sentence is among the first notes.
+        suggestion: The request in known words, if it has words that are spelled nearly so; None if not.
         scale: The meaning of a hit's score: "cosines" for one term, "probability" for several, or "score" where the
             model has no calibration.
     """
@@ -29,7 +35,8 @@ class Answer:
     notes: list[str]
     hits: list[Hit]
     scale: str
-    absent: tuple[str, ...] = ()
+    presence: tuple[Presence, ...] = ()
+    suggestion: str | None = None
 
 
 def ask(
@@ -59,7 +66,24 @@ def ask(
     several = len(request.terms) > 1
     calibration = photos.calibration if several else None
     hits = answer(photos.index, request, k, calibration, where)
-    missing = absent(request, photos.index, photos.embedder, where, photos.embedder.known_facts)
-    notes = [*missing, *([photos.newer] if photos.newer else []), *notes]
+    within = (where or Filter()).within(request.where)
+    presence = presences(request, photos.index, photos.embedder, within)
+    meant = suggestion(request, photos.embedder.known_facts, lambda text, unit: _is_known(text, unit, photos.embedder))
+    notes = [*_first_notes(request, presence, meant, photos), *([photos.newer] if photos.newer else []), *notes]
     scale = "cosines" if not several else "score" if calibration is None else "probability"
-    return Answer(request, notes, hits, scale, tuple(missing))
+    return Answer(request, notes, hits, scale, tuple(presence), meant)
+
+
+def _first_notes(request: Request, presence: Sequence[Presence], meant: str | None, photos: Collection) -> list[str]:
+    """Say first what was probably meant, what the model cannot know, and what no photo shows."""
+    foreign = foreign_script(request) if photos.embedder.spec.text == "minilm" else None
+    first = [f"did you mean {meant}?" if meant else None, foreign, *(each.sentence for each in presence)]
+    return [sentence for sentence in first if sentence]
+
+
+def _is_known(text: str, unit: int, embedder: TextEmbedder | FactEmbedder) -> bool:
+    """True if a model was taught a text as a unit, or its base knows it."""
+    if text.casefold() in {word.casefold() for word in embedder.vocabulary[unit]}:
+        return True
+    familiarity = embedder.familiarity(text, unit)
+    return familiarity is not None and familiarity >= FAMILIAR

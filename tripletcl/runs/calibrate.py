@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tripletcl.data import Fact
+from tripletcl.data import UNITS, Fact
 from tripletcl.data.images import Photo
 from tripletcl.data.labels import PairLabels
-from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding import FactEmbedder, TextEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import UnseenScores, score_unseen
 from tripletcl.experiments.feature_cache import FeatureCache
-from tripletcl.retrieval import Calibration, fit_calibration
-from tripletcl.retrieval.fitting import PartOfScores
-from tripletcl.runs.layout import CALIBRATION, FEATURES
+from tripletcl.retrieval import Calibration, Query, fit_calibration, query_vectors
+from tripletcl.retrieval.fitting import Ask, PartOfScores
+from tripletcl.runs.layout import CALIBRATION, FEATURES, TEXTS
 from tripletcl.runs.stored import FactRun
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
         return stored
     try:
         evaluation = StageEvaluation.read(run, stage)
-        calibration = _fit(evaluation, model, _closed_scores(run, stage, evaluation))
+        calibration = _fit(evaluation, model, _closed_scores(run, stage, evaluation), _ask(run, stage))
     except UserError as error:
         log.debug("scores remain cosines: %s", error)
         return None
@@ -92,12 +93,28 @@ def stage_calibration(run: FactRun, stage: int) -> Calibration | None:
     return calibration
 
 
-def _fit(evaluation: StageEvaluation, model: str, closed: PartOfScores | None) -> Calibration:
+def _ask(run: FactRun, stage: int) -> Ask | None:
+    """Return what encodes queries of a model with a base as a whole; None for other models."""
+    if run.spec(stage).base is None:
+        return None
+    embedder = TextEmbedder.from_pretrained(run.stage_folder(stage))
+    embedder.vectors.load(run.path / TEXTS)
+
+    def encode(queries: Sequence[tuple[str | None, ...]]) -> Tensor:
+        vectors = query_vectors([Query(*units) for units in queries], embedder)
+        return torch.from_numpy(vectors).unflatten(1, (len(UNITS), -1))
+
+    return encode
+
+
+def _fit(evaluation: StageEvaluation, model: str, closed: PartOfScores | None, ask: Ask | None) -> Calibration:
     vectors, ids = evaluation.vectors, evaluation.taught_ids
     facts, relevant = [evaluation.facts[number] for number in ids], evaluation.relevant[:, ids]
     labels = None if evaluation.labels is None else evaluation.labels.of_facts(ids)
     of_taught = None if closed is None else lambda images, numbers: closed(images, np.array(ids)[numbers])
-    return fit_calibration(model, facts, vectors["images"], vectors["facts"][ids], relevant, of_taught, labels=labels)
+    return fit_calibration(
+        model, facts, vectors["images"], vectors["facts"][ids], relevant, of_taught, labels=labels, ask=ask
+    )
 
 
 def _closed_scores(run: FactRun, stage: int, evaluation: StageEvaluation) -> PartOfScores | None:

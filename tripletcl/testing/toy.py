@@ -86,7 +86,7 @@ class ToyLearner(nn.Module):
     def class_vectors(self, classes: np.ndarray, fit: bool = False) -> Tensor:
         raise NotImplementedError
 
-    def set_readout(self, weight: Tensor, classes: np.ndarray) -> None:
+    def set_readout(self, weight: Tensor, classes: np.ndarray, levels: Sequence[float] = ()) -> None:
         assert self.analytic is not None
         self.analytic.solve(weight, torch.eye(3)[torch.from_numpy(classes) % 3])
 

@@ -24,7 +24,7 @@ from tripletcl.retrieval.details import PhotoDetails
 from tripletcl.runs.asking import Answer, ask
 from tripletcl.runs.history import task_records
 from tripletcl.runs.teach import Lesson, teach, undo
-from tripletcl.web.api_models import About, Facts, Failure, Found, Hit, Job, Listed, Photo, Shown, Task
+from tripletcl.web.api_models import About, Facts, Failure, Found, Hit, Job, Listed, Photo, Present, Shown, Task
 from tripletcl.web.export import SUFFIXES, write_export
 from tripletcl.web.jobs import Job as Work
 from tripletcl.web.jobs import Jobs, NotHere
@@ -195,6 +195,8 @@ def _page(
         stage=photos.stage,
         scale=found.scale,
         notes=found.notes,
+        presence=[Present(text=each.text, value=each.value) for each in found.presence],
+        suggestion=found.suggestion,
         hits=hits,
         offset=offset,
         next_offset=following,

@@ -60,6 +60,16 @@ class Hit(Photo):
     score: float
 
 
+class Present(BaseModel):
+    """The presence of what was asked for among the photos."""
+
+    text: str = Field(description="A word that was not taught, or the words of taught facts.")
+    value: float | None = Field(
+        description="The share of what photos show that has no more evidence: below 0.1, nothing is said to show it. "
+        "Null for a word that the model does not know."
+    )
+
+
 class Found(BaseModel):
     """A page of the photos that fit a request."""
 
@@ -67,6 +77,10 @@ class Found(BaseModel):
     stage: int | None
     scale: str = Field(description="What a score is: cosines, probability, or score.")
     notes: list[str]
+    presence: list[Present]
+    suggestion: str | None = Field(
+        description="The request in known words, if it has words that are spelled nearly so."
+    )
     hits: list[Hit]
     offset: int
     next_offset: int | None = Field(description="Where the next page begins; null on the last one.")

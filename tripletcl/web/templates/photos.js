@@ -94,7 +94,14 @@ function tell(page, isAsked) {
   $("answer").textContent = isAsked
     ? `Understood as ${page.query.replace(/like \S*\//g, "like ")}. Best first; a score is ${SCALES[page.scale] ?? page.scale}.`
     : `${counted(page.total, "photo")}, the latest first.`;
-  $("notes").replaceChildren(...(page.notes ?? []).map((note) => make("li", { textContent: sentence(note) })));
+  $("notes").replaceChildren(...meant(page.suggestion), ...(page.notes ?? []).filter((note) => !note.startsWith("did you mean "))
+    .map((note) => make("li", { textContent: sentence(note) })));
+}
+function meant(words) {
+  if (!words) return [];
+  const link = make("a", { textContent: words, href: `?${new URLSearchParams({ q: words })}` });
+  link.dataset.go = "";
+  return [make("li", {}, "Did you mean ", link, "?")];
 }
 const SCALES = { cosines: "the sum of the cosines of the units asked for", probability: "a probability" };
 

@@ -1,0 +1,49 @@
+"""What was probably meant by words that a model does not know."""
+
+from __future__ import annotations
+
+import pytest
+
+from tripletcl.data.facts import Fact
+from tripletcl.retrieval import parse_request
+from tripletcl.retrieval.spelling import foreign_script, similar_word, suggestion
+
+FACTS = [
+    Fact("person", "riding", "horse"),
+    Fact("person", "skiing on", "snow"),
+    Fact("dog", "playing with", "red ball"),
+    Fact("golden retriever"),
+]
+KNOWN = {text for fact in FACTS for text in fact.units if text} | {"house", "cat"}
+
+
+def meant(words: str) -> str | None:
+    return suggestion(parse_request(words, FACTS), FACTS, lambda text, unit: text in KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("perosn, riding, hores", "person riding horse"),  # letters that changed places count once
+        ("person, sking on, snwo", "person, skiing on, snwo"),  # one error in four letters is too much
+        ("person, skiing onn, snow", "person, skiing on, snow"),
+        ("golden retreiver", "golden retriever"),
+        ("?, ridding, ?", "?, riding"),
+        ("dog - ?, ?, red bal", "dog - ?, ?, red ball"),
+        ("person riding house", None),  # another word that the model knows
+        ("cat", None),
+    ],
+)
+def test_a_request_is_written_again_in_known_words(typed: str, expected: str | None) -> None:
+    assert meant(typed) == expected
+
+
+def test_a_word_of_one_kind_is_never_taken_for_one_of_another() -> None:
+    assert similar_word("ridings", 1, FACTS) == "riding"
+    assert similar_word("ridings", 0, FACTS) is None
+    assert similar_word("horses", 0, FACTS) == "horse"  # subjects and objects are both things
+
+
+def test_letters_of_another_script_are_said_to_be_so() -> None:
+    assert "'лошадь' is in a script" in str(foreign_script(parse_request("лошадь")))
+    assert foreign_script(parse_request("garçon, riding, cheval")) is None
