@@ -27,7 +27,7 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
 
 def cosines_of(encoded: np.ndarray, descriptions: np.ndarray) -> np.ndarray:
     """`[n, W]` the cosines of texts, by the encoder's vectors `[n, E]`, and the descriptions of classes `[W, E]`."""
-    return unit_length(encoded.astype(np.float64)) @ descriptions.astype(np.float64).T
+    return unit_length(encoded.astype(np.float64)) @ descriptions.astype(np.float64, copy=False).T
 
 
 def base_blocks(encoded: np.ndarray, descriptions: np.ndarray | None) -> np.ndarray:

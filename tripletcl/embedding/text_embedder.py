@@ -120,9 +120,12 @@ class TextEmbedder(Taught):
         own = text_base.unit_length(self._project(encoded))
         if self.spec.base is None:
             return own.astype(np.float32)
-        taught = {text for units in self.prompts(self.facts) for text in units}
-        known = np.array([prompt in taught for prompt in prompts])
+        known = np.array([prompt in self._taught_prompts for prompt in prompts])
         return text_base.join(text_base.base_blocks(encoded, self._descriptions), own, known).astype(np.float32)
+
+    @cached_property
+    def _taught_prompts(self) -> frozenset[str | None]:
+        return frozenset(text for units in self.prompts(self.facts) for text in units)
 
     def _project(self, encoded: np.ndarray) -> np.ndarray:
         vectors = encoded.astype(np.float64) - self._weights["centre"]
@@ -130,10 +133,10 @@ class TextEmbedder(Taught):
             return vectors
         return vectors @ self._weights["projection.weight"].T.astype(np.float64) + self._weights["projection.bias"]
 
-    @property
+    @cached_property
     def _descriptions(self) -> np.ndarray | None:
-        """Those of a soft vocabulary."""
-        return self._weights["base.descriptions"] if self.spec.base == "classes" else None
+        """Those of a soft vocabulary, in float64."""
+        return self._weights["base.descriptions"].astype(np.float64) if self.spec.base == "classes" else None
 
     @property
     def _width(self) -> int:
@@ -232,7 +235,7 @@ class TextEmbedder(Taught):
             unit: See `encode_units`.
         """
         prompt = self.spec.prompt(text, unit)
-        if self._descriptions is None or any(prompt in units for units in self.prompts(self.facts)):
+        if self._descriptions is None or prompt in self._taught_prompts:
             return None
         return float(text_base.cosines_of(self._raw(text, unit), self._descriptions).max())
 

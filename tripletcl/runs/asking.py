@@ -61,14 +61,14 @@ def ask(
     Raises:
         UserError: the request cannot be read, or an example photo, or no photo meets the filter.
     """
-    request = parse_request(words, photos.embedder.known_facts, like, unlike)
+    request = parse_request(words, photos.known_facts, like, unlike)
     notes = notes_on(request, photos.embedder, photos.embedder.vocabulary)
     several = len(request.terms) > 1
     calibration = photos.calibration if several else None
     hits = answer(photos.index, request, k, calibration, where)
     within = (where or Filter()).within(request.where)
     presence = presences(request, photos.index, photos.embedder, within)
-    meant = suggestion(request, photos.embedder.known_facts, lambda text, unit: _is_known(text, unit, photos.embedder))
+    meant = suggestion(request, photos.known_facts, lambda text, unit: _is_known(text, unit, photos.embedder))
     notes = [*_first_notes(request, presence, meant, photos), *([photos.newer] if photos.newer else []), *notes]
     scale = "cosines" if not several else "score" if calibration is None else "probability"
     return Answer(request, notes, hits, scale, tuple(presence), meant)

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tripletcl.data.facts import Fact
 from tripletcl.embedding import TextEmbedder
 from tripletcl.embedding.text_vectors import TextVectors
 from tripletcl.errors import UserError
@@ -123,6 +124,11 @@ class Collection:
     def stage(self) -> int | None:
         """The stage of the model; None for a model that belongs to no run."""
         return self.model.stage
+
+    @cached_property
+    def known_facts(self) -> tuple[Fact, ...]:
+        """The facts that the model was taught, and what its base knows by name."""
+        return self.embedder.known_facts
 
     @cached_property
     def calibration(self) -> Calibration | None:
