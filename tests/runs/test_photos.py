@@ -14,7 +14,7 @@ from PIL import Image
 from tripletcl.data.images import list_images
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError
-from tripletcl.retrieval import FactIndex
+from tripletcl.retrieval import FactIndex, Query, query_vectors
 from tripletcl.runs import photos
 from tripletcl.runs.adapt import adapt
 from tripletcl.runs.asking import ask
@@ -61,6 +61,14 @@ def scores_of(run: Path, words: list[str]) -> np.ndarray:
     return index.rows(~index.deleted).reshape(len(index), 3, -1)[:, 0] @ texts.T
 
 
+def answers_of(run: Path, words: list[str]) -> np.ndarray:
+    """`[N, words]` as the index is asked for each word."""
+    opened = FactRun.open(run)
+    embedder = FactEmbedder.from_pretrained(opened.stage_folder())
+    index = FactIndex.load(opened.index, embedder)
+    return index.rows(~index.deleted) @ query_vectors([Query(word) for word in words], embedder).T
+
+
 def test_again_only_what_is_new_is_read(run: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(FactEmbedder, "from_pretrained", None)  # no model is loaded
@@ -92,12 +100,14 @@ def test_a_folder_is_listed_once(run: Path, place: Path, monkeypatch: pytest.Mon
 def test_lessons_leave_what_the_base_knows_as_it_was_and_can_be_undone(run: Path, place: Path) -> None:
     album = sorted((place / "album").iterdir())
     untaught = ["cat", "ball", "horse", "a photo of the dog"]
+    asked = answers_of(run, untaught)
     before, state = scores_of(run, untaught), {p: p.read_bytes() for p in (run / "stages/stage-00").iterdir()}
     assert before.std(axis=0).min() > 0
     for number, fact in enumerate(("dog", "person running")):
         lesson = teach(run, fact, album[6 * number : 6 * number + 6])
         assert (lesson.stage, lesson.photos, lesson.index) == (number + 1, 5, f"brought to stage {number + 1} exactly")
         np.testing.assert_allclose(scores_of(run, untaught), before, atol=1e-6)
+        np.testing.assert_allclose(answers_of(run, untaught), asked, atol=1e-6)
     collection = open_collection(run)
     found = {hit.path for hit in ask(collection, "person, running", k=5).hits}
     assert len(found & set(album[6:12])) >= 4  # what it was taught comes first, out of 24
