@@ -128,3 +128,15 @@ def test_a_forked_child_can_search(index: FactIndex, two_threads: None, tmp_path
             pytest.fail("the search of a forked child hangs")
         time.sleep(0.01)
     assert os.waitstatus_to_exitcode(done[1]) == 0
+
+
+@pytest.mark.parametrize("asked", [slice(0, 4), slice(4, 8), slice(2, 11), slice(0, 12), slice(0, 0)])
+def test_scores_are_sums_over_whole_rows_whatever_a_query_asks(asked: slice) -> None:
+    rng = np.random.default_rng(0)
+    vectors, query = rng.standard_normal((30, 12), np.float32), np.zeros(12, np.float32)
+    query[asked] = rng.standard_normal(12, np.float32)[asked]
+    rows = rng.permutation(30)[:9]
+    expected = [sum(float(x) * float(y) for x, y in zip(vectors[row], query, strict=True)) for row in rows]
+    found = exact_search.scores(vectors, query, rows)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -222,10 +223,11 @@ class TextEmbedder(Taught):
 
     def nearest_of_base(self, text: str, unit: int | None = None, count: int = 3) -> list[str]:
         """Name what answers a text that was never taught: the classes of a soft vocabulary with the most weight."""
-        if self._descriptions is None or not self.base_names:
+        if self._descriptions is None or not self.base_descriptions:
             return []
         weights = text_base.cosines_of(self._raw(text, unit), self._descriptions)[0]
-        return [self.base_names[number].split(", ")[0] for number in np.argsort(-weights, kind="stable")[:count]]
+        nearest = np.argsort(-weights, kind="stable")[:count]
+        return [re.split("[:,] ", self.base_descriptions[number], maxsplit=1)[0] for number in nearest]
 
     def familiarity(self, text: str, unit: int | None = None) -> float | None:
         """Return how near a text is to what the base knows, a cosine; None if the text was taught, or without classes.

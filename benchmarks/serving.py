@@ -1,0 +1,148 @@
+"""Time of answers and memory of `tripletcl serve`: many visitors at once, and many questions one after another.
+
+    python benchmarks/serving.py --rows 100000
+
+The run is that of `tripletcl photos` on drawn scenes, and the rows of its index are repeated with noise under other
+names, until there are as many as asked for; their structure is the one that an index of that size gets.
+
+A visitor asks for a page of photos, as the first page does, by a word that the model knows, that somebody asked for
+before, or that is new. "memory" is what the server's process takes beside mapped files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from tripletcl import Client
+from tripletcl.retrieval import FactIndex, writing
+from tripletcl.retrieval.names import name_bytes, name_hash
+from tripletcl.retrieval.store import open_writer
+from tripletcl.retrieval.table import NAMES, PHOTOS, VECTORS, GrowingArray, Table
+from tripletcl.runs.photos import collect
+from tripletcl.scenes import write_scenes
+
+NOISE, BLOCK = 0.01, 4096
+ADJECTIVES = ("", "small", "wet", "striped", "green", "old", "wooden", "round", "shiny", "broken", "empty")
+PLACES = ("", "on grass", "at night")
+THINGS = ("dog", "cat", "boat", "kite", "ball", "horse", "umbrella", "bicycle", "tree", "house", "bird", "car", "hat")
+THINGS += ("robot", "guitar", "cup", "chair", "lamp", "shoe", "clock")
+
+
+def main() -> None:
+    options = parse()
+    with tempfile.TemporaryDirectory() as place:
+        run = options.run or make_run(Path(place), options.rows)
+        with served(run) as (process, client):
+            about = client.about()
+            print(f"{about['photos']:,} photos; ready after {processor_seconds(process):.1f} s of processor time")
+            words = questions()
+            ask(client, words[:1])
+            print("\n| visitors at once | median | 95 % | slowest |\n| ---: | ---: | ---: | ---: |")
+            for visitors in options.visitors:
+                print(line(client, words, visitors), flush=True)
+            print("\n| questions | memory |\n| ---: | ---: |")
+            asked = 0
+            for until in options.questions:
+                ask(client, words[asked:until])
+                asked = until
+                print(f"| {until} | {resident_megabytes(process):.0f} MB |", flush=True)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--run", type=Path, help="a run with an index, in place of the drawn one")
+    parser.add_argument("--visitors", type=int, nargs="+", default=[1, 10, 50])
+    parser.add_argument("--questions", type=int, nargs="+", default=[50, 100, 200, 300, 400, 500])
+    return parser.parse_args()
+
+
+def make_run(folder: Path, rows: int) -> Path:
+    scenes = write_scenes(folder / "scenes", facts=60, train=1, test=1, size=96).parent
+    run = collect(scenes, folder / "run").run
+    repeat(run / "index", rows)
+    return run
+
+
+def repeat(place: Path, count: int) -> None:
+    """Repeat the rows of an index with noise until there are `count`, and build their structure."""
+    index = FactIndex.load(place)
+    about, before, records, names = index._rows.about, index.rows(), index._rows.table.photos, index.photos
+    origin, units = np.arange(count) % len(before), 3
+    texts = [str(names[row].with_name(f"{number:07d}-{names[row].name}")) for number, row in enumerate(origin)]
+    text, photos = name_bytes(texts), np.array(records)[origin]
+    ends = np.flatnonzero(text == 0)
+    photos["start"] = np.concatenate([[0], ends[:-1] + 1])
+    photos["length"] = ends - photos["start"]
+    photos["hash"] = [name_hash(each) for each in texts]
+    table = Table(deleted=GrowingArray(np.zeros(count, bool)))
+    with open_writer(place) as writer:
+        writer.rewrite(about, table, {VECTORS: noisy(before, origin, units), PHOTOS: [photos], NAMES: [text]})
+    with writing(place):
+        pass  # its end chooses the kind
+
+
+def noisy(rows: np.ndarray, origin: np.ndarray, units: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+    for start in range(0, len(origin), BLOCK):
+        block = rows[origin[start : start + BLOCK]].reshape(-1, units, rows.shape[1] // units)
+        block = block + rng.standard_normal(block.shape, np.float32) * np.float32(NOISE)
+        yield (block / np.linalg.norm(block, axis=2, keepdims=True)).reshape(len(block), -1)
+
+
+@contextmanager
+def served(run: Path) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+    command = [sys.executable, "-m", "tripletcl", "serve", str(run), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        try:
+            yield process, Client(address)
+        finally:
+            process.terminate()
+
+
+def questions() -> list[str]:
+    """Things, with and without an adjective and a place: each a question of its own."""
+    parts = itertools.product(PLACES, ADJECTIVES, THINGS)
+    return [" ".join(filter(None, (adjective, thing, place))) for place, adjective, thing in parts]
+
+
+def line(client: Client, words: Sequence[str], visitors: int) -> str:
+    with ThreadPoolExecutor(visitors) as pool:
+        seconds = np.concatenate([list(pool.map(lambda each: ask(client, [each]), words[:visitors])) for _ in range(3)])
+    values = (np.median(seconds), np.quantile(seconds, 0.95), seconds.max())
+    return f"| {visitors} | " + " | ".join(f"{1e3 * value:.0f} ms" for value in values) + " |"
+
+
+def ask(client: Client, words: Sequence[str]) -> float:
+    start = time.perf_counter()
+    for each in words:
+        client.query(each, k=24)
+    return time.perf_counter() - start
+
+
+def processor_seconds(process: subprocess.Popen[str]) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_megabytes(process: subprocess.Popen[str]) -> float:
+    status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return int(next(each for each in status if each.startswith("RssAnon")).split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()
