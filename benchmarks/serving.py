@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,14 +27,13 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl import Client
+from tripletcl.embedding import TextEmbedder
 from tripletcl.retrieval import FactIndex, writing
-from tripletcl.retrieval.names import name_bytes, name_hash
-from tripletcl.retrieval.store import open_writer
-from tripletcl.retrieval.table import NAMES, PHOTOS, VECTORS, GrowingArray, Table
+from tripletcl.retrieval.table import blocks
 from tripletcl.runs.photos import collect
 from tripletcl.scenes import write_scenes
 
-NOISE, BLOCK = 0.01, 4096
+UNITS, NOISE, BLOCK = 3, 0.01, 4096
 ADJECTIVES = ("", "small", "wet", "striped", "green", "old", "wooden", "round", "shiny", "broken", "empty")
 PLACES = ("", "on grass", "at night")
 THINGS = ("dog", "cat", "boat", "kite", "ball", "horse", "umbrella", "bicycle", "tree", "house", "bird", "car", "hat")
@@ -77,29 +77,20 @@ def make_run(folder: Path, rows: int) -> Path:
 
 
 def repeat(place: Path, count: int) -> None:
-    """Repeat the rows of an index with noise until there are `count`, and build their structure."""
-    index = FactIndex.load(place)
-    about, before, records, names = index._rows.about, index.rows(), index._rows.table.photos, index.photos
-    origin, units = np.arange(count) % len(before), 3
-    texts = [str(names[row].with_name(f"{number:07d}-{names[row].name}")) for number, row in enumerate(origin)]
-    text, photos = name_bytes(texts), np.array(records)[origin]
-    ends = np.flatnonzero(text == 0)
-    photos["start"] = np.concatenate([[0], ends[:-1] + 1])
-    photos["length"] = ends - photos["start"]
-    photos["hash"] = [name_hash(each) for each in texts]
-    table = Table(deleted=GrowingArray(np.zeros(count, bool)))
-    with open_writer(place) as writer:
-        writer.rewrite(about, table, {VECTORS: noisy(before, origin, units), PHOTOS: [photos], NAMES: [text]})
-    with writing(place):
-        pass  # its end chooses the kind
-
-
-def noisy(rows: np.ndarray, origin: np.ndarray, units: int) -> Iterator[np.ndarray]:
-    rng = np.random.default_rng(0)
-    for start in range(0, len(origin), BLOCK):
-        block = rows[origin[start : start + BLOCK]].reshape(-1, units, rows.shape[1] // units)
-        block = block + rng.standard_normal(block.shape, np.float32) * np.float32(NOISE)
-        yield (block / np.linalg.norm(block, axis=2, keepdims=True)).reshape(len(block), -1)
+    """Replace an index by one whose rows are the former ones with noise, until there are `count`."""
+    before, model = FactIndex.load(place), TextEmbedder.from_pretrained(place.parent)
+    rows, photos, rng = before.rows().reshape(len(before), UNITS, -1), before.photos, np.random.default_rng(0)
+    with writing(place.with_name("repeated"), model, stage=before.stage) as index:
+        for block in blocks(count, BLOCK):
+            origin = np.arange(block.start, block.stop) % len(rows)
+            names = [
+                photos[row].with_name(f"{number:07d}-{photos[row].name}")
+                for number, row in enumerate(origin, block.start)
+            ]
+            noise = rng.standard_normal((len(origin), 1, rows.shape[2]), np.float32)  # as the base, of all units
+            index.add(names, rows[origin] + np.float32(NOISE) * noise)
+    shutil.rmtree(place)
+    place.with_name("repeated").rename(place)
 
 
 @contextmanager
