@@ -251,6 +251,18 @@ def test_a_query_imports_nothing_heavy(run: Path, words: list[str]) -> None:
     assert "understood as" in ended.stdout
 
 
+@pytest.mark.parametrize("command", [["query", "run", "red"], ["serve", "run", "--port", "0"]])
+def test_a_missing_index_is_named_before_torch_is_imported(run: Path, command: list[str]) -> None:
+    code = (
+        "import sys\nfrom tripletcl.cli import main\nsys.argv[0] = 'tripletcl'\n"
+        f"try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2\nheavy = {HEAVY} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    words = [sys.executable, "-c", code, *command, "--index", "nowhere"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr[:31]) == (0, "tripletcl: no index in nowhere:"), ended.stderr
+
+
 def test_a_query_hashes_the_text_side_alone(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(description, "sha256", None)
     run_command("query", "run", "red", "lying")

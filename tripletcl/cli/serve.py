@@ -50,6 +50,10 @@ def serve(
 
     check_gradio()
     console = ready()
+    if index is not None:
+        from tripletcl.retrieval import about_index
+
+        about_index(index)  # one that is missing is refused before anything else is loaded
     from tripletcl.runs.stored import FactRun
     from tripletcl.web.uploads import private_uploads
 
