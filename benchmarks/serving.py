@@ -33,7 +33,7 @@ from tripletcl.retrieval.table import blocks
 from tripletcl.runs.photos import collect
 from tripletcl.scenes import write_scenes
 
-UNITS, NOISE, BLOCK = 3, 0.01, 4096
+UNITS, NOISE, BLOCK, ROUNDS = 3, 0.01, 4096, 3
 ADJECTIVES = ("", "small", "wet", "striped", "green", "old", "wooden", "round", "shiny", "broken", "empty")
 PLACES = ("", "on grass", "at night")
 THINGS = ("dog", "cat", "boat", "kite", "ball", "horse", "umbrella", "bicycle", "tree", "house", "bird", "car", "hat")
@@ -49,9 +49,13 @@ def main() -> None:
             print(f"{about['photos']:,} photos; ready after {processor_seconds(process):.1f} s of processor time")
             words = questions()
             ask(client, words[:1])
-            print("\n| visitors at once | median | 95 % | slowest |\n| ---: | ---: | ---: | ---: |")
+            print("\n| visitors at once | median | 95 % | slowest | processor, each |")
+            print("| ---: | ---: | ---: | ---: | ---: |")
             for visitors in options.visitors:
-                print(line(client, words, visitors), flush=True)
+                before = processor_seconds(process)
+                cells = times(client, words[:visitors])
+                each = (processor_seconds(process) - before) / (ROUNDS * visitors)
+                print(f"| {visitors} | {' | '.join(f'{1e3 * value:.0f} ms' for value in (*cells, each))} |", flush=True)
             print("\n| questions | memory |\n| ---: | ---: |")
             asked = 0
             for until in options.questions:
@@ -111,11 +115,11 @@ def questions() -> list[str]:
     return [" ".join(filter(None, (adjective, thing, place))) for place, adjective, thing in parts]
 
 
-def line(client: Client, words: Sequence[str], visitors: int) -> str:
-    with ThreadPoolExecutor(visitors) as pool:
-        seconds = np.concatenate([list(pool.map(lambda each: ask(client, [each]), words[:visitors])) for _ in range(3)])
-    values = (np.median(seconds), np.quantile(seconds, 0.95), seconds.max())
-    return f"| {visitors} | " + " | ".join(f"{1e3 * value:.0f} ms" for value in values) + " |"
+def times(client: Client, words: Sequence[str]) -> tuple[float, float, float]:
+    """The median, the 95 % quantile and the slowest of the seconds that visitors wait who ask at once."""
+    with ThreadPoolExecutor(len(words)) as pool:
+        seconds = np.concatenate([list(pool.map(lambda each: ask(client, [each]), words)) for _ in range(ROUNDS)])
+    return float(np.median(seconds)), float(np.quantile(seconds, 0.95)), float(seconds.max())
 
 
 def ask(client: Client, words: Sequence[str]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from itertools import chain
 
 from tripletcl.data.facts import UNITS, Fact
@@ -20,6 +19,9 @@ FILLERS = word_set(
 
 SHAPES = ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
 """The units that a phrase may name: one before several, so that the longest known text is preferred."""
+
+KEPT = 4
+"""Lexicons that are kept."""
 
 
 def content_words(words: Sequence[str]) -> list[str]:
@@ -153,10 +155,21 @@ class Lexicon:
         )
 
 
-@lru_cache(maxsize=4)
+_latest: tuple[Lexicon, ...] = ()
+
+
 def lexicon_of(facts: tuple[Fact, ...]) -> Lexicon:
-    """The lexicon of some facts; it is kept, since every phrase that is typed needs it."""
-    return Lexicon(facts)
+    """The lexicon of some facts; the latest are kept, since every phrase that is typed needs one.
+
+    The same tuple is known by its identity: to hash thousands of facts takes longer than to read a phrase.
+    """
+    global _latest
+    kept = _latest
+    same = (each for each in kept if each.facts is facts)
+    found = next(same, None) or next((each for each in kept if each.facts == facts), None) or Lexicon(facts)
+    if found not in kept:
+        _latest = (found, *kept[: KEPT - 1])
+    return found
 
 
 def _plain(texts: Iterable[str]) -> str:

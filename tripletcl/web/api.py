@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import mimetypes
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -217,7 +217,11 @@ def _facts(entries: list[ShownFact]) -> Facts:
 
 def _photo(details: PhotoDetails) -> dict[str, Any]:
     names = {"name": shown(details.name), "folder": shown(details.folder), "path": shown(details.path)}
-    return {**asdict(details), **names, "id": photo_id(details.path)}
+    return {
+        **{each.name: getattr(details, each.name) for each in fields(details)},
+        **names,
+        "id": photo_id(details.path),
+    }
 
 
 def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
