@@ -149,9 +149,9 @@ function tile(photo) {
   mark.setAttribute("aria-label", `Choose ${photo.name}`);
   mark.setAttribute("aria-pressed", String(chosen.has(photo.id)));
   mark.dataset.id = photo.id;
-  const score = photo.score === undefined ? "" : ` · ${photo.score.toFixed(3)}`;
+  const score = photo.score === undefined ? "" : `${photo.score.toFixed(3)} · `;
   const caption = make("figcaption", {}, make("b", { textContent: photo.name, title: photo.path }),
-    make("small", { textContent: `${day(photo) || "no date"}${score}`, title: photo.folder }));
+    make("small", { textContent: `${score}${day(photo) || "no date"}`, title: photo.folder }));
   const item = make("li", { className: "tile" }, make("figure", {}, open, mark, caption));
   const ratio = photo.width && photo.height ? photo.width / photo.height : 4 / 3;
   item.style.setProperty("--r", Math.min(2.4, Math.max(0.6, ratio)).toFixed(3));
