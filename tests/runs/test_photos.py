@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import save_checkpoint
+from checkpoints import save_checkpoint, save_sentence_encoder
 from PIL import Image
 
 from tripletcl.data.images import list_images
 from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding.text_encoders import build_text_encoder
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, Query, query_vectors
 from tripletcl.runs import photos
@@ -134,6 +135,15 @@ def test_adapt_keeps_the_answers_and_makes_the_next_lesson_change_those_photos_l
     share = torch.tensor(0.2).sqrt().item()  # the base's part of a text that was taught
     assert np.abs(held - share * before[12:, 0]).sum() < 0.8 * np.abs(plain - share * before[12:, 0]).sum()
     undo(run)
+
+
+def test_a_text_encoder_of_other_languages_answers_instead_of_the_bundled_one(tmp_path: Path) -> None:
+    save_sentence_encoder(tmp_path / "multilingual", ["mean_tokens"], True)
+    model = photos.collection_config(text=tmp_path / "multilingual").model
+    assert (model.text, model.base) == (str(tmp_path / "multilingual"), "classes")
+    assert model.width == build_text_encoder(model.text).width
+    with pytest.raises(UserError, match="brings its own text encoder"):
+        photos.collection_config(tmp_path, tmp_path)
 
 
 def test_a_folder_without_photos_and_another_run_are_one_sentence(place: Path, run: Path) -> None:

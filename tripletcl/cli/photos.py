@@ -18,6 +18,9 @@ def photos(
     pair: Annotated[
         Path | None, typer.Option(help="A CLIP or SigLIP checkpoint to start from, instead of the bundled network.")
     ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="A text encoder for other languages: a folder of sentence-transformers.")
+    ] = None,
     page: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the page.")] = True,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 is any free one.")] = 7860,
 ) -> None:
@@ -32,7 +35,7 @@ def photos(
     with working():
         from tripletcl.runs.photos import collect
 
-        done = collect(folder.absolute(), out, pair)
+        done = collect(folder.absolute(), out, pair, text)
     changes = done.changes
     counts = f"{len(changes.added):,} new, {len(changes.removed):,} removed" if changes else "nothing new"
     say(f"{done.photos:,} photos in {done.run}: {counts}")

@@ -14,6 +14,7 @@ from torch import Tensor
 from tripletcl.config import FactConfig, load_config
 from tripletcl.data.splits import sample
 from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding.text_vectors import text_encoder
 from tripletcl.errors import UserError
 from tripletcl.retrieval import Changes, FactIndex, writing
 from tripletcl.retrieval.photos import find_photos
@@ -49,7 +50,7 @@ class Collected:
     photos: int
 
 
-def collect(folder: Path, out: Path, pair: Path | None = None) -> Collected:
+def collect(folder: Path, out: Path, pair: Path | None = None, text: Path | None = None) -> Collected:
     """Make a folder of photos a collection that can be asked, or read what is new in it.
 
     The model knows photographs by itself (`EmbedderSpec.base`). Lessons are told apart from the photos of the first
@@ -59,12 +60,13 @@ def collect(folder: Path, out: Path, pair: Path | None = None) -> Collected:
         folder: The photos.
         out: The run's folder, new or of an earlier call.
         pair: A CLIP or SigLIP checkpoint, which the model then starts from.
+        text: A text encoder instead of the bundled one, such as a multilingual folder of sentence-transformers.
 
     Raises:
         UserError: there is no photo, none can be read, or the run's folder holds something else.
     """
     listed = find_photos(folder)  # without any, nothing is made
-    run = _open(out, collection_config(pair))
+    run = _open(out, collection_config(pair, text))
     if run.index.is_dir() and (known := _unchanged(run, folder, listed)) is not None:
         return Collected(out, None, known)
     model = open_model(out)
@@ -75,13 +77,17 @@ def collect(folder: Path, out: Path, pair: Path | None = None) -> Collected:
     return Collected(out, changes, len(index))
 
 
-def collection_config(pair: Path | None = None) -> FactConfig:
+def collection_config(pair: Path | None = None, text: Path | None = None) -> FactConfig:
     """Return the settings of a collection.
 
     Raises:
-        UserError: the pair is no CLIP or SigLIP checkpoint.
+        UserError: the pair is no CLIP or SigLIP checkpoint, there is no such text encoder, or both are given.
     """
+    if pair is not None and text is not None:
+        raise UserError("--pair brings its own text encoder: leave out --text, or --pair")
     changes: list[str] = []
+    if text is not None:
+        changes = [f"model.text={text.absolute()}", f"model.width={text_encoder(str(text.absolute())).width}"]
     if pair is not None:
         prompts = "model.text_prompts=['a photo of a {}', 'a photo of someone {}', 'a photo of a {}']"
         changes = [f"model.pair={pair.absolute()}", "model.base=pair", "model.pooled=[]", prompts]
