@@ -1,6 +1,6 @@
 // The page of the user's photos: asks /api/v1, and shows what it answers. Names are text, never HTML.
 "use strict";
-const API = "/api/v1", PAGE = 40, FILTERS = ["after", "before", "folder", "name", "camera", "orientation"];
+const API = "/api/v1", PAGE = 40, FILTERS = ["after", "before", "folder", "name", "camera", "orientation", "near"];
 const $ = (id) => document.getElementById(id);
 const chosen = new Map();  // the chosen photos, by id
 let about = null, shown = [], next = null, asked = 0, busy = false;
