@@ -110,6 +110,9 @@ def test_lessons_leave_what_the_base_knows_as_it_was_and_can_be_undone(run: Path
         np.testing.assert_allclose(scores_of(run, untaught), before, atol=1e-6)
         np.testing.assert_allclose(answers_of(run, untaught), asked, atol=1e-6)
     collection = open_collection(run)
+    levels = collection.embedder.levels  # of both facts, after a lesson that followed another one
+    assert len(levels) == 2
+    assert min(levels) > 0
     found = {hit.path for hit in ask(collection, "person, running", k=5).hits}
     assert len(found & set(album[6:12])) >= 4  # what it was taught comes first, out of 24
     for stage in (1, 0):

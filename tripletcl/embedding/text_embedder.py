@@ -198,6 +198,8 @@ class TextEmbedder(Taught):
             return np.zeros((0, len(UNITS), self._width), np.float32)
         levels = np.array(self.levels)
         named = np.flatnonzero((asked.weights >= NAMED) & (levels > 0))[:MOST_LEVELLED]
+        if not len(named):
+            return np.zeros((0, len(UNITS), self._width), np.float32)
         blocks = self._taught_facts.readers[named] / levels[named, None]
         return taught_vectors(blocks, self._width - 1 - blocks.shape[1] // len(UNITS)).astype(np.float32)
 

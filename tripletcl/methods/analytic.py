@@ -303,14 +303,15 @@ class Analytic(Method):
             "classes": list(self.classes),
             "later": dict(self.pending),
             "by_vectors": self.by_vectors,
-            "levels": dict(self.levels),
+            "levels": [self.levels.get(each, 0.0) for each in self.classes],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.has_learned = state["learned"]
         self.gram, self.correlation = state["gram"], state["correlation"]
         self.classes = list(state["classes"])
-        self.pending, self.levels = dict(state.get("later", {})), dict(state.get("levels", {}))
+        self.pending = dict(state.get("later", {}))
+        self.levels = dict(zip(self.classes, state.get("levels", ()), strict=False))  # none from an earlier version
         self.by_vectors = state.get("by_vectors", False) and self.learner.read_by_vectors()
 
 
