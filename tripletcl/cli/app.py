@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tripletcl.cli.data import data_app
+from tripletcl.cli.duplicates import duplicates
 from tripletcl.cli.embed import embed
 from tripletcl.cli.evaluate import drift, evaluate
 from tripletcl.cli.index import index_app
@@ -205,6 +206,7 @@ def _setting(setting: dict[str, Any]) -> str:
 
 
 app.add_typer(data_app, name="data")
+index_app.command()(duplicates)
 app.add_typer(index_app, name="index")
 LEARNING = (demo, train, compare, evaluate, report, methods, adapt, teach, tasks, drift)
 app.command(cls=RequestCommand)(query)

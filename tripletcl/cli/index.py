@@ -72,7 +72,7 @@ def sync(
         from tripletcl.retrieval import writing
         from tripletcl.runs.collection import open_model
 
-        folder, model = _folder(run, out), open_model(run, stage)
+        folder, model = index_place(run, out), open_model(run, stage)
         with writing(folder, model.load(), stage=model.stage, kind=kind, precision=precision) as index:
             changes = index.sync(_absolute(images))
     _print_changes(folder, index, changes, as_json)
@@ -108,7 +108,7 @@ def add(run: RunArgument, photos: Photos, out: Out = None, as_json: AsJson = Fal
         from tripletcl.retrieval import writing
         from tripletcl.runs.collection import open_model
 
-        folder, files = _folder(run, out), photo_files(photos)
+        folder, files = index_place(run, out), photo_files(photos)
         with writing(folder, open_model(run, index=folder).load()) as index:
             changes = index.add_photos(map(_absolute, files))
     _print_changes(folder, index, changes, as_json)
@@ -129,7 +129,7 @@ def import_(
         from tripletcl.retrieval import writing
         from tripletcl.runs.collection import open_model
 
-        folder, model = _folder(run, out), open_model(run, stage)
+        folder, model = index_place(run, out), open_model(run, stage)
         with writing(folder, model.load_text(), stage=model.stage, precision=precision) as index:
             changes = import_parts(index, parts)
     _print_changes(folder, index, changes, as_json)
@@ -146,7 +146,7 @@ def remove(
     ready()
     from tripletcl.retrieval import Changes, about_index, writing
 
-    folder = _folder(run, out)
+    folder = index_place(run, out)
     about_index(folder)  # an error if there is no index: `writing` would create one
     with writing(folder) as index:
         changes = Changes(removed=index.remove(map(_absolute, photos)))
@@ -159,7 +159,7 @@ def info(run: RunArgument, out: Out = None, as_json: AsJson = False) -> None:
     ready()
     from tripletcl.retrieval import FactIndex
 
-    folder = _folder(run, out)
+    folder = index_place(run, out)
     index = FactIndex.load(folder)
     about = _describe(folder, index)
     if as_json:
@@ -177,7 +177,7 @@ def check(run: RunArgument, out: Out = None) -> None:
     ready()
     from tripletcl.retrieval.stores.address import open_store
 
-    folder = _folder(run, out)
+    folder = index_place(run, out)
     open_store(folder).check()
     say(f"{folder} is as it was written")
 
@@ -227,7 +227,8 @@ def _print_upgrade(result: IndexUpgraded) -> None:
     say(f"1 - cosine on {upgraded.held_out:,} held-out photos: {by_map}")
 
 
-def _folder(run: Path, out: str | None) -> Place:
+def index_place(run: Path, out: str | None) -> Place:
+    """The index that is meant: the one that is given, or RUN/index."""
     from tripletcl.runs.layout import INDEX
 
     return out or run / INDEX
