@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,12 +25,6 @@ from tripletcl.web.uploads import private_uploads
 playwright = pytest.importorskip("playwright.sync_api", reason="the page's tests need playwright")
 
 MILLISECONDS = 60_000
-AXE = [
-    os.environ.get("TRIPLETCL_AXE", ""),
-    "node_modules/axe-core/axe.min.js",
-    "/usr/share/javascript/axe-core/axe.min.js",
-]
-"""Where axe-core, a checker of accessibility, may be: `npm install axe-core`."""
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +186,7 @@ def test_a_photo_from_elsewhere_is_described(page: playwright.Page, scenes: Path
 @pytest.mark.parametrize("width", [1280, 390])
 def test_everybody_can_read_it(page: playwright.Page, address: str, scheme: str, width: int) -> None:
     """No serious finding by axe-core, and nothing is wider than the screen."""
-    axe = next((Path(name) for name in AXE if name and Path(name).is_file()), None)
-    if axe is None:
-        pytest.skip("axe-core is not here: npm install axe-core")
+    axe = files(pytest.importorskip("axe_playwright_python")).joinpath("axe.min.js").read_text(encoding="utf-8")
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.set_viewport_size({"width": width, "height": 844})
     for view in ("", "?q=?,+waving,+?", "?view=taught", "?q=%22"):
@@ -202,7 +195,7 @@ def test_everybody_can_read_it(page: playwright.Page, address: str, scheme: str,
         if view == "":
             page.click("#filters-button")
             page.locator(".mark").first.click(force=True)
-        page.evaluate(axe.read_text(encoding="utf-8"))
+        page.evaluate(axe)
         found = page.evaluate("axe.run({ resultTypes: ['violations'] }).then((result) => result.violations)")
         serious = [
             (each["id"], node["html"]) for each in found if each["impact"] in ("serious", "critical")
