@@ -113,6 +113,36 @@ def test_finished_runs_are_reused(workplace: Path, compared: Path) -> None:
     assert (compared / "mas-split0-seed0" / "result.json").stat().st_mtime_ns == before
 
 
+BROKEN = """
+from tripletcl import UserError
+from tripletcl.continual import Method
+
+class Broken(Method):
+    name = "broken"
+
+    def start(self, learner, inputs):
+        raise UserError("the method is broken")
+"""
+
+
+def test_a_failed_run_is_a_row_with_its_reason(
+    workplace: Path, compared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table and the page hold the runs that are finished."""
+    (tmp_path / "broken_method.py").write_text(BROKEN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    shutil.copytree(compared, tmp_path / "runs", ignore=shutil.ignore_patterns("table*", "*.html", "compare.json"))
+    methods = "compare.methods=[finetune, {name: mas, lam: 3}, joint, broken_method:Broken]"
+    output = tripletcl("compare", "small.yaml", methods, *settings(), "--out", str(tmp_path / "runs"), code=2)
+    assert "1 of 4 runs failed: broken, split 0, seed 0" in output.stderr
+    assert f"page: {tmp_path}/runs/report.html" in output.stdout
+    table = (tmp_path / "runs" / "table.md").read_text()
+    assert "| broken, split 0, seed 0 | see its output |" in table
+    assert [line.split(" ")[1] for line in table.splitlines()[2:5]] == ["finetune", "MAS", "joint"]
+    assert len(json.loads((tmp_path / "runs" / "compare.json").read_text())) == 3
+
+
 def test_a_run_of_another_config_is_refused(workplace: Path, compared: Path) -> None:
     output = tripletcl("compare", "small.yaml", *settings(**{"training.lr": 0.5}), "--out", "runs", code=2)
     assert "holds a run of another config" in output.stderr

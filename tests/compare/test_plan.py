@@ -17,7 +17,7 @@ import pytest
 
 from tripletcl.cli import main
 from tripletcl.compare import plan as comparison
-from tripletcl.compare.plan import PlannedRun, compare, method_properties, plan, processes
+from tripletcl.compare.plan import PlannedRun, RunsFailed, compare, method_properties, plan, processes
 from tripletcl.compare.processes import Job, run_jobs
 from tripletcl.compare.write import named_result
 from tripletcl.config import FactConfig, dump_config, parse_config
@@ -230,8 +230,9 @@ def test_a_single_run_at_a_time_prints_to_the_terminal(
 
 def test_a_failed_run_is_named_and_does_not_stop_the_others(tmp_path: Path, quick: list[PlannedRun]) -> None:
     config = config_of(methods=["ewc", "finetune", "mas"], seeds=[0, 1], jobs=2)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(RunsFailed) as caught:
         compare(config, tmp_path)
+    assert caught.value.reasons == {f"ewc, split 100, seed {seed}": "the loss became nan" for seed in (10, 11)}
     logs = [tmp_path / f"ewc-split100-seed{seed}" / "train.log" for seed in (10, 11)]
     assert str(caught.value) == (
         f"2 of 6 runs failed: ewc, split 100, seed 10 ({logs[0]}); ewc, split 100, seed 11 ({logs[1]}); "

@@ -130,8 +130,8 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool,
     with group.joined():
         if group.size() > 1:
             raise UserError("compare starts a process for each run: call it without torchrun")
+    from tripletcl.compare.plan import RunsFailed, comparison_objects, method_properties, plan
     from tripletcl.compare.plan import compare as run_all
-    from tripletcl.compare.plan import comparison_objects, method_properties, plan
     from tripletcl.compare.write import write_page, write_tables
     from tripletcl.config import load_config
     from tripletcl.report import print_tables
@@ -139,16 +139,24 @@ def _compare(config: str, overrides: list[str] | None, out: Path, as_json: bool,
     settings = load_config(config, overrides or ())
     if engine is not None and engine != settings.compare.engine.name:  # else with the settings that the config has
         settings = load_config(config, [*(overrides or ()), f"compare.engine={engine}"])
-    results = run_all(settings, out, lambda text: console.print(text, style="dim", markup=False, highlight=False))
-    write_tables(results, method_properties(settings), out)
-    words = ["tripletcl", "compare", config, *(overrides or ()), "--out", str(out)]
-    by_folder = {run.folder: result for run, result in zip(plan(settings, out), results, strict=True)}
-    page = write_page(by_folder, out / "report.html", command=shlex.join(words))
-    if as_json:
-        say(json.dumps(comparison_objects(results)))
-        return
-    print_tables(results)
-    say(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex, properties.md; compare.json")
+    failure = None
+    try:
+        run_all(settings, out, lambda text: console.print(text, style="dim", markup=False, highlight=False))
+    except RunsFailed as error:
+        failure = error
+    by_folder = {run.folder: result for run in plan(settings, out) if (result := run.result) is not None}
+    if results := list(by_folder.values()):
+        failed = {} if failure is None else failure.reasons
+        write_tables(results, method_properties(settings), out, failed)
+        words = ["tripletcl", "compare", config, *(overrides or ()), "--out", str(out)]
+        page = write_page(by_folder, out / "report.html", command=shlex.join(words))
+        if as_json:
+            say(json.dumps(comparison_objects(results)))
+        else:
+            print_tables(results)
+            say(f"page: {page}\ntables: {out}/table.md, table.csv, table.tex, properties.md; compare.json")
+    if failure is not None:
+        raise failure
 
 
 def report(

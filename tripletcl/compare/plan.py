@@ -123,6 +123,18 @@ def method_properties(config: Config) -> dict[str, Properties | None]:
     return {label: properties_of(method) for label, method, _ in variants(config.compare)}
 
 
+class RunsFailed(UserError):
+    """Raised where runs of a comparison failed, once all have ended.
+
+    Attributes:
+        reasons: By the name of each failed run the last line of its log; empty if it has none.
+    """
+
+    def __init__(self, message: str, reasons: dict[str, str]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
+
+
 def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda text: None) -> list[RunResult]:
     """Run what is not finished, each run in a process of its own, and return all results.
 
@@ -130,7 +142,7 @@ def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda 
         announce: Called with a line when a run starts and when it ends.
 
     Raises:
-        UserError: runs failed; the results of the others are stored.
+        RunsFailed: runs failed; the results of the others are stored.
     """
     runs = plan(config, out)
     for run in runs:  # all folders before any training
@@ -155,9 +167,10 @@ def compare(config: Config, out: Path, announce: Callable[[str], None] = lambda 
     elif jobs:
         at_once = None if config.compare.jobs == "auto" else config.compare.jobs
         cluster(config.compare.engine.name)(jobs, config.compare.engine, out, at_once, started, ended)
-    _check([(run, job.log) for run, job in zip(unfinished, jobs, strict=True) if run.result is None], len(runs))
     results = [result for run in runs if (result := run.result) is not None]
-    write_text(out / COMPARISON, json.dumps(comparison_objects(results), indent=1))
+    if results:
+        write_text(out / COMPARISON, json.dumps(comparison_objects(results), indent=1))
+    _check([(run, job.log) for run, job in zip(unfinished, jobs, strict=True) if run.result is None], len(runs))
     return results
 
 
@@ -184,9 +197,10 @@ def _check(failed: Sequence[tuple[PlannedRun, Path | None]], count: int) -> None
     if not failed:
         return
     names = "; ".join(f"{run} ({log or 'see above'})" for run, log in failed)
-    reason = _reason(failed[0][1])
-    raise UserError(
-        f"{len(failed)} of {count} runs failed: {names}" + (f"; the first says: {reason}" if reason else "")
+    reasons = {str(run): _reason(log) for run, log in failed}
+    first = next(iter(reasons.values()))
+    raise RunsFailed(
+        f"{len(failed)} of {count} runs failed: {names}" + (f"; the first says: {first}" if first else ""), reasons
     )
 
 

@@ -40,9 +40,15 @@ TRAINING_IMAGES = 8
 """Most training images of a task."""
 
 
-def write_tables(results: Sequence[RunResult], properties: MethodProperties, out: Path) -> None:
-    """Write the comparison as Markdown, CSV and LaTeX, and the properties of its methods as Markdown."""
-    for name, text in written_tables(results).items():
+def write_tables(
+    results: Sequence[RunResult], properties: MethodProperties, out: Path, failed: Mapping[str, str] | None = None
+) -> None:
+    """Write the comparison as Markdown, CSV and LaTeX, and the properties of its methods as Markdown.
+
+    Args:
+        failed: The reason of each run that failed, by its name.
+    """
+    for name, text in written_tables(results, failed).items():
         write_text(out / name, text)
     write_text(out / "properties.md", markdown_table(properties_table(properties)))
 
