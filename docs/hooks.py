@@ -19,6 +19,8 @@ LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", 
 KINDS = {"boolean": "true, false", "array": "list", "object": "mapping"}
 LONGEST_LICENCE_NAME = 60
 """A longer licence field holds the licence itself."""
+EXTRAS = "ui|data|media|watch|encoders|huggingface|lightning|cluster"
+"""The extras whose packages are listed with their licences; `avalanche` is not installed where the pages are built."""
 NOT_FOR_USERS = "Not to be set by hand"
 
 
@@ -157,7 +159,7 @@ def dependency_licences() -> str:
     """Return the licence that each dependency states in its metadata, in the version installed here."""
     requirements = metadata.requires("tripletcl") or []
     needed = [
-        each for each in requirements if "extra ==" not in each or re.search(r"extra == .(ui|data|encoders)\b", each)
+        each for each in requirements if "extra ==" not in each or re.search(rf"extra == .({EXTRAS})\b", each)
     ]
     names = [re.split(r"[^\w.-]", each)[0] for each in needed]
     head = ["| package | version | licence as stated in its metadata |", "|---|---|---|"]
