@@ -69,6 +69,9 @@ SUMS_BYTES = 2**29
 FEATURES_PER_ROW = 32
 """Random features for each pending row, at least: with more rows another factorisation is as cheap."""
 
+LEVEL_DIGITS = 4
+"""Decimals of a level: the order of sums, which several processes change, does not reach them."""
+
 Pending = dict[str, Tensor]
 """Rows that are not in the sums: "phi" `[n, M]` and the class indicators "shown" `[n, K]`; or nothing."""
 
@@ -345,7 +348,8 @@ class _OwnImages:
         phi, weight = (each.to(solution) for each in self.sums or nothing)
         if shared and group.size() > 1:
             group.add_up([phi, weight])
-        return ((phi * solution).sum(dim=0) / weight.clamp(min=torch.finfo(weight.dtype).tiny)).tolist()
+        means = (phi * solution).sum(dim=0) / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+        return [round(mean, LEVEL_DIGITS) for mean in means.tolist()]
 
 
 def _sparse_product(indicators: Tensor, vectors: Tensor) -> Tensor:
