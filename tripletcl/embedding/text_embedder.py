@@ -32,6 +32,8 @@ from tripletcl.files import reading
 from tripletcl.files.arrays import hash_arrays, read_part
 from tripletcl.files.documents import EMBEDDER, RESTORE
 
+MOST_NAMED = 3
+"""Taught facts near a query that a reader is told of."""
 MOST_LEVELLED = 20
 """Taught facts of a query whose presence is looked for."""
 TEXT_PART = "text."
@@ -185,7 +187,8 @@ class TextEmbedder(Taught):
         if asked is None or not asked.is_near:
             return [], 1.0
         order = np.argsort(-asked.weights, kind="stable").tolist()
-        return [self.facts[number] for number in order if asked.weights[number] >= NAMED], asked.cosine
+        named = [self.facts[number] for number in order if asked.weights[number] >= NAMED]
+        return named[:MOST_NAMED], asked.cosine
 
     def encode_levelled(self, units: Sequence[str | None]) -> np.ndarray:
         """Encode each taught fact that a query asks, at most MOST_LEVELLED, `[n, 3, D]` float32.
