@@ -158,9 +158,7 @@ def command_section(name: str, command: Any) -> str:
 def dependency_licences() -> str:
     """Return the licence that each dependency states in its metadata, in the version installed here."""
     requirements = metadata.requires("tripletcl") or []
-    needed = [
-        each for each in requirements if "extra ==" not in each or re.search(rf"extra == .({EXTRAS})\b", each)
-    ]
+    needed = [each for each in requirements if "extra ==" not in each or re.search(rf"extra == .({EXTRAS})\b", each)]
     names = [re.split(r"[^\w.-]", each)[0] for each in needed]
     head = ["| package | version | licence as stated in its metadata |", "|---|---|---|"]
     return "\n".join([*head, *(licence_row(name) for name in names)])
