@@ -16,7 +16,8 @@ from test_filters import FILTERS, photos  # noqa: F401 - a fixture
 
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, Filter, about_index, answer, parse_request, writing
-from tripletcl.retrieval.stores import lance_search, lance_store
+from tripletcl.retrieval.stores import lance_store, lance_table
+from tripletcl.retrieval.stores import search as store_search
 from tripletcl.retrieval.stores.address import open_store
 from tripletcl.retrieval.upgrade import upgrade
 
@@ -152,9 +153,9 @@ def test_few_photos_of_many_are_all_found(
 ) -> None:
     """Also where lists are searched: those near a query have none of them."""
     monkeypatch.setattr(lance_store, "FEWEST_LISTED", 1000)
-    monkeypatch.setattr(lance_search, "FEW", 0)
-    monkeypatch.setattr(lance_search, "candidate_count", lambda k: k)
-    monkeypatch.setattr(lance_search, "FEWEST_PROBED", 1)
+    monkeypatch.setattr(store_search, "FEW", 0)
+    monkeypatch.setattr(store_search, "candidate_count", lambda k: k)
+    monkeypatch.setattr(lance_table, "FEWEST_PROBED", 1)
     fill(address, vectors)
     where = Filter(name="00[01]*")
     for found in FactIndex.load(address).search_vectors(queries, 15, where):

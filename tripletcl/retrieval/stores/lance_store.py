@@ -29,7 +29,6 @@ from tripletcl.retrieval.exact_search import ScoredRows
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.precision import Precision, round_to, to_float32
 from tripletcl.retrieval.store import Writer
-from tripletcl.retrieval.stores.lance_search import search
 from tripletcl.retrieval.stores.lance_table import (
     NUMBERS,
     POSITION,
@@ -40,6 +39,7 @@ from tripletcl.retrieval.stores.lance_table import (
     to_array,
 )
 from tripletcl.retrieval.stores.protocol import RowFunction
+from tripletcl.retrieval.stores.search import search
 from tripletcl.retrieval.stores.sql import filter_sql, quoted
 from tripletcl.retrieval.structures import FLAT
 from tripletcl.retrieval.table import VECTORS, Broken, blocks
@@ -175,8 +175,8 @@ class LanceRows:
     def __init__(self, address: str, dataset: LanceDataset | None, *, may_write: bool = False) -> None:
         self.address, self.may_write = address, may_write
         header = Header(About(precision="float16")) if dataset is None else Header.of(dataset, address)
-        self.table = LanceTable(dataset, header, {} if dataset is None else self._read_broken())
-        self.lists = _list_count(dataset, header)
+        broken = {} if dataset is None else self._read_broken()
+        self.table = LanceTable(dataset, header, broken, _list_count(dataset, header))
         self.about = self._fitted(header.about)
         self._kept: dict[Filter, np.ndarray] = {}
 
@@ -187,7 +187,7 @@ class LanceRows:
         with reaching(self.address):
             if where and not self.table.count(where):
                 raise self._nothing(where)
-            found = search(self.table, queries, k, where or None, self.lists)
+            found = search(self.table, queries, k, where or None)
         paths = {row: path for each in found for row, path in zip(each.rows.tolist(), each.paths, strict=True)}
         self.table.names.remember(paths)
         return [(each.scores, each.rows) for each in found]
@@ -390,9 +390,9 @@ class LanceRows:
     def _list(self, dataset: LanceDataset) -> None:
         rows, lists = self.table.rows, _wanted_lists(self.table.rows)
         listed = _indexed_rows(dataset, self.table.header)
-        if listed and rows - listed <= STALE * rows and lists <= 2 * self.lists:
+        if listed and rows - listed <= STALE * rows and lists <= 2 * self.table.lists:
             return
-        if listed and lists <= 2 * self.lists:
+        if listed and lists <= 2 * self.table.lists:
             dataset.optimize.optimize_indices()
             return
         columns = [self.table.header.whole, *self.table.header.units]
@@ -410,17 +410,20 @@ class LanceRows:
         assert dataset is not None
         dataset.checkout_latest()
         header = Header.of(dataset, self.address)
-        self.lists = _list_count(dataset, header)
+        self.table = LanceTable(dataset, header, self.table.broken, _list_count(dataset, header))
         self.about = self._fitted(header.about)
-        self.table = LanceTable(dataset, replace(header, about=self.about), self.table.broken)
 
     def _fitted(self, about: About) -> About:
         """The description as it is true of this table."""
         if about.asked not in (AUTO, FLAT):
             raise UserError(f"{self.address} chooses its lists by itself: leave out --kind {about.asked}")
         rows = self.table.rows
-        kind = LISTS if self.lists else FLAT
-        why = f"{rows:,} photos in {self.lists:,} lists" if self.lists else f"{rows:,} photos are compared one by one"
+        kind = LISTS if self.table.lists else FLAT
+        why = (
+            f"{rows:,} photos in {self.table.lists:,} lists"
+            if self.table.lists
+            else f"{rows:,} photos are compared one by one"
+        )
         why = f"{kind}: {why}" if rows else About.why
         return replace(about, trunk=None, precision="float16", kind=kind, why=why)
 

@@ -24,6 +24,7 @@ from tripletcl.retrieval.database import About
 from tripletcl.retrieval.details import NO_CAMERA, NO_TIME, PHOTO_TYPE, PhotoDetails, photo_details
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.names import name_hash
+from tripletcl.retrieval.stores.search import Block
 from tripletcl.retrieval.stores.sql import filter_sql
 from tripletcl.retrieval.table import Broken, blocks
 
@@ -37,6 +38,9 @@ POSITION = "_rowoffset"
 NUMBERS = {"size": -1, "mtime_ns": -1, "taken": NO_TIME, "latitude": np.nan, "longitude": np.nan, "width": 0}
 NUMBERS |= {"height": 0}
 """The columns of numbers that a record has, and what stands for an unknown one."""
+
+FEWEST_PROBED, PROBED_SHARE = 16, 8
+"""Lists that are searched at least, and one in how many of them; Lance goes on to further ones by itself."""
 
 FOUND_AT_ONCE = 5_000
 """Paths that are looked up at a time."""
@@ -125,10 +129,13 @@ class LanceTable:
         dataset: The version.
         header: Its description.
         broken: The photos that cannot be read.
+        lists: The number of lists; 0 for none.
     """
 
-    def __init__(self, dataset: LanceDataset | None, header: Header, broken: Mapping[str, Broken]) -> None:
-        self.dataset, self.header, self.broken = dataset, header, broken
+    def __init__(
+        self, dataset: LanceDataset | None, header: Header, broken: Mapping[str, Broken], lists: int = 0
+    ) -> None:
+        self.dataset, self.header, self.broken, self.lists = dataset, header, broken, lists
         self.names = Names(self)
         self.features: np.ndarray | None = None
         self._counts: dict[Filter, int] = {}
@@ -158,6 +165,30 @@ class LanceTable:
         """Read columns block by block, in the order of rows."""
         if self.dataset is not None:
             yield from self.dataset.scanner(columns=list(columns), filter=sql or None, scan_in_order=True).to_batches()
+
+    @property
+    def is_listed(self) -> bool:
+        """True if photos are in lists."""
+        return self.lists > 0
+
+    def blocks(self, sql: str) -> Iterator[Block]:
+        """Read all photos that meet a condition."""
+        for batch in self.scan([POSITION, "path", self.header.whole], sql):
+            yield _block(batch, self.header)
+
+    def nearest(self, unit: int | None, query: np.ndarray, count: int, sql: str, share: float) -> Block:
+        """Propose photos of the lists that are nearest; of more lists, the fewer photos meet the condition."""
+        assert self.dataset is not None
+        probed = int(max(self.lists // PROBED_SHARE, FEWEST_PROBED) / share)
+        column = self.header.whole if unit is None else self.header.units[unit]
+        scanner = self.dataset.scanner(
+            columns=[POSITION, "path", self.header.whole],
+            nearest={"column": column, "q": query, "k": count, "minimum_nprobes": min(self.lists, probed)},
+            filter=sql or None,
+            prefilter=bool(sql),
+            disable_scoring_autoprojection=True,
+        )
+        return _block(scanner.to_table(), self.header)
 
     def take(self, rows: Sequence[int] | np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Read columns of some rows, in their order."""
@@ -213,6 +244,17 @@ class LanceTable:
         for block in blocks(len(names), FOUND_AT_ONCE):
             for batch in self.scan(["path", *columns], hash_sql(names[block])):
                 yield from zip(*(batch.column(name).to_pylist() for name in ("path", *columns)), strict=True)
+
+
+def _block(read: Any, header: Header) -> Block:
+    """A block of what was read, with its paths."""
+    import pyarrow as pa
+
+    def paths(numbers: np.ndarray) -> list[str]:
+        return read.column("path").take(pa.array(numbers, pa.int64())).to_pylist()
+
+    rows = read.column(POSITION).to_numpy().astype(np.int64)
+    return Block(rows, to_array(read.column(header.whole)), paths)
 
 
 def signed_hash(name: str) -> int:
