@@ -63,7 +63,7 @@ def test_an_upgrade_and_a_lesson_follow_it(run: Path, photos: Path, address: str
 
 def test_what_is_no_place_of_an_index_is_one_sentence(run: Path, address: str, command: Command) -> None:
     for place, sentence in (
-        ("mongo://host/photos", "mongo://host/photos is no place of an index; allowed are a folder, and a Lance table"),
+        ("mongo://host/photos", "mongo://host/photos is no place of an index; allowed are a folder, a Lance table"),
         (address, f"no index in {address}"),
     ):
         output = command("query", run, "red", "--index", place)

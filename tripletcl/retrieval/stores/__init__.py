@@ -1,1 +1,1 @@
-"""Stores of a photo index: a folder, or a Lance table on this machine or at an address."""
+"""Stores of a photo index: a folder, a Lance table on this machine or at an address, a database."""

@@ -17,6 +17,9 @@ Opened = TypeVar("Opened")
 LANCE = (".lance", {"file", "s3", "gs", "az", "abfss"})
 """The ending of the address of a Lance table, and the schemes that it may begin with."""
 
+POSTGRES = {"postgres", "postgresql"}
+"""The schemes of a database."""
+
 UPGRADES = 3
 """Upgrades by other processes that a reader waits for."""
 
@@ -26,7 +29,7 @@ def open_store(place: str | Path) -> Store:
 
     Args:
         place: A folder of this machine, or the address of a Lance table: `file:///data/photos.lance`,
-            `s3://bucket/photos.lance`.
+            `s3://bucket/photos.lance`; or that of a database: `postgres://user@host/database?table=photos`.
 
     Raises:
         UserError: no store has such an address, or its package is not installed.
@@ -36,10 +39,14 @@ def open_store(place: str | Path) -> Store:
     ending, schemes = LANCE
     if scheme is None and not text.endswith(ending):
         return FolderStore(Path(place))
+    if scheme is not None and scheme[1] in POSTGRES:
+        from tripletcl.retrieval.stores.postgres_store import PostgresStore
+
+        return PostgresStore(text)
     if not text.rstrip("/").endswith(ending) or (scheme is not None and scheme[1] not in schemes):
         raise UserError(
-            f"{text} is no place of an index; allowed are a folder, and a Lance table such as "
-            "file:///data/photos.lance or s3://bucket/photos.lance"
+            f"{text} is no place of an index; allowed are a folder, a Lance table such as file:///data/photos.lance "
+            "or s3://bucket/photos.lance, and a database such as postgres://host/database?table=photos"
         )
     from tripletcl.retrieval.stores.lance_store import LanceStore
 
