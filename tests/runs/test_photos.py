@@ -84,6 +84,12 @@ def test_again_only_what_is_new_is_read(run: Path, place: Path, monkeypatch: pyt
     assert [path.name for path in changes.removed] == ["new.png"]
 
 
+def test_several_terms_of_a_run_that_was_taught_nothing_need_no_fit(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tripletcl.runs.calibrate.stage_calibration", lambda *_: pytest.fail("it was tried"))
+    found = ask(open_collection(run), "dog + cat", k=3)
+    assert (found.scale, len(found.hits)) == ("score", 3)
+
+
 def test_a_folder_is_listed_once(run: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed: list[Path] = []
     monkeypatch.setattr(

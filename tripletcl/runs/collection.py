@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tripletcl.data.facts import Fact
 from tripletcl.embedding import TextEmbedder
+from tripletcl.embedding.description import read_description
 from tripletcl.embedding.text_vectors import TextVectors
 from tripletcl.errors import UserError
 from tripletcl.files.addresses import Place
@@ -60,6 +61,8 @@ class StoredModel:
         """The meaning of its scores; None if unknown. It is fitted when it is first needed."""
         if self.run is None or self.stage is None:
             return None
+        if not read_description(self.folder / EMBEDDER, "embedder")["facts"]:
+            return None  # nothing was taught that photos could be right about
         stored = Calibration.load(self.run.stage_folder(self.stage) / CALIBRATION, self.run.fingerprint(self.stage))
         if stored is not None:
             return stored
