@@ -19,7 +19,7 @@ LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", 
 KINDS = {"boolean": "true, false", "array": "list", "object": "mapping"}
 LONGEST_LICENCE_NAME = 60
 """A longer licence field holds the licence itself."""
-EXTRAS = "ui|data|media|watch|encoders|huggingface|lightning|cluster"
+EXTRAS = "ui|data|media|watch|encoders|huggingface|lightning|cluster|postgres"
 """The extras whose packages are listed with their licences; `avalanche` is not installed where the pages are built."""
 NOT_FOR_USERS = "Not to be set by hand"
 
