@@ -46,10 +46,11 @@ def main() -> None:
     run, words = str(options.run), iter(NEW)
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TRIPLETCL_CACHE"] = cache
-        used(["query", run, "dog"])
+        used(["query", run, "dog", "+", "cat"])
         cases: dict[str, Callable[[], float]] = {
             "query, a word asked before": lambda: used(["query", run, "dog"]),
             "query, a new word": lambda: used(["query", run, next(words)]),
+            "query, two terms": lambda: used(["query", run, "dog", "+", "cat"]),
             "query of a folder that is no run": lambda: used(["query", cache, "dog"], code=2),
             "serve, until the first page is answered": lambda: served(run, "/"),
             "serve, until a question is answered": lambda: served(run, "/api/v1/query?words=dog"),

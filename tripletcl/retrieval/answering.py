@@ -16,8 +16,8 @@ from tripletcl.retrieval.model import PhotoEmbedder
 from tripletcl.retrieval.request import Request, Term, query_vectors
 from tripletcl.retrieval.table import blocks
 
-BLOCK = 8192
-"""Photos scored at a time."""
+BLOCK = 512
+"""Photos scored at a time: so few that the memory of a block, in float64, is used again for the next."""
 SAMPLE = 4096
 """Photos that the spread of a score is measured on, where the model has no calibration."""
 STEEPNESS, EVEN_ODDS = 1.4, 4.0
