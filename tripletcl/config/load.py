@@ -18,7 +18,7 @@ from tripletcl.config.legacy import translate
 from tripletcl.config.method import validate_methods
 from tripletcl.config.objects import ObjectConfig
 from tripletcl.errors import UserError
-from tripletcl.files.settings import parse_settings, read_settings
+from tripletcl.files.documents import parse_settings, read_settings
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 

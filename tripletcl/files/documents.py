@@ -1,7 +1,8 @@
 """JSON documents that carry the SHA-256 of their content, and the one message for a file that is damaged.
 
 A document is an object with an entry `sha256`: the digest of the JSON text of all other entries. Those of tripletcl 0.1
-have none and are read as they are. The settings of a run, by which its folder is known, need no torch to be found.
+have none and are read as they are. The settings of a run, by which its folder is known, are YAML, a mapping of
+sections; they are read unchecked here, and need no torch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+import yaml
 
 from tripletcl.errors import UserError
 from tripletcl.files.writing import write_text
@@ -130,3 +133,35 @@ def settings_file(folder: Path) -> Path:
         hint = f"; there are runs below it: {', '.join(below)}" if below else ""
         raise UserError(f"{folder} is no run folder (it has no {SETTINGS}){hint}")
     return path
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read the settings in a YAML file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: it cannot be read, or is no YAML.
+    """
+    try:
+        return parse_settings(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def parse_settings(text: str, source: str) -> dict[str, Any]:
+    """Parse settings.
+
+    Raises:
+        UserError: they are no YAML, or no mapping.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{source} holds {type(values).__name__}, but a config is a mapping of sections")
+    return values

@@ -29,7 +29,7 @@ from tripletcl.errors import UserError
 from tripletcl.files import FileStamp, content_digest, translate_errors
 from tripletcl.files.documents import RESTORE
 from tripletcl.retrieval import older_format
-from tripletcl.retrieval.precision import PRECISIONS, check_precision
+from tripletcl.retrieval.precision import PRECISIONS
 from tripletcl.retrieval.table import FEATURES, NAMES, PHOTOS, TYPES, VECTORS, Broken, GrowingArray, Table
 
 FORMAT, FORMATS = 5, (2, 3, 5)
@@ -57,6 +57,16 @@ CREATE TABLE IF NOT EXISTS broken (path PRIMARY KEY, size INTEGER NOT NULL, mtim
     reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS cameras (number INTEGER PRIMARY KEY, name TEXT NOT NULL);
 """
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a precision that there is not.
+
+    Raises:
+        UserError: there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"there is no precision {precision!r} of vectors; allowed are {', '.join(PRECISIONS)}")
 
 
 @dataclass

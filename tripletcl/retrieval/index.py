@@ -15,13 +15,13 @@ from tripletcl.data.images import map_in_threads
 from tripletcl.data.metadata import Metadata, read_metadata
 from tripletcl.errors import UserError, check_count
 from tripletcl.files import FileStamp
-from tripletcl.retrieval.database import About
+from tripletcl.retrieval.database import About, check_precision
 from tripletcl.retrieval.details import NO_TIME, PhotoDetails
 from tripletcl.retrieval.exact_search import ScoredRows
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
 from tripletcl.retrieval.photos import Encoded, append_batch, encode_into, find_photos, read_details, unit_rows
-from tripletcl.retrieval.precision import Precision, check_precision
+from tripletcl.retrieval.precision import Precision
 from tripletcl.retrieval.request import query_vectors
 from tripletcl.retrieval.rows import AUTO, Rows
 from tripletcl.retrieval.store import open_writer

@@ -17,16 +17,6 @@ Precision = Literal["float32", "float16"]
 PRECISIONS = ("float32", "float16")
 
 
-def check_precision(precision: str) -> None:
-    """Refuse a precision that there is not.
-
-    Raises:
-        UserError: there is no such precision.
-    """
-    if precision not in PRECISIONS:
-        raise UserError(f"there is no precision {precision!r} of vectors; allowed are {', '.join(PRECISIONS)}")
-
-
 def round_to(precision: str, rows: np.ndarray) -> np.ndarray:
     """Round numbers to the precision.
 

@@ -59,6 +59,12 @@ class Request:
         if all(term.excluded for term in self.terms):
             raise UserError("the request says only what photos are not to show; add what they are to show")
 
+    @property
+    def units(self) -> list[tuple[str, int]]:
+        """The texts of all terms, each with the number of its unit."""
+        wanted = [term.wanted for term in self.terms if isinstance(term.wanted, Query)]
+        return [(text, unit) for query in wanted for unit, text in enumerate(query.units) if text is not None]
+
     def __str__(self) -> str:
         """`<dog, running, ?> - <?, ?, snow>, from 2019-06-01 to 2019-08-31`."""
         words = [f"{MINUS if term.excluded else PLUS} {_wanted_text(term.wanted)}" for term in self.terms]

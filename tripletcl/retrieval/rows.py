@@ -210,7 +210,7 @@ class Rows:
     def search(self, queries: np.ndarray, k: int, where: Filter | None = None) -> list[exact_search.ScoredRows]:
         """Find the k best rows for each query `[3 * D]`, best first, ties by path, scored by the stored vectors."""
         structure, vectors = self.structure(), self.table.vectors
-        stored = fold_queries(queries, self.table.shared)
+        stored = fold_queries(queries, self.table.shared) if self.table.shared else queries
         excluded = ~self.kept(where) if where else self.table.deleted.rows
         if structure is None:
             results = exact_search.search(vectors, stored, k, excluded)

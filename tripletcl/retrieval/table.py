@@ -9,6 +9,7 @@ from typing import Protocol, overload
 
 import numpy as np
 
+from tripletcl.data.facts import UNITS
 from tripletcl.data.metadata import Metadata
 from tripletcl.files import FileStamp, stat_file
 from tripletcl.retrieval.details import PHOTO_TYPE, PhotoDetails, photo_details, set_details, unread_records
@@ -136,7 +137,8 @@ class Table:
     @property
     def width(self) -> int:
         """3 * D; 0 before the first photo."""
-        return self.unfolded.shape[1]
+        stored: int = self.vectors.shape[1]
+        return stored and stored + (len(UNITS) - 1) * self.shared
 
     @property
     def unfolded(self) -> Unfolded:

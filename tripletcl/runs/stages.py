@@ -10,9 +10,8 @@ from tripletcl.embedding.description import saved_fingerprint
 from tripletcl.errors import UserError
 from tripletcl.files import damaged
 from tripletcl.files.addresses import Place
-from tripletcl.files.documents import settings_file
+from tripletcl.files.documents import read_settings, settings_file
 from tripletcl.files.places import stage_folder, stage_folders, stage_number
-from tripletcl.files.settings import read_settings
 from tripletcl.runs.layout import INDEX, VECTORS
 
 SECTIONS = ("data", "model", "training", "method")
