@@ -81,6 +81,8 @@ def unit_rows(vectors: Tensor | np.ndarray, names: Sequence[str | Path]) -> np.n
     import torch  # loaded late: an index is searched without it
     from torch.nn import functional
 
+    if isinstance(vectors, np.ndarray):
+        vectors = np.require(vectors, requirements="W")  # torch warns of those that are read-only
     rows = functional.normalize(torch.as_tensor(vectors).detach().float(), dim=-1).flatten(1).cpu().numpy()
     if len(broken := np.flatnonzero(~np.isfinite(rows).all(axis=1))):
         raise UserError(f"the vector of {names[broken[0]]} is not finite; the model that made it has diverged")
