@@ -21,6 +21,14 @@ from tripletcl.progress import Progress, listening
 pytest.importorskip("ray.data", reason='needs pip install "tripletcl[cluster]"')
 SHARD, SHARDS = 4, 10
 
+HEALTH_CHECKS = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 2000,
+    "health_check_failure_threshold": 3,
+}
+"""A lost node is noticed in seconds, where Ray by itself waits for a minute."""
+
 
 def actors() -> list[int]:
     """The workers of the Ray that this process has started."""
@@ -80,6 +88,33 @@ def test_a_killed_driver_and_a_killed_worker(model: Path, photos: Path, tmp_path
             assert (row["path"], row["broken"]) == (other["path"], other["broken"])
             if row["broken"] is None:
                 assert np.allclose(row["vector"], other["vector"], atol=2e-3)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost(model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker is started again where there is room, and its shards are embedded there."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    settings = {"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH_CHECKS}
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=settings)
+    lost: list[int] = []
+
+    def lose(progress: Progress) -> None:
+        if progress.label == "shards" and progress.done >= 2 and not lost:
+            lost.append(progress.done)
+            cluster.remove_node(nodes[0], allow_graceful=False)
+
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        with listening(lose):
+            result = embed_photos(model, photos, tmp_path, shard=SHARD, engine="ray", workers=2)
+    finally:
+        cluster.shutdown()
+    assert lost
+    assert lost[0] < SHARDS
+    assert (result.shards, result.photos, result.broken) == (SHARDS, 40, 3)
+    assert len(list(tmp_path.glob("part-*.parquet"))) == SHARDS
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_a_cluster_that_is_not_there_is_named(
