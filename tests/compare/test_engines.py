@@ -253,6 +253,7 @@ def put_back(out: Path) -> None:
         time.sleep(0.2)
     number = read_json(out / "slurm" / "jobs.json")["jobs"][str(folder / "train.log")]
     subprocess.run(["scontrol", "requeue", number], check=True)
+    time.sleep(5)  # a node refuses a job that is back within the second in which it was killed
     now = ["scontrol", "update", f"JobId={number}", "StartTime=now"]  # SLURM would hold it for two minutes
     while not (folder / "result.json").exists():
         subprocess.run(now, check=False, capture_output=True)
