@@ -38,6 +38,9 @@ from tripletcl.retrieval.table import VECTORS, Broken
 if TYPE_CHECKING:
     from psycopg import Connection
 
+LINKS, TRIED = 32, 128
+"""Links of a photo in a graph, and candidates that are tried for them: twice pgvector's own, which finds too few."""
+
 AUTO, HNSW, FORMAT = "auto", "hnsw", 1
 
 FEWEST_LISTED = 20_000
@@ -341,7 +344,7 @@ class PostgresRows:
                 width = self.table.width // (1 if unit is None else len(UNITS))
                 self.connection.execute(
                     f'CREATE INDEX "{self._name}_{part}" ON "{self._name}" USING hnsw '
-                    f"({part_sql(unit, self.table.width)} halfvec_ip_ops)"
+                    f"({part_sql(unit, self.table.width)} halfvec_ip_ops) WITH (m = {LINKS}, ef_construction = {TRIED})"
                 )
                 report(f"linking {width} numbers", done, len(parts))
 

@@ -33,7 +33,7 @@ UNKNOWN |= {"height": 0}
 BLOCK = 5_000
 """Photos that are read at a time."""
 
-BREADTH = 400
+BREADTH = 800
 """Candidates kept while a graph is searched (hnsw.ef_search), at most 1,000."""
 
 
