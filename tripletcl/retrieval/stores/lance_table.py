@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.names import name_hash
 from tripletcl.retrieval.stores.search import Block
 from tripletcl.retrieval.stores.sql import filter_sql
+from tripletcl.retrieval.stores.stored_names import StoredNames
 from tripletcl.retrieval.table import Broken, blocks
 
 if TYPE_CHECKING:
@@ -89,39 +90,6 @@ class Header:
         return cls(about, generation)
 
 
-class Names(Sequence[str]):
-    """The paths of the rows; those of the photos that were found last are remembered."""
-
-    def __init__(self, table: LanceTable) -> None:
-        self._table = table
-        self._found: dict[int, str] = {}
-
-    def remember(self, paths: dict[int, str]) -> None:
-        """Remember the paths of some rows in place of the former ones."""
-        self._found = paths
-
-    def __len__(self) -> int:
-        return self._table.rows
-
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return self._table.take(range(*at.indices(len(self))), ["path"])["path"].to_pylist()
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        found = self._found.get(int(at))
-        return self._table.take([at % len(self)], ["path"])["path"][0].as_py() if found is None else found
-
-    def __iter__(self) -> Iterator[str]:
-        for batch in self._table.scan(["path"]):
-            yield from batch.column("path").to_pylist()
-
-
 class LanceTable:
     """The photos of a version of a table; without a table there are none.
 
@@ -136,7 +104,7 @@ class LanceTable:
         self, dataset: LanceDataset | None, header: Header, broken: Mapping[str, Broken], lists: int = 0
     ) -> None:
         self.dataset, self.header, self.broken, self.lists = dataset, header, broken, lists
-        self.names = Names(self)
+        self.names = StoredNames(self)
         self.features: np.ndarray | None = None
         self._counts: dict[Filter, int] = {}
 
@@ -194,6 +162,15 @@ class LanceTable:
         """Read columns of some rows, in their order."""
         assert self.dataset is not None
         return self.dataset.take([int(row) for row in rows], columns=list(columns))
+
+    def paths_of(self, rows: Sequence[int]) -> list[str]:
+        """Read the paths of some rows, in their order."""
+        return self.take(rows, ["path"])["path"].to_pylist()
+
+    def all_paths(self) -> Iterator[str]:
+        """Read the paths of all rows."""
+        for batch in self.scan(["path"]):
+            yield from batch.column("path").to_pylist()
 
     def read(self, numbers: Sequence[int] | np.ndarray | slice) -> np.ndarray:
         """Read the vectors of some rows, `[n, 3 * D]` float32."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from tripletcl.retrieval.details import NO_CAMERA, NO_TIME, PHOTO_TYPE, PhotoDet
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.stores.search import Block
 from tripletcl.retrieval.stores.sql import filter_sql
+from tripletcl.retrieval.stores.stored_names import StoredNames
 from tripletcl.retrieval.table import Broken
 
 if TYPE_CHECKING:
@@ -37,41 +38,6 @@ BREADTH = 800
 """Candidates kept while a graph is searched (hnsw.ef_search), at most 1,000."""
 
 
-class Names(Sequence[str]):
-    """The paths of the rows, empty for those of removed photos; the ones that were found last are remembered."""
-
-    def __init__(self, table: PostgresTable) -> None:
-        self._table = table
-        self._found: dict[int, str] = {}
-
-    def remember(self, paths: dict[int, str]) -> None:
-        """Remember the paths of some rows in place of the former ones."""
-        self._found = paths
-
-    def __len__(self) -> int:
-        return self._table.rows
-
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            wanted = range(*at.indices(len(self)))
-            found = dict(self._table.select("number, path", "number = ANY(%s)", [list(wanted)]))
-            return [found.get(row, "") for row in wanted]
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        row = at % len(self)
-        return self._found.get(row) or self[row : row + 1][0]
-
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), BLOCK):
-            yield from self[start : start + BLOCK]
-
-
 class PostgresTable:
     """The photos of a generation, as many as there were when it was opened.
 
@@ -86,7 +52,7 @@ class PostgresTable:
         self, connection: Connection[Any], name: str | None, broken: Mapping[str, Broken], is_listed: bool = False
     ) -> None:
         self.connection, self.name, self.broken, self.is_listed = connection, name, broken, is_listed
-        self.names = Names(self)
+        self.names = StoredNames(self)
         self.features: np.ndarray | None = None
 
     def select(self, columns: str, condition: str = "true", values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -144,6 +110,16 @@ class PostgresTable:
             self.connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
             found = self.connection.execute(statement).fetchall()
         return _block(found)
+
+    def paths_of(self, rows: Sequence[int]) -> list[str]:
+        """Read the paths of some rows, in their order; empty for removed photos."""
+        found = dict(self.select("number, path", "number = ANY(%s)", [list(rows)]))
+        return [found.get(row, "") for row in rows]
+
+    def all_paths(self) -> Iterator[str]:
+        """Read the paths of all rows, block by block."""
+        for start in range(0, self.rows, BLOCK):
+            yield from self.paths_of(range(start, min(start + BLOCK, self.rows)))
 
     def read(self, numbers: Sequence[int] | np.ndarray | slice) -> np.ndarray:
         """Read the vectors of some rows, `[n, 3 * D]` float32; zeros for removed photos."""
