@@ -39,7 +39,7 @@ from tripletcl.retrieval.stores.lance_table import (
     to_array,
 )
 from tripletcl.retrieval.stores.protocol import RowFunction
-from tripletcl.retrieval.stores.search import search
+from tripletcl.retrieval.stores.search import nothing_meets, search_rows
 from tripletcl.retrieval.stores.sql import filter_sql, quoted
 from tripletcl.retrieval.structures import FLAT
 from tripletcl.retrieval.table import VECTORS, Broken, blocks
@@ -185,12 +185,7 @@ class LanceRows:
     def search(self, queries: np.ndarray, k: int, where: Filter | None = None) -> list[ScoredRows]:
         """Find the k best rows for each query `[3 * D]`, best first, ties by path, scored by the stored vectors."""
         with reaching(self.address):
-            if where and not self.table.count(where):
-                raise self._nothing(where)
-            found = search(self.table, queries, k, where or None)
-        paths = {row: path for each in found for row, path in zip(each.rows.tolist(), each.paths, strict=True)}
-        self.table.names.remember(paths)
-        return [(each.scores, each.rows) for each in found]
+            return search_rows(self.table, queries, k, where)
 
     def kept(self, where: Filter | None) -> np.ndarray:
         """Find the rows that a filter keeps, `[rows]` bool.
@@ -204,11 +199,8 @@ class LanceRows:
                 for batch in self.table.scan([POSITION], filter_sql(where)):
                     kept[batch.column(POSITION).to_numpy()] = True
             if not kept.any() and self.table.rows:
-                raise self._nothing(where)
+                raise nothing_meets(self.table, where)
         return kept
-
-    def _nothing(self, where: Filter) -> UserError:
-        return UserError(f"none of the {self.table.rows:,} photos meets the filter: {where}")
 
     def write_to(self, writer: Writer) -> None:
         """Not supported: a table is copied by the tools of its store."""

@@ -30,7 +30,7 @@ from tripletcl.retrieval.precision import Precision, round_to, to_float32
 from tripletcl.retrieval.store import Writer
 from tripletcl.retrieval.stores.postgres_table import UNKNOWN, PostgresTable, part_sql, to_text
 from tripletcl.retrieval.stores.protocol import RowFunction
-from tripletcl.retrieval.stores.search import search
+from tripletcl.retrieval.stores.search import nothing_meets, search_rows
 from tripletcl.retrieval.stores.sql import filter_sql
 from tripletcl.retrieval.structures import FLAT
 from tripletcl.retrieval.table import VECTORS, Broken
@@ -195,12 +195,7 @@ class PostgresRows:
     def search(self, queries: np.ndarray, k: int, where: Filter | None = None) -> list[ScoredRows]:
         """Find the k best rows for each query `[3 * D]`, best first, ties by path, scored by the stored vectors."""
         with self.store._reaching():
-            if where and not self.table.count(where):
-                raise self._nothing(where)
-            found = search(self.table, queries, k, where or None)
-        paths = {row: path for each in found for row, path in zip(each.rows.tolist(), each.paths, strict=True)}
-        self.table.names.remember(paths)
-        return [(each.scores, each.rows) for each in found]
+            return search_rows(self.table, queries, k, where)
 
     def kept(self, where: Filter | None) -> np.ndarray:
         """Find the rows that a filter keeps, `[rows]` bool; False for removed photos.
@@ -212,11 +207,8 @@ class PostgresRows:
         with self.store._reaching():
             kept[[row for (row,) in self.table.select("number", filter_sql(where) if where else "true")]] = True
         if where and not kept.any() and self.table.living:
-            raise self._nothing(where)
+            raise nothing_meets(self.table, where)
         return kept
-
-    def _nothing(self, where: Filter) -> UserError:
-        return UserError(f"none of the {self.table.living:,} photos meets the filter: {where}")
 
     def write_to(self, writer: Writer) -> None:
         """Not supported: a database is copied by its own tools."""

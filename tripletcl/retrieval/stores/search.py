@@ -13,10 +13,13 @@ from typing import Protocol
 import numpy as np
 
 from tripletcl.data.facts import UNITS
+from tripletcl.errors import UserError
 from tripletcl.retrieval import exact_search
+from tripletcl.retrieval.exact_search import ScoredRows
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.precision import to_float32
 from tripletcl.retrieval.stores.sql import filter_sql
+from tripletcl.retrieval.stores.stored_names import StoredNames
 from tripletcl.retrieval.structures import candidate_count
 
 FEW = 10_000
@@ -40,6 +43,10 @@ class Block:
 
 class Searched(Protocol):
     """A store that can be searched."""
+
+    @property
+    def names(self) -> StoredNames:
+        """The path of each row."""
 
     @property
     def living(self) -> int:
@@ -82,6 +89,26 @@ class Found:
             among = np.flatnonzero(self.scores >= np.partition(self.scores, -k)[-k])
         order = sorted(among.tolist(), key=lambda n: (-self.scores[n], self.paths[n]))[:k]
         return Found(self.scores[order], self.rows[order], [self.paths[n] for n in order])
+
+
+def search_rows(store: Searched, queries: np.ndarray, k: int, where: Filter | None) -> list[ScoredRows]:
+    """Find the k best rows for each query `[3 * D]`, and remember their paths.
+
+    Raises:
+        UserError: no photo meets the filter.
+    """
+    if where and not store.count(where):
+        raise nothing_meets(store, where)
+    found = search(store, queries, k, where or None)
+    store.names.remember(
+        {row: path for each in found for row, path in zip(each.rows.tolist(), each.paths, strict=True)}
+    )
+    return [(each.scores, each.rows) for each in found]
+
+
+def nothing_meets(store: Searched, where: Filter) -> UserError:
+    """Return the error of a filter that keeps no photo."""
+    return UserError(f"none of the {store.living:,} photos meets the filter: {where}")
 
 
 def search(table: Searched, queries: np.ndarray, k: int, where: Filter | None) -> list[Found]:
