@@ -1,4 +1,4 @@
-"""Tiny checkpoints with random weights, saved as transformers and sentence-transformers save theirs."""
+"""Tiny checkpoints with random weights, saved as other libraries, or an earlier tripletcl, save theirs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
+
+from tripletcl.files import sha256
 
 SIZE, PATCH = 32, 8
 TINY = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
@@ -88,3 +91,14 @@ def save_sentence_encoder(folder: Path, modes: list[str], normalise: bool, longe
     if longest is not None:
         (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": longest}))
     return model
+
+
+def forget_array(folder: Path, name: str) -> None:
+    """Leave an array out of a saved model, as if a version that did not know it had written the folder."""
+    weights, description = folder / "model.safetensors", folder / "embedder.json"
+    tensors, about = load_file(weights), json.loads(description.read_text())
+    del tensors[name]
+    save_file(tensors, weights)
+    for digest in ("sha256", "text_sha256"):
+        del about[digest]
+    description.write_text(json.dumps({**about, "weights_sha256": sha256(weights)}))

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import save_checkpoint
+from checkpoints import forget_array, save_checkpoint
 from torch import Tensor
 from torch.nn import functional as F
 
 from tripletcl.data.facts import Fact
-from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder, text_base
+from tripletcl.embedding import EmbedderSpec, FactEmbedder, TextEmbedder, build_embedder, text_base
 from tripletcl.embedding.base import ImageBase, Shape, base_shape, start_image_base
 from tripletcl.embedding.text_base import BREADTH, IMAGE_SHARE, SHARPNESS, TEMPERATURE, TEXT_SHARE
 from tripletcl.errors import UserError
@@ -141,3 +141,33 @@ def test_what_has_no_base_is_one_sentence(pair: EmbedderSpec) -> None:
         base_shape(EmbedderSpec(base="pair"))
     with pytest.raises(UserError, match=r"no classifier of torchvision/resnet18 is installed"):
         base_shape(EmbedderSpec(base="classes", backbone="torchvision/resnet18"))
+
+
+@pytest.mark.parametrize("side", [TextEmbedder, FactEmbedder])
+def test_a_model_of_another_version_is_one_sentence_with_the_command_that_makes_it_anew(
+    pair: EmbedderSpec, tmp_path: Path, side: type[TextEmbedder | FactEmbedder]
+) -> None:
+    stage = tmp_path / "run/stages/stage-00"
+    build_embedder(pair, seed=0).save_pretrained(stage)
+    side.from_pretrained(stage)
+    forget_array(stage, "text.base.names")
+    expected = (
+        f"{tmp_path}/run was made by another version of tripletcl: model.safetensors does not fit embedder.json (it "
+        "lacks text.base.names); make it anew with tripletcl photos FOLDER --out NEW"
+    )
+    with pytest.raises(UserError) as refused:
+        side.from_pretrained(stage)
+    assert str(refused.value) == expected
+
+
+@pytest.mark.parametrize("side", [TextEmbedder, FactEmbedder])
+def test_arrays_of_other_shapes_are_named(tmp_path: Path, side: type[TextEmbedder | FactEmbedder]) -> None:
+    """Those of a base whose classes the description does not name."""
+    spec = EmbedderSpec(base="classes", image_size=64, freeze_until="all", weights="none")
+    build_embedder(spec, seed=0).save_pretrained(tmp_path)
+    reason = r"text\.base\.names is \[1000, 384\], not \[0, 384\]"
+    if side is FactEmbedder:
+        forget_array(tmp_path, "image.base.weight")
+        reason = r"it lacks image\.base\.weight"
+    with pytest.raises(UserError, match=rf"^{tmp_path} was made by another version .*\({reason}\); make it anew"):
+        side.from_pretrained(tmp_path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from checkpoints import save_checkpoint, save_sentence_encoder
+from checkpoints import forget_array, save_checkpoint, save_sentence_encoder
 from PIL import Image
 
 from tripletcl.data.images import list_images
@@ -144,6 +145,23 @@ def test_adapt_keeps_the_answers_and_makes_the_next_lesson_change_those_photos_l
     share = torch.tensor(0.2).sqrt().item()  # the base's part of a text that was taught
     assert np.abs(held - share * before[12:, 0]).sum() < 0.8 * np.abs(plain - share * before[12:, 0]).sum()
     undo(run)
+
+
+def test_a_collection_of_another_version_is_refused_and_stays_as_it_is(run: Path, place: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(run, tmp_path / "old"))
+    forget_array(old / "stages/stage-00", "text.base.names")
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    album = sorted((place / "album").iterdir())
+    shutil.copytree(place / "album", place / "more")
+    for command in (
+        lambda: open_collection(old),
+        lambda: teach(old, "dog", album[:6]),
+        lambda: adapt(old, place / "album"),
+        lambda: photos.collect(place / "more", old, place / "clip"),
+    ):
+        with pytest.raises(UserError, match=rf"^{old} was made by another version .* tripletcl photos FOLDER --out"):
+            command()
+        assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
 
 
 def test_a_text_encoder_of_other_languages_answers_instead_of_the_bundled_one(tmp_path: Path) -> None:

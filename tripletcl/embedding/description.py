@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tripletcl.errors import UserError
 from tripletcl.files import damaged, read_json, sha256
 from tripletcl.files.documents import EMBEDDER, RESTORE
+from tripletcl.files.places import STAGES
 
 WEIGHTS_FILE = "model.safetensors"
 REMEDY = f"{RESTORE}, or train the model again"
@@ -53,6 +55,37 @@ def check_weights(folder: Path, expected: str, file: str) -> None:
 def other_weights(path: Path, file: str) -> UserError:
     """Return the error of weights with another SHA-256 than their description says."""
     return damaged(path, f"its SHA-256 is not the one in {file}", REMEDY)
+
+
+def check_fit(
+    folder: Path, about: Mapping[str, Any], expected: Mapping[str, Sequence[int]], stored: Mapping[str, Sequence[int]]
+) -> None:
+    """Refuse weights of other names or shapes than a model's settings ask for: another version wrote them.
+
+    Args:
+        folder: Of the model.
+        about: Its description.
+        expected: The shape of each array, by its name.
+        stored: Those of the file.
+
+    Raises:
+        UserError: an array is missing, or has another shape.
+    """
+    for name, shape in expected.items():
+        if name not in stored:
+            raise other_version(folder, about, f"it lacks {name}")
+        if list(stored[name]) != list(shape):
+            raise other_version(folder, about, f"{name} is {list(stored[name])}, not {list(shape)}")
+
+
+def other_version(folder: Path, about: Mapping[str, Any], reason: str) -> UserError:
+    """Return the error of a model that another version wrote, with the command that makes it anew."""
+    run = folder.parents[1] if folder.parent.name == STAGES else folder
+    command = "tripletcl photos FOLDER --out NEW" if about.get("spec", {}).get("base") else "tripletcl train"
+    return UserError(
+        f"{run} was made by another version of tripletcl: {WEIGHTS_FILE} does not fit {EMBEDDER} ({reason}); make it "
+        f"anew with {command}"
+    )
 
 
 def saved_fingerprint(folder: Path) -> str:

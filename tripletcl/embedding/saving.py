@@ -12,8 +12,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tripletcl.embedding.description import REMEDY, WEIGHTS_FILE, check_weights, read_description
-from tripletcl.errors import UserError
+from tripletcl.embedding.description import (
+    REMEDY,
+    WEIGHTS_FILE,
+    check_fit,
+    check_weights,
+    other_version,
+    read_description,
+)
 from tripletcl.files import reading, sha256, write_atomically, write_json
 from tripletcl.files.documents import RESTORE
 from tripletcl.files.tensors import hash_tensors, read_tensors
@@ -112,10 +118,15 @@ def load_model(
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(f"{folder / WEIGHTS_FILE} does not fit {file}: {error}") from error
+        check_fit(folder, about, _shapes(model.state_dict()), _shapes(tensors))
+        raise other_version(folder, about, " ".join(str(error).split())) from error
     # The state has what the file lacks: the random layer of tripletcl 0.1, which has no part in its fingerprints.
     model.saved = SavedWeights({**model.state_dict(), **tensors}, fingerprint)
     return model
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def digest(tensors: Mapping[str, Tensor], *settings: object) -> str:

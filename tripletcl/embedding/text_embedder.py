@@ -18,6 +18,7 @@ from tripletcl.embedding.asked_facts import NAMED, Asked, TaughtFacts, query_vec
 from tripletcl.embedding.description import (
     REMEDY,
     WEIGHTS_FILE,
+    check_fit,
     check_weights,
     other_weights,
     read_description,
@@ -288,5 +289,22 @@ class TextEmbedder(Taught):
         weights = read_part(weights_file(folder), TEXT_PART, REMEDY)
         if about.get(TEXT_DIGEST) not in (None, hash_arrays(weights)):
             raise other_weights(folder / WEIGHTS_FILE, EMBEDDER)
+        check_fit(folder, about, _expected_shapes(spec, weights, len(known)), _named_shapes(weights))
         fingerprint = saved_fingerprint(folder)
         return cls(spec, weights, TextVectors(name=spec.text), facts, known, levels, fingerprint)
+
+
+def _expected_shapes(spec: EmbedderSpec, weights: Mapping[str, np.ndarray], classes: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays that the settings ask for; E is the width of the centre."""
+    encoded = len(weights.get("centre", ()))
+    shapes: dict[str, tuple[int, ...]] = {"centre": (encoded,)}
+    if spec.whiten or spec.text_projection:
+        shapes |= {"projection.weight": (spec.width, encoded), "projection.bias": (spec.width,)}
+    if spec.base is not None:
+        rows = classes if spec.base == "classes" else 0
+        shapes |= dict.fromkeys(("base.names", "base.descriptions"), (rows, encoded))
+    return {f"{TEXT_PART}{name}": shape for name, shape in shapes.items()}
+
+
+def _named_shapes(weights: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {f"{TEXT_PART}{name}": array.shape for name, array in weights.items()}

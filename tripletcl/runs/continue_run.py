@@ -15,7 +15,7 @@ from tripletcl.continual import Position, Training
 from tripletcl.data import FactTable, read_table
 from tripletcl.data.contents import with_contents
 from tripletcl.data.tables import table_text, write_table
-from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding import FactEmbedder, TextEmbedder
 from tripletcl.errors import UserError
 from tripletcl.evaluation import RunResult
 from tripletcl.experiments.facts import FactExperiment, task_names
@@ -169,8 +169,9 @@ def learn_table(
         begin: Called just before the run is changed.
 
     Raises:
-        UserError: the checkpoint of the run's end is damaged; or see `learn`.
+        UserError: the checkpoint of the run's end is damaged, or of another version; or see `learn`.
     """
+    TextEmbedder.from_pretrained(run.stage_folder())  # what another version wrote is refused before anything changes
     further = [*run.settings.data.further, entry]
     write_table(follow_up_table(run.path, len(further)), rows)
     settings = with_further(run.settings, further)
