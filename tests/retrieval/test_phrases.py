@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from tripletcl.data.facts import LONGEST_REQUEST, Fact, Query
 from tripletcl.data.words import stem
 from tripletcl.errors import UserError
-from tripletcl.retrieval.lexicon import Lexicon
+from tripletcl.retrieval import lexicon as lexicons
+from tripletcl.retrieval.lexicon import Lexicon, lexicon_of
 from tripletcl.retrieval.phrases import read_phrase
 
 FACTS = [
@@ -295,6 +297,23 @@ def test_different_words_have_different_stems() -> None:
         "read",
     ]
     assert len({stem(word) for word in words}) == len(words)
+
+
+def test_visitors_who_ask_at_once_make_a_lexicon_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Lexicon] = []
+
+    class Slow(Lexicon):
+        def __init__(self, facts: Sequence[Fact]) -> None:
+            made.append(self)
+            time.sleep(0.02)
+            super().__init__(facts)
+
+    monkeypatch.setattr(lexicons, "Lexicon", Slow)
+    monkeypatch.setattr(lexicons, "_latest", ())
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: lexicon_of(tuple(FACTS)), range(8)))
+    assert len(made) == 1
+    assert all(each is made[0] for each in found)
 
 
 def test_attributes_are_known_predicates_without_an_object_and_no_verbs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
@@ -156,6 +157,7 @@ class Lexicon:
 
 
 _latest: tuple[Lexicon, ...] = ()
+_making = threading.Lock()
 
 
 def lexicon_of(facts: tuple[Fact, ...]) -> Lexicon:
@@ -164,12 +166,13 @@ def lexicon_of(facts: tuple[Fact, ...]) -> Lexicon:
     The same tuple is known by its identity: to hash thousands of facts takes longer than to read a phrase.
     """
     global _latest
-    kept = _latest
-    same = (each for each in kept if each.facts is facts)
-    found = next(same, None) or next((each for each in kept if each.facts == facts), None) or Lexicon(facts)
-    if found not in kept:
-        _latest = (found, *kept[: KEPT - 1])
-    return found
+    if (same := next((each for each in _latest if each.facts is facts), None)) is not None:
+        return same
+    with _making:  # visitors who ask at once make it once
+        found = next((each for each in _latest if each.facts == facts), None) or Lexicon(facts)
+        if found not in _latest:
+            _latest = (found, *_latest[: KEPT - 1])
+        return found
 
 
 def _plain(texts: Iterable[str]) -> str:
