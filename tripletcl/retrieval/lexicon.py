@@ -50,6 +50,7 @@ class Lexicon:
             self._spelled[unit].setdefault((" ".join(every),), text)
             self._stemmed[unit].setdefault(tuple(map(stem, words)), text)
             self._whole.setdefault(tuple(map(stem, every)), " ".join(every))
+        self._nouns = {word for unit in (SUBJECT, OBJECT) for words in self._spelled[unit] for word in words}
         keys = chain(self._whole, *self._spelled)
         self._longest = max(map(len, keys), default=0)
         self._with_object = {fact.predicate for fact in facts if fact.object is not None}
@@ -128,8 +129,7 @@ class Lexicon:
 
     def is_noun(self, word: str) -> bool:
         """True if the word, as spelled, is part of a known subject or object."""
-        word = word.casefold()
-        return any(word in words for unit in (SUBJECT, OBJECT) for words in self._spelled[unit])
+        return word.casefold() in self._nouns
 
     def done_by(self, agent: str, thing: str | None) -> str | None:
         """Find the known predicate of which a noun in -er names who does it: `riding` for a `rider`.
