@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,7 +18,14 @@ from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import exact_search, graphs, quantised, structures
 from tripletcl.retrieval.projection import learn_projection
-from tripletcl.retrieval.structures import KINDS, Structure, build_structure, choose_kind, load_structure
+from tripletcl.retrieval.structures import (
+    KINDS,
+    Structure,
+    build_structure,
+    candidate_count,
+    choose_kind,
+    load_structure,
+)
 
 COUNT, WIDTH, KEPT = 6_000, 32, 24
 PATTERNS = [pattern for pattern in itertools.product([0, 1], repeat=3) if any(pattern)]
@@ -115,6 +123,50 @@ def test_a_batch_of_queries_is_answered_as_each_query(structure: Structure) -> N
     for query, rows in zip(queries, together, strict=True):
         assert set(structure.candidates(query[None], k=10)[0].tolist()) == set(rows.tolist())
     assert structure.candidates(queries[:0], k=10) == []
+
+
+@pytest.mark.parametrize("deleted", [0.0, 0.2])
+def test_pages_of_one_query_and_its_presence_search_once_for_the_rows_that_each_would_find(
+    structure: Structure, monkeypatch: pytest.MonkeyPatch, deleted: float
+) -> None:
+    """The slow twin asks the part for exactly as many rows as are proposed."""
+    module, searches = structures.MODULES[structure.kind], 0
+    find = module.find
+
+    def counting(*args: Any) -> np.ndarray:
+        nonlocal searches
+        searches += 1
+        return find(*args)
+
+    excluded = np.random.default_rng(3).random(COUNT) < deleted
+    for pattern in PATTERNS:
+        query = sample_queries(pattern, count=1)
+        part = int(np.argmax(pattern)) if sum(pattern) == 1 else 3
+        part_query = module.part_queries(structure.projection.queries(query), part, 3)
+        kept = ~excluded if deleted else None
+        expected = [find(structure.parts[part], part_query, candidate_count(k), kept)[0] for k in (25, 50, 1)]
+        monkeypatch.setattr(module, "find", counting)
+        found = [structure.candidates(query, k, excluded)[0] for k in (25, 50, 1)]
+        monkeypatch.setattr(module, "find", find)
+        for rows, twin in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(rows, twin[twin >= 0])
+    assert searches == len(PATTERNS)
+
+
+def test_rows_are_remembered_of_some_queries_each_with_its_excluded_rows(
+    structure: Structure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(structures, "REMEMBERED", 3)
+    queries = sample_queries((1, 0, 0), count=5)
+    first = [structure.candidates(query[None], k=10)[0] for query in queries]
+    excluded = np.zeros(COUNT, bool)
+    excluded[first[-1][:5]] = True
+    without = structure.candidates(queries[-1:], k=10, excluded=excluded)[0]
+    assert not excluded[without].any()
+    without[:] = -1  # a caller may change what it gets
+    for query, rows in zip(queries, first, strict=True):
+        np.testing.assert_array_equal(structure.candidates(query[None], k=10)[0], rows)
+    assert len(structure._recent) == 3
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +27,13 @@ KINDS = (FLAT, *MODULES)
 
 UNIT_WIDTH = 96
 """Numbers kept of each unit; docs/measured/retrieval.md has measurements of fewer."""
+
+FOUND = 400
+"""Rows that are found for one query, though fewer may be proposed: a page of photos and the presence of a word take the
+first of the same rows, and the graph is searched once for both."""
+
+REMEMBERED = 256
+"""Queries whose rows are remembered."""
 
 MAGIC = "tripletcl structure 1"
 
@@ -56,6 +63,8 @@ class Structure:
     projection: Projection
     parts: Sequence[faiss.Index]
 
+    _recent: dict[bytes, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     def candidates(self, queries: np.ndarray, k: int, excluded: np.ndarray | None = None) -> list[np.ndarray]:
         """Propose rows that most likely include the k best of each query.
 
@@ -65,8 +74,8 @@ class Structure:
             excluded: `[count]` bool, rows that must not be proposed.
 
         Returns:
-            For each query several times k row numbers (int64), each once, in no particular order. All rows where there
-            are few; fewer than k where most rows near a query are excluded.
+            For each query several times k row numbers (int64), each once, the nearest first. All rows where there are
+            few; fewer than k where most rows near a query are excluded.
         """
         if not len(queries):
             return []
@@ -76,6 +85,23 @@ class Structure:
             rows = np.arange(self.count) if excluded is None else np.flatnonzero(~excluded)
             return [rows.copy() for _ in queries]
         kept = None if excluded is None or left == self.count else ~excluded
+        if len(queries) > 1 or count > FOUND:
+            return self._find(queries, count, kept)
+        return [self._find_once(queries, min(FOUND, left), kept)[:count].copy()]
+
+    def _find_once(self, query: np.ndarray, count: int, kept: np.ndarray | None) -> np.ndarray:
+        """`_find` for one query `[1, U * D]`, unless it is one of the last that were asked."""
+        digest = hashlib.sha256(query.tobytes())
+        digest.update(b"" if kept is None else np.packbits(kept).data)
+        key = digest.digest()
+        rows = self._recent.pop(key, None)
+        self._recent[key] = rows = self._find(query, count, kept)[0] if rows is None else rows
+        for old in list(self._recent)[:-REMEMBERED]:  # without a lock, which a forked child might wait for
+            self._recent.pop(old, None)
+        return rows
+
+    def _find(self, queries: np.ndarray, count: int, kept: np.ndarray | None) -> list[np.ndarray]:
+        """The rows that are nearest to each query, `count` of those that are kept, where there are as many."""
         projected = self.projection.queries(np.asarray(queries, dtype=np.float32))  # [Q, U * d]
         parts = self._parts_for(queries)
         proposals: list[np.ndarray] = [np.zeros(0, np.int64)] * len(queries)
