@@ -27,6 +27,7 @@ from tripletcl.retrieval import Filter, writing
 from tripletcl.runs.asking import ask
 from tripletcl.runs.collection import open_collection, open_model
 from tripletcl.web.api import build_api
+from tripletcl.web.api_models import Found, Listed
 from tripletcl.web.jobs import Job, Jobs, NotHere
 from tripletcl.web.photo_library import Library, photo_id
 from tripletcl.web.server import address_of, build_app, open_port
@@ -110,6 +111,18 @@ def test_similar_photos_are_those_of_an_example(client: Client, run: Path) -> No
     expected = ask(photos, k=3, like=[photo]).hits
     assert [hit["id"] for hit in hits] == [photo_id(hit.path) for hit in expected]
     assert photo_id(photo) not in [hit["id"] for hit in hits]
+
+
+def test_answers_are_what_their_documented_models_write(asked: TestClient) -> None:
+    """The slow twin reads an answer by its model, and writes it again as FastAPI would."""
+    photo = asked.get("/photos").json()["photos"][0]["id"]
+    for route, model in (("/query?words=robot", Found), (f"/photos/{photo}/similar", Found), ("/photos", Listed)):
+        answer = asked.get(route)
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.text == model.model_validate_json(answer.content, strict=True).model_dump_json()
+        documented = asked.get("/openapi.json").json()["paths"][route.partition("?")[0].replace(photo, "{photo}")]
+        schema = documented["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 def test_a_photo_of_any_name_leads_to_its_file(client: Client, run: Path) -> None:

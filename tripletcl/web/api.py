@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
@@ -48,7 +49,7 @@ machines, each request carries `Authorization: Bearer TOKEN`.
 """
 
 
-def _filter(
+async def _filter(  # FastAPI calls any other function in a thread
     after: Annotated[str, Query(description="From this year, month or day on: 2019, 2019-06, 2019-06-30.")] = "",
     before: Annotated[str, Query(description="Up to this year, month or day.")] = "",
     folder: Annotated[str, Query(description="A folder in the path, or several in a row.")] = "",
@@ -133,11 +134,16 @@ def build_api(
     return api
 
 
+def _json(answer: BaseModel) -> Response:
+    """An answer that is valid as it was made: FastAPI would check it again, in another thread."""
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
 # --- questions -------------------------------------------------------------------------------------------------------
 
 
 def _add_questions(api: FastAPI, library: Library, uploads: Uploads) -> None:
-    @api.get("/query", tags=["photos"], summary="Photos that show something")
+    @api.get("/query", tags=["photos"], summary="Photos that show something", response_model=Found)
     def query(
         where: Where,
         words: Annotated[
@@ -149,14 +155,14 @@ def _add_questions(api: FastAPI, library: Library, uploads: Uploads) -> None:
         k: Most = None,
         offset: Offset = 0,
         limit: Limit = 24,
-    ) -> Found:
+    ) -> Response:
         """Read as the command line's `query` reads its words; `like` and `unlike` are example photos."""
         wanted, unwanted = ([library.path(each) for each in ids] for ids in (like, unlike))
-        return _page(library, words, wanted, unwanted, where, k, offset, limit)
+        return _json(_page(library, words, wanted, unwanted, where, k, offset, limit))
 
-    @api.get("/photos/{photo}/similar", tags=["photos"], summary="Photos that show the same")
-    def similar(photo: str, where: Where, k: Most = None, offset: Offset = 0, limit: Limit = 24) -> Found:
-        return _page(library, "", [library.path(photo)], [], where, k, offset, limit)
+    @api.get("/photos/{photo}/similar", tags=["photos"], summary="Photos that show the same", response_model=Found)
+    def similar(photo: str, where: Where, k: Most = None, offset: Offset = 0, limit: Limit = 24) -> Response:
+        return _json(_page(library, "", [library.path(photo)], [], where, k, offset, limit))
 
     @api.get("/photos/{photo}/facts", tags=["photos"], summary="The facts that a photo of the index shows")
     def facts(photo: str, k: Count = 5) -> Facts:
@@ -227,14 +233,14 @@ def _photo(details: PhotoDetails) -> dict[str, Any]:
 def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
     thumbnails = Thumbnails()
 
-    @api.get("/photos", tags=["photos"], summary="Photos by date, the latest first")
-    def photos(where: Where, offset: Offset = 0, limit: Limit = 24) -> Listed:
+    @api.get("/photos", tags=["photos"], summary="Photos by date, the latest first", response_model=Listed)
+    def photos(where: Where, offset: Offset = 0, limit: Limit = 24) -> Response:
         index = library.photos.index
         rows = index.newest(where)
         paths = [index.paths[row] for row in rows[offset : offset + limit].tolist()]
         following = offset + limit if offset + limit < len(rows) else None
         listed = [Photo(**_photo(each)) for each in index.details(paths)]
-        return Listed(photos=listed, total=len(rows), offset=offset, next_offset=following)
+        return _json(Listed(photos=listed, total=len(rows), offset=offset, next_offset=following))
 
     @api.get("/photos/{photo}", tags=["photos"], summary="A photo's details")
     def details(photo: str) -> Photo:
