@@ -238,7 +238,12 @@ def test_an_index_in_memory_has_details_too(photos: Path, index: FactIndex) -> N
     added.add(index.photos, index.rows().copy().reshape(COUNT, 3, -1))
     assert added.details(index.photos) == index.details(index.photos)
     with pytest.raises(UserError, match=r"nowhere\.jpg is not in the index"):
-        built.details(["nowhere.jpg"])
+        built.details([*index.photos, "nowhere.jpg"])
+
+
+def test_details_of_many_photos_are_those_of_each(index: FactIndex) -> None:
+    assert index.details(index.photos[::-1]) == [index.details([path])[0] for path in index.photos[::-1]]
+    assert index.details([]) == []
 
 
 def test_an_index_in_memory_reads_a_file_once_somebody_asks_for_it(

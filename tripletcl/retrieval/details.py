@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,18 +107,19 @@ def set_details(records: np.ndarray, metadata: Sequence[Metadata | None], camera
 
 def photo_details(name: str, record: np.void, cameras: Sequence[str]) -> PhotoDetails:
     """Convert the record of a photo to what a person reads."""
-    taken, camera, size = (record[field].item() for field in ("taken", "camera", "size"))
-    is_placed = not np.isnan(record["latitude"])
+    values = dict(zip(PHOTO_TYPE.names or (), record.item(), strict=True))  # one by one takes much longer
+    taken, camera, size = values["taken"], values["camera"], values["size"]
+    is_placed = not math.isnan(values["latitude"])
     return PhotoDetails(
         path=Path(name),
         taken=None if taken == NO_TIME else EPOCH + datetime.timedelta(seconds=taken),
-        modified=_local_time(record["mtime_ns"].item()),
+        modified=_local_time(values["mtime_ns"]),
         camera=None if camera == NO_CAMERA else cameras[camera],
-        width=record["width"].item() or None,
-        height=record["height"].item() or None,
+        width=values["width"] or None,
+        height=values["height"] or None,
         size=None if size < 0 else size,
-        latitude=record["latitude"].item() if is_placed else None,
-        longitude=record["longitude"].item() if is_placed else None,
+        latitude=values["latitude"] if is_placed else None,
+        longitude=values["longitude"] if is_placed else None,
     )
 
 

@@ -280,15 +280,12 @@ class FactIndex:
             UserError: a path is no photo of the index.
         """
         paths = list(paths)
-        rows = [self._row_of(path) for path in paths]
+        rows = self._table.find([str(path) for path in paths]).tolist() if paths else []
+        for path, row in zip(paths, rows, strict=True):
+            if row < 0:
+                raise UserError(f"{path} is not in the index")
         self._read_added(paths)
         return self._table.details(rows)
-
-    def _row_of(self, path: str | Path) -> int:
-        row = self._table.row_of(str(path))
-        if row is None:
-            raise UserError(f"{path} is not in the index")
-        return row
 
     # --- photos ------------------------------------------------------------------------------------------------------
 

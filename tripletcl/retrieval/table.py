@@ -173,7 +173,8 @@ class Table:
 
     def details(self, rows: Sequence[int]) -> list[PhotoDetails]:
         """The details of some rows."""
-        return [photo_details(self.names[row], self.photos[row], self.cameras) for row in rows]
+        names, photos = self.names, self.photos
+        return [photo_details(names[row], photos[row], self.cameras) for row in rows]
 
     def unread(self, rows: Sequence[int]) -> list[int]:
         """Those of some rows whose details were never read from their files."""
