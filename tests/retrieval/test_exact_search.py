@@ -130,6 +130,16 @@ def test_a_forked_child_can_search(index: FactIndex, two_threads: None, tmp_path
     assert os.waitstatus_to_exitcode(done[1]) == 0
 
 
+@pytest.mark.parametrize("precision", [np.float32, np.float16])
+@pytest.mark.parametrize("count", [1, exact_search.SCORED_AT_ONCE, 3 * exact_search.SCORED_AT_ONCE + 1])
+def test_rows_scored_some_at_a_time_have_the_scores_of_all_at_once(precision: type, count: int) -> None:
+    rng = np.random.default_rng(0)
+    vectors, query = rng.standard_normal((50, 1385)).astype(precision), rng.standard_normal(1385, np.float32)
+    rows = rng.integers(50, size=count)
+    expected = (vectors[rows].astype(np.float64) * query).sum(axis=1).astype(np.float32)
+    np.testing.assert_array_equal(exact_search.scores(vectors, query, rows), expected)
+
+
 @pytest.mark.parametrize("asked", [slice(0, 4), slice(4, 8), slice(2, 11), slice(0, 12), slice(0, 0)])
 def test_scores_are_sums_over_whole_rows_whatever_a_query_asks(asked: slice) -> None:
     rng = np.random.default_rng(0)

@@ -33,6 +33,9 @@ MOSTLY = 0.75
 PREFETCHED_ROWS = 10_000
 """Larger numbers of rows are not prefetched: they are read as fast as they come."""
 
+SCORED_AT_ONCE = 64
+"""Rows that are scored at a time: their products, in float64, stay in the processor's cache."""
+
 CONVERTED_NUMBERS = 2**22
 """Numbers of float16 that are converted at a time: 16 MB of float32."""
 
@@ -156,7 +159,11 @@ def scores(vectors: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarr
     _prefetch(vectors, rows)
     asked = np.flatnonzero(query)
     span = slice(asked[0], asked[-1] + 1) if len(asked) else slice(0)
-    return (vectors[rows, span].astype(np.float64) * query[span]).sum(axis=1).astype(np.float32)
+    asks = query[span].astype(np.float64)
+    found = np.empty(len(rows), np.float32)
+    for block in blocks(len(rows), SCORED_AT_ONCE):
+        found[block] = (vectors[rows[block], span] * asks).sum(axis=1)
+    return found
 
 
 def _with_ties(
@@ -214,5 +221,6 @@ def _page_ranges(vectors: np.ndarray, memory_map: mmap.mmap, rows: np.ndarray) -
     """The part of the map that holds each row, from the beginning of a page: (start, length) in bytes."""
     first = vectors.ctypes.data - np.frombuffer(memory_map, np.uint8).ctypes.data
     size = vectors.strides[0]
-    starts = (first + int(row) * size for row in rows)
-    return [(start - start % mmap.PAGESIZE, start % mmap.PAGESIZE + size) for start in starts]
+    starts = first + rows.astype(np.int64) * size
+    before = starts % mmap.PAGESIZE
+    return list(zip((starts - before).tolist(), (before + size).tolist(), strict=True))
