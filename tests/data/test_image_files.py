@@ -79,7 +79,7 @@ def test_regions_that_follow_each_other_are_decoded_at_once(
     regions = [Region(path, (x, 2, x + 20, 30)) for path in photos[:3] for x in range(4)]  # type: ignore[arg-type]
     alone = np.stack([decode_image(region, 24) for region in regions])
     opened, original = [], images._open
-    monkeypatch.setattr(images, "_open", lambda source: opened.append(source) or original(source))
+    monkeypatch.setattr(images, "_open", lambda source, *name: opened.append(source) or original(source, *name))
     order = np.random.default_rng(0).permutation(len(regions))
     assert np.array_equal(ImageFiles(regions, 24)[order], alone[order])
     assert len(opened) == 3

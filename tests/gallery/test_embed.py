@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from media_files import write_dng, write_video
+from PIL import Image
 from pyarrow import parquet
 
 from tripletcl.cli.app import app
@@ -23,6 +25,7 @@ from tripletcl.gallery.inputs import expand, list_shards
 from tripletcl.gallery.places import Place
 from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import FactIndex, writing
+from tripletcl.retrieval.photos import unit_rows
 
 CLOSE = 2e-3
 """The most that rounding to float16 changes."""
@@ -154,6 +157,29 @@ def test_lists_and_archives_give_the_vectors_of_the_folder(
     assert rows["05.png"]["path"] == f"{tmp_path}/000.tar/05.png"
     assert_close(rows, {name: row for name, row in expected.items() if name != "31.png"})
     assert list_shards(str(tmp_path), 5, "webdataset").names == [[f"{tmp_path}/00{n}.tar"] for n in (0, 1)]
+
+
+def test_raw_photos_and_videos_are_embedded_as_in_an_index(model: Path, tmp_path: Path) -> None:
+    """In a folder, at an address, and in an archive."""
+    pytest.importorskip("rawpy")
+    fsspec = pytest.importorskip("fsspec")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    scene = Image.radial_gradient("L").convert("RGB").resize((96, 64))
+    files = [write_dng(folder / "a.dng", scene, 6), write_video(folder / "b.mp4")]
+    with tarfile.open(tmp_path / "000.tar", "w") as archive:
+        for each in files:
+            archive.add(each, each.name)
+    memory = fsspec.filesystem("memory")
+    memory.pipe({f"/media/{each.name}": each.read_bytes() for each in files})
+    embedder = FactEmbedder.from_pretrained(model)
+    expected = unit_rows(embedder.encode_images(files), files)
+    for number, source in enumerate((str(folder), str(tmp_path / "000.tar"), "memory://media")):
+        embed_photos(model, source, tmp_path / f"out{number}")
+        rows = read_parts(tmp_path / f"out{number}")
+        assert [rows[name]["broken"] for name in ("a.dng", "b.mp4")] == [None, None]
+        vectors = np.array([rows[name]["vector"] for name in ("a.dng", "b.mp4")], np.float32)
+        np.testing.assert_allclose(vectors, expected, atol=CLOSE)
 
 
 def test_an_archive_that_was_cut_keeps_what_can_be_read(model: Path, photos: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tripletcl.data.fact_table import SPLITS
 from tripletcl.data.folding import Fold
-from tripletcl.data.images import clamp, decode_image, map_in_threads, photo_digest, photo_size, read_photo
+from tripletcl.data.images import clamp, decode_image, map_in_threads, photo_digest, photo_size, read_photo, try_decode
 from tripletcl.data.labels import SHOWN
 from tripletcl.data.missing import by_other_form, describe_form
 from tripletcl.data.tables import Row, Scan, describe_placeholders, scan_table
@@ -210,10 +210,9 @@ def _inspect(root: Path, image: str) -> tuple[str | None, Kind | None, str]:
         return None, "missing file", f"{image!r} does not exist in {root}"
     except OSError as error:
         return None, "missing file", f"{image!r} cannot be read: {error.strerror or error}"
-    try:
-        decode_image(raw, DECODED_SIZE, name=repr(image))
-    except UserError as error:
-        return photo_digest(raw), "undecodable image", str(error)
+    decoded = try_decode(raw, partial(decode_image, size=DECODED_SIZE, name=image), name=image)
+    if isinstance(decoded, str):
+        return photo_digest(raw), "undecodable image", f"{image!r}: {decoded}"
     return photo_digest(raw), None, ""
 
 

@@ -24,7 +24,18 @@ import numpy as np
 from PIL import Image, ImageDraw, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
-from tripletcl.data.media import HEIF, INSTALL_MEDIA, RAW, VIDEO, media_suffixes, open_heif, open_raw, open_video
+from tripletcl.data.media import (
+    HEIF,
+    INSTALL_MEDIA,
+    JPEG,
+    RAW,
+    VIDEO,
+    is_heif,
+    media_suffixes,
+    open_heif,
+    open_raw,
+    open_video,
+)
 from tripletcl.errors import UserError
 from tripletcl.progress import report
 
@@ -185,7 +196,8 @@ def decode_image(source: ImageLike, size: int, name: str | None = None, box: Pix
         source: A path, the bytes of a file, a Pillow image, or a uint8 array `[H, W]`, `[H, W, 3]`, `[H, W, 4]`, or
             `[3, H, W]`.
         size: The side of the square, in pixels.
-        name: The image's name in an error; None is the path, if `source` is one.
+        name: The image's name in an error; None is the path, if `source` is one. Its suffix tells RAW photos and videos
+            that are given as bytes.
         box: The part of it, if `source` is not a `Region`, which has its own.
 
     Returns:
@@ -197,7 +209,7 @@ def decode_image(source: ImageLike, size: int, name: str | None = None, box: Pix
     if size < 1:
         raise UserError(f"the image size must be at least 1 pixel, not {size}")
     box = source.box if isinstance(source, Region) else box
-    with _naming(source, name), _open(source) as image:
+    with _naming(source, name), _open(source, name) as image:
         extent = _load(image, None if box else size, own=image is not source)
         part = _crop(image, box) if box else image
         return _square(part, part.size if box else extent, size, _orientation(image))
@@ -215,7 +227,7 @@ def decode_parts(
         decodes = (partial(decode_image, size=size, name=name, box=box) for box in boxes)
         return [try_decode(source, decode, name) for decode in decodes]
     try:
-        with _naming(source, name), _open(source) as image:
+        with _naming(source, name), _open(source, name) as image:
             _load(image, None, own=True)
             cut = [None if box is None else _try_part(image, box, size) for box in boxes]
     except UserError as error:
@@ -247,7 +259,7 @@ def decode_thumbnail(source: ImageLike, size: int, name: str | None = None) -> I
     Raises:
         UserError: As `decode_image`.
     """
-    with _naming(source, name), _open(source) as image:
+    with _naming(source, name), _open(source, name) as image:
         whole = image.size
         extent = _load(image, size, own=image is not source)
         scale = min(1.0, size / max(image.size))
@@ -431,21 +443,24 @@ def _naming(source: ImageLike, name: str | None) -> Iterator[None]:
         raise UserError(f"{name or _name(source)}: {_reason(error)}") from error
 
 
-def _open(source: ImageLike) -> contextlib.AbstractContextManager[Image.Image]:
+def _open(source: ImageLike, name: str | None = None) -> contextlib.AbstractContextManager[Image.Image]:
+    """Open an image by its content; RAW photos and videos, which cannot be told by it, by their suffix."""
     if isinstance(source, Image.Image):
         return contextlib.nullcontext(source)  # the caller's image: left open
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    suffix = "" if isinstance(source, bytes) else os.path.splitext(source)[1].lower()  # noqa: PTH122 - as above
-    if suffix in VIDEO and not isinstance(source, bytes):
-        return open_video(source)  # by its path: it may be larger than the memory
+    suffix = os.path.splitext(name or "" if isinstance(source, bytes) else source)[1].lower()  # noqa: PTH122 - as above
+    if suffix in VIDEO:
+        return open_video(source)  # by its path, if it has one: it may be larger than the memory
     raw = source if isinstance(source, bytes) else read_photo(source)
-    if suffix in RAW:
-        return open_raw(raw)
-    if raw.startswith(b"\xff\xd8\xff"):  # Image.open refuses a JPEG by its pixels, without asking for its scale
+    if not raw:
+        raise UserError("an empty file")
+    if raw.startswith(JPEG):  # Image.open refuses a JPEG by its pixels, without asking for its scale
         with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
             return JpegImageFile(io.BytesIO(raw))
-    if raw[4:8] == b"ftyp" and b"avif" not in raw[:64]:
+    elif suffix in RAW:
+        return open_raw(raw)
+    if is_heif(raw):
         return open_heif(raw)
     return Image.open(io.BytesIO(raw))
 
@@ -578,6 +593,6 @@ def _reason(error: Exception) -> str:
         return "no such file"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"too large ({error})"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+    if reason := getattr(error, "strerror", None):  # of the system, and of PyAV
+        return str(reason)
+    return " ".join(str(error).split()) or type(error).__name__

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tripletcl.data.images import map_in_threads
+from tripletcl.data.images import decode_image, map_in_threads, try_decode
 from tripletcl.embedding import FactEmbedder
 from tripletcl.errors import UserError, check_count
 from tripletcl.files import FileStamp, content_digest, reading, verified
@@ -307,7 +308,9 @@ def embed_rows(
 
     def decode(name: str) -> tuple[FileStamp, np.ndarray | str]:
         stamp, content = read(name)
-        return stamp, content if isinstance(content, str) else _decode(embedder, content)
+        if isinstance(content, str):
+            return stamp, content
+        return stamp, try_decode(content, partial(decode_image, size=embedder.image_size, name=name), name)
 
     photos: list[tuple[str, FileStamp]] = []
     broken: list[str | None] = []
@@ -323,11 +326,3 @@ def embed_rows(
                 vectors[readable] = unit_rows(embedder.vectors_of(representation), [names[n] for n in readable])
             report("photos of this shard", len(photos), len(names))
     return ShardRows(photos, vectors, broken)
-
-
-def _decode(embedder: FactEmbedder, content: bytes) -> np.ndarray | str:
-    """The pixels of a photo, or the reason why it cannot be decoded."""
-    try:
-        return embedder.decode(content)
-    except UserError as error:
-        return str(error).removeprefix("an image given as bytes: ")

@@ -13,6 +13,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Literal, cast
 
 from tripletcl.data.images import MOST_BYTES, image_suffixes, list_images, read_photo
+from tripletcl.data.media import VIDEO
 from tripletcl.errors import UserError
 from tripletcl.files import FileStamp, stat_file
 from tripletcl.gallery.places import Place, reaching
@@ -29,8 +30,8 @@ NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 MISSING = FileStamp(-1, -1)
 
-Content = tuple[FileStamp, bytes | str]
-"""A photo's stamp, and its bytes, or the reason why they cannot be read."""
+Content = tuple[FileStamp, bytes | Path | str]
+"""A photo's stamp, and its bytes, or the file of a video, or the reason why they cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _read_here(name: str) -> Content:
     stamp = MISSING
     try:
         stamp = stat_file(name)
-        return stamp, read_photo(name)
+        return stamp, path if (path := Path(name)).suffix.lower() in VIDEO else read_photo(name)
     except FileNotFoundError:
         return stamp, "no such file"
     except OSError as error:
