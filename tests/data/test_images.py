@@ -504,7 +504,7 @@ def test_parts_of_a_photo_are_those_that_are_decoded_one_by_one(
     boxes = [(0, 0, 50, 40), None, (400, 0, 500, 10), (-4, 100, 390, 299), None, (7, 7, 8, 8)]
     outside = "its box [400, 0, 500, 10] is outside the photo, which has 400 x 300 pixels"
     opened, original = [], images._open
-    monkeypatch.setattr(images, "_open", lambda source: opened.append(source) or original(source))
+    monkeypatch.setattr(images, "_open", lambda source, *name: opened.append(source) or original(source, *name))
     together = decode_parts(path, 16, boxes)
     assert len(opened) == 3  # for all boxes once, and for the whole photo, which may be read at a fraction of its size
     for box, part in zip(boxes, together, strict=True):
