@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -12,9 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from tripletcl.embedding.minilm import bundled_encoder
+from tripletcl.embedding.text_file import TextFile, read_texts, write_texts
 from tripletcl.embedding.word_vectors import WordVectors
-from tripletcl.errors import UserError
-from tripletcl.files.arrays import ArrayFile, read_arrays, read_cached, write_arrays
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +53,7 @@ class TextVectors:
         self._given, self._name = encoder, name
         self._encoded: dict[str, np.ndarray] = {}
         self._folder: Path | None = None
+        self._opened: TextFile | None = None
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -78,37 +76,31 @@ class TextVectors:
 
     def save(self, path: Path) -> None:
         """Write the vectors of all texts so far, whole or not at all, unless the file has them all."""
-        if self._encoded.keys() - _read(path).keys():
-            _write(path, self._encoded)
+        if self._encoded.keys() - read_texts(path).keys():
+            write_texts(path, self._encoded)
 
     def load(self, path: Path) -> None:
         """Read the vectors that `save` wrote with the same encoder; a missing or damaged file has none."""
-        self._encoded |= _read(path)
+        self._encoded |= read_texts(path)
+
+    @property
+    def _file(self) -> TextFile | None:
+        """That of the folder for the encoder."""
+        fingerprint = getattr(self.encoder, "fingerprint", None)
+        if self._folder is None or fingerprint is None:
+            return None
+        path = self._folder / f"texts-{fingerprint}.safetensors"
+        if self._opened is None or self._opened.path != path:
+            self._opened = TextFile(path)
+        return self._opened
 
     def _encode(self, texts: list[str]) -> dict[str, np.ndarray]:
         """Encode texts, or take them from the folder."""
-        fingerprint = getattr(self.encoder, "fingerprint", None)
-        if self._folder is None or fingerprint is None:
-            return dict(zip(texts, self._compute(texts), strict=True))
-        path = self._folder / f"texts-{fingerprint}.safetensors"
-        stored = _read(path)
-        if new := [text for text in texts if text not in stored]:
-            stored |= zip(new, self._compute(new), strict=True)
-            with suppress(UserError):  # a full disk, or a folder that may not be written: it only saves time
-                _write(path, stored)
-        return {text: stored[text].copy() for text in texts}  # no views of the vectors of all texts
-
-    def _compute(self, texts: list[str]) -> Iterable[np.ndarray]:
-        return np.asarray(self.encoder.encode(texts))
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    return read_cached(path, _parse, read_arrays) or {}
-
-
-def _write(path: Path, encoded: dict[str, np.ndarray]) -> None:
-    write_arrays(path, {"vectors": np.stack(list(encoded.values()))}, {"texts": json.dumps(list(encoded))})
-
-
-def _parse(stored: ArrayFile) -> dict[str, np.ndarray]:
-    return dict(zip(json.loads(stored.about["texts"]), stored.arrays["vectors"], strict=True))
+        file = self._file
+        found = {} if file is None else file.find(texts)
+        if new := [text for text in texts if text not in found]:
+            encoded = dict(zip(new, np.asarray(self.encoder.encode(new)), strict=True))
+            if file is not None:
+                file.add(encoded)
+            found |= encoded
+        return found
