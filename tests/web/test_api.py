@@ -9,8 +9,10 @@ import json
 import os
 import shutil
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from tripletcl.progress import report
 from tripletcl.retrieval import Filter, writing
 from tripletcl.runs.asking import ask
 from tripletcl.runs.collection import open_collection, open_model
+from tripletcl.web import api as interface
 from tripletcl.web.api import build_api
 from tripletcl.web.api_models import Found, Listed
 from tripletcl.web.jobs import Job, Jobs, NotHere
@@ -123,6 +126,27 @@ def test_answers_are_what_their_documented_models_write(asked: TestClient) -> No
         documented = asked.get("/openapi.json").json()["paths"][route.partition("?")[0].replace(photo, "{photo}")]
         schema = documented["get"]["responses"]["200"]["content"]["application/json"]["schema"]
         assert schema == {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def test_questions_wait_in_line_for_those_before_them(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, answered = client.query("robot", k=3), interface._page
+    lock, now, most = threading.Lock(), 0, 0
+
+    def slow(*args: Any) -> Found:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+        return answered(*args)
+
+    monkeypatch.setattr(interface, "_page", slow)
+    with ThreadPoolExecutor(3 * interface.AT_ONCE) as visitors:
+        answers = list(visitors.map(lambda _: client.query("robot", k=3), range(3 * interface.AT_ONCE)))
+    assert answers == [expected] * len(answers)
+    assert 1 < most <= interface.AT_ONCE
 
 
 def test_a_photo_of_any_name_leads_to_its_file(client: Client, run: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, File, Form, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
@@ -41,6 +42,10 @@ MOST_HITS, MOST_EXAMPLES, MOST_CHARACTERS = 500, 20, 500
 SIZES = (320, 1600)
 """Pixels of the longer side of a thumbnail: in a grid, and on a screen."""
 CACHE_SECONDS = 3600
+
+AT_ONCE = 4
+"""Questions that are answered at a time. The others wait in line: who comes first is answered first, where forty
+threads that share the processors would all end late."""
 
 DESCRIPTION = """Ask a photo collection, describe photos, and teach a run new facts.
 
@@ -143,8 +148,10 @@ def _json(answer: BaseModel) -> Response:
 
 
 def _add_questions(api: FastAPI, library: Library, uploads: Uploads) -> None:
+    turns = CapacityLimiter(AT_ONCE)
+
     @api.get("/query", tags=["photos"], summary="Photos that show something", response_model=Found)
-    def query(
+    async def query(
         where: Where,
         words: Annotated[
             str,
@@ -157,12 +164,19 @@ def _add_questions(api: FastAPI, library: Library, uploads: Uploads) -> None:
         limit: Limit = 24,
     ) -> Response:
         """Read as the command line's `query` reads its words; `like` and `unlike` are example photos."""
-        wanted, unwanted = ([library.path(each) for each in ids] for ids in (like, unlike))
-        return _json(_page(library, words, wanted, unwanted, where, k, offset, limit))
+
+        def page() -> Response:
+            wanted, unwanted = ([library.path(each) for each in ids] for ids in (like, unlike))
+            return _json(_page(library, words, wanted, unwanted, where, k, offset, limit))
+
+        return await to_thread.run_sync(page, limiter=turns)
 
     @api.get("/photos/{photo}/similar", tags=["photos"], summary="Photos that show the same", response_model=Found)
-    def similar(photo: str, where: Where, k: Most = None, offset: Offset = 0, limit: Limit = 24) -> Response:
-        return _json(_page(library, "", [library.path(photo)], [], where, k, offset, limit))
+    async def similar(photo: str, where: Where, k: Most = None, offset: Offset = 0, limit: Limit = 24) -> Response:
+        def page() -> Response:
+            return _json(_page(library, "", [library.path(photo)], [], where, k, offset, limit))
+
+        return await to_thread.run_sync(page, limiter=turns)
 
     @api.get("/photos/{photo}/facts", tags=["photos"], summary="The facts that a photo of the index shows")
     def facts(photo: str, k: Count = 5) -> Facts:
