@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -240,8 +241,14 @@ class Rows:
         if k < len(scores):  # names are read only of those that may be among the k best
             among = scores >= np.partition(scores, -k)[-k]
             scores, rows = scores[among], rows[among]
-        paths = Paths(self.table.names)
-        order = sorted(range(len(rows)), key=lambda i: (-scores[i], paths[int(rows[i])]))[:k]
+        values, paths = scores.tolist(), Paths(self.table.names)
+        count_of = Counter(values)
+
+        def place(at: int) -> tuple[float, Path]:
+            """A path is read only where it decides."""
+            return -values[at], paths[int(rows[at])] if count_of[values[at]] > 1 else Path()
+
+        order = sorted(range(len(rows)), key=place)[:k]
         return scores[order], rows[order]
 
     def structure(self) -> Structure | None:
