@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tripletcl.data.facts import Fact
-from tripletcl.embedding import EmbedderSpec, FactEmbedder, TextEmbedder, build_embedder, text_base
+from tripletcl.embedding import EmbedderSpec, FactEmbedder, TextEmbedder, build_embedder, text_base, text_embedder
 from tripletcl.embedding.base import ImageBase, Shape, base_shape, start_image_base
 from tripletcl.embedding.text_base import BREADTH, IMAGE_SHARE, SHARPNESS, TEMPERATURE, TEXT_SHARE
+from tripletcl.embedding.text_vectors import TextVectors
 from tripletcl.errors import UserError
 
 
@@ -33,8 +35,8 @@ class Words:
         return torch.from_numpy(text_base.cosines_of(encoded.numpy(), self.descriptions.numpy()).max(axis=1))
 
     def seen(self, encoded: Tensor, own: Tensor, described: Tensor) -> Tensor:
-        arrays = encoded.numpy(), self.descriptions.numpy(), own.numpy(), described.numpy()
-        return torch.from_numpy(text_base.seen(*arrays)).float()
+        [cosines] = text_base.cosines_of(encoded.numpy(), self.descriptions.numpy())
+        return torch.from_numpy(text_base.seen(cosines, own.numpy(), described.numpy())).float()
 
     @staticmethod
     def join(own: Tensor, taught: Tensor, known: Tensor) -> Tensor:
@@ -134,6 +136,56 @@ def test_before_any_lesson_a_pair_answers_by_its_own_space_and_stays_so_for_what
     assert torch.equal(loaded.vectors_of(representation), embedder.vectors_of(representation))
     assert torch.equal(loaded.encode_units(["dog", "cat"]), embedder.encode_units(["dog", "cat"]))
     assert loaded.trunk_fingerprint() == embedder.trunk_fingerprint()
+
+
+class Letters:
+    """Encodes a text by the number of each of its letters."""
+
+    width = 26
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([[text.count(chr(97 + letter)) + 0.1 for letter in range(26)] for text in texts], np.float32)
+
+
+def text_side() -> TextEmbedder:
+    """A base of three classes, of which two facts were taught."""
+    known = ["dog, hound: an animal", "kite: a toy", "bird: an animal that flies"]
+    encoded = text_base.unit_length(Letters().encode(known).astype(float))
+    weights = {"centre": np.zeros(26, np.float32), "base.descriptions": encoded, "base.names": encoded[:2] ** 2}
+    facts = [Fact("dog", "running"), Fact("person", "riding", "horse")]
+    return TextEmbedder(EmbedderSpec(base="classes"), weights, TextVectors(Letters()), facts, known, [0.3, 0.4])
+
+
+def test_what_is_asked_again_is_remembered_and_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slow twin is an embedder that nobody has asked anything."""
+    monkeypatch.setattr(text_embedder, "LATEST", 3)
+    embedder, seen = text_side(), np.random.default_rng(0).random((4, 3), np.float32)
+    words = ["dog", "person", "a kite", "rider", "dogs running", "animal"]
+    for word in [*words, *words[::-1], *words]:
+        for units in ((word, None, None), (None, word, None), ("dog", "running", word), (word, "riding", "horse")):
+            fresh = text_side()
+            np.testing.assert_array_equal(embedder.encode_queries([units]), fresh.encode_queries([list(units)]))
+            np.testing.assert_array_equal(embedder.encode_levelled(units), fresh.encode_levelled(units))
+            assert embedder.near_facts(units) == fresh.near_facts(units)
+        for unit in (None, 0, 1):
+            assert embedder.familiarity(word, unit) == text_side().familiarity(word, unit)
+            assert embedder.nearest_of_base(word, unit) == text_side().nearest_of_base(word, unit)
+            again = embedder.seen_by_base(word, seen, unit)
+            np.testing.assert_array_equal(again, text_side().seen_by_base(word, seen, unit))
+
+
+def test_one_answer_computes_what_a_word_means_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    compare = text_base.cosines_of
+    monkeypatch.setattr(text_base, "cosines_of", lambda *arrays: compared.append(1) or compare(*arrays))
+    embedder = text_side()
+    for _ in range(2):
+        embedder.encode_queries([("bird", None, None)])
+        embedder.near_facts(["bird", None, None])
+        embedder.familiarity("bird", 0)
+        embedder.nearest_of_base("bird", 0)
+        embedder.seen_by_base("bird", np.ones((2, 3), np.float32), 0)
+    assert len(compared) == 3  # its base block, the names near it, and the classes
 
 
 def test_what_has_no_base_is_one_sentence(pair: EmbedderSpec) -> None:

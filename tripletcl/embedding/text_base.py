@@ -44,21 +44,19 @@ def base_blocks(encoded: np.ndarray, descriptions: np.ndarray | None) -> np.ndar
     return np.sqrt(weights / weights.sum(axis=1, keepdims=True))
 
 
-def seen(encoded: np.ndarray, descriptions: np.ndarray, own: np.ndarray, described: np.ndarray) -> np.ndarray:
+def seen(cosines: np.ndarray, own: np.ndarray, described: np.ndarray) -> np.ndarray:
     """Compute the evidence that images show what a text means: `sum_c p_c exp(BREADTH (cos_c - max cos))`.
 
     The posteriors p are those at temperature 1. A class whose description has the words of the text counts whole.
 
     Args:
-        encoded: The encoder's vector of the text, `[1, E]`.
-        descriptions: Of the classes, `[W, E]`.
+        cosines: Of the text and the descriptions of the classes, `[W]`.
         own: Base blocks `[N, W]` of images, of any length.
         described: `[W]` bool, the classes whose description has all words of the text.
 
     Returns:
         `[N]`.
     """
-    cosines = cosines_of(encoded, descriptions)[0]  # [W]
     posteriors = np.maximum(own.astype(np.float64), 0) ** (2 * TEMPERATURE)
     posteriors = posteriors / np.maximum(posteriors.sum(axis=1, keepdims=True), SMALLEST)
     return posteriors @ np.where(described, 1.0, np.exp(BREADTH * (cosines - cosines.max())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -37,6 +37,8 @@ MOST_NAMED = 3
 """Taught facts near a query that a reader is told of."""
 MOST_LEVELLED = 20
 """Taught facts of a query whose presence is looked for."""
+LATEST = 64
+"""Texts and queries whose vectors are remembered: the parts of one answer ask for the same ones."""
 TEXT_PART = "text."
 """The beginning of the names of its weights in the file of a whole model."""
 TEXT_DIGEST = "text_sha256"
@@ -76,6 +78,8 @@ class TextEmbedder(Taught):
         self.spec, self.vectors = spec, vectors
         self.facts, self.base_descriptions, self.levels = tuple(facts), tuple(base_descriptions), tuple(levels)
         self._weights, self._fingerprint = weights, fingerprint
+        self._query, self._asked = lru_cache(LATEST)(self._encode_query), lru_cache(LATEST)(self._find_asked)
+        self._cosines, self._described = lru_cache(LATEST)(self._compare), lru_cache(LATEST)(self._find_described)
 
     def fingerprint(self) -> str:
         """Return that of the whole model, as it was saved."""
@@ -162,9 +166,11 @@ class TextEmbedder(Taught):
         Returns:
             None for a model without a base, whose queries are the vectors of their units.
         """
-        return None if self.spec.base is None or not queries else np.stack(list(map(self._encode_query, queries)))
+        if self.spec.base is None or not queries:
+            return None
+        return np.stack([self._query(tuple(units)) for units in queries])
 
-    def _encode_query(self, units: Sequence[str | None]) -> np.ndarray:
+    def _encode_query(self, units: tuple[str | None, ...]) -> np.ndarray:
         named = [unit for unit, text in enumerate(units) if text is not None]
         encoded = self.vectors([self.spec.prompt(str(units[unit]), unit) for unit in named])
         blocks = text_base.base_blocks(encoded, self._descriptions)  # [n, W]
@@ -178,8 +184,9 @@ class TextEmbedder(Taught):
 
     def asked_facts(self, units: Sequence[str | None]) -> Asked | None:
         """Find the taught facts that a query asks; None without any, or without a base."""
-        if self.spec.base is None or not self.facts:
-            return None
+        return None if self.spec.base is None or not self.facts else self._asked(tuple(units))
+
+    def _find_asked(self, units: tuple[str | None, ...]) -> Asked | None:
         return self._taught_facts.asked(units, self._familiarity_of_names)
 
     def near_facts(self, units: Sequence[str | None]) -> tuple[list[Fact], float]:
@@ -222,8 +229,12 @@ class TextEmbedder(Taught):
         """
         if self._descriptions is None:
             return math.inf
-        known = np.concatenate([self._descriptions, self._weights["base.names"]])
-        return float(text_base.cosines_of(words[None], known).max())
+        return float(text_base.cosines_of(words[None], self._names).max())
+
+    @cached_property
+    def _names(self) -> np.ndarray:
+        """What the classes are called and are, in float64."""
+        return np.concatenate([self._descriptions, self._weights["base.names"]])
 
     # --- the base ----------------------------------------------------------------------------------------------------
 
@@ -231,7 +242,7 @@ class TextEmbedder(Taught):
         """Name what answers a text that was never taught: the classes of a soft vocabulary with the most weight."""
         if self._descriptions is None or not self.base_descriptions:
             return []
-        weights = text_base.cosines_of(self._raw(text, unit), self._descriptions)[0]
+        weights = self._cosines(self.spec.prompt(text, unit))
         nearest = np.argsort(-weights, kind="stable")[:count]
         return [re.split("[:,] ", self.base_descriptions[number], maxsplit=1)[0] for number in nearest]
 
@@ -245,7 +256,7 @@ class TextEmbedder(Taught):
         prompt = self.spec.prompt(text, unit)
         if self._descriptions is None or prompt in self._taught_prompts:
             return None
-        return float(text_base.cosines_of(self._raw(text, unit), self._descriptions).max())
+        return float(self._cosines(prompt).max())
 
     def seen_by_base(self, text: str, vectors: np.ndarray, unit: int | None = None) -> np.ndarray:
         """Return the evidence that images show what a text means to the base, `[N]` in [0, 1].
@@ -257,16 +268,21 @@ class TextEmbedder(Taught):
         """
         assert self._descriptions is not None
         own = np.asarray(vectors)[:, : len(self._descriptions)]
+        return text_base.seen(self._cosines(self.spec.prompt(text, unit)), own, self._described(text))
+
+    def _compare(self, prompt: str) -> np.ndarray:
+        """The cosines `[W]` of what the encoder reads and the descriptions."""
+        assert self._descriptions is not None
+        return text_base.cosines_of(self.vectors([prompt]), self._descriptions)[0]
+
+    def _find_described(self, text: str) -> np.ndarray:
+        """`[W]` bool, the descriptions that have all words of a text."""
         words = word_forms(text)
-        described = np.array([words <= each for each in self._description_words])
-        return text_base.seen(self._raw(text, unit), self._descriptions, own, described)
+        return np.array([words <= each for each in self._description_words])
 
     @cached_property
     def _description_words(self) -> list[frozenset[str]]:
         return [word_forms(each) for each in self.base_descriptions]
-
-    def _raw(self, text: str, unit: int | None) -> np.ndarray:
-        return self.vectors([self.spec.prompt(text, unit)])
 
     # --- on disk -----------------------------------------------------------------------------------------------------
 
