@@ -17,7 +17,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from tripletcl.cli.app import app
-from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding import EmbedderSpec, FactEmbedder, build_embedder
 from tripletcl.errors import UserError
 from tripletcl.gallery import Embedded, embed_photos, import_parts
 from tripletcl.gallery.embed import Job, ShardWorker
@@ -180,6 +180,20 @@ def test_raw_photos_and_videos_are_embedded_as_in_an_index(model: Path, tmp_path
         assert [rows[name]["broken"] for name in ("a.dng", "b.mp4")] == [None, None]
         vectors = np.array([rows[name]["vector"] for name in ("a.dng", "b.mp4")], np.float32)
         np.testing.assert_allclose(vectors, expected, atol=CLOSE)
+
+
+def test_parts_of_a_model_with_a_base_make_its_index(photos: Path, tmp_path: Path) -> None:
+    """As of `tripletcl photos`, whose vectors are wider than what is taught."""
+    embedder = build_embedder(EmbedderSpec(base="classes", image_size=32, freeze_until="all"), 0)
+    embedder.save_pretrained(tmp_path / "model", [])
+    embed_photos(tmp_path / "model", photos / "a", tmp_path / "parts")
+    with writing(tmp_path / "index", embedder) as imported:
+        changes = import_parts(imported, tmp_path / "parts")
+    built = FactIndex.build(embedder, photos / "a")
+    assert sorted(changes.added) == sorted(built.paths)
+    expected = {hit.path: hit.score for hit in built.search("dog", k=20)}
+    found = {hit.path: hit.score for hit in imported.search("dog", k=20)}
+    assert found == pytest.approx(expected, abs=CLOSE)
 
 
 def test_an_archive_that_was_cut_keeps_what_can_be_read(model: Path, photos: Path, tmp_path: Path) -> None:

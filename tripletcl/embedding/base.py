@@ -68,6 +68,16 @@ def base_shape(spec: EmbedderSpec) -> Shape | None:
     return Shape(CLASSES, soft=True)
 
 
+def vector_width(spec: EmbedderSpec) -> int:
+    """Return the width of a model's vectors: with a base, W + D + 1.
+
+    Raises:
+        UserError: as `base_shape`.
+    """
+    shape = base_shape(spec)
+    return spec.width if shape is None else shape.width + spec.width + 1
+
+
 class ImageBase(nn.Module):
     """Maps the representation of an image to its base block `[B, W]`, and puts it before the taught block.
 

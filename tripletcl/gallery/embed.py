@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from tripletcl.data.images import decode_image, map_in_threads, try_decode
-from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding import EmbedderSpec, FactEmbedder
+from tripletcl.embedding.base import vector_width
 from tripletcl.errors import UserError, check_count
-from tripletcl.files import FileStamp, content_digest, reading, verified
+from tripletcl.files import FileStamp, content_digest, reading, validated, verified
 from tripletcl.files.documents import EMBEDDER, signed
 from tripletcl.gallery.inputs import Content, Files, Kind, Shards, expand, list_shards, open_shard
 from tripletcl.gallery.parts import (
@@ -156,7 +157,7 @@ def _describe(model: Path, shards: Shards, stage: int | None, layout: LayoutName
     description = read_description(model / EMBEDDER, "embedder")
     fingerprint = description.get("fingerprint") or FactEmbedder.from_pretrained(model).fingerprint()
     with reading(model / EMBEDDER):
-        width = int(description["spec"]["width"])
+        width = vector_width(validated(EmbedderSpec, description["spec"]))
     return {
         "format": FORMAT,
         "model": fingerprint,
