@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from colour_embedder import ColourEmbedder
 
+from tripletcl.data.media import HEIF, INSTALL_MEDIA, RAW, VIDEO
 from tripletcl.errors import UserError
 from tripletcl.progress import Progress, listening
-from tripletcl.retrieval import Changes, FactIndex, writing
+from tripletcl.retrieval import Changes, FactIndex, table, writing
 
 Write = Callable[..., Path]
 Opened = Callable[[], Iterator[FactIndex]]
@@ -72,6 +73,30 @@ def test_only_new_and_changed_photos_are_encoded_and_missing_ones_removed(
     assert sorted(embedder.photos_read) == sorted([new, changed])
     with opened() as index:
         assert vectors(index) == vectors(FactIndex.build(ColourEmbedder(), photos))
+
+
+def test_photos_that_lacked_a_package_are_read_once_it_is_installed(
+    opened: Opened, embedder: ColourEmbedder, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HEIC that is named .jpg, say: its file has not changed."""
+    late, decode = photos / "1.png", embedder.decode
+    wanting = UserError(f"{late}: an image in HEIF; {INSTALL_MEDIA}")
+
+    def without(path: Path) -> np.ndarray:
+        if path == late:
+            raise wanting
+        return decode(path)
+
+    with monkeypatch.context() as patch, opened() as index:
+        patch.setattr(embedder, "decode", without)
+        patch.setattr(table, "media_suffixes", frozenset)
+        assert index.sync(photos).skipped == [(late, f"an image in HEIF; {INSTALL_MEDIA}")]
+        assert index.agrees_with(photos)
+    monkeypatch.setattr(table, "media_suffixes", lambda: HEIF | RAW | VIDEO)
+    with opened() as index:
+        assert not index.agrees_with(photos)
+        assert index.sync(photos) == Changes(added=[late])
+        assert index.agrees_with(photos)
 
 
 def test_a_photo_is_the_same_by_path_size_and_time(opened: Opened, embedder: ColourEmbedder, photos: Path) -> None:

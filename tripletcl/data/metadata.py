@@ -87,7 +87,7 @@ def _read(path: Path) -> Metadata:
 
 
 def _of_exif(exif: Any, size: tuple[int, int]) -> Metadata:
-    """What EXIF data say of a photo of this upright (width, height)."""
+    """Metadata that EXIF data say of a photo of this upright (width, height)."""
     main = _or_none(lambda: dict(exif.items())) or {}
     details = _tags(exif, ExifTags.IFD.Exif)
     latitude, longitude = _or_none(lambda: _place(_tags(exif, ExifTags.IFD.GPSInfo))) or (None, None)
@@ -102,7 +102,7 @@ def _of_exif(exif: Any, size: tuple[int, int]) -> Metadata:
 
 
 def _of_raw(file: BinaryIO) -> Metadata:
-    """What a RAW photo says: most are TIFF files, the others have the EXIF data in a preview."""
+    """Metadata of a RAW photo: most are TIFF files, the others have the EXIF data in a preview."""
     head = read_raw_head(file)
     exif: Any = Image.Exif()
     file.seek(0)
@@ -113,7 +113,7 @@ def _of_raw(file: BinaryIO) -> Metadata:
 
 
 def _of_video(tags: Mapping[str, str], size: tuple[int, int]) -> Metadata:
-    """What the tags of a video say; a time with a zone is by the clock there, one in UTC by that of this machine."""
+    """Metadata from the tags of a video; a time with a zone is by the clock there, one in UTC by this machine's."""
     place = _or_none(lambda: _iso_place(tags.get(f"{APPLE}location.iso6709") or tags["location"]))
     latitude, longitude = place or (None, None)
     return Metadata(

@@ -10,6 +10,7 @@ from typing import Protocol, overload
 import numpy as np
 
 from tripletcl.data.facts import UNITS
+from tripletcl.data.media import HEIF, INSTALL_MEDIA, RAW, VIDEO, media_suffixes
 from tripletcl.data.metadata import Metadata
 from tripletcl.files import FileStamp, stat_file
 from tripletcl.retrieval.details import PHOTO_TYPE, PhotoDetails, photo_details, set_details, unread_records
@@ -320,8 +321,14 @@ class Known(Protocol):
 
 
 def changed_photos(table: Known, names: Sequence[str]) -> list[str]:
-    """Those of some photos that are new, or whose size or time of modification differs from the table's."""
-    return [name for name, stamp in zip(names, table.stamps_of(names), strict=True) if not _is_known(stamp, name)]
+    """Those of some photos that are new, or whose size or time of modification differs from the table's.
+
+    Those that lacked a package are new once it is installed.
+    """
+    again = {name for name, (_, reason) in table.broken.items() if reason.endswith(INSTALL_MEDIA)}
+    again = again if again and media_suffixes() >= HEIF | RAW | VIDEO else set()
+    stamps = zip(names, table.stamps_of(names), strict=True)
+    return [name for name, stamp in stamps if name in again or not _is_known(stamp, name)]
 
 
 def photos_below(table: Known, folder: Path) -> list[str]:
