@@ -6,7 +6,8 @@ The run is that of `tripletcl photos` on drawn scenes, and the rows of its index
 names, until there are as many as asked for; their structure is the one that an index of that size gets.
 
 A visitor asks for a page of photos, as the first page does, by a word that the model knows, that somebody asked for
-before, or that is new. "memory" is what the server's process takes beside mapped files.
+before, or that is new: the folder of what was encoded before is empty. "memory" is what the server's process takes
+beside mapped files. "--parts" times the parts of one answer instead, in this process, without HTTP.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,12 +29,16 @@ import numpy as np
 
 from tripletcl import Client
 from tripletcl.embedding import TextEmbedder
-from tripletcl.retrieval import FactIndex, writing
+from tripletcl.retrieval import FactIndex, Hit, Request, answer, notes_on, parse_request, writing
+from tripletcl.retrieval.presence import presences
+from tripletcl.retrieval.request import query_vectors
 from tripletcl.retrieval.table import blocks
+from tripletcl.runs.asking import ask as ask_collection
+from tripletcl.runs.collection import open_collection
 from tripletcl.runs.photos import collect
 from tripletcl.scenes import write_scenes
 
-UNITS, NOISE, BLOCK, ROUNDS = 3, 0.01, 4096, 3
+UNITS, NOISE, BLOCK, ROUNDS, PAGE = 3, 0.01, 4096, 3, 24
 ADJECTIVES = ("", "small", "wet", "striped", "green", "old", "wooden", "round", "shiny", "broken", "empty")
 PLACES = ("", "on grass", "at night")
 THINGS = ("dog", "cat", "boat", "kite", "ball", "horse", "umbrella", "bicycle", "tree", "house", "bird", "car", "hat")
@@ -44,6 +49,10 @@ def main() -> None:
     options = parse()
     with tempfile.TemporaryDirectory() as place:
         run = options.run or make_run(Path(place), options.rows)
+        os.environ["TRIPLETCL_CACHE"] = str(Path(place) / "cache")
+        if options.parts:
+            print_parts(run)
+            return
         with served(run) as (process, client):
             about = client.about()
             print(f"{about['photos']:,} photos; ready after {processor_seconds(process):.1f} s of processor time")
@@ -68,6 +77,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--run", type=Path, help="a run with an index, in place of the drawn one")
+    parser.add_argument("--parts", action="store_true", help="the parts of one answer in place of visitors")
     parser.add_argument("--visitors", type=int, nargs="+", default=[1, 10, 50])
     parser.add_argument("--questions", type=int, nargs="+", default=[50, 100, 200, 300, 400, 500])
     return parser.parse_args()
@@ -125,8 +135,38 @@ def times(client: Client, words: Sequence[str]) -> tuple[float, float, float]:
 def ask(client: Client, words: Sequence[str]) -> float:
     start = time.perf_counter()
     for each in words:
-        client.query(each, k=24)
+        client.query(each, k=PAGE)
     return time.perf_counter() - start
+
+
+def print_parts(run: Path) -> None:
+    """Print the processor time of each part of an answer to one term, when it is new and when it is asked again."""
+    photos = open_collection(run, texts_only=True)
+    index, model, facts = photos.index, photos.embedder, photos.known_facts
+    words = [each for each in questions() if len(parse_request(each, facts).terms) == 1][:50]
+    ask_collection(photos, "a word before all others", PAGE)
+    requests: list[Request] = []
+    hits: list[Sequence[Hit]] = []
+    steps: dict[str, Callable[[int], object]] = {
+        "reading the words": lambda n: requests.append(parse_request(words[n], facts)),
+        "vectors of the words": lambda n: query_vectors([term.wanted for term in requests[n].terms], model),
+        "what a reader should know": lambda n: notes_on(requests[n], model, model.vocabulary),
+        "the best photos": lambda n: hits.append(answer(index, requests[n], PAGE)),
+        "presence": lambda n: presences(requests[n], index, model),
+        "details of the photos": lambda n: index.details(hit.path for hit in hits[n]),
+    }
+    print("| part | new | again |\n| --- | ---: | ---: |")
+    times = np.array([[[seconds_of(step, n) for step in steps.values()] for n in range(len(words))] for _ in range(2)])
+    for name, (new, again) in zip(steps, 1e3 * times.mean(axis=1).T, strict=True):
+        print(f"| {name} | {new:.2f} ms | {again:.2f} ms |")
+    new, again = 1e3 * times.sum(axis=2).mean(axis=1)
+    print(f"| all | {new:.1f} ms | {again:.1f} ms |")
+
+
+def seconds_of(step: Callable[[int], object], number: int) -> float:
+    start = time.process_time()
+    step(number)
+    return time.process_time() - start
 
 
 def processor_seconds(process: subprocess.Popen[str]) -> float:
