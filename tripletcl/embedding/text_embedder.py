@@ -233,7 +233,7 @@ class TextEmbedder(Taught):
 
     @cached_property
     def _names(self) -> np.ndarray:
-        """What the classes are called and are, in float64."""
+        """Descriptions and names of the classes, in float64."""
         return np.concatenate([self._descriptions, self._weights["base.names"]])
 
     # --- the base ----------------------------------------------------------------------------------------------------
