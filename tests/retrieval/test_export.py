@@ -8,12 +8,14 @@ import os
 import zipfile
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from tripletcl.errors import UserError
+from tripletcl.progress import Progress, listening
 from tripletcl.retrieval import Hit, PhotoDetails
-from tripletcl.retrieval.export import Export
+from tripletcl.retrieval.export import Export, write_into
 
 Found = tuple[list[Hit], list[PhotoDetails]]
 
@@ -58,6 +60,40 @@ def test_a_folder_gets_every_photo_and_loses_none(found: Found, tmp_path: Path, 
     assert contents["img_1 (3).JPG"] == contents["img_1 (5).JPG"] == "photo 1"
     assert len(contents) == 7
     assert all(path.is_symlink() == (kind == "links") for path in place.iterdir() if path.name != "IMG_1.jpg")
+
+
+@pytest.mark.parametrize("links", [False, True])
+def test_a_file_that_appears_while_photos_are_written_is_not_replaced(
+    found: Found, tmp_path: Path, links: bool
+) -> None:
+    photos, place, seen = [hit.path for hit in found[0][:3]], tmp_path / "out", []
+
+    def appear(progress: Progress) -> None:
+        seen.append(progress)
+        (place / "img_1 (2).JPG").write_text("of somebody else")
+
+    with listening(appear), pytest.raises(UserError, match=r"img_1 \(2\)\.JPG"):
+        write_into(place, photos, links)
+    assert seen == [Progress("copying photos", 1, 3)]
+    assert (place / "img_1 (2).JPG").read_text() == "of somebody else"
+    assert (place / "IMG_1.jpg").read_text() == "photo 0"
+
+
+def test_a_copy_that_fails_leaves_no_part(found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: object, target: BinaryIO) -> None:
+        target.write(b"pho")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(UserError, match="disk is full"):
+        write_into(tmp_path / "out", [found[0][0].path])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_copy_keeps_its_times(found: Found, tmp_path: Path) -> None:
+    os.utime(found[0][0].path, (10**9, 10**9))
+    [copy] = write_into(tmp_path / "out", [found[0][0].path])
+    assert copy.stat().st_mtime == 10**9
 
 
 def test_an_archive_holds_every_photo(found: Found, tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def serve(
         own_machine = is_loopback(host)
         token = Access(token or (None if own_machine else new_token())).token
         with closing(Jobs()) as jobs:
-            api = build_api(Library(run, index), jobs, uploads, may_teach=teach, own_machine=own_machine, memory=memory)
+            may = {"may_teach": teach, "own_machine": own_machine, "may_write": own_machine or teach}
+            api = build_api(Library(run, index), jobs, uploads, **may, memory=memory)
             server = build_server(build_app(page, uploads, host, api=api, token=token))
             listening.listen()
             address = address_of(listening)

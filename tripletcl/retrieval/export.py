@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tripletcl.errors import UserError, excerpt
 from tripletcl.files import translate_errors, write_atomically
+from tripletcl.progress import report
 from tripletcl.retrieval.details import PhotoDetails
 from tripletcl.retrieval.index import Hit
 
@@ -71,16 +72,35 @@ class Export:
         if self.kind == "zip":
             write_atomically(self.path, lambda draft: write_archive(draft, photos))
         else:
-            copy: Callable[[Path, Path], object] = shutil.copy2 if self.kind == "folder" else _link
-            self._into_folder(photos, copy)
+            write_into(self.path, photos, links=self.kind == "links")
 
-    def _into_folder(self, photos: Sequence[Path], copy: Callable[[Path, Path], object]) -> None:
-        with translate_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            taken = {path.name for path in self.path.iterdir()}
-        for photo, name in zip(photos, free_names(photos, taken), strict=True):
-            with translate_errors(self.path / name):
-                copy(photo, self.path / name)
+
+def write_into(folder: Path, photos: Sequence[Path], links: bool = False) -> list[Path]:
+    """Write copies of photos, or symbolic links to them, into a folder, and report progress.
+
+    They keep their names, with a number where another file has the same one. No file is replaced, also none that
+    appears meanwhile.
+
+    Args:
+        folder: The folder; made if it is missing.
+        photos: Files that exist.
+        links: Make links.
+
+    Returns:
+        The new files.
+
+    Raises:
+        UserError: the folder, or a file in it, cannot be written.
+    """
+    with translate_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = {path.name for path in folder.iterdir()}
+    targets = [folder / name for name in free_names(photos, taken)]
+    for done, (photo, target) in enumerate(zip(photos, targets, strict=True), 1):
+        with translate_errors(target):
+            _link(photo, target) if links else _copy(photo, target)
+        report("copying photos", done, len(photos))
+    return targets
 
 
 def free_names(photos: Sequence[Path], taken: set[str]) -> list[str]:
@@ -132,6 +152,18 @@ def _table(hits: Sequence[Hit], details: Sequence[PhotoDetails]) -> bytes:
     table.writeheader()
     table.writerows(hit_fields(hit, each) for hit, each in zip(hits, details, strict=True))
     return stream.getvalue().encode(errors="surrogateescape")
+
+
+def _copy(photo: Path, copy: Path) -> None:
+    """Copy a file with its times to a place where there is none; what cannot be finished is removed."""
+    target = copy.open("xb")
+    try:
+        with photo.open("rb") as source, target:
+            shutil.copyfileobj(source, target)
+        shutil.copystat(photo, copy)
+    except BaseException:
+        copy.unlink()
+        raise
 
 
 def _link(photo: Path, link: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import mimetypes
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,15 +22,15 @@ from tripletcl.errors import UserError
 from tripletcl.files.addresses import Place, may_hold_index
 from tripletcl.report.html import macros
 from tripletcl.retrieval import Filter, ShownFact
-from tripletcl.retrieval.details import PhotoDetails
 from tripletcl.runs.asking import Answer, ask
 from tripletcl.runs.history import task_records
 from tripletcl.runs.teach import Lesson, teach, undo
 from tripletcl.web.api_models import About, Facts, Failure, Found, Hit, Job, Listed, Photo, Present, Shown, Task
 from tripletcl.web.export import SUFFIXES, write_export
+from tripletcl.web.folders import add_folders
 from tripletcl.web.jobs import Job as Work
 from tripletcl.web.jobs import Jobs, NotHere
-from tripletcl.web.photo_library import Library, photo_id, shown
+from tripletcl.web.photo_library import Library, shown
 from tripletcl.web.reveal import reveal
 from tripletcl.web.server import PREFIX
 from tripletcl.web.thumbnails import Thumbnails
@@ -83,6 +83,7 @@ def build_api(
     *,
     may_teach: bool = True,
     own_machine: bool = True,
+    may_write: bool = True,
     memory: bool = True,
 ) -> FastAPI:
     """Build the application that is mounted at PREFIX.
@@ -93,6 +94,8 @@ def build_api(
         uploads: The photos that visitors upload.
         may_teach: True if visitors may teach the run.
         own_machine: True if the server can be reached from its own machine only, so that it may show files there.
+        may_write: True if visitors may have photos written into folders of the server's machine: it is theirs, or they
+            have signed in and may change the run.
         memory: True if the server has the page of stages and methods.
     """
     failures: dict[int | str, dict[str, Any]] = {
@@ -122,6 +125,7 @@ def build_api(
             facts=facts,
             may_teach=may_teach,
             files=own_machine,
+            folders=may_write,
             memory=memory,
         )
 
@@ -136,6 +140,8 @@ def build_api(
     _add_questions(api, library, uploads)
     _add_photos(api, library, own_machine)
     _add_lessons(api, library, jobs, uploads, may_teach)
+    if may_write:
+        add_folders(api, library, jobs)
     return api
 
 
@@ -208,7 +214,7 @@ def _page(
     found: Answer = ask(photos, words, max(1, min(end + 1, most)), like=like, unlike=unlike, where=where)
     shown_hits = found.hits[offset:end]
     details = photos.index.details(hit.path for hit in shown_hits)
-    hits = [Hit(**_photo(each), score=hit.score) for hit, each in zip(shown_hits, details, strict=True)]
+    hits = [Hit.of(each, score=hit.score) for hit, each in zip(shown_hits, details, strict=True)]
     following = end if len(found.hits) > end else None
     return Found(
         query=str(found.request),
@@ -235,15 +241,6 @@ def _facts(entries: list[ShownFact]) -> Facts:
 # --- photos ----------------------------------------------------------------------------------------------------------
 
 
-def _photo(details: PhotoDetails) -> dict[str, Any]:
-    names = {"name": shown(details.name), "folder": shown(details.folder), "path": shown(details.path)}
-    return {
-        **{each.name: getattr(details, each.name) for each in fields(details)},
-        **names,
-        "id": photo_id(details.path),
-    }
-
-
 def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
     thumbnails = Thumbnails()
 
@@ -253,12 +250,12 @@ def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
         rows = index.newest(where)
         paths = [index.paths[row] for row in rows[offset : offset + limit].tolist()]
         following = offset + limit if offset + limit < len(rows) else None
-        listed = [Photo(**_photo(each)) for each in index.details(paths)]
+        listed = [Photo.of(each) for each in index.details(paths)]
         return _json(Listed(photos=listed, total=len(rows), offset=offset, next_offset=following))
 
     @api.get("/photos/{photo}", tags=["photos"], summary="A photo's details")
     def details(photo: str) -> Photo:
-        return Photo(**_photo(library.photos.index.details([library.path(photo)])[0]))
+        return Photo.of(library.photos.index.details([library.path(photo)])[0])
 
     @api.post("/export", tags=["photos"], summary="Chosen photos as a list, a table or an archive")
     def export(
@@ -303,7 +300,7 @@ def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
         def show(photo: str) -> Photo:
             path = library.path(photo)
             reveal(path)
-            return Photo(**_photo(library.photos.index.details([path])[0]))
+            return Photo.of(library.photos.index.details([path])[0])
 
 
 def _modified(path: Path) -> int:
@@ -323,11 +320,11 @@ def _add_lessons(api: FastAPI, library: Library, jobs: Jobs, uploads: Uploads, m
 
     @api.get("/jobs", tags=["lessons"], summary="Long work, the latest first")
     def all_jobs() -> list[Job]:
-        return [_job(job) for job in jobs.list()]
+        return [Job.of(job) for job in jobs.list()]
 
     @api.get("/jobs/{job}", tags=["lessons"], summary="The progress of long work")
     def one_job(job: str) -> Job:
-        return _job(jobs.get(job))
+        return Job.of(jobs.get(job))
 
     if not may_teach:
         return
@@ -355,7 +352,7 @@ def _add_lessons(api: FastAPI, library: Library, jobs: Jobs, uploads: Uploads, m
                 library.follow()
 
         jobs.start(work, learn)
-        return _job(work)
+        return Job.of(work)
 
     @api.post("/undo", status_code=202, tags=["lessons"], summary="Undo the latest lesson")
     def start_undo() -> Job:
@@ -368,7 +365,7 @@ def _add_lessons(api: FastAPI, library: Library, jobs: Jobs, uploads: Uploads, m
                 library.follow()
 
         jobs.start(work, take_back)
-        return _job(work)
+        return Job.of(work)
 
 
 def _index(library: Library) -> Place | None:
@@ -379,12 +376,6 @@ def _index(library: Library) -> Place | None:
 def _outcome(lesson: Lesson) -> dict[str, Any]:
     skipped = [{"name": shown(Path(str(photo)).name), "reason": reason} for photo, reason in lesson.skipped]
     return {**vars(lesson), "fact": list(lesson.fact.units), "text": str(lesson.fact), "skipped": skipped}
-
-
-def _job(job: Work) -> Job:
-    now = job.progress
-    progress = None if now is None else {"label": now.label, "done": now.done, "total": now.total}
-    return Job(**{**vars(job), "progress": progress})
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

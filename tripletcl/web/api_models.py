@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
+
+from tripletcl.retrieval.details import PhotoDetails
+from tripletcl.web.jobs import Job as Work
+from tripletcl.web.photo_library import photo_id, shown
 
 
 class Failure(BaseModel):
     """Any refusal or failure: one sentence, the same that the command line prints."""
 
     error: str
+
+
+class IntoFolder(BaseModel):
+    """Photos to be written into a folder of the server's machine."""
+
+    ids: list[str] = Field(description="Ids of photos.", min_length=1)
+    folder: str = Field(description="An absolute path; ~ is the home folder of the server's user.", max_length=4000)
+    form: Literal["copies", "links"] = Field("copies", description="copies, or links: symbolic links.")
 
 
 class About(BaseModel):
@@ -25,6 +38,7 @@ class About(BaseModel):
     facts: int = Field(description="The number of facts that the model was taught.")
     may_teach: bool
     files: bool = Field(description="True if the server can show a photo in its folder: it serves its own machine.")
+    folders: bool = Field(description="True if the server writes photos into folders of its machine.")
     memory: bool = Field(description="True if there is a page of stages and methods, /memory/.")
 
 
@@ -43,6 +57,12 @@ class Photo(BaseModel):
     size: int | None = Field(description="Bytes of the file.")
     latitude: float | None
     longitude: float | None
+
+    @classmethod
+    def of(cls, details: PhotoDetails, **more: Any) -> Self:
+        """The answer about a photo, with what else a kind of it has."""
+        names = {"name": shown(details.name), "folder": shown(details.folder), "path": shown(details.path)}
+        return cls(**{**asdict(details), **names, "id": photo_id(details.path), **more})
 
 
 class Listed(BaseModel):
@@ -120,6 +140,13 @@ class Job(BaseModel):
     progress: Progress | None
     result: dict[str, Any] | None
     error: str | None
+
+    @classmethod
+    def of(cls, work: Work) -> Self:
+        """The answer about a piece of work, as it is now."""
+        now = work.progress
+        progress = None if now is None else {"label": now.label, "done": now.done, "total": now.total}
+        return cls(**{**vars(work), "progress": progress})
 
 
 class Task(BaseModel):
