@@ -132,11 +132,12 @@ def test_every_package_is_installed() -> None:
 def test_every_template_is_installed() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = settings["tool"]["setuptools"]["package-data"]
-    files = [file for file in (ROOT / "tripletcl").rglob("templates/*") if file.is_file()]
+    files = [file for file in (ROOT / "tripletcl").rglob("templates/**/*") if file.is_file()]
     assert files
     for file in files:
-        package = ".".join(file.parents[1].relative_to(ROOT).parts)
-        name = f"templates/{file.name}"
+        parts = file.relative_to(ROOT).parts
+        at = parts.index("templates")
+        package, name = ".".join(parts[:at]), "/".join(parts[at:])
         assert any(fnmatch(name, pattern) for pattern in patterns.get(package, ())), file
 
 

@@ -26,6 +26,7 @@ from starlette.testclient import TestClient
 from tripletcl import Client, UserError
 from tripletcl.progress import report
 from tripletcl.retrieval import Filter, writing
+from tripletcl.retrieval.duplicates import find_duplicates
 from tripletcl.runs.asking import ask
 from tripletcl.runs.collection import open_collection, open_model
 from tripletcl.web import api as interface
@@ -224,6 +225,13 @@ def test_what_is_no_photo_is_refused(client: Client, tmp_path: Path) -> None:
         client.describe(tmp_path / "none.png")
 
 
+def test_a_fact_that_cannot_be_read_is_refused_before_a_job_begins(client: Client, run: Path) -> None:
+    ids, before = [photo_id(photo) for photo in open_collection(run).index.photos[:3]], client.jobs()
+    answer = httpx.post(f"{client.url}/api/v1/teach", data={"fact": "robot ? torches", "ids": ids}, files={"x": b""})
+    assert (answer.status_code, "a fact to be taught has no wildcard" in answer.json()["error"]) == (400, True)
+    assert client.jobs() == before
+
+
 def test_only_its_own_machine_is_shown_a_folder(client: Client, asked: TestClient, run: Path) -> None:
     photo = photo_id(open_collection(run).index.photos[0])
     assert asked.post(f"/photos/{photo}/show").status_code in (404, 405)
@@ -327,6 +335,19 @@ def test_photos_are_listed_by_date(client: Client, run: Path) -> None:
     dates = [photo["modified"] for photo in client.photos()]
     assert dates == sorted(dates, reverse=True)
     assert len(dates) == 17
+
+
+def test_near_duplicates_are_those_of_the_library(client: Client, asked: TestClient, run: Path) -> None:
+    before = asked.get("/duplicates").json()
+    assert (before["looked"], before["groups"], before["next_offset"]) == (False, [], None)
+    expected = find_duplicates(open_collection(run).index)
+    groups = client.duplicates()
+    assert len(groups) == len(expected) > 0  # a photo lies in the folder twice
+    for group, each in zip(groups, expected, strict=True):
+        assert [photo["id"] for photo in group["photos"]] == [photo_id(photo.path) for photo in each.photos]
+        assert group["bits"] == each.bits
+    page = httpx.get(f"{client.url}/api/v1/duplicates", params={"offset": 1}).json()
+    assert (page["looked"], page["total"], page["groups"]) == (True, len(groups), groups[1:])
 
 
 def test_chosen_photos_are_exported(client: Client) -> None:

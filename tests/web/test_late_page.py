@@ -28,7 +28,7 @@ def test_the_page_is_built_once_and_only_for_those_who_ask_for_it() -> None:
         return page
 
     with private_uploads() as uploads, TestClient(build_app(build, uploads, api=FastAPI()), base_url=HOST) as client:
-        assert "photos.js" in client.get("/").text
+        assert "main.js" in client.get("/").text
         assert client.get(f"/{MEMORY}nowhere").status_code == 404
         assert built == []
         with ThreadPoolExecutor(4) as visitors:

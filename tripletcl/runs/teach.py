@@ -121,6 +121,17 @@ def teach(
     )
 
 
+def lesson_fact(folder: Path, typed: str) -> Fact:
+    """Read the fact of a lesson as `teach` will read it, before any photo is.
+
+    Raises:
+        UserError: no run, or no fact.
+    """
+    from tripletcl.retrieval.statement import read_fact
+
+    return read_fact(typed, FactRun.open(folder).table().facts)
+
+
 def undo(folder: Path, *, index: Place | None = None) -> Lesson:
     """Undo the latest lesson: the run is then as it was before, bit for bit.
 

@@ -24,8 +24,9 @@ from tripletcl.report.html import macros
 from tripletcl.retrieval import Filter, ShownFact
 from tripletcl.runs.asking import Answer, ask
 from tripletcl.runs.history import task_records
-from tripletcl.runs.teach import Lesson, teach, undo
+from tripletcl.runs.teach import Lesson, lesson_fact, teach, undo
 from tripletcl.web.api_models import About, Facts, Failure, Found, Hit, Job, Listed, Photo, Present, Shown, Task
+from tripletcl.web.duplicates import add_duplicates
 from tripletcl.web.export import SUFFIXES, write_export
 from tripletcl.web.folders import add_folders
 from tripletcl.web.jobs import Job as Work
@@ -140,6 +141,7 @@ def build_api(
     _add_questions(api, library, uploads)
     _add_photos(api, library, own_machine)
     _add_lessons(api, library, jobs, uploads, may_teach)
+    add_duplicates(api, library, jobs)
     if may_write:
         add_folders(api, library, jobs)
     return api
@@ -340,6 +342,7 @@ def _add_lessons(api: FastAPI, library: Library, jobs: Jobs, uploads: Uploads, m
         known = [library.path(each) for each in ids]
         if not 0 < len(known) + len(photos) <= REQUEST_PHOTOS:
             raise UserError(f"a lesson takes from 1 to {REQUEST_PHOTOS} photos, not {len(known) + len(photos)}")
+        lesson_fact(library.run, fact)  # what cannot be read is refused at once
         work = Work("teach", fact)
         uploaded = uploads.store(photos)
         uploads.show(work.id, "lesson", uploaded)

@@ -80,6 +80,23 @@ class Hit(Photo):
     score: float
 
 
+class SamePhotos(BaseModel):
+    """Photos that are nearly the same, the one with the most pixels first."""
+
+    photos: list[Photo]
+    bits: int = Field(description="The largest difference of their hashes, in bits of 64.")
+
+
+class Groups(BaseModel):
+    """A page of groups of near-duplicates."""
+
+    looked: bool = Field(description="False before anybody has asked the server to look for them.")
+    groups: list[SamePhotos]
+    total: int
+    offset: int
+    next_offset: int | None
+
+
 class Present(BaseModel):
     """The presence of what was asked for among the photos."""
 

@@ -121,6 +121,16 @@ class Client:
         wanted = {"ids": [*photos], "folder": str(folder), "form": form}
         return self._finished(self._json("POST", "/export/folder", body=wanted), wait)
 
+    def duplicates(self) -> list[dict[str, Any]]:
+        """Look for photos that are nearly the same: groups with their `photos`, the largest first, and `bits`."""
+        self._finished(self._json("POST", "/duplicates", fields=[]), wait=True)
+        groups: list[dict[str, Any]] = []
+        offset: int | None = 0
+        while offset is not None:
+            page = self._json("GET", "/duplicates", {"offset": offset, "limit": PAGE})
+            groups, offset = groups + page["groups"], page["next_offset"]
+        return groups
+
     def photo(self, photo: str) -> dict[str, Any]:
         """Tell the details of a photo, by its id."""
         return self._json("GET", f"/photos/{quote(photo, safe='')}")

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tripletcl.web.access import API, SIGN_IN, Access
 from tripletcl.web.calls import CALLS, WrongCall
-from tripletcl.web.photo_page import KINDS
+from tripletcl.web.photo_page import FILES
 from tripletcl.web.uploads import REQUEST_BYTES, Uploads
 
 POLICY = "; ".join(
@@ -43,7 +43,7 @@ UPLOAD, PROGRESS, FILE = "gradio_api/upload", "gradio_api/upload_progress", "gra
 
 READ = ("", "theme.css", "favicon.ico", "gradio_api/queue/data", PROGRESS)
 READ_BELOW = ("assets/", "static/", "gradio_api/heartbeat/", FILE)
-FIRST_PAGE = ("", *(f"page/{name}" for name in KINDS))
+FIRST_PAGE = ("", *(f"page/{name}" for name in FILES))
 ELSEWHERE = "elsewhere"
 WRITTEN = {UPLOAD: REQUEST_BYTES, **dict.fromkeys(CALLS, 10**6)}
 """The routes that the page's browser reads, those whose names begin so, and those it sends to, with most bytes each.

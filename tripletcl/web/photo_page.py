@@ -8,13 +8,18 @@ from starlette.routing import Route
 
 from tripletcl.web.server import asset
 
-KINDS = {"photos.js": "text/javascript", "photos.css": "text/css", "icon.svg": "image/svg+xml"}
-"""The page's files, with their types."""
+SCRIPTS = "main", "core", "address", "answer", "gallery", "photo", "chosen", "work", "taught", "duplicates"
+FILES = {
+    **{f"{name}.js": (f"photos/{name}.js", "text/javascript") for name in SCRIPTS},
+    "photos.css": ("photos.css", "text/css"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+}
+"""The page's files by their names in addresses: where they are, and their types."""
 
 
 def routes() -> list[Route]:
     """The routes of the page and of its files."""
-    return [Route("/", _page), *(Route(f"/page/{name}", _file, name=name) for name in KINDS)]
+    return [Route("/", _page), *(Route(f"/page/{name}", _file, name=name) for name in FILES)]
 
 
 def _page(_: Request) -> Response:
@@ -23,4 +28,5 @@ def _page(_: Request) -> Response:
 
 def _file(request: Request) -> Response:
     name = request.url.path.rpartition("/")[2]
-    return Response(asset(name), media_type=KINDS[name], headers={"cache-control": "no-cache"})
+    where, kind = FILES[name]
+    return Response(asset(where), media_type=kind, headers={"cache-control": "no-cache"})
