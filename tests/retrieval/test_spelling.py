@@ -38,6 +38,23 @@ def test_a_request_is_written_again_in_known_words(typed: str, expected: str | N
     assert meant(typed) == expected
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("hrse", "horse"),
+        ("umbrela", "umbrella"),
+        ("elefant", None),  # elegant is no thing that the model knows
+        ("umbrella", None),
+        ("perosn, ?, umbrela", "person, ?, umbrella"),  # a taught word, and one of the base
+    ],
+)
+def test_words_that_describe_what_a_base_knows_are_meant_where_it_knows_them(typed: str, expected: str | None) -> None:
+    words = ["elegant", "horse", "umbrella"]
+    known = KNOWN | {"horse", "umbrella"}
+    facts = FACTS[1:2]
+    assert suggestion(parse_request(typed, facts), facts, lambda text, unit: text in known, words) == expected
+
+
 def test_a_word_of_one_kind_is_never_taken_for_one_of_another() -> None:
     assert similar_word("ridings", 1, FACTS) == "riding"
     assert similar_word("ridings", 0, FACTS) is None

@@ -13,11 +13,14 @@ from tripletcl.retrieval.request import MINUS, PLUS, Request, Term
 ALIKE = 0.78
 """The least similarity of two spellings of which one may be meant by the other: one error in five letters."""
 
+CANDIDATES = 5
+"""Words spelled nearly like one, among those of a base, that are tried."""
+
 IsKnown = Callable[[str, int], bool]
 """From a text and the number of its unit to whether a model knows it."""
 
 
-def suggestion(request: Request, facts: Sequence[Fact], is_known: IsKnown) -> str | None:
+def suggestion(request: Request, facts: Sequence[Fact], is_known: IsKnown, words: Sequence[str] = ()) -> str | None:
     """Write a request again in known words where it has words that are spelled nearly so.
 
     The similarity is `1 - distance / length of the longer word` by the distance of Damerau and Levenshtein (OSA), which
@@ -27,11 +30,12 @@ def suggestion(request: Request, facts: Sequence[Fact], is_known: IsKnown) -> st
         request: The request.
         facts: The facts whose units are known.
         is_known: Of a text and its unit; known ones stay as they are.
+        words: Single words that may be meant, too, where they are known: those that describe what a base knows.
 
     Returns:
         The request; None where no word has another one.
     """
-    terms = [_respelled(term, facts, is_known) for term in request.terms]
+    terms = [_respelled(term, facts, is_known, words) for term in request.terms]
     if all(new is term for new, term in zip(terms, request.terms, strict=True)):
         return None
     words = [f"{MINUS if term.excluded else PLUS} {_words_of(term.wanted)}" for term in terms if _is_words(term)]
@@ -49,6 +53,16 @@ def similar_word(text: str, unit: int, facts: Sequence[Fact]) -> str | None:
     return None if found is None or found[0] == text.casefold() else known[found[0]]
 
 
+def similar_plain_word(text: str, unit: int, words: Sequence[str], is_known: IsKnown) -> str | None:
+    """The word among many, known as this unit, that a text is spelled most nearly like; None if none is."""
+    from rapidfuzz import process
+    from rapidfuzz.distance import OSA
+
+    similarity = OSA.normalized_similarity
+    found = process.extract(text.casefold(), words, scorer=similarity, score_cutoff=ALIKE, limit=CANDIDATES)
+    return next((word for word, *_ in found if word != text.casefold() and is_known(word, unit)), None)
+
+
 def foreign_script(request: Request) -> str | None:
     """Say that words have letters of another script than the Latin one; None if they have not."""
     for term in request.terms:
@@ -60,14 +74,14 @@ def foreign_script(request: Request) -> str | None:
     return None
 
 
-def _respelled(term: Term, facts: Sequence[Fact], is_known: IsKnown) -> Term:
+def _respelled(term: Term, facts: Sequence[Fact], is_known: IsKnown, words: Sequence[str]) -> Term:
     """The term in known words; the same object if nothing is changed."""
     if not isinstance(term.wanted, Query):
         return term
     units = list(term.wanted.units)
     for unit, text in enumerate(units):
         if text is not None and not is_known(text, unit):
-            units[unit] = similar_word(text, unit, facts) or text
+            units[unit] = similar_word(text, unit, facts) or similar_plain_word(text, unit, words, is_known) or text
     return term if tuple(units) == term.wanted.units else Term(Query(*units), term.excluded)
 
 

@@ -70,7 +70,9 @@ def ask(
     presence = presences(request, photos.index, photos.embedder, within)
     meant = None
     if not all(_is_known(text, unit, photos.embedder) for text, unit in request.units):
-        meant = suggestion(request, photos.known_facts, lambda text, unit: _is_known(text, unit, photos.embedder))
+        meant = suggestion(
+            request, photos.known_facts, lambda text, unit: _is_known(text, unit, photos.embedder), photos.known_words
+        )
     notes = [*_first_notes(request, presence, meant, photos), *([photos.newer] if photos.newer else []), *notes]
     scale = "cosines" if not several else "score" if calibration is None else "probability"
     return Answer(request, notes, hits, scale, tuple(presence), meant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -132,6 +133,12 @@ class Collection:
     def known_facts(self) -> tuple[Fact, ...]:
         """The facts that the model was taught, and what its base knows by name."""
         return self.embedder.known_facts
+
+    @cached_property
+    def known_words(self) -> tuple[str, ...]:
+        """The words in which the things that the model's base knows are described, in lower case."""
+        described = " ".join(self.embedder.base_descriptions).lower()
+        return tuple(sorted(set(re.findall(r"[a-z]{3,}", described))))
 
     @cached_property
     def calibration(self) -> Calibration | None:
