@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -25,15 +26,36 @@ def test_a_change_leads_to_a_call_and_one_meanwhile_to_another(tmp_path: Path, m
 
     thread = threading.Thread(target=watch, args=(tmp_path, act, stop))
     thread.start()
-    for number in range(100):  # it takes a moment until the system reports changes
-        (tmp_path / "first.jpg").write_text(str(number))
-        if called.acquire(timeout=0.3):
-            break
+    wait_for(tmp_path, called)
     assert called.acquire(timeout=30)
     stop.set()
     thread.join(30)
     assert "first.jpg" in seen[0]
     assert "second.jpg" in seen[-1]
+
+
+def test_names_that_are_no_unicode_are_changes_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("watchfiles")
+    monkeypatch.setattr(module, "QUIET_MS", 50)
+    stop, called = threading.Event(), threading.Semaphore(0)
+    thread = threading.Thread(target=watch, args=(tmp_path, called.release, stop))
+    thread.start()
+    wait_for(tmp_path, called)
+    for name in (b"caf\xe9.jpg", b"na\xefve.jpg"):
+        wait_for(tmp_path, called, os.fsdecode(name))
+        assert thread.is_alive()
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def wait_for(folder: Path, called: threading.Semaphore, name: str = "first.jpg") -> None:
+    """Write a file until it is noticed: it takes a moment until the system reports changes."""
+    for number in range(100):
+        (folder / name).write_text(str(number))
+        if called.acquire(timeout=0.3):
+            return
+    raise AssertionError(f"{name!r} was not noticed")
 
 
 def test_without_its_package_the_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

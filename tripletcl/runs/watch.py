@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tripletcl.errors import UserError
@@ -27,15 +28,26 @@ def watch(folder: Path, act: Callable[[], None], stop: threading.Event | None = 
         from watchfiles import watch as follow
     except ImportError:
         raise UserError('to follow a folder takes watchfiles: pip install "tripletcl[watch]"') from None
-    events = follow(
-        folder,
-        step=QUIET_MS,
-        debounce=10 * QUIET_MS,
-        rust_timeout=LOOK_AGAIN_MS,
-        yield_on_timeout=True,
-        stop_event=stop,
-        raise_interrupt=False,
-        watch_filter=None,
-    )
-    for _ in events:
+
+    def start() -> Iterator[object]:
+        return follow(
+            folder,
+            step=QUIET_MS,
+            debounce=10 * QUIET_MS,
+            rust_timeout=LOOK_AGAIN_MS,
+            yield_on_timeout=True,
+            stop_event=stop,
+            raise_interrupt=False,
+            watch_filter=None,
+        )
+
+    events = start()
+    while True:
+        try:
+            next(events)
+        except StopIteration:
+            return
+        except RuntimeError:  # watchfiles gives up at a name that is no Unicode, which is a change like any other
+            time.sleep(QUIET_MS / 1000)
+            events = start()
         act()
