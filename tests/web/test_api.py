@@ -191,6 +191,9 @@ def test_a_fact_is_taught_and_undone(client: Client, run: Path) -> None:
     [
         ("/query", 400, "the request is empty; write what a photo shows"),
         ('/query?words="dog', 400, "has a quote that is not closed"),
+        ("/query?words=dog&camra=Canon", 400, "there is no parameter 'camra'; allowed here: words, like, unlike, k, "),
+        ("/photos?words=dog", 400, "there is no parameter 'words'; allowed here: offset, limit, after, "),
+        ("/tasks?after=2019", 400, "there is no parameter 'after'; allowed here: none"),
         ("/query?words=dog&limit=0", 422, "limit: input should be greater than or equal to 1"),
         ("/query?words=dog&like=nothing", 404, "there is no such photo in the index"),
         ("/query?words=" + "a" * 600, 422, "words: string should have at most 500 characters"),

@@ -168,6 +168,14 @@ def test_nothing_too_large_is_taken(client: TestClient) -> None:
     assert client.post("/gradio_api/run/predict", content=b" " * (10**6 + 1)).status_code == 413
 
 
+def test_a_program_may_post_nothing(client: TestClient) -> None:
+    """`curl -X POST` sends no body, and does not say so."""
+    asked = client.build_request("POST", "/api/v1/undo")
+    del asked.headers["content-length"]
+    assert client.send(asked).text == "through"
+    assert client.post("/api/v1/undo", content=iter([b"x"])).status_code == 411
+
+
 def test_every_answer_forbids_what_lies_elsewhere(client: TestClient) -> None:
     for path in ("/", "/gradio_api/file=/etc/passwd"):
         policy = client.get(path).headers["content-security-policy"]

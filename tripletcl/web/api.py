@@ -18,7 +18,7 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 import tripletcl
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, excerpt
 from tripletcl.files.addresses import Place, may_hold_index
 from tripletcl.report.html import macros
 from tripletcl.retrieval import Filter, ShownFact
@@ -69,6 +69,14 @@ async def _filter(  # FastAPI calls any other function in a thread
     )
 
 
+def _known_parameters(request: Request) -> None:
+    """Refuse a parameter that a route does not have: a filter that is misspelled would let all photos through."""
+    described = request.app.openapi()["paths"].get(request.scope["route"].path, {}).get(request.method.lower(), {})
+    known = [each["name"] for each in described.get("parameters", ()) if each["in"] == "query"]
+    if unknown := [name for name in request.query_params if name not in known]:
+        raise UserError(f"there is no parameter {excerpt(unknown[0])}; allowed here: {', '.join(known) or 'none'}")
+
+
 Where = Annotated[Filter, Depends(_filter)]
 Offset = Annotated[int, Query(ge=0, description="Hits to skip: `next_offset` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MOST_HITS, description="Hits on a page.")]
@@ -109,6 +117,7 @@ def build_api(
         docs_url=None,
         redoc_url=None,
         responses=failures,
+        dependencies=[Depends(_known_parameters)],
     )
     for kind, handler in HANDLERS.items():
         api.add_exception_handler(kind, handler)
