@@ -6,7 +6,9 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
+import sys
 import tomllib
 import venv
 from pathlib import Path
@@ -72,6 +74,32 @@ def test_the_copied_files_install_and_the_container_starts(tmp_path: Path) -> No
         options = [word for word in words if word.startswith("--")]
         assert options
         assert all(option in shown for option in options)
+
+
+def test_who_runs_it_may_write_into_its_volumes() -> None:
+    """A volume is made of the folder in the image, with its owner; without one it is root's."""
+    kinds = [kind for kind, _ in steps()]
+    (user,) = (rest for kind, rest in steps() if kind == "USER")
+    (volumes,) = (yaml.safe_load(rest) for kind, rest in steps() if kind == "VOLUME")
+    (made,) = (shlex.split(rest) for kind, rest in steps() if kind == "RUN" and rest.startswith("install "))
+    assert made[:6] == ["install", "--directory", "--owner", user, "--group", user]
+    assert made[6:] == volumes
+    assert any(kind == "RUN" and f"useradd --create-home --uid 1000 {user}" in rest for kind, rest in steps())
+    assert kinds.index("USER") < kinds.index("CMD")
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_its_health_is_that_the_server_answers(listens: bool) -> None:
+    (rest,) = (rest for kind, rest in steps() if kind == "HEALTHCHECK")
+    (exposed,) = (rest for kind, rest in steps() if kind == "EXPOSE")
+    program, *words = yaml.safe_load(rest.partition("CMD ")[2])
+    assert program == "python"
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if listens:
+            server.listen()
+        words[-1] = words[-1].replace(exposed, str(server.getsockname()[1]))
+        assert subprocess.run([sys.executable, *words], capture_output=True, check=False).returncode == (not listens)
 
 
 def test_its_extras_exist() -> None:
