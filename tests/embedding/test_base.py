@@ -166,7 +166,7 @@ def test_what_is_asked_again_is_remembered_and_the_same(monkeypatch: pytest.Monk
             fresh = text_side()
             np.testing.assert_array_equal(embedder.encode_queries([units]), fresh.encode_queries([list(units)]))
             np.testing.assert_array_equal(embedder.encode_levelled(units), fresh.encode_levelled(units))
-            assert embedder.near_facts(units) == fresh.near_facts(units)
+            assert embedder.also_asked(units) == fresh.also_asked(units)
         for unit in (None, 0, 1):
             assert embedder.familiarity(word, unit) == text_side().familiarity(word, unit)
             assert embedder.nearest_of_base(word, unit) == text_side().nearest_of_base(word, unit)
@@ -181,7 +181,7 @@ def test_one_answer_computes_what_a_word_means_once(monkeypatch: pytest.MonkeyPa
     embedder = text_side()
     for _ in range(2):
         embedder.encode_queries([("bird", None, None)])
-        embedder.near_facts(["bird", None, None])
+        embedder.also_asked(["bird", None, None])
         embedder.familiarity("bird", 0)
         embedder.nearest_of_base("bird", 0)
         embedder.seen_by_base("bird", np.ones((2, 3), np.float32), 0)

@@ -35,7 +35,7 @@ class ThreeThings:
     def encode_queries(self, queries: Sequence[Sequence[str | None]]) -> None:
         return None
 
-    def near_facts(self, units: Sequence[str | None]) -> tuple[list[Fact], float]:
+    def also_asked(self, units: Sequence[str | None]) -> tuple[list[Fact], float | None]:
         return list(self.near), 0.7
 
     def encode_levelled(self, units: Sequence[str | None]) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 
 from tripletcl.data.facts import Fact
 from tripletcl.retrieval import parse_request
-from tripletcl.retrieval.spelling import foreign_script, similar_word, suggestion
+from tripletcl.retrieval.spelling import foreign_script, known_word, suggestion
 
 FACTS = [
     Fact("person", "riding", "horse"),
@@ -56,9 +56,26 @@ def test_words_that_describe_what_a_base_knows_are_meant_where_it_knows_them(typ
 
 
 def test_a_word_of_one_kind_is_never_taken_for_one_of_another() -> None:
-    assert similar_word("ridings", 1, FACTS) == "riding"
-    assert similar_word("ridings", 0, FACTS) is None
-    assert similar_word("horses", 0, FACTS) == "horse"  # subjects and objects are both things
+    assert known_word("ridings", 1, FACTS, lambda text, unit: text in KNOWN) == "riding"
+    assert known_word("ridings", 0, FACTS, lambda text, unit: text in KNOWN) is None
+    assert (
+        known_word("horses", 0, FACTS, lambda text, unit: text in KNOWN) == "horse"
+    )  # subjects and objects are both things
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("kid, riding, pony", "person riding horse"),
+        ("boys, skiing on, snow", "person, skiing on, snow"),
+        ("mouse, riding, ?", None),  # a mouse is no misspelt house, nor a horse
+        ("?, skiing on, show", None),
+    ],
+)
+def test_a_noun_stands_for_the_known_one_of_its_kind_and_never_for_one_spelled_like_it(
+    typed: str, expected: str | None
+) -> None:
+    assert meant(typed) == expected
 
 
 def test_letters_of_another_script_are_said_to_be_so() -> None:

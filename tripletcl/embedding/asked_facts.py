@@ -9,22 +9,33 @@ score itself is a linear function of x,
 
 the ridge regression from vectors to scores, so that an index of inner products can be asked for it.
 
-A query asks the facts that have all of its units, each with weight 1. One that no taught fact has asks the facts whose
-words are near its own, by the cosines c of the sentence encoder, with weights `softmax(STEEPNESS c)`: as far as the
-nearest one is nearer than NEAR, and nearer than any thing that the base knows by name. Measured in
-docs/measured/paraphrases.md.
+A query asks the facts that have all of its units, each with weight 1. Where no taught fact has them, it asks
+
+- the facts whose things are of the kinds that it names, or that are named by their kinds (`kinds_of`): "animal"
+  those of dogs, "kid on a motorbike" those of a person and a motorcycle. Each one has weight 1, with the share KIND. A
+  single word by which the base calls something is left to the base.
+- else the facts whose words are near its own, by the cosines c of the sentence encoder, with weights
+  `softmax(STEEPNESS c)`: as far as the nearest one is nearer than NEAR, and nearer than any thing that the base knows
+  by name.
+
+Measured in docs/measured/paraphrases.md.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from tripletcl.data.facts import UNITS, Fact
+from tripletcl.data.nouns import kinds_of, plain_noun
 from tripletcl.embedding.text_base import IMAGE_SHARE
+
+PREDICATE = UNITS.index("predicate")
 
 RIDGE = 0.1
 """Ridge of the regression from vectors to scores."""
@@ -32,6 +43,8 @@ STEEPNESS = 30.0
 """Factor of the cosines of a query and the facts that are near it."""
 NEAR = 0.6
 """Least cosine of the words of a query and those of a fact that it asks, too."""
+KIND = 0.4
+"""Share of the facts that a query asks by the kinds of things."""
 WEIGHT = 6.0
 """Weight of a taught fact's score relative to the cosines of the base."""
 NAMED = 0.1
@@ -44,18 +57,29 @@ class Asked:
 
     Attributes:
         weights: `[F]` of the taught facts.
-        share: g, 1 for facts that have all units of the query, and `(c - NEAR) / (1 - NEAR)` for near ones.
-        cosine: c, that of the nearest fact; 1 where the query's own facts are asked.
+        share: g, 1 for facts that have all units of the query, KIND for those of its kinds, and `(c - NEAR) /
+            (1 - NEAR)` for near ones.
+        cosine: c, that of the nearest fact; None where the words themselves decide.
     """
 
     weights: np.ndarray
     share: float
-    cosine: float
+    cosine: float | None = None
 
     @property
-    def is_near(self) -> bool:
-        """True if the facts are others than those that the query names."""
-        return self.cosine < 1
+    def is_named(self) -> bool:
+        """True if the query names the facts by their own units."""
+        return self.share == 1
+
+
+class Names(Protocol):
+    """The things that the base of a model knows by name."""
+
+    def has(self, noun: str) -> bool:
+        """True if something is called by a noun."""
+
+    def familiarity(self, encoded: np.ndarray) -> float:
+        """The largest cosine of a text, by the encoder's vector `[E]`, and a name."""
 
 
 class TaughtFacts:
@@ -78,14 +102,14 @@ class TaughtFacts:
                 if text is not None:
                     self._having.setdefault((unit, text.casefold()), set()).add(number)
 
-    def asked(self, units: Sequence[str | None], familiarity: Callable[[np.ndarray], float]) -> Asked | None:
+    def asked(self, units: Sequence[str | None], names: Names) -> Asked | None:
         """Find the facts that a query asks; None if it asks none.
 
         Args:
             units: Of the query; None for a wildcard.
-            familiarity: Of the encoder's vector of a text: the largest cosine with a name that the base knows.
+            names: What the base knows.
         """
-        return self._with_units(units) or self._near(" ".join(filter(None, units)), familiarity)
+        return self._with_units(units) or self._of_kinds(units, names) or self._near(units, names)
 
     def block(self, asked: Asked) -> np.ndarray:
         """The taught block `[3, D]` of a query, whose product with that of a photo is the weighted sum of scores."""
@@ -95,21 +119,45 @@ class TaughtFacts:
     def _words(self) -> np.ndarray:
         return self.encode([" ".join(filter(None, fact.units)) for fact in self.facts])  # [F, E]
 
+    @cached_property
+    def _having_kind(self) -> dict[tuple[int, str], set[int]]:
+        """The facts whose subject or object is of a kind."""
+        facts: dict[tuple[int, str], set[int]] = defaultdict(set)
+        for (unit, text), numbers in self._having.items():
+            for noun in kinds_of(text) if unit != PREDICATE else ():
+                facts[unit, noun] |= numbers
+        return dict(facts)
+
     def _with_units(self, units: Sequence[str | None]) -> Asked | None:
-        """Each fact that has all units of a query, with weight 1."""
-        named = [self._having.get((unit, text.casefold()), set()) for unit, text in enumerate(units) if text]
-        numbers = sorted(set.intersection(*named)) if named else []
+        return self._in_all([self._having.get((unit, text.casefold())) for unit, text in enumerate(units) if text], 1.0)
+
+    def _of_kinds(self, units: Sequence[str | None], names: Names) -> Asked | None:
+        texts = [(unit, text.casefold()) for unit, text in enumerate(units) if text]
+        if len(texts) == 1 and names.has(texts[0][1]):
+            return None
+        return self._in_all([self._having.get(each) or self._by_kind(*each) for each in texts], KIND)
+
+    def _by_kind(self, unit: int, text: str) -> set[int] | None:
+        """The facts with a thing of this kind in a unit, else those with the nearest thing of which this is a kind."""
+        if unit == PREDICATE:
+            return None
+        same = (self._having.get((unit, noun)) for noun in kinds_of(text))
+        return self._having_kind.get((unit, plain_noun(text))) or next(filter(None, same), None)
+
+    def _in_all(self, groups: Sequence[set[int] | None], share: float) -> Asked | None:
+        """The facts that are in all groups, each with weight 1; None without any."""
+        numbers = set.intersection(*(group or set() for group in groups)) if groups else set()
         if not numbers:
             return None
         weights = np.zeros(len(self.facts))
-        weights[numbers] = 1
-        return Asked(weights, 1.0, 1.0)
+        weights[list(numbers)] = 1
+        return Asked(weights, share)
 
-    def _near(self, text: str, familiarity: Callable[[np.ndarray], float]) -> Asked | None:
-        words = self.encode([text])[0]
-        cosines = self._words @ words  # [F]
+    def _near(self, units: Sequence[str | None], names: Names) -> Asked | None:
+        encoded = self.encode([" ".join(filter(None, units))])[0]
+        cosines = self._words @ encoded  # [F]
         nearest = float(cosines.max())
-        if nearest <= max(NEAR, familiarity(words)):
+        if nearest <= max(NEAR, names.familiarity(encoded)):
             return None
         weights = np.exp(STEEPNESS * (cosines - nearest))
         return Asked(weights / weights.sum(), (nearest - NEAR) / (1 - NEAR), nearest)

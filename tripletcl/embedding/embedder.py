@@ -117,9 +117,9 @@ class FactEmbedder(Taught, SavedModel):
         """Encode queries as wholes; see `TextEmbedder.encode_queries`."""
         return self.texts.encode_queries(queries)
 
-    def near_facts(self, units: Sequence[str | None]) -> tuple[list[Fact], float]:
-        """Name the taught facts that a query asks although it does not name them; see `TextEmbedder.near_facts`."""
-        return self.texts.near_facts(units)
+    def also_asked(self, units: Sequence[str | None]) -> tuple[list[Fact], float | None]:
+        """Name the taught facts that a query asks although it does not name them; see `TextEmbedder.also_asked`."""
+        return self.texts.also_asked(units)
 
     def encode_levelled(self, units: Sequence[str | None]) -> np.ndarray:
         """Encode each taught fact that a query asks; see `TextEmbedder.encode_levelled`."""

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from tripletcl.data.facts import UNITS, Fact
-from tripletcl.data.words import word_forms
+from tripletcl.data.words import singular, word_forms
 from tripletcl.embedding import text_base
 from tripletcl.embedding.asked_facts import NAMED, Asked, TaughtFacts, query_vector, taught_vectors
 from tripletcl.embedding.description import (
@@ -33,8 +33,6 @@ from tripletcl.files import reading
 from tripletcl.files.arrays import hash_arrays, read_part
 from tripletcl.files.documents import EMBEDDER, RESTORE
 
-MOST_NAMED = 3
-"""Taught facts near a query that a reader is told of."""
 MOST_LEVELLED = 20
 """Taught facts of a query whose presence is looked for."""
 LATEST = 64
@@ -43,6 +41,27 @@ TEXT_PART = "text."
 """The beginning of the names of its weights in the file of a whole model."""
 TEXT_DIGEST = "text_sha256"
 """The entry of a description that has the digest of these weights alone: the image network's are not read."""
+
+
+class ClassNames:
+    """The classes of a soft vocabulary by name; a pair of encoders has none, and knows every text itself.
+
+    Args:
+        names: What each class is called: "notebook, notebook computer".
+        encoded: The encoder's vectors `[2 * W, E]` of what the classes are and are called.
+    """
+
+    def __init__(self, names: Sequence[str] = (), encoded: np.ndarray | None = None) -> None:
+        self.encoded = encoded
+        self.words = {singular(word.strip(",")) for each in names for word in each.split()}
+
+    def has(self, noun: str) -> bool:
+        """True if a class is called by a noun, perhaps among other words."""
+        return self.encoded is None or singular(noun) in self.words
+
+    def familiarity(self, encoded: np.ndarray) -> float:
+        """The largest cosine of a text, by the encoder's vector `[E]`, and what a class is called, or is."""
+        return math.inf if self.encoded is None else float(text_base.cosines_of(encoded[None], self.encoded).max())
 
 
 class TextEmbedder(Taught):
@@ -187,16 +206,17 @@ class TextEmbedder(Taught):
         return None if self.spec.base is None or not self.facts else self._asked(tuple(units))
 
     def _find_asked(self, units: tuple[str | None, ...]) -> Asked | None:
-        return self._taught_facts.asked(units, self._familiarity_of_names)
+        return self._taught_facts.asked(units, self._names)
 
-    def near_facts(self, units: Sequence[str | None]) -> tuple[list[Fact], float]:
-        """Name the taught facts that a query asks although it does not name them, and the cosine of the nearest."""
+    def also_asked(self, units: Sequence[str | None]) -> tuple[list[Fact], float | None]:
+        """Name the taught facts that a query asks although it does not name them, and the cosine of the nearest; no
+        cosine where they are of the kinds that it names.
+        """
         asked = self.asked_facts(units)
-        if asked is None or not asked.is_near:
-            return [], 1.0
+        if asked is None or asked.is_named:
+            return [], None
         order = np.argsort(-asked.weights, kind="stable").tolist()
-        named = [self.facts[number] for number in order if asked.weights[number] >= NAMED]
-        return named[:MOST_NAMED], asked.cosine
+        return [self.facts[number] for number in order if asked.weights[number] >= NAMED], asked.cosine
 
     def encode_levelled(self, units: Sequence[str | None]) -> np.ndarray:
         """Encode each taught fact that a query asks, at most MOST_LEVELLED, `[n, 3, D]` float32.
@@ -223,18 +243,11 @@ class TextEmbedder(Taught):
         targets = np.array([[nothing if text is None else own[text] for text in units] for units in prompts])
         return TaughtFacts(self.facts, targets, lambda words: text_base.unit_length(self.vectors(words).astype(float)))
 
-    def _familiarity_of_names(self, words: np.ndarray) -> float:
-        """The largest cosine of a text, by the encoder's vector `[E]`, and what a class is called, or is; a pair of
-        encoders answers every text itself.
-        """
-        if self._descriptions is None:
-            return math.inf
-        return float(text_base.cosines_of(words[None], self._names).max())
-
     @cached_property
-    def _names(self) -> np.ndarray:
-        """Descriptions and names of the classes, in float64."""
-        return np.concatenate([self._descriptions, self._weights["base.names"]])
+    def _names(self) -> ClassNames:
+        if self._descriptions is None:
+            return ClassNames()
+        return ClassNames(self.base_names, np.concatenate([self._descriptions, self._weights["base.names"]]))
 
     # --- the base ----------------------------------------------------------------------------------------------------
 

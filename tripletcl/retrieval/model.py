@@ -31,8 +31,9 @@ class BaseEmbedder(Embedder, Protocol):
     def encode_queries(self, queries: Sequence[Sequence[str | None]], /) -> np.ndarray | None:
         """The vectors of queries as wholes, `[Q, 3, D]`; None if they are those of their units."""
 
-    def near_facts(self, units: Sequence[str | None], /) -> tuple[list[Fact], float]:
-        """The taught facts that a query asks although it does not name them, and the cosine of the nearest."""
+    def also_asked(self, units: Sequence[str | None], /) -> tuple[list[Fact], float | None]:
+        """The taught facts that a query asks although it does not name them, and the cosine of the nearest; None where
+        they are of the kinds that it names."""
 
     def encode_levelled(self, units: Sequence[str | None], /) -> np.ndarray:
         """The vectors `[n, 3, D]` of the taught facts that a query asks: their product with a photo's is its score

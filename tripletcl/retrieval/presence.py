@@ -88,7 +88,7 @@ def presences(request: Request, index: FactIndex, embedder: Embedder, where: Fil
 def _of_query(query: Query, index: FactIndex, embedder: BaseEmbedder, where: Filter | None) -> Iterator[Presence]:
     taught = embedder.encode_levelled(query.units)
     value = _share(_best_score(taught, index, where), SCORED) if len(taught) else 0.0
-    if len(taught) and (value >= LEAST or not embedder.near_facts(query.units)[0]):
+    if len(taught) and (value >= LEAST or not embedder.also_asked(query.units)[0]):
         yield Presence(" ".join(filter(None, query.units)), value)
         return
     for unit, text in enumerate(query.units):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl.data.facts import UNITS, WILDCARD, Fact, Query, check_request, parse_query
+from tripletcl.data.nouns import kinds_of
 from tripletcl.errors import UserError, excerpt
 from tripletcl.retrieval.days import split_days
 from tripletcl.retrieval.filters import Filter
@@ -19,6 +20,8 @@ from tripletcl.retrieval.model import BaseEmbedder, Embedder, unit_vectors
 from tripletcl.retrieval.phrases import read_phrase
 
 PLUS, MINUS = "+", "-"
+MOST_NAMED = 3
+"""Taught facts beside those of a query that a reader is told of."""
 
 DASHES = dict.fromkeys("-\N{MINUS SIGN}\N{EN DASH}\N{EM DASH}!", MINUS)
 """A minus as it is typed, or as an editor replaces it."""
@@ -122,7 +125,7 @@ def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence
     """
     notes = [f"left out: {' '.join(request.left_out)}"] if request.left_out else []
     for query in (term.wanted for term in request.terms if isinstance(term.wanted, Query)):
-        notes += _note_on_near(query, embedder)
+        notes += _notes_on_others(query, embedder)
         for new in unknown_units(query, embedder, vocabulary):
             unit = UNITS.index(new.unit)
             if isinstance(embedder, BaseEmbedder) and (answered_by := embedder.nearest_of_base(new.text, unit)):
@@ -136,11 +139,15 @@ def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence
     return list(dict.fromkeys(notes))
 
 
-def _note_on_near(query: Query, embedder: Embedder) -> list[str]:
+def _notes_on_others(query: Query, embedder: Embedder) -> list[str]:
     """Name the taught facts that a query asks although it does not name them."""
-    facts, cosine = embedder.near_facts(query.units) if isinstance(embedder, BaseEmbedder) else ([], 1.0)
-    named = " and ".join(map(str, facts))
-    return [f"{query} is near what was taught: it also asks {named} (similarity {cosine:.2f})"] if facts else []
+    facts, cosine = embedder.also_asked(query.units) if isinstance(embedder, BaseEmbedder) else ([], None)
+    if not facts:
+        return []
+    named = [*map(str, facts[:MOST_NAMED]), *([f"{len(facts) - MOST_NAMED} others"] if len(facts) > MOST_NAMED else [])]
+    relation = "is of a kind that was taught" if cosine is None else "is near what was taught"
+    similarity = "" if cosine is None else f" (similarity {cosine:.2f})"
+    return [f"{query} {relation}: it also asks {' and '.join(named)}{similarity}"]
 
 
 # --- vectors ---------------------------------------------------------------------------------------------------------
@@ -179,7 +186,7 @@ class UnknownUnit:
     Attributes:
         unit: "subject", "predicate" or "object".
         text: The unit's text.
-        nearest: The known unit with the nearest text; None where none is known.
+        nearest: The known unit that a noun is a kind of, else that with the nearest text; None where none is known.
         cosine: The cosine of the two texts.
     """
 
@@ -211,7 +218,10 @@ def _find_nearest(unit: str, text: str, known: list[str], embedder: Embedder) ->
         return UnknownUnit(unit, text, None, None)
     vectors = unit_vectors(embedder, [text, *known], UNITS.index(unit))  # [1 + n, D]
     cosines = vectors[1:] @ vectors[0]
-    return UnknownUnit(unit, text, known[int(cosines.argmax())], float(cosines.max()))
+    number = {word.casefold(): number for number, word in enumerate(known)}
+    kinds = kinds_of(text) if unit != "predicate" else ()
+    nearest = next((number[noun] for noun in kinds if noun in number), int(cosines.argmax()))
+    return UnknownUnit(unit, text, known[nearest], float(cosines[nearest]))
 
 
 # --- parsing ---------------------------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
-"""Spelling of requests: known words that unknown ones are spelled nearly like, "did you mean person riding horse?"."""
+"""Known words that are probably meant by unknown ones: "did you mean person riding horse?"."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tripletcl.data.facts import UNITS, WILDCARD, Fact, Query
+from tripletcl.data.nouns import kinds_of
 from tripletcl.errors import excerpt
 from tripletcl.retrieval.lexicon import PREDICATE
 from tripletcl.retrieval.request import MINUS, PLUS, Request, Term
@@ -21,10 +22,10 @@ IsKnown = Callable[[str, int], bool]
 
 
 def suggestion(request: Request, facts: Sequence[Fact], is_known: IsKnown, words: Sequence[str] = ()) -> str | None:
-    """Write a request again in known words where it has words that are spelled nearly so.
+    """Write a request again in known words where it has nouns of their kinds, or words that are spelled nearly so.
 
-    The similarity is `1 - distance / length of the longer word` by the distance of Damerau and Levenshtein (OSA), which
-    counts two letters that changed places as one error.
+    The similarity of spellings is `1 - distance / length of the longer word` by the distance of Damerau and Levenshtein
+    (OSA), which counts two letters that changed places as one error.
 
     Args:
         request: The request.
@@ -42,18 +43,30 @@ def suggestion(request: Request, facts: Sequence[Fact], is_known: IsKnown, words
     return " ".join(words).removeprefix(f"{PLUS} ")
 
 
-def similar_word(text: str, unit: int, facts: Sequence[Fact]) -> str | None:
-    """The known word that a text of a unit is spelled most nearly like; None if none is."""
+def known_word(text: str, unit: int, facts: Sequence[Fact], is_known: IsKnown, words: Sequence[str] = ()) -> str | None:
+    """The known word that a text of a unit probably means: that of its kind, else the one spelled most nearly so.
+
+    A noun whose kinds are known is no misspelt other one: a fountain is no mountain. See `suggestion`.
+    """
+    known = {word.casefold(): word for fact in facts for place in _places(unit) if (word := fact.units[place])}
+    if unit != PREDICATE and (kinds := kinds_of(text)):
+        return next((known[noun] for noun in kinds if noun in known), None)
+    return _similar_word(text, known) or _similar_plain_word(text, unit, words, is_known)
+
+
+def _places(unit: int) -> list[int]:
+    return [PREDICATE] if unit == PREDICATE else [place for place in range(len(UNITS)) if place != PREDICATE]
+
+
+def _similar_word(text: str, known: Mapping[str, str]) -> str | None:
     from rapidfuzz import process
     from rapidfuzz.distance import OSA
 
-    places = [PREDICATE] if unit == PREDICATE else [place for place in range(len(UNITS)) if place != PREDICATE]
-    known = {word.casefold(): word for fact in facts for place in places if (word := fact.units[place])}
     found = process.extractOne(text.casefold(), list(known), scorer=OSA.normalized_similarity, score_cutoff=ALIKE)
     return None if found is None or found[0] == text.casefold() else known[found[0]]
 
 
-def similar_plain_word(text: str, unit: int, words: Sequence[str], is_known: IsKnown) -> str | None:
+def _similar_plain_word(text: str, unit: int, words: Sequence[str], is_known: IsKnown) -> str | None:
     """The word among many, known as this unit, that a text is spelled most nearly like; None if none is."""
     from rapidfuzz import process
     from rapidfuzz.distance import OSA
@@ -81,7 +94,7 @@ def _respelled(term: Term, facts: Sequence[Fact], is_known: IsKnown, words: Sequ
     units = list(term.wanted.units)
     for unit, text in enumerate(units):
         if text is not None and not is_known(text, unit):
-            units[unit] = similar_word(text, unit, facts) or similar_plain_word(text, unit, words, is_known) or text
+            units[unit] = known_word(text, unit, facts, is_known, words) or text
     return term if tuple(units) == term.wanted.units else Term(Query(*units), term.excluded)
 
 
