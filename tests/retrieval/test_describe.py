@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from checkpoints import save_checkpoint
 
 from tripletcl.data.facts import Fact
+from tripletcl.embedding import EmbedderSpec, build_embedder
 from tripletcl.errors import UserError
-from tripletcl.retrieval import Calibration, ShownFact, describe
+from tripletcl.retrieval import Calibration, ShownFact, describe, describe_photos
 from tripletcl.retrieval.calibration import Isotonic
 
 
@@ -64,3 +68,18 @@ def test_closed_scores_are_added_and_probabilities_rank() -> None:
             assert fact.probability == pytest.approx(expected, abs=1e-6)
         keys = [(fact.probability, fact.score) for fact in after]
         assert keys == sorted(keys, reverse=True), "by probability, ties by score"
+
+
+def test_a_model_with_a_base_scores_facts_relative_to_the_photos_that_taught_them(tmp_path: Path) -> None:
+    save_checkpoint("clip", tmp_path)
+    spec = EmbedderSpec(pair=str(tmp_path), base="pair", image_size=40, freeze_until="all")
+    embedder, facts, levels = build_embedder(spec, seed=0).eval(), [Fact("dog"), Fact("cat", "running")], [0.5, 0.25]
+    photos = list(np.random.default_rng(0).integers(0, 255, (4, 3, 40, 40), np.uint8))
+    embedder.install_analytic(16, 0, "both")
+    embedder.set_readout(torch.rand(16, 2, generator=torch.Generator().manual_seed(0)) / 10, facts, levels)
+    own = embedder.image.analytic.scores(embedder.represent_images(photos))  # type: ignore[union-attr]
+    for scores, ranked in zip(own.tolist(), describe_photos(embedder, photos), strict=True):
+        expected = {fact: score / level for fact, score, level in zip(facts, scores, levels, strict=True)}
+        assert {entry.fact: entry.score for entry in ranked} == pytest.approx(expected, rel=1e-5)
+        assert ranked[0].score >= ranked[1].score
+        assert all(entry.probability is None for entry in ranked)

@@ -168,7 +168,7 @@ def describe(run: RunArgument, images: Photos, k: Top = 5, stage: Stage = None, 
         _print_entries(images, unreadable, {image: {"facts": list(map(_fact, facts[image]))} for image in facts})
         return
     if calibration is None:
-        say("scores are cosines, not probabilities: there are no test images to calibrate them with")
+        say("scores are no probabilities: there are no test images to calibrate them with")
     for image, reason in _with_reasons(images, unreadable):
         if reason is not None:
             say(f"{image}: {reason}")

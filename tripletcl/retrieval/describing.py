@@ -12,12 +12,15 @@ from torch import Tensor
 from tripletcl.data.facts import Fact
 from tripletcl.data.images import ImageLike
 from tripletcl.embedding import FactEmbedder
+from tripletcl.embedding.embedder import CLOSED_WEIGHT
 from tripletcl.errors import UserError, check_count
 from tripletcl.evaluation.cosine import mean_cosines, unit_blocks
 from tripletcl.retrieval.calibration import ANY, Calibration, pattern
 
 LEAST_LIKELY = 0.1
 """The least probability with which the base's classes are named."""
+SMALLEST_LEVEL = 0.1
+"""The least mean score of the photos that taught a fact that scores are divided by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,9 @@ class ShownFact:
     """A fact that a photo may show.
 
     Attributes:
-        score: The mean cosine over the fact's units, plus its closed score where the model has one.
+        score: The mean cosine over the fact's units, plus its closed score where the model has one. Without a
+            calibration, a model with a base scores a fact by its closed score alone, relative to the mean of the photos
+            that taught it: 1 for a photo that shows it as surely as these.
         probability: None without a calibration.
     """
 
@@ -99,6 +104,9 @@ def describe_photos(
     if not embedder.facts:
         return [_likeliest(entries, k) for entries in known]
     vectors, closed = embedder.vectors_and_scores(representation, embedder.facts)
+    if embedder.spec.base and calibration is None and closed is not None and embedder.levels:
+        taught = _describe_by_levels(embedder, closed, k)
+        return [_likeliest([*facts, *entries], k) for facts, entries in zip(taught, known, strict=True)]
     fact_vectors, present = embedder.encode_facts(embedder.facts)
     taught = describe(vectors, embedder.facts, fact_vectors, present, k, closed, calibration)
     return [_likeliest([*facts, *entries], k) for facts, entries in zip(taught, known, strict=True)]
@@ -114,6 +122,13 @@ def _describe_by_base(embedder: FactEmbedder, representation: Tensor) -> list[li
         name = embedder.base_names[number].split(", ")[0]
         shown[photo].append(ShownFact(Fact(name), probability, probability))
     return shown
+
+
+def _describe_by_levels(embedder: FactEmbedder, closed: Tensor, k: int) -> list[list[ShownFact]]:
+    """The taught facts by their closed scores `[N, F]`, relative to the levels of the facts."""
+    levels = torch.tensor(embedder.levels).clamp(min=SMALLEST_LEVEL)
+    relative = closed.cpu() / (CLOSED_WEIGHT[embedder.spec.scored_by] * levels)
+    return [_best(embedder.facts, photo, None, k) for photo in relative.tolist()]
 
 
 def _likeliest(facts: list[ShownFact], k: int) -> list[ShownFact]:

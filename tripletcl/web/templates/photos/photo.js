@@ -96,10 +96,13 @@ function actions(photo) {
     served.about?.files ? show : null, pick].filter(Boolean);
 }
 
+const LEAST = 0.1;  // of what is shown without a probability
+
 export function facts(entries) {
-  if (!entries.length) return [make("li", { className: "quiet", textContent: "Nothing that this model is sure of. Teach it by a few photos." })];
-  return entries.map((fact) => {
-    const value = fact.probability ?? Math.max(0, fact.score), text = fact.fact.filter(Boolean).join(" ");
+  const shown = entries.filter((fact) => fact.probability !== null || fact.score >= LEAST);
+  if (!shown.length) return [make("li", { className: "quiet", textContent: "Nothing that this model is sure of. Teach it by a few photos." })];
+  return shown.map((fact) => {
+    const value = Math.max(0, Math.min(1, fact.probability ?? fact.score)), text = fact.fact.filter(Boolean).join(" ");
     const meter = make("meter", { value, max: 1 });
     meter.setAttribute("aria-label", text);
     return make("li", {}, make("span", { textContent: text }), make("span", { textContent: value.toFixed(2) }), meter);
