@@ -25,6 +25,7 @@ class ThreeThings:
     """Knows three things: a photo's vector says with which evidence it shows each. "horse" was taught: axis 3."""
 
     near: tuple[Fact, ...] = ()
+    cosine: float | None = 0.7
 
     def encode_units(self, texts: list[str], unit: int | None = None) -> Tensor:
         return torch.eye(5)[[KNOWN.get(text, 4) for text in texts]]
@@ -36,7 +37,7 @@ class ThreeThings:
         return None
 
     def also_asked(self, units: Sequence[str | None]) -> tuple[list[Fact], float | None]:
-        return list(self.near), 0.7
+        return list(self.near), self.cosine
 
     def encode_levelled(self, units: Sequence[str | None]) -> np.ndarray:
         if "horse" not in units and not self.near:
@@ -113,6 +114,15 @@ def test_words_that_ask_facts_near_them_are_present_if_one_of_these_is(index: Fa
     assert isinstance(nothing.embedder, ThreeThings)
     nothing.embedder.near = (Fact("horse"),)
     assert said(nothing, "cat")[0].startswith("nothing here shows 'cat'")  # neither the facts nor the word
+
+
+def test_a_word_of_a_kind_that_was_taught_is_known_even_where_the_base_knows_it_not() -> None:
+    nothing = index_of((0, 0, 0, 0))
+    assert isinstance(nothing.embedder, ThreeThings)
+    nothing.embedder.near, nothing.embedder.cosine = (Fact("horse"),), None
+    assert said(nothing, "pony")[0].startswith("nothing here shows 'pony'")
+    nothing.embedder.cosine = 0.7
+    assert said(nothing, "pony")[0].startswith("'pony' is nothing that this model knows")
 
 
 def test_a_word_is_looked_for_in_its_own_unit_and_among_the_photos_that_a_filter_keeps(index: FactIndex) -> None:

@@ -122,6 +122,10 @@ def test_lessons_leave_what_the_base_knows_as_it_was_and_can_be_undone(run: Path
     assert min(levels) > 0
     found = {hit.path for hit in ask(collection, "person, running", k=5).hits}
     assert len(found & set(album[6:12])) >= 4  # what it was taught comes first, out of 24
+    by_kind = ask(collection, "kids, running", k=5)  # kids are persons, but running is what was taught of these
+    assert {hit.path for hit in by_kind.hits} == found
+    assert by_kind.notes == ["<kids, running, ?> is of a kind that was taught: it asks <person, running>"]
+    assert by_kind.suggestion is None
     for stage in (1, 0):
         assert undo(run).stage == stage
     np.testing.assert_allclose(scores_of(run, [*untaught, "dog"])[:, :-1], before, atol=1e-6)

@@ -88,14 +88,15 @@ def presences(request: Request, index: FactIndex, embedder: Embedder, where: Fil
 def _of_query(query: Query, index: FactIndex, embedder: BaseEmbedder, where: Filter | None) -> Iterator[Presence]:
     taught = embedder.encode_levelled(query.units)
     value = _share(_best_score(taught, index, where), SCORED) if len(taught) else 0.0
-    if len(taught) and (value >= LEAST or not embedder.also_asked(query.units)[0]):
+    others, cosine = embedder.also_asked(query.units)
+    if len(taught) and (value >= LEAST or not others):
         yield Presence(" ".join(filter(None, query.units)), value)
         return
     for unit, text in enumerate(query.units):
         if text is None or (familiarity := embedder.familiarity(text, unit)) is None:
             continue
         if familiarity < FAMILIAR:
-            yield Presence(text, None)
+            yield Presence(text, value if others and cosine is None else None)
         else:
             yield Presence(text, _share(best_seen(text, unit, index, embedder, where), SEEN))
 

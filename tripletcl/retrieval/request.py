@@ -126,7 +126,7 @@ def notes_on(request: Request, embedder: Embedder, vocabulary: Sequence[Sequence
     notes = [f"left out: {' '.join(request.left_out)}"] if request.left_out else []
     for query in (term.wanted for term in request.terms if isinstance(term.wanted, Query)):
         notes += _notes_on_others(query, embedder)
-        for new in unknown_units(query, embedder, vocabulary):
+        for new in unknown_units(query, embedder, vocabulary) if not asks_kinds(query, embedder) else ():
             unit = UNITS.index(new.unit)
             if isinstance(embedder, BaseEmbedder) and (answered_by := embedder.nearest_of_base(new.text, unit)):
                 notes.append(f"{excerpt(new.text)} was not taught: answered as {', '.join(answered_by)}")
@@ -144,10 +144,17 @@ def _notes_on_others(query: Query, embedder: Embedder) -> list[str]:
     facts, cosine = embedder.also_asked(query.units) if isinstance(embedder, BaseEmbedder) else ([], None)
     if not facts:
         return []
-    named = [*map(str, facts[:MOST_NAMED]), *([f"{len(facts) - MOST_NAMED} others"] if len(facts) > MOST_NAMED else [])]
-    relation = "is of a kind that was taught" if cosine is None else "is near what was taught"
-    similarity = "" if cosine is None else f" (similarity {cosine:.2f})"
-    return [f"{query} {relation}: it also asks {' and '.join(named)}{similarity}"]
+    named = [*map(str, facts[:MOST_NAMED]), *([f"{len(facts) - MOST_NAMED} more"] if len(facts) > MOST_NAMED else [])]
+    listed = " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+    if cosine is None:
+        return [f"{query} is of a kind that was taught: it asks {listed}"]
+    return [f"{query} is near what was taught: it also asks {listed} (similarity {cosine:.2f})"]
+
+
+def asks_kinds(query: Query, embedder: Embedder) -> bool:
+    """True if a query asks taught facts by the kinds of its things."""
+    facts, cosine = embedder.also_asked(query.units) if isinstance(embedder, BaseEmbedder) else ([], None)
+    return bool(facts) and cosine is None
 
 
 # --- vectors ---------------------------------------------------------------------------------------------------------

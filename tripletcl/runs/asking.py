@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tripletcl.data.facts import Query
 from tripletcl.retrieval import Filter, Hit, Request, answer, notes_on, parse_request
 from tripletcl.retrieval.presence import FAMILIAR, Presence, presences
+from tripletcl.retrieval.request import asks_kinds
 from tripletcl.retrieval.spelling import foreign_script, suggestion
 from tripletcl.runs.collection import Collection
 
@@ -68,11 +70,7 @@ def ask(
     hits = answer(photos.index, request, k, calibration, where)
     within = (where or Filter()).within(request.where)
     presence = presences(request, photos.index, photos.embedder, within)
-    meant = None
-    if not all(_is_known(text, unit, photos.embedder) for text, unit in request.units):
-        meant = suggestion(
-            request, photos.known_facts, lambda text, unit: _is_known(text, unit, photos.embedder), photos.known_words
-        )
+    meant = _meant(request, photos)
     notes = [*_first_notes(request, presence, meant, photos), *([photos.newer] if photos.newer else []), *notes]
     scale = "cosines" if not several else "score" if calibration is None else "probability"
     return Answer(request, notes, hits, scale, tuple(presence), meant)
@@ -83,6 +81,19 @@ def _first_notes(request: Request, presence: Sequence[Presence], meant: str | No
     foreign = foreign_script(request) if photos.embedder.spec.text == "minilm" else None
     first = [f"did you mean {meant}?" if meant else None, foreign, *(each.sentence for each in presence)]
     return [sentence for sentence in first if sentence]
+
+
+def _meant(request: Request, photos: Collection) -> str | None:
+    """The request in known words, if some are not known."""
+    queries = [term.wanted for term in request.terms if isinstance(term.wanted, Query)]
+    by_kind = {text for query in queries if asks_kinds(query, photos.embedder) for text in query.units}
+
+    def is_known(text: str, unit: int) -> bool:
+        return text in by_kind or _is_known(text, unit, photos.embedder)
+
+    if all(is_known(text, unit) for text, unit in request.units):
+        return None
+    return suggestion(request, photos.known_facts, is_known, photos.known_words)
 
 
 def _is_known(text: str, unit: int, embedder: TextEmbedder | FactEmbedder) -> bool:
