@@ -285,6 +285,13 @@ def test_an_index_in_memory_reads_a_file_once_somebody_asks_for_it(
             "<person, riding, horse> - <dog, ?, ?> + <?, ?, snow>",
             ("2018",) * 2,
         ),
+        ("dogs in the snow, 2017 to 2019", "<dog, ?, snow>", ("2017", "2019")),
+        ("dogs in the snow from June 2017 until winter 2019", "<dog, ?, snow>", ("2017-06", "2019-02-28")),
+        ("dogs in the snow between 2017 and 2019", "<dog, ?, snow>", ("2017", "2019")),
+        ("dogs in the snow in 2017-2019", "<dog, ?, snow>", ("2017", "2019")),
+        ("dogs in the snow since May 2018", "<dog, ?, snow>", ("2018-05", None)),
+        ("dogs in the snow, from 2018", "<dog, ?, snow>", ("2018", None)),
+        ("dogs in the snow until summer 2018", "<dog, ?, snow>", (None, "2018-08")),
         ("person riding horse 2018", None, None),
         ("dog - snow in 2018", None, None),
         ("dog in the snow in 1018", None, None),
@@ -311,3 +318,42 @@ def test_days_in_words_limit_those_of_a_filter(index: FactIndex) -> None:
     assert hits == index.search("red", COUNT, Filter.parse(after="2018-06", before="2018"))
     with pytest.raises(UserError, match="no day is from 2019-01-01 on and up to 2018-12-31"):
         answer(index, request, where=Filter.parse(after="2019"))
+
+
+DAYS = ("after", "before")
+
+
+@pytest.mark.parametrize(
+    ("words", "query", "values"),
+    [
+        ("dog folder:Alps", "<dog, ?, ?>", {"folder": "Alps"}),
+        ('camera:"Canon EOS" dog shape:Portrait', "<dog, ?, ?>", {"camera": "Canon EOS", "orientation": "portrait"}),
+        ("dog - snow name:IMG_*", "<dog, ?, ?> - <snow, ?, ?>", {"name": "IMG_*"}),
+        ("dog, ?, snow, near:47.1,11.3,20", "<dog, ?, snow>", {"near": "47.1,11.3,20"}),
+        ("dog folder:2019/Alps, June 2019", "<dog, ?, ?>", {"folder": "2019/Alps"} | dict.fromkeys(DAYS, "2019-06")),
+        ("dog after:2018 before:2019-06", "<dog, ?, ?>", {"after": "2018", "before": "2019-06"}),
+        ("dog myfolder:Alps", "<dog, myfolder:Alps, ?>", {}),
+    ],
+)  # fmt: skip
+def test_named_filters_in_words_are_the_same_filter(words: str, query: str, values: dict[str, str]) -> None:
+    request = parse_request(words)
+    assert request.where == Filter.parse(**values)
+    assert str(request).startswith(query)
+
+
+def test_a_filter_in_words_that_cannot_be_is_one_sentence(index: FactIndex) -> None:
+    for words, sentence in (
+        ("dog folder:a folder:b", "the request has folder twice; give it once"),
+        ("dog near:here", "here"),
+        ("folder:Alps", "the request is empty"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            parse_request(words)
+    with pytest.raises(UserError, match="there are two filters by folder, b and a; give one"):
+        answer(index, parse_request("red folder:a"), where=Filter(folder="b"))
+
+
+def test_a_filter_in_words_leaves_photos_out(index: FactIndex) -> None:
+    hits = answer(index, parse_request("red, ?, ? folder:alps name:*_*"), COUNT)
+    assert hits == index.search("red", COUNT, Filter(folder="Alps", name="*_*"))
+    assert 0 < len(hits) < COUNT

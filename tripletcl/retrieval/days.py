@@ -16,9 +16,18 @@ MONTHS = {
 SEASONS = {"winter": 12, "spring": 3, "summer": 6, "autumn": 9, "fall": 9}
 """The month that each begins with, in the north."""
 
+_MONTH_OR_SEASON = "|".join([*MONTHS, *SEASONS])
+
+
+def _date(name: str) -> str:
+    """A year, perhaps with a month or a season before it, as the groups `part` and `year` with a number."""
+    return rf"(?:(?P<part{name}>{_MONTH_OR_SEASON})\.?\s+(?:of\s+)?)?(?P<year{name}>19\d\d|20\d\d)"
+
+
 DAYS = re.compile(
-    rf"(?P<rest>.*?)(?:\s*,\s*(?:in\s+)?(?:the\s+)?|\s+in\s+(?:the\s+)?)"
-    rf"(?:(?P<part>{'|'.join([*MONTHS, *SEASONS])})\.?\s+(?:of\s+)?)?(?P<year>19\d\d|20\d\d)\s*",
+    r"(?P<rest>.*?)(?:\s*,\s*|\s+(?=(?:in|since|from|until|between)\s))(?:in\s+)?(?:the\s+)?"
+    rf"(?:(?P<open>since|from|until)\s+{_date('')}|(?:(?:from|between)\s+)?{_date('1')}\s*(?:to|until|and|-|\u2013)\s*"
+    rf"{_date('2')}|{_date('3')})\s*",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -26,8 +35,9 @@ DAYS = re.compile(
 def split_days(text: str) -> tuple[str, Filter]:
     """Separate the days at the end of a request from its other words.
 
-    They are a year, a month and a year, or a season and a year, after a comma or "in". Everything else stays, and so
-    does a year that may belong to something else: one after a term that photos must not show.
+    They are a year, a month and a year, or a season and a year, after a comma or "in"; two of them with "to", "until",
+    "and" or a dash between, "from" or "between" before; or one after "since", "from" or "until". Everything else stays,
+    and so does a year that may belong to something else: one after a term that photos must not show.
 
     A winter has the year of its January, as in the records of meteorologists: winter 2019 is December 2018 to February
     2019.
@@ -38,8 +48,19 @@ def split_days(text: str) -> tuple[str, Filter]:
     match = DAYS.fullmatch(text)
     if match is None or not match["rest"].strip() or _ends_excluded(match["rest"]):
         return text, Filter()
-    first, last = _days(int(match["year"]), (match["part"] or "").lower())
-    return match["rest"].strip(), Filter(after=first, before=last)
+    return match["rest"].strip(), _span(match)
+
+
+def _span(match: re.Match[str]) -> Filter:
+    def days(name: str) -> tuple[datetime.date, datetime.date]:
+        return _days(int(match[f"year{name}"]), (match[f"part{name}"] or "").lower())
+
+    if match["year1"]:
+        return Filter(after=days("1")[0], before=days("2")[1])
+    if match["year3"]:
+        return Filter(*days("3"))
+    first, last = days("")
+    return Filter(before=last) if match["open"].lower() == "until" else Filter(after=first)
 
 
 def _days(year: int, part: str) -> tuple[datetime.date, datetime.date]:

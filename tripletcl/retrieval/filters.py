@@ -7,7 +7,8 @@ import datetime
 import fnmatch
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -119,15 +120,21 @@ class Filter:
         ]
         return ", ".join(part for part in parts if part)
 
-    def within(self, days: Filter) -> Filter:
-        """This filter, with its days limited to those of another one too.
+    def within(self, other: Filter) -> Filter:
+        """This filter and another one, both to be met.
 
         Raises:
-            UserError: they have no day in common.
+            UserError: they have no day in common, or another one has another value of what has only one.
         """
-        after = max((day for day in (self.after, days.after) if day), default=None)
-        before = min((day for day in (self.before, days.before) if day), default=None)
-        return replace(self, after=after, before=before)
+        after = max((day for day in (self.after, other.after) if day), default=None)
+        before = min((day for day in (self.before, other.before) if day), default=None)
+        values: dict[str, Any] = {}
+        for name in ("folder", "name", "camera", "orientation", "near"):
+            own, others = getattr(self, name), getattr(other, name)
+            if own and others and own != others:
+                raise UserError(f"there are two filters by {name}, {own} and {others}; give one")
+            values[name] = own or others
+        return Filter(after=after, before=before, **values)
 
     def rows(self, table: Table) -> np.ndarray:
         """Find the photos that meet it: `[rows]` bool, False for removed ones."""

@@ -13,7 +13,7 @@ import numpy as np
 from tripletcl.data.facts import UNITS, WILDCARD, Fact, Query, check_request, parse_query
 from tripletcl.data.nouns import kinds_of
 from tripletcl.errors import UserError, excerpt
-from tripletcl.retrieval.days import split_days
+from tripletcl.retrieval.filter_words import split_filters
 from tripletcl.retrieval.filters import Filter
 from tripletcl.retrieval.lexicon import lexicon_of
 from tripletcl.retrieval.model import BaseEmbedder, Embedder, unit_vectors
@@ -86,8 +86,8 @@ def parse_request(
     text, `-` and `!` exclude only that: `dog -snow`. A term that spells a known fact is that fact. A term with a comma,
     quotes, or a `?` between spaces is a query of units, exactly as written (`parse_query`): `person, riding, ?`. Any
     other term is English (`read_phrase`): `a person riding a brown horse`. Up to three words that are known, each in
-    its place, have the same meaning in both. Days at the end are a filter (`split_days`): `dogs in the snow, winter
-    2019`.
+    its place, have the same meaning in both. Filters can be among the words (`split_filters`): `dogs in the snow
+    folder:Alps, winter 2019`.
 
     Args:
         words: One string, or the words of a command line, where a word with spaces is a unit of several words.
@@ -102,7 +102,7 @@ def parse_request(
     left_out: list[str] = []
     text = check_request(words if isinstance(words, str) else _join_words(words, facts))
     known = lexicon_of(tuple(facts)).fact_named(text) is not None  # perhaps with a sign or a year in it
-    text, where = (text, Filter()) if known else split_days(text)
+    text, where = (text, Filter()) if known else split_filters(text)
     for excluded, term in [(False, text)] if known else _signed_terms(text):
         queries, unused = _read_term(term, facts)
         if excluded and len(queries) > 1:
