@@ -20,6 +20,7 @@ from tripletcl.data.facts import Fact
 from tripletcl.data.metadata import read_metadata
 from tripletcl.errors import UserError
 from tripletcl.retrieval import FactIndex, Filter, PhotoDetails, answer, parse_request, writing
+from tripletcl.retrieval.days import split_days
 
 NAMES = list(COLOURS)
 CAMERAS = ("Canon EOS 80D", "Apple iPhone 12", None)
@@ -309,6 +310,29 @@ def test_days_in_words_are_the_same_filter(words: str, query: str | None, days: 
     if query is not None:
         shown = f"{query}, {request.where}" if days else query
         assert str(request).replace("<dog, in, snow>", "<dog, ?, snow>") == shown
+
+
+@pytest.mark.parametrize(
+    ("today", "words", "days"),
+    [
+        ("2026-12-01", "last summer", ("2026-06-01", "2026-08-31")),
+        ("2026-07-01", "last summer", ("2025-06-01", "2025-08-31")),
+        ("2026-07-01", "this summer", ("2026-06-01", "2026-08-31")),
+        ("2026-12-01", "this winter", ("2026-12-01", "2027-02-28")),
+        ("2026-12-01", "last winter", ("2025-12-01", "2026-02-28")),
+        ("2026-02-01", "last winter", ("2024-12-01", "2025-02-28")),
+        ("2026-02-01", "in this winter", ("2025-12-01", "2026-02-28")),
+        ("2026-02-01", "from last year", ("2025-01-01", "2025-12-31")),
+        ("2026-01-01", "yesterday", ("2025-12-31", "2025-12-31")),
+        ("2026-01-01", "Today", ("2026-01-01", "2026-01-01")),
+    ],
+)
+def test_days_by_the_clock(today: str, words: str, days: tuple[str, str]) -> None:
+    for joined in (f"dog on a beach {words}", f"dog on a beach, {words}"):
+        text, where = split_days(joined, datetime.date.fromisoformat(today))
+        assert (text, where) == ("dog on a beach", Filter.parse(after=days[0], before=days[1]))
+    for other in (f"dog - {words}", f"dog {words} in the snow"):
+        assert split_days(other, datetime.date.fromisoformat(today)) == (other, Filter())
 
 
 def test_days_in_words_limit_those_of_a_filter(index: FactIndex) -> None:

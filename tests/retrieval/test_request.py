@@ -62,6 +62,7 @@ CALIBRATION = Calibration("colours-1", CURVES, {"any": Isotonic([0], [0])}, 1)
         (["dog", "running", "?", "-", "?", "?", "snow"], "<dog, running, ?> - <?, ?, snow>"),
         ("- ? ? snow + dog", "- <?, ?, snow> + <dog, ?, ?>"),
         ("+ dog", "<dog, ?, ?>"),
+        ("+dog +snow", "<dog, ?, ?> + <?, ?, snow>"),
         (["a dog in the snow", "-", "a person riding a horse"], "<dog, ?, snow> - <person, riding, horse>"),
         (["two dogs", "running", "+", "person"], "<two dogs, running, ?> + <person, ?, ?>"),
         ("a brown dog running - snow", "<dog, running, ?> + <dog, brown, ?> - <?, ?, snow>"),
@@ -81,6 +82,12 @@ CALIBRATION = Calibration("colours-1", CURVES, {"any": Isotonic([0], [0])}, 1)
 )
 def test_parse_request(words: str | list[str], expected: str) -> None:
     assert str(parse_request(words, FACTS)) == expected
+
+
+@pytest.mark.parametrize("words", ["dogs running", "person riding a horse + dog - snow", "two dogs, running"])
+def test_what_an_answer_prints_is_read_as_the_same(words: str) -> None:
+    request = parse_request(words, FACTS)
+    assert parse_request(str(request), FACTS) == request
 
 
 def test_a_known_text_with_a_comma_is_a_unit_of_a_command_line() -> None:

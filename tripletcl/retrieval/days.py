@@ -32,23 +32,35 @@ DAYS = re.compile(
 )
 
 
-def split_days(text: str) -> tuple[str, Filter]:
+RELATIVE = re.compile(
+    rf"(?P<rest>.*?)(?:\s*,|\s)\s*(?:(?:in|from)\s+)?(?:(?P<day>today|yesterday)|"
+    rf"(?P<which>last|this)\s+(?P<part>year|{'|'.join(SEASONS)}))\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def split_days(text: str, today: datetime.date | None = None) -> tuple[str, Filter]:
     """Separate the days at the end of a request from its other words.
 
     They are a year, a month and a year, or a season and a year, after a comma or "in"; two of them with "to", "until",
-    "and" or a dash between, "from" or "between" before; or one after "since", "from" or "until". Everything else stays,
-    and so does a year that may belong to something else: one after a term that photos must not show.
+    "and" or a dash between, "from" or "between" before; or one after "since", "from" or "until". They may also be last
+    or this year or season, today or yesterday: last summer is the latest that has ended. Everything else stays, and so
+    does a year that may belong to something else: one after a term that photos must not show.
 
     A winter has the year of its January, as in the records of meteorologists: winter 2019 is December 2018 to February
     2019.
 
+    Args:
+        text: The request.
+        today: By the clock, if None.
+
     Returns:
         The other words, and the days as a filter; an empty one where there are none.
     """
-    match = DAYS.fullmatch(text)
+    match = DAYS.fullmatch(text) or RELATIVE.fullmatch(text)
     if match is None or not match["rest"].strip() or _ends_excluded(match["rest"]):
         return text, Filter()
-    return match["rest"].strip(), _span(match)
+    return match["rest"].strip(), _span(match) if match.re is DAYS else _relative(match, today or datetime.date.today())
 
 
 def _span(match: re.Match[str]) -> Filter:
@@ -61,6 +73,18 @@ def _span(match: re.Match[str]) -> Filter:
         return Filter(*days("3"))
     first, last = days("")
     return Filter(before=last) if match["open"].lower() == "until" else Filter(after=first)
+
+
+def _relative(match: re.Match[str], today: datetime.date) -> Filter:
+    if day := match["day"]:
+        day = today - datetime.timedelta(days=day.lower() == "yesterday")
+        return Filter(after=day, before=day)
+    part, is_last = match["part"].lower(), match["which"].lower() == "last"
+    if part == "year":
+        return Filter(*_days(today.year - is_last, ""))
+    year = today.year + (part == "winter" and today.month == 12)  # this winter has the year of its January
+    spans = (_days(each, part) for each in (year, year - 1, year - 2))
+    return Filter(*next(span for span in spans if not is_last or span[1] < today))
 
 
 def _days(year: int, part: str) -> tuple[datetime.date, datetime.date]:

@@ -20,7 +20,13 @@ from tripletcl.retrieval.lexicon import (
     lexicon_of,
 )
 
-OPENING = re.compile(r"^\W*((an?|the|some|all)\s+)?(photo|picture|image)(graph)?s?\s+(of|showing|with)\b", re.I)
+OPENING = re.compile(
+    r"^\W*((please\s+)?(show|find|give)(\s+me)?\s+|(search|look)\s+for\s+)?"
+    r"((an?|the|some|all|my|our)\s+)*(photo|picture|image)(graph)?s?(\s+(of|showing|with)\b|\W*$)"
+    r"|^\W*(please\s+)?(show|find|give)\s+me\b|^\W*(search|look)\s+for\b",
+    re.IGNORECASE,
+)
+"""What says no more than that photos are looked for."""
 COUNTS = word_set("one two three four five six seven eight nine ten several many few both")
 GROUPS = word_set("group groups couple pair pairs crowd bunch lot lots number")
 """Counts if "of" follows."""
@@ -78,7 +84,7 @@ def read_phrase(phrase: str, facts: Sequence[Fact] = ()) -> Reading:
         UserError: the phrase is too long, or has no content, a negation or an alternative.
     """
     phrase, lexicon = check_request(phrase), lexicon_of(tuple(facts))
-    if known := lexicon.fact_named(OPENING.sub("", phrase).strip(PUNCTUATION)):
+    if known := lexicon.fact_named(_asked(phrase, lexicon).strip(PUNCTUATION)):
         return Reading((Query(*known),))
     readings = [_read_clause(clause, lexicon) for clause in _clauses(_words(phrase, lexicon), lexicon)]
     queries = dict.fromkeys(query for reading in readings for query in reading.queries)
@@ -92,8 +98,14 @@ def read_phrase(phrase: str, facts: Sequence[Fact] = ()) -> Reading:
 # --- from a phrase to clauses ----------------------------------------------------------------------------------------
 
 
+def _asked(phrase: str, lexicon: Lexicon) -> str:
+    """The phrase without its opening; a single word that the model knows, such as `pictures`, is none."""
+    word = phrase.strip(PUNCTUATION)
+    return phrase if lexicon.has(word) or lexicon.find([word], SUBJECT, OBJECT) else OPENING.sub("", phrase)
+
+
 def _words(phrase: str, lexicon: Lexicon) -> list[str]:
-    words = [word.strip(PUNCTUATION) for word in OPENING.sub("", phrase).split()]
+    words = [word.strip(PUNCTUATION) for word in _asked(phrase, lexicon).split()]
     words = lexicon.join_known(["and" if word == "&" else word for word in words if word], _is_special)
     for word in (word for word in words if not lexicon.has(word)):
         form = word.casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
@@ -107,7 +119,8 @@ def _words(phrase: str, lexicon: Lexicon) -> list[str]:
                 f"{excerpt(word)} in {excerpt(phrase)} cannot be read; search for one thing at a time, as in dog "
                 "running, then horse running"
             )
-    return [word for word in content_words(words) if word.casefold() not in MANNERS or lexicon.has(word)]
+    words = [word for word in content_words(words) if word.casefold() not in MANNERS or lexicon.has(word)]
+    return [word for word in words if any(map(str.isalnum, word)) or lexicon.has(word)] or words  # "dog" and its emoji
 
 
 def _is_special(word: str) -> bool:

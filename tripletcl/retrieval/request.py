@@ -255,12 +255,12 @@ def _signed_terms(text: str) -> Iterator[tuple[bool, str]]:
     if text.count('"') % 2:
         raise UserError(f"the request {excerpt(text)} has a quote that is not closed")
     parts: list[tuple[bool, list[str]]] = [(False, [])]
-    signed: list[tuple[bool, list[str]]] = []  # the words that have a minus in front of them, a term each
+    signed: list[tuple[bool, list[str]]] = []  # the words that have a sign in front of them, a term each
     for word in re.findall(r'[^\s"]*"[^"]*"[^\s"]*|\S+', text):
         if word in SIGNS:
             parts.append((SIGNS[word] == MINUS, []))
-        elif word[0] in DASHES and re.match(r'[^\W\d]|"', word[1:]):
-            signed.append((True, [word[1:]]))
+        elif (word[0] in DASHES or word[0] == PLUS) and re.match(r'[^\W\d]|"', word[1:]):
+            signed.append((word[0] != PLUS, [word[1:]]))
         else:
             parts[-1][1].append(word)
     if not parts[0][1]:  # the text begins with a sign
@@ -275,6 +275,8 @@ def _signed_terms(text: str) -> Iterator[tuple[bool, str]]:
 def _read_term(term: str, facts: Sequence[Fact]) -> tuple[tuple[Query, ...], tuple[str, ...]]:
     if known := lexicon_of(tuple(facts)).fact_named(term):
         return (Query(*known),), ()
+    if re.fullmatch(r"<[^<>]+>", term):  # as answers print it
+        return (parse_query(term[1:-1]),), ()
     if '"' in term or "," in term or WILDCARD in term.split():
         return (parse_query(term),), ()
     reading = read_phrase(term, facts)
