@@ -322,6 +322,11 @@ def test_arguments_of_other_types_are_refused_in_a_sentence(embedder: FactEmbedd
     for batch_size, message in ((0, "at least 1, not 0"), (-1, "at least 1, not -1"), (1.5, "a whole number, not 1.5")):
         with pytest.raises(UserError, match=f"batch_size must be {message}"):
             embedder.encode_images(pictures, batch_size)
+    for images in (None, 5, iter(pictures)):
+        with pytest.raises(UserError, match=r"images are a list of images, not (NoneType|int|list_iterator)"):
+            embedder.encode_images(images)
+    with pytest.raises(UserError, match="no device 'tpu' can be used here: "):
+        embedder.encode_images(pictures, device="tpu")
     assert len(embedder.encode_images(np.zeros((2, 3, 64, 64), np.uint8))) == 2
 
 

@@ -351,6 +351,19 @@ def test_other_files_in_the_folder_stay(index: FactIndex, photos: Path) -> None:
     assert written == {"index.db", "vectors-4.f32", "photos-5.rows", "names-6.text"}
 
 
+def test_a_photo_is_a_query(embedder: ColourEmbedder, photo: Callable[..., Path]) -> None:
+    """All of its units are asked for, also next to words."""
+    paths = [photo("1.png", "red", "green", "blue"), photo("2.png", "red", "red", "blue"), photo("3.png", "blue")]
+    paths[2].unlink()
+    index = FactIndex.build(embedder, paths[:2])
+    assert [hit.path for hit in index.search(paths[1])] == [paths[1], paths[0]]
+    assert [hit.score for hit in index.search(paths[1])] == pytest.approx([3, 2])
+    assert index.search(["red green", paths[1]], k=1) == [index.search("red green", k=1), index.search(paths[1], k=1)]
+    assert index.search([]) == []
+    with pytest.raises(UserError, match="cannot read a photo"):
+        index.search(paths[2])
+
+
 def test_arguments_of_other_types_are_refused_in_a_sentence(
     embedder: ColourEmbedder, photo: Callable[..., Path]
 ) -> None:
@@ -362,6 +375,9 @@ def test_arguments_of_other_types_are_refused_in_a_sentence(
     for k, message in ((0, "at least 1, not 0"), (1.5, "a whole number, not 1.5"), (None, "a whole number, not None")):
         with pytest.raises(UserError, match=f"k must be {message}"):
             index.search("red", k)
+    for where in ("2019", {"after": "2019"}):
+        with pytest.raises(UserError, match=r"a filter is a Filter, .*, not (str|dict)"):
+            index.search("red", where=where)
     for vectors in ("red", [["red"]], [[1.0], [1.0, 2.0]]):
         with pytest.raises(UserError, match="query vectors"):
             index.search_vectors(vectors)

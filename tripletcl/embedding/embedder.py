@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -146,7 +146,7 @@ class FactEmbedder(Taught, SavedModel):
             UserError: an image cannot be decoded, or is of a type that is none.
         """
         if device is not None:
-            self.to(device)
+            _move(self, device)
         return self.vectors_of(self.represent_images(images, batch_size), normalise)
 
     def decode(self, image: ImageLike | Tensor) -> np.ndarray:
@@ -330,7 +330,7 @@ class FactEmbedder(Taught, SavedModel):
         """
         folder = latest_stage(Path(folder))
         build = partial(cls._build, encoder=None if text else NoTextEncoder.of(folder))
-        return load_model(folder, EMBEDDER, "embedder", parse, build).to(device).eval()
+        return _move(load_model(folder, EMBEDDER, "embedder", parse, build), device).eval()
 
     @classmethod
     def _build(cls, parsed: Parsed, encoder: TextEncoder | None = None) -> Self:
@@ -339,6 +339,21 @@ class FactEmbedder(Taught, SavedModel):
         if spec.random_features:
             embedder.image.install_analytic(spec.random_features, spec.random_seed)
         return cls(spec, embedder.image, embedder.text, facts, known, levels)
+
+
+Moved = TypeVar("Moved", bound="FactEmbedder")
+
+
+def _move(embedder: Moved, device: torch.device | str) -> Moved:
+    """Move a model to a device.
+
+    Raises:
+        UserError: there is none of this name here.
+    """
+    try:
+        return embedder.to(device)
+    except (AssertionError, RuntimeError, TypeError) as error:  # as torch says it of a GPU that is missing
+        raise UserError(f"no device {device!r} can be used here: {str(error).splitlines()[0]}") from error
 
 
 class NoTextEncoder:

@@ -253,6 +253,8 @@ def pixel_batches(
     """
     if isinstance(images, str | Path | bytes | Image.Image) or getattr(images, "ndim", 4) < 4:
         raise UserError(f"images are a list of images: give [image] instead of one {type(images).__name__}")
+    if not hasattr(images, "__len__"):
+        raise UserError(f"images are a list of images, not {type(images).__name__}")
     batch_size = check_count("batch_size", batch_size)
     decoded = map_in_threads(lambda image: decode(image, size), images)
     while batch := list(islice(decoded, batch_size)):

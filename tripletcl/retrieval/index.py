@@ -190,22 +190,26 @@ class FactIndex:
 
     @overload
     def search(  # type: ignore[overload-overlap]
-        self, query: str | Query | Fact, k: int = 10, where: Filter | None = None
+        self, query: str | Query | Fact | Path, k: int = 10, where: Filter | None = None
     ) -> list[Hit]: ...
 
     @overload
     def search(
-        self, query: Sequence[str | Query | Fact], k: int = 10, where: Filter | None = None
+        self, query: Sequence[str | Query | Fact | Path], k: int = 10, where: Filter | None = None
     ) -> list[list[Hit]]: ...
 
     def search(
-        self, query: str | Query | Fact | Sequence[str | Query | Fact], k: int = 10, where: Filter | None = None
+        self,
+        query: str | Query | Fact | Path | Sequence[str | Query | Fact | Path],
+        k: int = 10,
+        where: Filter | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """Find the k photos with the largest sum of the cosines of the units asked for.
 
         Args:
-            query: A `Query`, a `Fact` (the units it lacks are wildcards) or a string for `parse_query`; or a list of
-                them, searched together. A list of strings is a list of queries, not of units.
+            query: A `Query`, a `Fact` (the units it lacks are wildcards), a string for `parse_query`, or the `Path` of
+                a photo, of which all three units are asked for; or a list of them, searched together. A list of strings
+                is a list of queries, not of units. `answer` takes English (`parse_request`).
             k: More than the index holds returns all.
             where: Only photos that meet it are searched.
 
@@ -216,12 +220,16 @@ class FactIndex:
             UserError: k is not positive, the query cannot be read or is none, no photo meets the filter, or the index
                 has no embedder.
         """
-        if isinstance(query, str | Query | Fact):
+        if isinstance(query, str | Query | Fact | Path):
             return self.search([query], k, where)[0]
         if not isinstance(query, Sequence):
             as_query(query)  # the error of what is no query
-        vectors = query_vectors([as_query(each) for each in query], self._model("queries"))
-        return self.search_vectors(vectors, k, where)
+        photos = [each for each in query if isinstance(each, Path)]
+        words = [as_query(each) for each in query if not isinstance(each, Path)]
+        by_words = iter(query_vectors(words, self._model("queries")))
+        by_photos = iter(self._rows_of_files(photos) if photos else ())
+        rows = [next(by_photos if isinstance(each, Path) else by_words) for each in query]
+        return self.search_vectors(np.stack(rows) if rows else np.zeros((0, self._table.width)), k, where)
 
     def search_vectors(self, vectors: np.ndarray, k: int = 10, where: Filter | None = None) -> list[list[Hit]]:
         """`search` for vectors `[Q, 3 * D]` of `query_vectors`: each unit's block of length 1, or zero."""
@@ -248,8 +256,7 @@ class FactIndex:
             raise UserError(f"the index needs query vectors [Q, {width}], not {list(vectors.shape)}")
         if not np.isfinite(vectors).all():
             raise UserError("a query's vector is not finite, so it cannot be searched")
-        if where:
-            self._read_added()
+        self._check_filter(where)
         return self._rows.search(vectors, k, where)
 
     def kept(self, where: Filter | None) -> np.ndarray:
@@ -258,9 +265,14 @@ class FactIndex:
         Raises:
             UserError: no photo meets it.
         """
+        self._check_filter(where)
+        return self._rows.kept(where)
+
+    def _check_filter(self, where: Filter | None) -> None:
+        if not isinstance(where, Filter | None):
+            raise UserError(f"a filter is a Filter, as Filter.parse(after='2019') makes it, not {type(where).__name__}")
         if where:
             self._read_added()
-        return self._rows.kept(where)
 
     def newest(self, where: Filter | None = None) -> np.ndarray:
         """The rows of the photos that meet a filter, the latest date first.
@@ -361,9 +373,7 @@ class FactIndex:
         return not changed_photos(self._table, names) and not any(map(is_missing, gone))
 
     def _encode(self, names: list[str], all_names: list[str], batch_size: int) -> Changes:
-        embedder = self._model("photos")
-        if not isinstance(embedder, PhotoEmbedder):
-            raise TypeError(f"a {type(embedder).__name__} encodes no photos")
+        embedder = self._photo_model()
         _check_model(self.model, embedder.fingerprint())
         changes = encode_into(self._rows, embedder, names, all_names, check_count("batch_size", batch_size))
         read_details(self._rows, all_names)
@@ -580,6 +590,17 @@ class FactIndex:
         index = cls()
         index.embedder, index._rows = embedder, rows
         return index
+
+    def _rows_of_files(self, photos: Sequence[Path]) -> np.ndarray:
+        """The vectors of photos that need not be in the index, `[n, 3 * D]`."""
+        embedder = self._photo_model()
+        return unit_rows(embedder.vectors_of(embedder.represent_images(list(map(embedder.decode, photos)))), photos)
+
+    def _photo_model(self) -> PhotoEmbedder:
+        embedder = self._model("photos")
+        if not isinstance(embedder, PhotoEmbedder):
+            raise TypeError(f"a {type(embedder).__name__} encodes no photos")
+        return embedder
 
     def _model(self, purpose: str) -> Embedder:
         if self.embedder is None:
