@@ -276,6 +276,16 @@ def choose(page: playwright.Page, count: int) -> None:
     assert page.inner_text("#chosen") == f"{count} chosen"
 
 
+def test_filters_may_be_words_of_the_search(page: playwright.Page) -> None:
+    ask(page, "?, waving, ? name:0*")
+    page.wait_for_selector("#answer:has-text('name 0*')")
+    assert page.locator(".tile b").all_inner_texts()[0].startswith("0")
+    ask(page, 'name:0* folder:"own"')  # nothing else: all photos that meet them
+    page.wait_for_selector("#active li >> nth=1")
+    page.wait_for_selector("#answer:has-text('the latest first')")
+    assert parse_qs(urlsplit(page.url).query) == {"name": ["0*"], "folder": ["own"]}
+
+
 def test_chosen_photos_are_exported(page: playwright.Page) -> None:
     choose(page, 5)
     page.click("#export")

@@ -24,10 +24,16 @@ export function keepPlace() {
   history.replaceState({ ...history.state, count: shownNow(), at: scrollY }, "");
 }
 
+const NAMED = /(?:^|\s)(after|before|folder|name|camera|orientation|shape|near):(?:"([^"]*)"|(\S+))/gi;
+
+// Ask for words; those that are filters only, folder:Alps, become the filters.
 export function search(words) {
-  const query = question();
+  const query = question(), isFilter = words && !words.replace(NAMED, "").trim();
   for (const key of ["view", "photo", "like"]) query.delete(key);
-  query.set("q", words);
+  query.set("q", isFilter ? "" : words);
+  for (const [, name, quoted, plain] of isFilter ? words.matchAll(NAMED) : []) {
+    query.set(name.toLowerCase().replace("shape", "orientation"), quoted ?? plain);
+  }
   go(query);
 }
 
