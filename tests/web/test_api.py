@@ -364,6 +364,7 @@ def test_chosen_photos_are_exported(client: Client) -> None:
     with zipfile.ZipFile(io.BytesIO(client.export([ids[0], ids[0], ids[1]]))) as archive:
         assert len(set(archive.namelist())) == 3
         assert archive.read(archive.namelist()[2]) == client.file(ids[1])
+    assert len(client.export(ids * 1000, "list").splitlines()) == 3000  # a form has at most 1,000 fields
     with pytest.raises(UserError, match="form: input should be"):
         client.export(ids, "rar")
     with pytest.raises(UserError, match="no such photo"):

@@ -325,6 +325,15 @@ def test_a_range_and_a_month_are_chosen_at_once(page: playwright.Page) -> None:
     assert month.locator(".mark[aria-pressed=true]").count() == month.locator(".tile").count()
 
 
+def test_all_photos_of_an_answer_that_are_shown_are_chosen(page: playwright.Page) -> None:
+    ask(page, "?, waving, ?")
+    page.wait_for_selector("#answer:has-text('waving')")
+    page.click("#choose-shown")
+    assert page.inner_text("#chosen") == f"{page.locator('.tile').count()} chosen"
+    page.click("#choose-shown")
+    page.locator("#selection").wait_for(state="hidden")
+
+
 def test_chosen_photos_are_taught_and_the_lesson_is_undone(page: playwright.Page) -> None:
     choose(page, 5)
     page.click("#teach")

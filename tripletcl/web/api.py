@@ -270,10 +270,10 @@ def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
 
     @api.post("/export", tags=["photos"], summary="Chosen photos as a list, a table or an archive")
     def export(
-        ids: Annotated[list[str], Form(description="Ids of photos.")],
+        ids: Annotated[list[str], Form(description="Ids of photos; one field may have many, between spaces.")],
         form: Annotated[Literal["list", "csv", "json", "zip"], Form(description="list, csv, json or zip.")] = "list",
     ) -> FileResponse:
-        chosen = library.photos.index.details(library.path(each) for each in ids)
+        chosen = library.photos.index.details(library.path(each) for each in " ".join(ids).split())
         file = write_export(chosen, form)
         name = f"photos.{SUFFIXES[form]}"
         return FileResponse(file, filename=name, background=BackgroundTask(file.unlink, missing_ok=True))

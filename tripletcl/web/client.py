@@ -102,7 +102,7 @@ class Client:
 
     def export(self, photos: Sequence[str], form: str = "zip") -> bytes:
         """Read chosen photos, by their ids: "list", "csv", "json", or a "zip" of their files."""
-        return self._read("POST", "/export", fields=[("form", form), *(("ids", photo) for photo in photos)])
+        return self._read("POST", "/export", fields=[("form", form), ("ids", " ".join(photos))])
 
     def export_into(
         self, photos: Sequence[str], folder: str, form: str = "copies", *, wait: bool = True

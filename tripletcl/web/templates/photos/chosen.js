@@ -90,7 +90,7 @@ async function teach(event) {
 async function download(kind) {
   $("export-error").textContent = "";
   try {
-    const answer = await fetchOrFail("/export", form({ form: kind }));
+    const answer = await fetchOrFail("/export", { method: "POST", body: new URLSearchParams({ form: kind, ids: [...chosen.keys()].join(" ") }) });
     const address = URL.createObjectURL(await answer.blob());
     make("a", { href: address, download: `photos.${kind === "list" ? "txt" : kind}` }).click();
     setTimeout(() => URL.revokeObjectURL(address), 60_000);

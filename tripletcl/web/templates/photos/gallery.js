@@ -15,6 +15,7 @@ export async function ask(query, { count = 0, at = 0 } = {}) {
   next = null;
   $("more").hidden = true;
   clearAnswer();
+  $("choose-shown").hidden = true;
   tellFilters(query);
   $("title").textContent = words || (like.length ? "Similar photos" : "Your photos");
   $("to-duplicates").hidden = Boolean(words || like.length);
@@ -27,6 +28,7 @@ export async function ask(query, { count = 0, at = 0 } = {}) {
     empty();
     tell(page, query);
     add(page);
+    $("choose-shown").hidden = !page.hits?.length;
     if (!shown.length) $("results").replaceChildren(make("p", { className: "empty", textContent: "No photo is found." }));
     scrollTo(0, at);
   } catch (error) {

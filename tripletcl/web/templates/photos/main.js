@@ -1,7 +1,7 @@
 // The page of the user's photos: asks /api/v1, and shows what it answers.
 import { $, call, make, served } from "./core.js";
 import { FILTERS, filter, go, isSame, keepPlace, onGo, question, search } from "./address.js";
-import { choose, listenToChosen, showChosen } from "./chosen.js";
+import { choose, chooseAll, listenToChosen, showChosen } from "./chosen.js";
 import { showDuplicates } from "./duplicates.js";
 import { ask, more, neighbour, shown } from "./gallery.js";
 import { closePhoto, enlarge, showPhoto, turn } from "./photo.js";
@@ -68,6 +68,7 @@ function listenToSearch() {
 
 function listenToPhotos() {
   $("more").onclick = more;
+  $("choose-shown").onclick = () => chooseAll(shown);
   $("large").onload = enlarge;
   $("before").onclick = () => turn(-1);
   $("after").onclick = () => turn(1);
