@@ -6,8 +6,10 @@ For words: the evidence for the subjects and objects that some test photograph o
 things that none shows: first names of ImageNet's fish, birds, reptiles, insects and mammals without dogs, and the last
 words of these names. For taught facts: that for the sports, taught by all training photographs or by lessons of eight
 photos, among all test photographs and among those that do not show the fact. The threshold is that which 10 % of one
-half of the words, or facts, shown are below; all rates are of the other half, averaged over 200 halves. Prints the
-rates and the quantiles of the evidence that `tripletcl.retrieval.presence` has.
+half of the words, or facts, shown are below; all rates are of the other half, averaged over 200 halves. The k-th of n
+values is the quantile at k / (n + 1), so that one more value is below it with this probability. A word that the model
+does not know is told to be so instead. Prints the rates and the quantiles of the evidence that
+`tripletcl.retrieval.presence` has.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ def main() -> None:
     options = parser(__doc__ or "").parse_args()
     table, embedder = read_facts(options.data), new_model()
     photos, tests = (photographs(embedder, table, each, options.features, options.photos) for each in ("train", "test"))
-    print("| asked for (shown, not shown) | said of what none shows | of what some photo shows |\n| --- | --- | --- |")
+    print("| asked for (shown, not shown) | said of what none shows | or not known | said of what some shows |")
+    print("| --- | --- | --- | --- |")
     evidence = words(embedder, table, tests)
     sports = [number for number in range(len(table.facts)) if is_sport(table, tests, number)]
     by_lessons, without = lessons(embedder, photos, tests, table, sports)
@@ -75,7 +78,8 @@ def words(embedder: FactEmbedder, table: FactTable, tests: Photos) -> Tensor:
     evidence = measured(embedder, index, shown)
     for title, absent in (("names of animals", names), ("last words of these names", last)):
         others = [(0, name) for name in absent]
-        print_row(title, evidence, measured(embedder, index, others), unfamiliar(embedder, others))
+        unknown = unfamiliar(embedder, shown), unfamiliar(embedder, others)
+        print_row(title, evidence, measured(embedder, index, others), *unknown)
     return evidence
 
 
@@ -134,23 +138,32 @@ def index_of(embedder: FactEmbedder, tests: Photos) -> FactIndex:
     return index
 
 
-def print_row(title: str, some: Tensor, none: Tensor, unknown: Tensor | None = None) -> None:
-    """Print rates of one half by the threshold of the other, and for words that of "nothing", or not known."""
+def print_row(
+    title: str, some: Tensor, none: Tensor, some_unknown: Tensor | None = None, none_unknown: Tensor | None = None
+) -> None:
+    """Print rates of one half by the threshold of the other; a word that is not known is told to be so instead."""
+    some_unknown, none_unknown = (
+        torch.zeros(len(each), dtype=torch.bool) if unknown is None else unknown
+        for each, unknown in ((some, some_unknown), (none, none_unknown))
+    )
     generator, rates = np.random.default_rng(0), []
     for _ in range(HALVES):
         order = torch.from_numpy(generator.permutation(len(some)))
         fitted, others = order[: len(some) // 2], order[len(some) // 2 :]
-        threshold = some[fitted].quantile(LEAST)
-        said = none < threshold
-        also = said if unknown is None else said | unknown
-        rates.append([float(each.float().mean()) for each in (said, also, some[others] < threshold)])
-    said, also, wrongly = np.mean(rates, axis=0)
-    told = "" if unknown is None else f"; told that, or that it is not known: {also:.2f}"
-    print(f"| {title} ({len(some)}, {len(none)}) | {said:.2f}{told} | {wrongly:.2f} |", flush=True)
+        threshold = quantile(some[fitted], LEAST)
+        missing, wrongly = (none < threshold) & ~none_unknown, ((some < threshold) & ~some_unknown)[others]
+        rates.append([float(each.float().mean()) for each in (missing, missing | none_unknown, wrongly)])
+    missing, told, wrongly = np.mean(rates, axis=0)
+    print(f"| {title} ({len(some)}, {len(none)}) | {missing:.2f} | {told:.2f} | {wrongly:.2f} |", flush=True)
 
 
 def print_quantiles(name: str, some: Tensor) -> None:
-    print(f"{name} = {tuple(round(float(some.quantile(share)), 3) for share in SHARES)}")
+    print(f"{name} = {tuple(round(quantile(some, share), 3) for share in SHARES)}")
+
+
+def quantile(some: Tensor, share: float) -> float:
+    """The evidence that another word, or fact, is below with this probability."""
+    return float(np.quantile(some.numpy(), share, method="weibull"))
 
 
 if __name__ == "__main__":
