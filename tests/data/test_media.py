@@ -14,6 +14,7 @@ from PIL import Image
 
 from tripletcl.data import decode_image
 from tripletcl.data.images import decode_thumbnail
+from tripletcl.data.media import video_second
 from tripletcl.data.metadata import Metadata, read_metadata
 from tripletcl.errors import UserError
 
@@ -43,8 +44,9 @@ def test_a_video_in_an_archive_is_as_its_file(tmp_path: Path) -> None:
 
 def test_where_a_video_begins_black_another_frame_stands_for_it(tmp_path: Path) -> None:
     """It has one key frame, the first; a video that is black to its end is that."""
-    picture = decode_thumbnail(write_video(tmp_path / "a.mp4", dark=15, key=1000), 96)
-    assert picture.getpixel((10, 30))[0] > 150
+    video = write_video(tmp_path / "a.mp4", dark=15, key=1000)
+    assert decode_thumbnail(video, 96).getpixel((10, 30))[0] > 150
+    assert video_second(video) == pytest.approx(15 / RATE, abs=0.01)
     black = decode_thumbnail(write_video(tmp_path / "b.mp4", dark=1000), 96)
     assert max(high for _, high in black.getextrema()) < 20
 

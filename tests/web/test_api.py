@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
+from media_files import RATE, write_video
 from PIL import Image
 from serving import serving
 from starlette.testclient import TestClient
@@ -314,6 +315,21 @@ def test_jobs_run_one_after_another_and_report() -> None:
         assert [job.id for job in jobs.list()] == [two.id, one.id]
         with pytest.raises(NotHere):
             jobs.get("none")
+
+
+def test_a_video_says_when_it_shows_its_picture(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    video = write_video(tmp_path / "videos" / "a.mp4", dark=15, key=1000)
+    Image.new("RGB", (32, 32), "green").save(video.with_name("b.png"))
+    model = open_model(run)
+    with writing(tmp_path / "index", model.load(), stage=model.stage) as index:
+        index.sync(video.parent)
+    with private_uploads() as uploads, closing(Jobs()) as jobs:
+        asked = TestClient(build_api(Library(run, tmp_path / "index"), jobs, uploads))
+        seconds = [asked.get(f"/photos/{photo_id(path)}").json()["second"] for path in sorted(video.parent.iterdir())]
+        video.write_bytes(b"")
+        assert asked.get(f"/photos/{photo_id(video)}").json()["second"] is None
+    assert seconds == [pytest.approx(15 / RATE, abs=0.01), None]
 
 
 def test_filters_keep_what_the_command_line_keeps(client: Client, run: Path) -> None:

@@ -140,16 +140,33 @@ def open_video(source: str | os.PathLike[str] | bytes) -> Iterator[Image.Image]:
         UserError: it is no regular file, or has no picture.
     """
     with _video(source) as video:
-        if video.duration:
-            video.seek(int((video.start_time or 0) + KEY_FRAME * video.duration))
-        frame = _telling(video)
-        if frame is None:  # no key frame follows, and no table says where one is: from the beginning
-            video.seek(0)
-            frame = _telling(video)
-        if frame is None:
-            raise UserError("a video without pictures")
+        frame = _frame_of(video)
         image, rotation = frame.to_image(), frame.rotation
     yield image.rotate(rotation, expand=True) if rotation else image
+
+
+def video_second(path: str | os.PathLike[str]) -> float | None:
+    """Compute when in a video the frame is that stands for it, in seconds; None where its container does not say.
+
+    Raises:
+        UserError: as `open_video`.
+    """
+    with _video(path) as video:
+        time = _frame_of(video).time
+        return None if time is None else max(0.0, time - (video.start_time or 0) / 1e6)
+
+
+def _frame_of(video: Any) -> Any:
+    """The frame that stands for an open video."""
+    if video.duration:
+        video.seek(int((video.start_time or 0) + KEY_FRAME * video.duration))
+    frame = _telling(video)
+    if frame is None:  # no key frame follows, and no table says where one is: from the beginning
+        video.seek(0)
+        frame = _telling(video)
+    if frame is None:
+        raise UserError("a video without pictures")
+    return frame
 
 
 def read_video_head(path: str | os.PathLike[str]) -> tuple[dict[str, str], tuple[int, int]]:

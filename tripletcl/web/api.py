@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import mimetypes
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 import tripletcl
+from tripletcl.data.media import VIDEO, video_second
 from tripletcl.errors import UserError, excerpt
 from tripletcl.files.addresses import Place, may_hold_index
 from tripletcl.report.html import macros
@@ -266,7 +268,8 @@ def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
 
     @api.get("/photos/{photo}", tags=["photos"], summary="A photo's details")
     def details(photo: str) -> Photo:
-        return Photo.of(library.photos.index.details([library.path(photo)])[0])
+        path = library.path(photo)
+        return Photo.of(library.photos.index.details([path])[0], second=_second(path))
 
     @api.post("/export", tags=["photos"], summary="Chosen photos as a list, a table or an archive")
     def export(
@@ -312,6 +315,13 @@ def _add_photos(api: FastAPI, library: Library, own_machine: bool) -> None:
             path = library.path(photo)
             reveal(path)
             return Photo.of(library.photos.index.details([path])[0])
+
+
+def _second(path: Path) -> float | None:
+    """When a video shows the picture that it is found by; None for what is no video that can be read."""
+    with suppress(Exception):  # as for its picture: PyAV raises nearly anything
+        return video_second(path) if path.suffix.lower() in VIDEO else None
+    return None
 
 
 def _modified(path: Path) -> int:

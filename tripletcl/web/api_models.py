@@ -57,6 +57,9 @@ class Photo(BaseModel):
     size: int | None = Field(description="Bytes of the file.")
     latitude: float | None
     longitude: float | None
+    second: float | None = Field(
+        None, description="Of a video, where it is asked for alone: when it shows its picture."
+    )
 
     @classmethod
     def of(cls, details: PhotoDetails, **more: Any) -> Self:
