@@ -195,6 +195,19 @@ def test_arrow_keys_lead_from_photo_to_photo(page: playwright.Page) -> None:
     page.wait_for_selector("dialog[open]")
 
 
+def test_arrow_keys_turn_an_opened_photo_also_from_the_first_one_on(page: playwright.Page) -> None:
+    names = page.locator(".tile b").all_inner_texts()
+    page.locator(".tile .open").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open] #details dd")
+    assert page.evaluate("document.activeElement.id") == "close"
+    page.locator("#before").wait_for(state="hidden")  # nothing comes before the first
+    page.evaluate("document.activeElement.blur()")
+    for number, key in ((1, "ArrowRight"), (2, "ArrowRight"), (1, "ArrowLeft")):
+        page.keyboard.press(key)
+        page.wait_for_function(f"document.getElementById('photo-name').textContent === {names[number]!r}")
+
+
 def test_the_details_of_a_photo_lead_to_photos_like_it(page: playwright.Page) -> None:
     page.locator(".tile .open").first.click()
     page.click("#details a >> nth=1")

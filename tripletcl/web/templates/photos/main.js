@@ -74,7 +74,8 @@ function listenToPhotos() {
   $("after").onclick = () => turn(1);
   $("close").onclick = closePhoto;
   $("photo").addEventListener("cancel", (event) => { event.preventDefault(); closePhoto(); });
-  $("photo").addEventListener("keydown", (event) => {
+  document.addEventListener("keydown", (event) => {  // wherever the focus is: a button that is disabled loses it
+    if (!$("photo").open) return;
     if (event.key === "ArrowLeft") turn(-1);
     if (event.key === "ArrowRight") turn(1);
   });
