@@ -16,7 +16,7 @@ from tripletcl.data.facts import Fact
 from tripletcl.errors import UserError
 from tripletcl.files import RACE_NS
 from tripletcl.progress import Progress, listening
-from tripletcl.retrieval import FactIndex, Query, store, writing
+from tripletcl.retrieval import FactIndex, Query, answer, parse_request, store, writing
 from tripletcl.retrieval.store import check_index
 
 Write = Callable[..., Path]
@@ -349,6 +349,26 @@ def test_other_files_in_the_folder_stay(index: FactIndex, photos: Path) -> None:
     index.save(photos)
     written = {path.name for path in set(photos.iterdir()) - before}
     assert written == {"index.db", "vectors-4.f32", "photos-5.rows", "names-6.text"}
+
+
+class Knowing(ColourEmbedder):
+    """Knows facts, whose words are found in English."""
+
+    known_facts = (Fact("red", "green", "blue"),)
+
+
+def test_english_is_searched_as_an_answer_to_it(photos: Path) -> None:
+    os.utime(photos / "a.png", (1.53e9, 1.53e9))  # in June 2018
+    index = FactIndex.build(Knowing(), photos)
+    assert index.search("the reds") == index.search("red, ?, ?")
+    assert names(index.search("a red in 2018")) == ["a.png"]
+    for words in ("red + blue", "red - ? ? blue", "a red in 2018", "two reds and a blue"):
+        request = parse_request(words, Knowing.known_facts)
+        expected = answer(index, request, 3)
+        assert index.search(words, k=3) == index.search(request, k=3) == expected
+        assert index.search(["blue", words], k=3) == [index.search("blue", k=3), expected]
+    with pytest.raises(UserError, match="quote that is not closed"):
+        index.search('a "red')
 
 
 def test_a_photo_is_a_query(embedder: ColourEmbedder, photo: Callable[..., Path]) -> None:

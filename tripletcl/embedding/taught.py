@@ -39,6 +39,8 @@ class Taught:
     @property
     def known_facts(self) -> tuple[Fact, ...]:
         """The facts that the embedder was taught, then what its base knows by name, each a subject."""
+        if not self.base_descriptions:
+            return self.facts
         names = (name for names in self.base_names for name in names.split(", "))
         return tuple(dict.fromkeys([*self.facts, *map(Fact, names)]))
 

@@ -12,7 +12,7 @@ from tripletcl.retrieval.calibration import Calibration
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.details import PhotoDetails
 from tripletcl.retrieval.filters import Filter
-from tripletcl.retrieval.index import FactIndex, Hit, writing
+from tripletcl.retrieval.index import FactIndex, writing
 from tripletcl.retrieval.model import Embedder, PhotoEmbedder
 from tripletcl.retrieval.request import (
     Request,
@@ -23,6 +23,7 @@ from tripletcl.retrieval.request import (
     query_vectors,
     unknown_units,
 )
+from tripletcl.retrieval.searched import Hit
 from tripletcl.retrieval.sheet import contact_sheet
 from tripletcl.retrieval.stores.address import about_index
 from tripletcl.retrieval.table import Changes

@@ -11,9 +11,9 @@ from tripletcl.data.facts import UNITS, Query
 from tripletcl.errors import UserError, check_count
 from tripletcl.retrieval.calibration import ANY, PHOTO, Calibration, Logistic, pattern
 from tripletcl.retrieval.filters import Filter
-from tripletcl.retrieval.index import FactIndex, Hit
 from tripletcl.retrieval.model import PhotoEmbedder
 from tripletcl.retrieval.request import Request, Term, query_vectors
+from tripletcl.retrieval.searched import Hit, Searched
 from tripletcl.retrieval.table import blocks
 
 BLOCK = 512
@@ -29,7 +29,7 @@ FEW = 10_000
 
 
 def answer(
-    index: FactIndex,
+    index: Searched,
     request: Request,
     k: int = 10,
     calibration: Calibration | None = None,
@@ -63,7 +63,7 @@ def answer(
     return [hit for hit in hits if not examples or hit.path.resolve() not in examples][:k]
 
 
-def term_vectors(terms: Sequence[Term], index: FactIndex) -> np.ndarray:
+def term_vectors(terms: Sequence[Term], index: Searched) -> np.ndarray:
     """`[T, 3 * D]` float32, whose inner product with a photo's row is the sum of the cosines of a term's units.
 
     An example photo that the index holds has its vectors there; others are read.
@@ -77,7 +77,7 @@ def term_vectors(terms: Sequence[Term], index: FactIndex) -> np.ndarray:
     return np.stack([next(of_photos if isinstance(term.wanted, Path) else of_queries) for term in terms])
 
 
-def _photo_vectors(photos: list[Path], index: FactIndex) -> list[np.ndarray]:
+def _photo_vectors(photos: list[Path], index: Searched) -> list[np.ndarray]:
     rows = {photo: index.row(photo) for photo in photos}
     vectors = {photo: index.rows([row])[0] for photo, row in rows.items() if row is not None}
     if others := [photo for photo in dict.fromkeys(photos) if photo not in vectors]:
@@ -92,7 +92,7 @@ def _photo_vectors(photos: list[Path], index: FactIndex) -> list[np.ndarray]:
 
 
 def _rank_jointly(
-    index: FactIndex, request: Request, vectors: np.ndarray, k: int, calibration: Calibration | None, where: Filter
+    index: Searched, request: Request, vectors: np.ndarray, k: int, calibration: Calibration | None, where: Filter
 ) -> list[Hit]:
     means = vectors / np.array([[_unit_count(term)] for term in request.terms], dtype=np.float32)  # [T, 3 * D]
     living = np.flatnonzero(~index.deleted)
@@ -113,7 +113,7 @@ def _rank_jointly(
     return [Hit(path, float(np.exp(-cost))) for cost, path in sorted(best)[:k]]
 
 
-def _mean_cosines(index: FactIndex, means: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _mean_cosines(index: Searched, means: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """`[n, T]`, each rounded to float32: equal photos have equal scores, whichever block they are in."""
     queries = means.astype(np.float64).T
     vectors = (index.rows(rows[block]).astype(np.float64) for block in blocks(len(rows), BLOCK))
@@ -121,7 +121,7 @@ def _mean_cosines(index: FactIndex, means: np.ndarray, rows: np.ndarray) -> np.n
 
 
 def _candidates(
-    index: FactIndex, request: Request, means: np.ndarray, curves: Sequence[Logistic], k: int, where: Filter
+    index: Searched, request: Request, means: np.ndarray, curves: Sequence[Logistic], k: int, where: Filter
 ) -> np.ndarray:
     """Rows that an approximate index finds for each term that is not excluded, for all of those, and for all terms."""
     weights = np.array([curve.slope for curve in curves], dtype=np.float32)  # [T]

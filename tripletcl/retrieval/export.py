@@ -17,7 +17,7 @@ from tripletcl.errors import UserError, excerpt
 from tripletcl.files import translate_errors, write_atomically
 from tripletcl.progress import report
 from tripletcl.retrieval.details import PhotoDetails
-from tripletcl.retrieval.index import Hit
+from tripletcl.retrieval.searched import Hit
 
 LISTS = (".txt", ".csv", ".json")
 PLACES = ("folder", "links", "zip")

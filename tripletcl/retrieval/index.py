@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -15,15 +15,17 @@ from tripletcl.data.images import map_in_threads
 from tripletcl.data.metadata import Metadata, read_metadata
 from tripletcl.errors import UserError, check_count
 from tripletcl.files import FileStamp
+from tripletcl.retrieval.answering import answer
 from tripletcl.retrieval.database import About, check_precision
 from tripletcl.retrieval.details import NO_TIME, PhotoDetails
 from tripletcl.retrieval.exact_search import ScoredRows
 from tripletcl.retrieval.filters import Filter
-from tripletcl.retrieval.model import Embedder, PhotoEmbedder
+from tripletcl.retrieval.model import Embedder, PhotoEmbedder, TaughtEmbedder
 from tripletcl.retrieval.photos import Encoded, append_batch, encode_into, find_photos, read_details, unit_rows
 from tripletcl.retrieval.precision import Precision
-from tripletcl.retrieval.request import query_vectors
+from tripletcl.retrieval.request import Request, parse_request, query_vectors
 from tripletcl.retrieval.rows import AUTO, Rows
+from tripletcl.retrieval.searched import Hit
 from tripletcl.retrieval.store import open_writer
 from tripletcl.retrieval.stores.address import open_store
 from tripletcl.retrieval.stores.protocol import PhotoTable, RowFunction, RowStore
@@ -45,12 +47,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A photo and its score: for one term the sum of the cosines of the units asked for, for several a probability."""
-
-    path: Path
-    score: float
+Asked = str | Query | Fact | Path | Request
+"""What photos are asked for."""
 
 
 class FactIndex:
@@ -190,26 +188,22 @@ class FactIndex:
 
     @overload
     def search(  # type: ignore[overload-overlap]
-        self, query: str | Query | Fact | Path, k: int = 10, where: Filter | None = None
+        self, query: Asked, k: int = 10, where: Filter | None = None
     ) -> list[Hit]: ...
 
     @overload
-    def search(
-        self, query: Sequence[str | Query | Fact | Path], k: int = 10, where: Filter | None = None
-    ) -> list[list[Hit]]: ...
+    def search(self, query: Sequence[Asked], k: int = 10, where: Filter | None = None) -> list[list[Hit]]: ...
 
     def search(
-        self,
-        query: str | Query | Fact | Path | Sequence[str | Query | Fact | Path],
-        k: int = 10,
-        where: Filter | None = None,
+        self, query: Asked | Sequence[Asked], k: int = 10, where: Filter | None = None
     ) -> list[Hit] | list[list[Hit]]:
-        """Find the k photos with the largest sum of the cosines of the units asked for.
+        """Find the k photos that fit best: by the sum of the cosines of the units asked for.
 
         Args:
-            query: A `Query`, a `Fact` (the units it lacks are wildcards), a string for `parse_query`, or the `Path` of
-                a photo, of which all three units are asked for; or a list of them, searched together. A list of strings
-                is a list of queries, not of units. `answer` takes English (`parse_request`).
+            query: English, or units (`parse_request`): "a dog running in the snow", "dog, running, ?"; a `Query`, a
+                `Fact` (the units it lacks are wildcards), or the `Path` of a photo, of which all three units are asked
+                for; or a list of them, searched together. A list of strings is a list of queries, not of units. Several
+                terms are ranked as `answer` does without a calibration.
             k: More than the index holds returns all.
             where: Only photos that meet it are searched.
 
@@ -220,16 +214,32 @@ class FactIndex:
             UserError: k is not positive, the query cannot be read or is none, no photo meets the filter, or the index
                 has no embedder.
         """
-        if isinstance(query, str | Query | Fact | Path):
+        if isinstance(query, Asked):
             return self.search([query], k, where)[0]
         if not isinstance(query, Sequence):
             as_query(query)  # the error of what is no query
-        photos = [each for each in query if isinstance(each, Path)]
-        words = [as_query(each) for each in query if not isinstance(each, Path)]
+        asked = [self._read(each) for each in query]
+        terms = [each for each in asked if not isinstance(each, Request)]
+        found = iter(self.search_vectors(self._vectors_of(terms), k, where))
+        return [answer(self, each, k, where=where) if isinstance(each, Request) else next(found) for each in asked]
+
+    def _read(self, query: Asked) -> Query | Path | Request:
+        """A query, a photo, or a request of several terms or of some days."""
+        if isinstance(query, str):
+            model = self._model("queries")
+            query = parse_request(query, model.known_facts if isinstance(model, TaughtEmbedder) else ())
+            if len(query.terms) == 1 and not query.where:
+                return query.terms[0].wanted
+        return query if isinstance(query, Path | Request) else as_query(query)
+
+    def _vectors_of(self, asked: Sequence[Query | Path]) -> np.ndarray:
+        """`[Q, 3 * D]` of queries and photos."""
+        photos = [each for each in asked if isinstance(each, Path)]
+        words = [each for each in asked if not isinstance(each, Path)]
         by_words = iter(query_vectors(words, self._model("queries")))
         by_photos = iter(self._rows_of_files(photos) if photos else ())
-        rows = [next(by_photos if isinstance(each, Path) else by_words) for each in query]
-        return self.search_vectors(np.stack(rows) if rows else np.zeros((0, self._table.width)), k, where)
+        rows = [next(by_photos if isinstance(each, Path) else by_words) for each in asked]
+        return np.stack(rows) if rows else np.zeros((0, self._table.width))
 
     def search_vectors(self, vectors: np.ndarray, k: int = 10, where: Filter | None = None) -> list[list[Hit]]:
         """`search` for vectors `[Q, 3 * D]` of `query_vectors`: each unit's block of length 1, or zero."""

@@ -25,6 +25,15 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
+class TaughtEmbedder(Embedder, Protocol):
+    """Knows facts, whose words are found in requests."""
+
+    @property
+    def known_facts(self) -> tuple[Fact, ...]:
+        """The facts that it knows."""
+
+
+@runtime_checkable
 class BaseEmbedder(Embedder, Protocol):
     """May know things before it is taught."""
 
