@@ -168,7 +168,8 @@ def describe(run: RunArgument, images: Photos, k: Top = 5, stage: Stage = None, 
         _print_entries(images, unreadable, {image: {"facts": list(map(_fact, facts[image]))} for image in facts})
         return
     if calibration is None:
-        say("scores are no probabilities: there are no test images to calibrate them with")
+        scores = "relative to those of the photos that taught a fact" if embedder.levels else "cosines"
+        say(f"scores are {scores}, not probabilities: there are no test images to calibrate them with")
     for image, reason in _with_reasons(images, unreadable):
         if reason is not None:
             say(f"{image}: {reason}")

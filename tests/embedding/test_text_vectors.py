@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tripletcl.embedding import text_file
-from tripletcl.embedding.text_file import Encoded, TextFile, read_texts
+from tripletcl.embedding import text_vectors
+from tripletcl.embedding.text_vectors import Encoded, TextFile, read_texts
 
 
 def vectors(*texts: str) -> Encoded:
@@ -25,12 +25,12 @@ def same(found: Encoded, expected: Encoded) -> bool:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read."""
     read: list[Path] = []
-    monkeypatch.setattr(text_file, "read_texts", lambda path: read.append(path) or read_texts(path))
+    monkeypatch.setattr(text_vectors, "read_texts", lambda path: read.append(path) or read_texts(path))
     return read
 
 
 def test_a_file_gives_what_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_file, "PAUSE", 0)
+    monkeypatch.setattr(text_vectors, "PAUSE", 0)
     rng, texts = np.random.default_rng(0), ["a", "to", "cat", "bird"]
     twin: Encoded = {}
     files = [TextFile(tmp_path / "cache" / "texts") for _ in range(2)]  # as of two processes
@@ -48,12 +48,12 @@ def test_new_texts_wait_for_the_next_time_that_the_file_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(text_file.time, "monotonic", lambda: now)
+    monkeypatch.setattr(text_vectors.time, "monotonic", lambda: now)
     file = TextFile(tmp_path / "texts")
     for text in ("a", "to", "cat"):
         file.add(vectors(text))
     assert same(read_texts(tmp_path / "texts"), vectors("a"))
-    now += text_file.PAUSE
+    now += text_vectors.PAUSE
     file.add(vectors("bird"))
     assert same(read_texts(tmp_path / "texts"), vectors("a", "to", "cat", "bird"))
     file.add(vectors("horse"))
