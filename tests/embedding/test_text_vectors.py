@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tripletcl.embedding import text_vectors
-from tripletcl.embedding.text_vectors import Encoded, TextFile, read_texts
+from tripletcl.embedding.text_vectors import Encoded, TextFile, TextVectors, read_texts
 
 
 def vectors(*texts: str) -> Encoded:
@@ -81,3 +82,27 @@ def test_a_folder_that_was_removed_is_not_made_again_at_the_end(tmp_path: Path) 
     del file
     gc.collect()
     assert not (tmp_path / "cache").exists()
+
+
+class Counted:
+    """Encodes a text as its length, and counts."""
+
+    width = 4
+    count = 0
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        self.count += len(texts)
+        return np.stack(list(vectors(*texts).values()))
+
+
+def test_only_the_latest_texts_are_remembered() -> None:
+    encoder = Counted()
+    some = TextVectors(encoder, kept=3)
+    texts = ["a", "to", "cat", "bird", "horse"]
+    assert some(texts)[:, 0].tolist() == [1, 2, 3, 4, 5]  # more at once than are remembered
+    assert some(["horse", "cat"])[:, 0].tolist() == [5, 3]
+    assert encoder.count == 5
+    assert some(["a", "horse"])[:, 0].tolist() == [1, 5]
+    assert encoder.count == 6
+    assert some(["cat"])[:, 0].tolist() == [3]  # forgotten for "a"
+    assert encoder.count == 7

@@ -35,6 +35,8 @@ from tripletcl.files.documents import EMBEDDER, RESTORE
 
 MOST_LEVELLED = 20
 """Taught facts of a query whose presence is looked for."""
+REMEMBERED = 2**15
+"""Texts of queries whose vectors are remembered, some 50 MB: a server is asked for ever."""
 LATEST = 64
 """Texts and queries whose vectors are remembered: the parts of one answer ask for the same ones."""
 TEXT_PART = "text."
@@ -320,7 +322,7 @@ class TextEmbedder(Taught):
             raise other_weights(folder / WEIGHTS_FILE, EMBEDDER)
         check_fit(folder, about, _expected_shapes(spec, weights, len(known)), _named_shapes(weights))
         fingerprint = saved_fingerprint(folder)
-        return cls(spec, weights, TextVectors(name=spec.text), facts, known, levels, fingerprint)
+        return cls(spec, weights, TextVectors(name=spec.text, kept=REMEMBERED), facts, known, levels, fingerprint)
 
 
 def _expected_shapes(spec: EmbedderSpec, weights: Mapping[str, np.ndarray], classes: int) -> dict[str, tuple[int, ...]]:

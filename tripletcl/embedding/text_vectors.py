@@ -60,10 +60,11 @@ class TextVectors:
     Args:
         encoder: The encoder.
         name: Its name (`text_encoder`) where none is given: it is built for the first text whose vector is not stored.
+        kept: Texts that are remembered, the latest; None for all.
     """
 
-    def __init__(self, encoder: TextEncoder | None = None, name: str = "minilm") -> None:
-        self._given, self._name = encoder, name
+    def __init__(self, encoder: TextEncoder | None = None, name: str = "minilm", kept: int | None = None) -> None:
+        self._given, self._name, self._kept = encoder, name, kept
         self._encoded: dict[str, np.ndarray] = {}
         self._folder: Path | None = None
         self._opened: TextFile | None = None
@@ -78,10 +79,19 @@ class TextVectors:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """The vectors `[n, E]` of one or more texts."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
-        if new:
-            self._encoded |= self._encode(new)
-        return np.stack([self._encoded[text] for text in texts])
+        found = {text: vector for text in dict.fromkeys(texts) if (vector := self._encoded.get(text)) is not None}
+        if new := [text for text in dict.fromkeys(texts) if text not in found]:
+            encoded = self._encode(new)
+            found |= encoded
+            self._encoded |= encoded
+            self._forget()
+        return np.stack([found[text] for text in texts])
+
+    def _forget(self) -> None:
+        """Forget the oldest texts; others may ask at the same time."""
+        if self._kept is not None and len(self._encoded) > self._kept:
+            for text in list(self._encoded)[: -self._kept]:
+                self._encoded.pop(text, None)
 
     def cache_in(self, folder: Path) -> None:
         """Keep what an encoder with a fingerprint encodes in a folder, for all runs with it."""
