@@ -1,7 +1,9 @@
 """The exception for a user's mistake, and what its messages share."""
 
 import operator
+import os
 import unicodedata
+from pathlib import Path
 
 DIRECTIONS = frozenset("\N{LEFT-TO-RIGHT OVERRIDE}\N{RIGHT-TO-LEFT OVERRIDE}\N{RIGHT-TO-LEFT EMBEDDING}")
 """Characters that make a terminal show a name in another order."""
@@ -37,6 +39,17 @@ def check_count(name: str, value: object) -> int:
     if count < 1:
         raise UserError(f"{name} must be at least 1, not {count}")
     return count
+
+
+def check_path(name: str, value: object) -> Path:
+    """Return the path that a text or a path names.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UserError(f"{name} is a path, not {value!r:.60}")
+    return Path(value)
 
 
 def printable(text: str, kept: str = "\n\t") -> str:

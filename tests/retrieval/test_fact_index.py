@@ -13,6 +13,8 @@ import pytest
 from colour_embedder import ColourEmbedder
 
 from tripletcl.data.facts import Fact
+from tripletcl.embedding import FactEmbedder, TextEmbedder
+from tripletcl.embedding.classifier import Classifier
 from tripletcl.errors import UserError
 from tripletcl.files import RACE_NS
 from tripletcl.progress import Progress, listening
@@ -398,6 +400,18 @@ def test_arguments_of_other_types_are_refused_in_a_sentence(
     for where in ("2019", {"after": "2019"}):
         with pytest.raises(UserError, match=r"a filter is a Filter, .*, not (str|dict)"):
             index.search("red", where=where)
+    for wrong in ("runs/mine", 5):
+        for build in (FactIndex, lambda each: FactIndex.build(each, folder)):
+            with pytest.raises(UserError, match=r"an embedder encodes texts, .*, not (str|int)"):
+                build(wrong)
+    for load in (
+        FactIndex.load,
+        FactEmbedder.from_pretrained,
+        TextEmbedder.from_pretrained,
+        Classifier.from_pretrained,
+    ):
+        with pytest.raises(UserError, match=r"an? (index|model|classifier) is a path, not 3"):
+            load(3)
     for vectors in ("red", [["red"]], [[1.0], [1.0, 2.0]]):
         with pytest.raises(UserError, match="query vectors"):
             index.search_vectors(vectors)

@@ -19,7 +19,7 @@ from tripletcl.embedding.readout import AnalyticReadout
 from tripletcl.embedding.saving import SavedModel, load_model, save_model
 from tripletcl.embedding.spec import ClassifierSpec
 from tripletcl.embedding.trunk import Trunk, build_head, default_batch_size, pixel_batches
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, check_path
 from tripletcl.files import validated
 from tripletcl.files.documents import CLASSIFIER
 
@@ -137,7 +137,8 @@ class Classifier(SavedModel):
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        return load_model(Path(folder), CLASSIFIER, "classifier", _parse, _rebuild).to(device).eval()
+        folder = check_path("a classifier", folder)
+        return load_model(folder, CLASSIFIER, "classifier", _parse, _rebuild).to(device).eval()
 
 
 def _parse(about: Mapping[str, Any]) -> tuple[ClassifierSpec, Mapping[str, Sequence[str]]]:

@@ -29,7 +29,7 @@ from tripletcl.embedding.text import TextBranch, build_text_branch
 from tripletcl.embedding.text_embedder import TEXT_DIGEST, TextEmbedder
 from tripletcl.embedding.text_vectors import TextEncoder
 from tripletcl.embedding.trunk import decode, default_batch_size, pixel_batches
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, check_path
 from tripletcl.files import reading
 from tripletcl.files.arrays import hash_arrays, read_part
 from tripletcl.files.documents import EMBEDDER
@@ -328,7 +328,7 @@ class FactEmbedder(Taught, SavedModel):
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        folder = latest_stage(Path(folder))
+        folder = latest_stage(check_path("a model", folder))
         build = partial(cls._build, encoder=None if text else NoTextEncoder.of(folder))
         return _move(load_model(folder, EMBEDDER, "embedder", parse, build), device).eval()
 

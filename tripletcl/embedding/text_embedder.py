@@ -28,7 +28,7 @@ from tripletcl.embedding.description import (
 from tripletcl.embedding.spec import EmbedderSpec
 from tripletcl.embedding.taught import Taught, latest_stage, parse
 from tripletcl.embedding.text_vectors import TextVectors
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, check_path
 from tripletcl.files import reading
 from tripletcl.files.arrays import hash_arrays, read_part
 from tripletcl.files.documents import EMBEDDER, RESTORE
@@ -311,7 +311,7 @@ class TextEmbedder(Taught):
         Raises:
             UserError: a file is missing or damaged, or is of a version with other settings.
         """
-        folder = latest_stage(Path(folder))
+        folder = latest_stage(check_path("a model", folder))
         about = read_description(folder / EMBEDDER, "embedder")
         with reading(folder / EMBEDDER, f"use tripletcl {about.get('library_version')}, which wrote it, or {RESTORE}"):
             spec, facts, known, levels = parse(about)

@@ -86,6 +86,7 @@ class FactIndex:
         precision: Precision = "float32",
     ) -> None:
         check_precision(precision)
+        _check_embedder(embedder)
         self.embedder = embedder
         model = None if embedder is None else embedder.fingerprint()
         about = _new_about(embedder, model, kind, stage, keep_features)
@@ -592,6 +593,7 @@ class FactIndex:
     @classmethod
     def _open(cls, place: str | Path, rows: RowStore, embedder: Embedder | None) -> FactIndex:
         """The index with some rows, and the model that made it."""
+        _check_embedder(embedder)
         if embedder is not None:
             model = embedder.fingerprint()  # once: it may read every weight
             if rows.table.rows:
@@ -609,7 +611,9 @@ class FactIndex:
     def _photo_model(self) -> PhotoEmbedder:
         embedder = self._model("photos")
         if not isinstance(embedder, PhotoEmbedder):
-            raise TypeError(f"a {type(embedder).__name__} encodes no photos")
+            raise UserError(
+                f"a {type(embedder).__name__} encodes no photos: load the index with FactEmbedder.from_pretrained(RUN)"
+            )
         return embedder
 
     def _model(self, purpose: str) -> Embedder:
@@ -618,6 +622,13 @@ class FactIndex:
                 f"this index was opened without a model and cannot encode {purpose}; load it with embedder="
             )
         return self.embedder
+
+
+def _check_embedder(embedder: object) -> None:
+    if not isinstance(embedder, Embedder | None):
+        raise UserError(
+            f"an embedder encodes texts, as FactEmbedder.from_pretrained(RUN) does, not {type(embedder).__name__}"
+        )
 
 
 @contextmanager

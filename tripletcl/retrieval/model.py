@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """Encodes texts: enough to query an index."""
 

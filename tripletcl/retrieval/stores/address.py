@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tripletcl.errors import UserError
+from tripletcl.errors import UserError, check_path
 from tripletcl.retrieval.database import About
 from tripletcl.retrieval.stores.folder import FolderStore
 from tripletcl.retrieval.stores.protocol import Store
@@ -38,7 +38,7 @@ def open_store(place: str | Path) -> Store:
     scheme = re.match(r"(\w[\w+.-]*)://", text)
     ending, schemes = LANCE
     if scheme is None and not text.endswith(ending):
-        return FolderStore(Path(place))
+        return FolderStore(check_path("an index", place))
     if scheme is not None and scheme[1] in POSTGRES:
         from tripletcl.retrieval.stores.postgres_store import PostgresStore
 
