@@ -291,7 +291,7 @@ def test_an_index_in_memory_reads_a_file_once_somebody_asks_for_it(
         ("dogs in the snow between 2017 and 2019", "<dog, ?, snow>", ("2017", "2019")),
         ("dogs in the snow in 2017-2019", "<dog, ?, snow>", ("2017", "2019")),
         ("dogs in the snow since May 2018", "<dog, ?, snow>", ("2018-05", None)),
-        ("dogs in the snow, from 2018", "<dog, ?, snow>", ("2018", None)),
+        ("dogs in the snow from May 2018", "<dog, ?, snow>", ("2018-05", "2018-05")),
         ("dogs in the snow until summer 2018", "<dog, ?, snow>", (None, "2018-08")),
         ("person riding horse 2018", None, None),
         ("dog - snow in 2018", None, None),

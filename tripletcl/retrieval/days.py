@@ -26,8 +26,8 @@ def _date(name: str) -> str:
 
 DAYS = re.compile(
     r"(?P<rest>.*?)(?:\s*,\s*|\s+(?=(?:in|since|from|until|between)\s))(?:in\s+)?(?:the\s+)?"
-    rf"(?:(?P<open>since|from|until)\s+{_date('')}|(?:(?:from|between)\s+)?{_date('1')}\s*(?:to|until|and|-|\u2013)\s*"
-    rf"{_date('2')}|{_date('3')})\s*",
+    rf"(?:(?P<open>since|until)\s+{_date('')}|(?:(?:from|between)\s+)?{_date('1')}\s*(?:to|until|and|-|\u2013)\s*"
+    rf"{_date('2')}|(?:from\s+)?{_date('3')})\s*",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -42,8 +42,8 @@ RELATIVE = re.compile(
 def split_days(text: str, today: datetime.date | None = None) -> tuple[str, Filter]:
     """Separate the days at the end of a request from its other words.
 
-    They are a year, a month and a year, or a season and a year, after a comma or "in"; two of them with "to", "until",
-    "and" or a dash between, "from" or "between" before; or one after "since", "from" or "until". They may also be last
+    They are a year, a month and a year, or a season and a year, after a comma, "in" or "from"; two of them with "to",
+    "until", "and" or a dash between, "from" or "between" before; or one after "since" or "until". They may also be last
     or this year or season, today or yesterday: last summer is the latest that has ended. Everything else stays, and so
     does a year that may belong to something else: one after a term that photos must not show.
 
