@@ -51,7 +51,9 @@ def test_a_run_goes_on_when_a_process_was_killed(place: Path) -> None:
 def test_a_loss_of_nan_is_one_sentence(place: Path) -> None:
     ended = train(place, "NotFinite", "nan")
     assert ended.returncode == 1  # torchrun's own
-    assert [line.split(":")[1].strip() for line in ended.stderr.splitlines() if "exitcode  :" in line][-1][0] == "2"
+    codes = {line.split(":")[1].split()[0] for line in ended.stderr.splitlines() if "exitcode  :" in line}
+    assert "2" in codes, ended.stderr
+    assert codes <= {"2", "-15"}, ended.stderr  # torchrun may end the other process before it has ended by itself
     (sentence,) = sentences(ended)
     assert "the loss became nan in task 2" in sentence
     assert "the last checkpoint is kept" in sentence
