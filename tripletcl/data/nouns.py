@@ -6,6 +6,7 @@ nouns.txt: the common nouns of what photos can show, each by its first sense. `b
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def kinds_of(noun: str) -> tuple[str, ...]:
     farthest = reversed(dict.fromkeys(reversed(meanings)))  # each one once, in its last layer
     others = (each for meaning in farthest for each in meaning if each != noun)
     return (noun, *others) if meanings else ()
+
+
+def known_kind(noun: str, known: Container[str]) -> str | None:
+    """Return the nearest of the nouns that name a thing (`kinds_of`) which is among known ones; None if none is."""
+    return next((each for each in kinds_of(noun) if each in known), None)
 
 
 def plain_noun(noun: str) -> str:

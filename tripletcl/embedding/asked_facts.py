@@ -32,7 +32,7 @@ from typing import Protocol
 import numpy as np
 
 from tripletcl.data.facts import UNITS, Fact
-from tripletcl.data.nouns import kinds_of, plain_noun
+from tripletcl.data.nouns import kinds_of, known_kind, plain_noun
 from tripletcl.embedding.text_base import IMAGE_SHARE
 
 PREDICATE = UNITS.index("predicate")
@@ -141,8 +141,15 @@ class TaughtFacts:
         """The facts with a thing of this kind in a unit, else those with the nearest thing of which this is a kind."""
         if unit == PREDICATE:
             return None
-        same = (self._having.get((unit, noun)) for noun in kinds_of(text))
-        return self._having_kind.get((unit, plain_noun(text))) or next(filter(None, same), None)
+        narrower = self._having_kind.get((unit, plain_noun(text)))
+        if narrower or (kind := known_kind(text, self._texts[unit])) is None:
+            return narrower
+        return self._having[unit, kind]
+
+    @cached_property
+    def _texts(self) -> list[set[str]]:
+        """Those of each unit, in lower case."""
+        return [{text for place, text in self._having if place == unit} for unit in range(len(UNITS))]
 
     def _in_all(self, groups: Sequence[set[int] | None], share: float) -> Asked | None:
         """The facts that are in all groups, each with weight 1; None without any."""

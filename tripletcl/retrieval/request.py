@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tripletcl.data.facts import UNITS, WILDCARD, Fact, Query, check_request, parse_query
-from tripletcl.data.nouns import kinds_of
+from tripletcl.data.nouns import known_kind
 from tripletcl.errors import UserError, excerpt
 from tripletcl.retrieval.filter_words import split_filters
 from tripletcl.retrieval.filters import Filter
@@ -226,8 +226,8 @@ def _find_nearest(unit: str, text: str, known: list[str], embedder: Embedder) ->
     vectors = unit_vectors(embedder, [text, *known], UNITS.index(unit))  # [1 + n, D]
     cosines = vectors[1:] @ vectors[0]
     number = {word.casefold(): number for number, word in enumerate(known)}
-    kinds = kinds_of(text) if unit != "predicate" else ()
-    nearest = next((number[noun] for noun in kinds if noun in number), int(cosines.argmax()))
+    kind = known_kind(text, number) if unit != "predicate" else None
+    nearest = int(cosines.argmax()) if kind is None else number[kind]
     return UnknownUnit(unit, text, known[nearest], float(cosines[nearest]))
 
 

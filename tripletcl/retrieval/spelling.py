@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 from tripletcl.data.facts import UNITS, WILDCARD, Fact, Query
-from tripletcl.data.nouns import kinds_of
+from tripletcl.data.nouns import kinds_of, known_kind
 from tripletcl.errors import excerpt
 from tripletcl.retrieval.lexicon import PREDICATE
 from tripletcl.retrieval.request import MINUS, PLUS, Request, Term
@@ -49,8 +49,9 @@ def known_word(text: str, unit: int, facts: Sequence[Fact], is_known: IsKnown, w
     A noun whose kinds are known is no misspelt other one: a fountain is no mountain. See `suggestion`.
     """
     known = {word.casefold(): word for fact in facts for place in _places(unit) if (word := fact.units[place])}
-    if unit != PREDICATE and (kinds := kinds_of(text)):
-        return next((known[noun] for noun in kinds if noun in known), None)
+    if unit != PREDICATE and kinds_of(text):
+        kind = known_kind(text, known)
+        return None if kind is None else known[kind]
     return _similar_word(text, known) or _similar_plain_word(text, unit, words, is_known)
 
 
