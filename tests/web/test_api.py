@@ -13,7 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import httpx
 import pytest
 from media_files import RATE, write_video
 from PIL import Image
-from serving import serving
+from serving import serving_api
 from starlette.testclient import TestClient
 
 from tripletcl import Client, UserError
@@ -35,7 +35,7 @@ from tripletcl.web.api import build_api
 from tripletcl.web.api_models import Found, Listed
 from tripletcl.web.jobs import Job, Jobs, NotHere
 from tripletcl.web.photo_library import Library, photo_id
-from tripletcl.web.server import address_of, build_app, open_port
+from tripletcl.web.server import address_of, open_port
 from tripletcl.web.uploads import private_uploads
 
 TOKEN = "a-token-of-twenty-six-chars"
@@ -59,19 +59,9 @@ def run(runs: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return run
 
 
-@contextmanager
-def served(run: Path, **settings: Any) -> Iterator[str]:
-    """The address of a run's interface, served as `tripletcl serve` serves it."""
-    token = settings.pop("token", None)
-    with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening, closing(Jobs()) as jobs:
-        api = build_api(Library(run), jobs, uploads, **settings)
-        with serving(build_app(None, uploads, api=api, token=token), listening) as address:
-            yield address
-
-
 @pytest.fixture(scope="module")
 def client(run: Path) -> Iterator[Client]:
-    with served(run) as address:
+    with serving_api(run) as address:
         yield Client(address)
 
 
@@ -254,7 +244,7 @@ def test_the_documentation_names_every_route(asked: TestClient) -> None:
 
 
 def test_a_token_is_needed_where_there_is_one(run: Path) -> None:
-    with served(run, token=TOKEN) as address:
+    with serving_api(run, token=TOKEN) as address:
         assert Client(address, TOKEN).about()["photos"] == 17
         for wrong in (None, "", TOKEN[:-1], f"{TOKEN}x"):
             with pytest.raises(UserError, match="the token is missing or wrong"):
@@ -278,7 +268,7 @@ def test_a_token_is_needed_where_there_is_one(run: Path) -> None:
 
 
 def test_a_short_token_is_refused(run: Path) -> None:
-    with pytest.raises(UserError, match="at least 16 printable"), served(run, token="short"):
+    with pytest.raises(UserError, match="at least 16 printable"), serving_api(run, token="short"):
         pass
 
 

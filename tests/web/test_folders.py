@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from serving import serving
+from serving import serving_api
 
 from tripletcl import Client, UserError
 from tripletcl.retrieval import writing
 from tripletcl.runs.collection import open_model
-from tripletcl.web.api import build_api
 from tripletcl.web.folders import folder_to_write
-from tripletcl.web.jobs import Jobs
-from tripletcl.web.photo_library import Library
-from tripletcl.web.server import build_app, open_port
-from tripletcl.web.uploads import private_uploads
 
 TOKEN = "a-token-of-twenty-six-chars"
 
@@ -42,17 +35,9 @@ def run(runs: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return run
 
 
-@contextmanager
-def served(run: Path, token: str | None = None, **settings: Any) -> Iterator[str]:
-    with private_uploads() as uploads, open_port("127.0.0.1", 0) as listening, closing(Jobs()) as jobs:
-        api = build_api(Library(run), jobs, uploads, **settings)
-        with serving(build_app(None, uploads, api=api, token=token), listening) as address:
-            yield address
-
-
 @pytest.fixture(scope="module")
 def client(run: Path) -> Iterator[Client]:
-    with served(run) as address:
+    with serving_api(run) as address:
         yield Client(address)
 
 
@@ -165,7 +150,7 @@ def test_a_page_of_another_site_writes_nothing(client: Client, tmp_path: Path) -
 
 
 def test_only_who_has_signed_in_writes(run: Path, tmp_path: Path) -> None:
-    with served(run, TOKEN, own_machine=False) as address:
+    with serving_api(run, TOKEN, own_machine=False) as address:
         ids = [photo["id"] for photo in Client(address, TOKEN).photos()]
         with pytest.raises(UserError, match="the token is missing or wrong"):
             Client(address).export_into(ids, str(tmp_path / "out"))
@@ -174,7 +159,7 @@ def test_only_who_has_signed_in_writes(run: Path, tmp_path: Path) -> None:
 
 
 def test_who_may_not_has_no_such_route(run: Path, tmp_path: Path) -> None:
-    with served(run, TOKEN, own_machine=False, may_teach=False, may_write=False) as address:
+    with serving_api(run, TOKEN, own_machine=False, may_teach=False, may_write=False) as address:
         client = Client(address, TOKEN)
         assert not client.about()["folders"]
         with pytest.raises(UserError, match="there is no such address"):
