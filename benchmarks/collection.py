@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,12 @@ def photographs(embedder: FactEmbedder, table: FactTable, split: str, folder: Pa
         blocks.append(torch.from_numpy(np.load(file)))
     shown = table.relevance(split, np.array(ids), np.arange(len(table.facts))).toarray()
     return Photos(np.array(ids), torch.cat(blocks)[: len(ids)], torch.from_numpy(shown), table.facts)
+
+
+def both_splits(embedder: FactEmbedder, table: FactTable, options: Namespace) -> tuple[Photos, Photos]:
+    """Read or compute the features of the training and of the test photographs, as the options say."""
+    train, test = (photographs(embedder, table, each, options.features, options.photos) for each in ("train", "test"))
+    return train, test
 
 
 @torch.no_grad()

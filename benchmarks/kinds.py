@@ -14,7 +14,7 @@ import random
 from unittest.mock import patch
 
 import torch
-from collection import new_model, parser, photographs, read_facts, scores, teach_table
+from collection import both_splits, new_model, parser, read_facts, scores, teach_table
 from lessons import words_of
 from torch import Tensor
 
@@ -33,7 +33,7 @@ Words = dict[Query, Tensor]
 def main() -> None:
     options = parser(__doc__ or "").parse_args()
     table, embedder = read_facts(options.data), new_model()
-    photos, tests = (photographs(embedder, table, each, options.features, options.photos) for each in ("train", "test"))
+    photos, tests = both_splits(embedder, table, options)
     teach_table(embedder, photos, table.facts)
     vectors = embedder.vectors_of(tests.features)
     taught = {query: shown for query, shown in words_of(table, tests).items() if shown.any()}

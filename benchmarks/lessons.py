@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from collection import Lessons, Photos, new_model, parser, photographs, read_facts, scores
+from collection import Lessons, Photos, both_splits, new_model, parser, read_facts, scores
 from torch import Tensor
 
 from tripletcl.data import FactTable
@@ -28,7 +28,7 @@ FEWEST = 8
 def main() -> None:
     options = parser(__doc__ or "").parse_args()
     table, embedder = read_facts(options.data), new_model()
-    photos, tests = (photographs(embedder, table, each, options.features, options.photos) for each in ("train", "test"))
+    photos, tests = both_splits(embedder, table, options)
     words = {query: shown for query, shown in words_of(table, tests).items() if shown.any()}
     facts = [n for n in range(len(table.facts)) if min(photos.shown[:, n].sum(), tests.shown[:, n].sum()) >= FEWEST]
     teacher, rows = Lessons(embedder, tests), []

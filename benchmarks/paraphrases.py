@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from collection import Photos, new_model, parser, photographs, read_facts, scores, teach_table
+from collection import Photos, both_splits, new_model, parser, read_facts, scores, teach_table
 from torch import Tensor
 from wordings import wordings
 
@@ -27,7 +27,7 @@ OWN = "own words"
 def main() -> None:
     options = parser(__doc__ or "").parse_args()
     table, embedder = read_facts(options.data), new_model()
-    photos, tests = (photographs(embedder, table, each, options.features, options.photos) for each in ("train", "test"))
+    photos, tests = both_splits(embedder, table, options)
     teach_table(embedder, photos, table.facts)
     vectors = embedder.vectors_of(tests.features)
     found = measure(embedder.texts, vectors, tests, table.facts)

@@ -18,7 +18,7 @@ import re
 
 import numpy as np
 import torch
-from collection import Lessons, Photos, new_model, parser, photographs, read_facts, teach_table
+from collection import Lessons, Photos, both_splits, new_model, parser, read_facts, teach_table
 from timm.data import ImageNetInfo
 from torch import Tensor
 
@@ -49,7 +49,7 @@ HALVES, LESSONS, LESSON_PHOTOS = 200, 20, 8
 def main() -> None:
     options = parser(__doc__ or "").parse_args()
     table, embedder = read_facts(options.data), new_model()
-    photos, tests = (photographs(embedder, table, each, options.features, options.photos) for each in ("train", "test"))
+    photos, tests = both_splits(embedder, table, options)
     print("| asked for (shown, not shown) | said of what none shows | or not known | said of what some shows |")
     print("| --- | --- | --- | --- |")
     evidence = words(embedder, table, tests)
